@@ -1,0 +1,58 @@
+package protocol
+
+import "time"
+
+// Limits of the contract. Those marked "configurable" are the defaults of a
+// service's configuration; a service may be stricter or laxer there.
+const (
+	// MaxUserIDBytes bounds a user ID (PROTOCOL 1).
+	MaxUserIDBytes = 128
+	// MaxSessionIDBytes bounds session, gateway and process IDs (PROTOCOL 1).
+	MaxSessionIDBytes = 64
+	// MaxDeviceBytes bounds the name of a device (PROTOCOL 4.1).
+	MaxDeviceBytes = 128
+	// MaxPlatformBytes bounds the name of a platform (PROTOCOL 4.1).
+	MaxPlatformBytes = 32
+	// MaxServerIDBytes bounds a NATS server's ID in a connection (PROTOCOL 4.1).
+	MaxServerIDBytes = 128
+	// MaxCustomStatusBytes bounds the custom status; configurable (PROTOCOL 2).
+	MaxCustomStatusBytes = 512
+	// MaxUsersPerGet bounds the list of one get request (PROTOCOL 4.5).
+	MaxUsersPerGet = 500
+	// MaxBodyBytes bounds a request's and a reply's body (PROTOCOL 1).
+	MaxBodyBytes = 512 << 10
+	// MaxSessionsPerUser bounds a user's sessions, lost ones included (PROTOCOL 3).
+	MaxSessionsPerUser = 32
+	// MaxRevision is the largest revision: an integer that every JSON parser
+	// represents exactly (PROTOCOL 2).
+	MaxRevision = 1<<53 - 1
+)
+
+// Times of the contract.
+const (
+	// MinTTL and MaxTTL bound the time to live of a session (PROTOCOL 4.1).
+	MinTTL = 5 * time.Second
+	MaxTTL = 3600 * time.Second
+	// DefaultTTL is that of a session without a connection.
+	DefaultTTL = 30 * time.Second
+	// DefaultBoundTTL is that of a session bound to a connection.
+	DefaultBoundTTL = 120 * time.Second
+	// DefaultGrace is how long a session outlives its closed connection; configurable.
+	DefaultGrace = 5 * time.Second
+	// MaxExpiry bounds the expiry of a text or an availability (PROTOCOL 4.4).
+	MaxExpiry = 366 * 24 * time.Hour
+	// DefaultRetention is how long a lost session and a user without session
+	// and text are kept; configurable (PROTOCOL 3).
+	DefaultRetention = 7 * 24 * time.Hour
+	// ReplacedKept is how long a replaced or kicked session is remembered
+	// as such (PROTOCOL 4.1).
+	ReplacedKept = 24 * time.Hour
+	// MinRevisionWait bounds the wait for a minRevision (PROTOCOL 4.5).
+	MinRevisionWait = 2 * time.Second
+	// StaleAfter is when an instance that has seen no journal entry says so
+	// (PROTOCOL 8, G12).
+	StaleAfter = 3 * time.Second
+	// OutcomeWithin is how long a change whose outcome is unknown may still
+	// take effect (PROTOCOL 6).
+	OutcomeWithin = 10 * time.Second
+)

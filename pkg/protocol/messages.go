@@ -1,0 +1,188 @@
+package protocol
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+)
+
+// Connection names a NATS connection: the server's ID and the client ID that
+// it was given (PROTOCOL 4.1).
+type Connection struct {
+	ServerID string `json:"serverID"`
+	ClientID uint64 `json:"clientID"`
+}
+
+// LoginRequest opens or resumes a session (PROTOCOL 4.1). All fields are optional.
+type LoginRequest struct {
+	SessionID  string      `json:"sessionID,omitempty"` // default: a new UUID
+	Device     string      `json:"device,omitempty"`    // replaces that device's earlier session
+	Platform   string      `json:"platform,omitempty"`  // default "unknown"
+	TTLSeconds int64       `json:"ttlSeconds,omitempty"`
+	Idle       bool        `json:"idle,omitempty"`
+	Connection *Connection `json:"connection,omitempty"`
+}
+
+// LoginReply answers a LoginRequest. Status is the owner's view.
+type LoginReply struct {
+	SessionID    string   `json:"sessionID"`
+	TTLSeconds   int64    `json:"ttlSeconds"`
+	GraceSeconds float64  `json:"graceSeconds"`
+	Replaced     []string `json:"replaced,omitempty"`
+	Status       Status   `json:"status"`
+	Revision     uint64   `json:"revision"`
+	Epoch        string   `json:"epoch"`
+}
+
+// RenewRequest extends a session's lease (PROTOCOL 4.2). Idle is left alone
+// where it is nil.
+type RenewRequest struct {
+	SessionID string `json:"sessionID"`
+	Idle      *bool  `json:"idle,omitempty"`
+}
+
+// LogoutRequest ends one session or all of a user's (PROTOCOL 4.3).
+type LogoutRequest struct {
+	SessionID string `json:"sessionID,omitempty"`
+	All       bool   `json:"all,omitempty"`
+}
+
+// SetRequest changes what the user says of oneself (PROTOCOL 4.4). What is nil
+// is left alone; an empty text clears it.
+type SetRequest struct {
+	CustomStatus     *string `json:"customStatus,omitempty"`
+	ExpiresInSeconds *int64  `json:"expiresInSeconds,omitempty"`
+	// Availability and its expiry are part of the contract and not built yet:
+	// the service answers feature_disabled.
+	Availability                 *string `json:"availability,omitempty"`
+	AvailabilityExpiresInSeconds *int64  `json:"availabilityExpiresInSeconds,omitempty"`
+	// IfRevision refuses the change unless the owner's status has it.
+	IfRevision *uint64 `json:"ifRevision,omitempty"`
+	// SessionID refuses the change unless that session is live.
+	SessionID string `json:"sessionID,omitempty"`
+}
+
+// ChangeReply answers renew, logout and set: the owner's view after it.
+type ChangeReply struct {
+	Status   Status `json:"status"`
+	Revision uint64 `json:"revision"`
+	Epoch    string `json:"epoch"`
+}
+
+// GetRequest asks for many users (PROTOCOL 4.5): 1 to MaxUsersPerGet IDs.
+type GetRequest struct {
+	UserIDList []string `json:"userIDList"`
+	Detail     bool     `json:"detail,omitempty"`
+	// MinRevision, heeded where Epoch is the journal's, waits up to
+	// MinRevisionWait until the answering instance has reached it.
+	MinRevision uint64 `json:"minRevision,omitempty"`
+	Epoch       string `json:"epoch,omitempty"`
+	// Fresh makes the read linearizable: it goes through the journal.
+	Fresh bool `json:"fresh,omitempty"`
+}
+
+// UserFailure says why one user of a list could not be served.
+type UserFailure struct {
+	UserID  string `json:"userID"`
+	Code    int    `json:"code"`
+	Name    string `json:"error"`
+	Message string `json:"message"`
+}
+
+// Failure returns err as the failure of one user of a list.
+func Failure(userID string, err error) UserFailure {
+	e := AsError(err)
+	return UserFailure{UserID: userID, Code: e.Code, Name: e.Name, Message: e.Message}
+}
+
+// Err returns the failure as an Error, for errors.Is.
+func (f UserFailure) Err() error { return &Error{Code: f.Code, Name: f.Name, Message: f.Message} }
+
+// GetReply answers a GetRequest, in the order asked, a repeated ID once. Every
+// ID is in exactly one list. Neither list is ever null.
+type GetReply struct {
+	SuccessUserList []Status      `json:"successUserList"`
+	FailureUserList []UserFailure `json:"failureUserList"`
+	// Revision is what the reply is as of: everything up to it is included.
+	Revision uint64 `json:"revision"`
+	Epoch    string `json:"epoch"`
+	// AsOf is the journal's time at Revision.
+	AsOf Time `json:"asOf,omitzero"`
+	// Stale says that the instance is cut off from the journal (G12).
+	Stale bool `json:"stale"`
+}
+
+// OwnStatusReply answers user.<user>.status: the owner's view with sessions.
+type OwnStatusReply struct {
+	Status   Status    `json:"status"`
+	Sessions []Session `json:"sessions"`
+	Revision uint64    `json:"revision"`
+	Epoch    string    `json:"epoch"`
+	AsOf     Time      `json:"asOf,omitzero"`
+	Stale    bool      `json:"stale"`
+}
+
+// Session is one login of one device, as its owner sees it.
+type Session struct {
+	SessionID  string `json:"sessionID"`
+	Device     string `json:"device,omitempty"`
+	Platform   string `json:"platform"`
+	Live       bool   `json:"live"`
+	Idle       bool   `json:"idle"`
+	TTLSeconds int64  `json:"ttlSeconds"`
+	// Bound says that the session ends with its NATS connection.
+	Bound bool `json:"bound"`
+	// LoginAt is when the session was opened, LostAt when it was lost.
+	LoginAt Time `json:"loginAt"`
+	LostAt  Time `json:"lostAt,omitzero"`
+}
+
+// Marshal returns v as JSON without escaping HTML (PROTOCOL 1).
+func Marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// Unmarshal reads a request's or a reply's body into v: one JSON object of
+// valid UTF-8, at most MaxBodyBytes long; unknown fields are ignored. The
+// error is ErrRequestTooLarge or ErrInvalidRequest and says what is wrong.
+func Unmarshal(body []byte, v any) error {
+	if len(body) > MaxBodyBytes {
+		return ErrRequestTooLarge.Withf("the body has %d bytes, at most %d are allowed", len(body), MaxBodyBytes)
+	}
+	trimmed := bytes.TrimLeft(body, " \t\r\n")
+	if len(trimmed) == 0 || trimmed[0] != '{' {
+		return ErrInvalidRequest.With("the body must be a JSON object")
+	}
+	if !utf8.Valid(body) { // encoding/json would replace what is not
+		return ErrInvalidRequest.With("the body is not valid UTF-8")
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return ErrInvalidRequest.With(describe(err))
+	}
+	return nil
+}
+
+// describe says what is wrong with a body in the words of the wire, without
+// the names of Go types.
+func describe(err error) string {
+	switch e := err.(type) {
+	case *json.UnmarshalTypeError:
+		if e.Field == "" {
+			return fmt.Sprintf("the body is a JSON %s, not an object", e.Value)
+		}
+		return fmt.Sprintf("the field %q cannot be a JSON %s", e.Field, e.Value)
+	case *json.SyntaxError:
+		return fmt.Sprintf("the body is not JSON: %v at byte %d", e, e.Offset)
+	}
+	return "the body is not JSON: " + err.Error()
+}
+
+// Ptr returns a pointer to v, for optional fields.
+func Ptr[T any](v T) *T { return &v }

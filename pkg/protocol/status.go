@@ -1,0 +1,128 @@
+package protocol
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// StatusType says whether a user can be reached (PROTOCOL 3).
+type StatusType uint8
+
+const (
+	// Unknown: nobody can tell. The service never sends it; a client library
+	// gives it for a watched user it has no trustworthy copy of.
+	Unknown StatusType = 0
+	// Online: at least one session is live.
+	Online StatusType = 1
+	// Offline: none is live, and at least one was lost without logging out.
+	Offline StatusType = 2
+	// Unlogined: there is no session at all.
+	Unlogined StatusType = 3
+)
+
+var statusTypeNames = [...]string{"UNKNOWN", "ONLINE", "OFFLINE", "UNLOGINED"}
+
+func (t StatusType) String() string {
+	if int(t) < len(statusTypeNames) {
+		return statusTypeNames[t]
+	}
+	return "StatusType(" + strconv.Itoa(int(t)) + ")"
+}
+
+// Cause says why a status changed (PROTOCOL 5).
+type Cause string
+
+const (
+	CauseLogin   Cause = "login" // a first live session, a revival, a thaw
+	CauseLogout  Cause = "logout"
+	CauseLost    Cause = "lost"
+	CauseSet     Cause = "set"
+	CauseExpired Cause = "expired"
+	CauseKicked  Cause = "kicked"
+	CauseErased  Cause = "erased"
+)
+
+// Time is a moment in milliseconds since 1970 UTC; 0 means none. In JSON it is
+// RFC 3339 in UTC with milliseconds. Times inform; revisions order.
+type Time int64
+
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// TimeOf returns t cut to milliseconds.
+func TimeOf(t time.Time) Time { return Time(t.UnixMilli()) }
+
+// Time returns the moment as the standard library's type, in UTC.
+func (t Time) Time() time.Time { return time.UnixMilli(int64(t)).UTC() }
+
+func (t Time) String() string {
+	if t == 0 {
+		return ""
+	}
+	return t.Time().Format(timeLayout)
+}
+
+// AppendText implements encoding.TextAppender.
+func (t Time) AppendText(b []byte) ([]byte, error) {
+	return t.Time().AppendFormat(b, timeLayout), nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (t Time) MarshalText() ([]byte, error) { return t.AppendText(nil) }
+
+// UnmarshalText reads any RFC 3339 time and cuts it to milliseconds.
+func (t *Time) UnmarshalText(b []byte) error {
+	v, err := time.Parse(time.RFC3339Nano, string(b))
+	if err != nil {
+		return fmt.Errorf("a time must be RFC 3339: %w", err)
+	}
+	*t = TimeOf(v)
+	return nil
+}
+
+// Status is what is shown of a user (PROTOCOL 2).
+type Status struct {
+	UserID     string     `json:"userID"`
+	StatusType StatusType `json:"statusType"`
+	// CustomStatus is the user's own text, empty for none.
+	CustomStatus string `json:"customStatus"`
+	// CustomStatusExpiresAt is left out where the text does not expire.
+	CustomStatusExpiresAt Time `json:"customStatusExpiresAt,omitzero"`
+	// LastSeenAt is when the user last stopped being ONLINE; left out while
+	// ONLINE or never seen.
+	LastSeenAt Time `json:"lastSeenAt,omitzero"`
+	// Platforms of live sessions, sorted, each once; only with detail. Not
+	// covered by Revision and not announced.
+	Platforms []string `json:"platforms,omitempty"`
+	// Revision of the last visible change; 0: none known.
+	Revision uint64 `json:"revision"`
+	// UpdatedAt is when that change was committed, by the journal's clock;
+	// left out while Revision is 0.
+	UpdatedAt Time `json:"updatedAt,omitzero"`
+}
+
+// Event is published on status.<user> when the public view changes (PROTOCOL 5).
+type Event struct {
+	Status
+	// Epoch names the journal; revisions of another epoch mean nothing.
+	Epoch string `json:"epoch"`
+	// PreviousRevision is that of the change before this one. A receiver that
+	// knew another one missed something in between, not the present state.
+	PreviousRevision uint64 `json:"previousRevision"`
+	Cause            Cause  `json:"cause"`
+}
+
+// Types of a SelfEvent.
+const (
+	SelfStatus   = "status"
+	SelfSessions = "sessions"
+)
+
+// SelfEvent is published on self.<user> for the user's own devices (PROTOCOL 5).
+type SelfEvent struct {
+	Type string `json:"type"`
+	// Status and Cause come with type "status": the owner's view.
+	Status *Status `json:"status,omitempty"`
+	Cause  Cause   `json:"cause,omitempty"`
+	Epoch  string  `json:"epoch"`
+}

@@ -1,0 +1,163 @@
+package protocol
+
+import (
+	"fmt"
+	"strings"
+)
+
+// DefaultPrefix begins every subject unless configured otherwise.
+const DefaultPrefix = "presence.v1"
+
+// ServiceName is the name of the NATS micro service and, as queue group,
+// what all its instances share.
+const ServiceName = "presence"
+
+// Subjects builds and parses every subject of the contract; nothing else in
+// the project does. The shapes, with the prefix left out:
+//
+//	user.<user>.login|renew|logout|set|status   requests about one user (PROTOCOL 4.1 to 4.5)
+//	get                                         statuses of many (PROTOCOL 4.5)
+//	status.<user>                               the public event (PROTOCOL 5)
+//	self.<user>                                 the owner's event (PROTOCOL 5)
+//
+// <user> is a token (EncodeToken). The zero value is not usable: NewSubjects.
+type Subjects struct {
+	prefix string // without the final dot
+}
+
+// NewSubjects returns the subjects below a prefix, DefaultPrefix where it is
+// empty. A prefix that CheckPrefix refuses makes subjects nobody answers.
+func NewSubjects(prefix string) Subjects {
+	if prefix == "" {
+		prefix = DefaultPrefix
+	}
+	return Subjects{prefix: prefix}
+}
+
+// CheckPrefix reports what is wrong with a configured prefix: one or more
+// tokens of A-Z a-z 0-9 _ - joined by dots, at most 64 bytes.
+func CheckPrefix(prefix string) error {
+	if prefix == "" || len(prefix) > 64 {
+		return fmt.Errorf("the subject prefix %q must have 1 to 64 bytes", prefix)
+	}
+	for token := range strings.SplitSeq(prefix, ".") {
+		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r > 127 || !isTokenByte(byte(r)) }) {
+			return fmt.Errorf("the subject prefix %q must be tokens of A-Z a-z 0-9 _ - joined by dots", prefix)
+		}
+	}
+	return nil
+}
+
+// Prefix returns the prefix without a final dot.
+func (s Subjects) Prefix() string { return s.prefix }
+
+// The kinds of request about one user: the last token of their subjects.
+const (
+	OpLogin  = "login"
+	OpRenew  = "renew"
+	OpLogout = "logout"
+	OpSet    = "set"
+	OpStatus = "status"
+)
+
+// User returns the subject of a request about one user: op is one of the
+// Op constants. The error is ErrInvalidUserID.
+func (s Subjects) User(userID, op string) (string, error) {
+	token, err := EncodeToken(userID)
+	if err != nil {
+		return "", err
+	}
+	return s.prefix + ".user." + token + "." + op, nil
+}
+
+// Login, Renew, Logout, Set and OwnStatus are User with the op of their name.
+func (s Subjects) Login(userID string) (string, error)     { return s.User(userID, OpLogin) }
+func (s Subjects) Renew(userID string) (string, error)     { return s.User(userID, OpRenew) }
+func (s Subjects) Logout(userID string) (string, error)    { return s.User(userID, OpLogout) }
+func (s Subjects) Set(userID string) (string, error)       { return s.User(userID, OpSet) }
+func (s Subjects) OwnStatus(userID string) (string, error) { return s.User(userID, OpStatus) }
+
+// Get is the subject of the query for many users.
+func (s Subjects) Get() string { return s.prefix + ".get" }
+
+// AnyUser is the subject a service listens on for one op of every user.
+func (s Subjects) AnyUser(op string) string { return s.prefix + ".user.*." + op }
+
+// Event returns the subject of a user's public events.
+func (s Subjects) Event(userID string) (string, error) {
+	token, err := EncodeToken(userID)
+	if err != nil {
+		return "", err
+	}
+	return s.prefix + ".status." + token, nil
+}
+
+// Self returns the subject of a user's own events.
+func (s Subjects) Self(userID string) (string, error) {
+	token, err := EncodeToken(userID)
+	if err != nil {
+		return "", err
+	}
+	return s.prefix + ".self." + token, nil
+}
+
+// AnyEvent and AnySelf are the subjects of all users' events. Permissions on
+// them use these shapes, never a deeper wildcard (PROTOCOL 9).
+func (s Subjects) AnyEvent() string { return s.prefix + ".status.*" }
+func (s Subjects) AnySelf() string  { return s.prefix + ".self.*" }
+
+// RequestSubjects are the wildcards that cover every request subject: what
+// only the service may subscribe to, and must itself never publish on
+// (PROTOCOL 9).
+func (s Subjects) RequestSubjects() []string {
+	names := []string{"user.>", "get", "gateway.>", "stats", "list", "explain", "admin.>"}
+	for i, n := range names {
+		names[i] = s.prefix + "." + n
+	}
+	return names
+}
+
+// EventSubjects are the wildcards that cover every event subject: what only
+// the service may publish on (PROTOCOL 9).
+func (s Subjects) EventSubjects() []string {
+	return []string{s.prefix + ".status.>", s.prefix + ".self.>"}
+}
+
+// ParseUser returns the user of a request subject <prefix>.user.<token>.<op>.
+// The error is ErrInvalidUserID where the token is not canonical.
+func (s Subjects) ParseUser(subject string) (string, error) {
+	rest, ok := strings.CutPrefix(subject, s.prefix+".user.")
+	token, _, ok2 := strings.Cut(rest, ".")
+	if !ok || !ok2 {
+		return "", ErrInvalidUserID.With("the subject names no user")
+	}
+	return DecodeToken(token)
+}
+
+// ParseEvent returns the user of an event subject <prefix>.status.<token>,
+// and false for any other subject.
+func (s Subjects) ParseEvent(subject string) (string, bool) {
+	return s.parseLast(subject, ".status.")
+}
+
+// ParseSelf is ParseEvent for <prefix>.self.<token>.
+func (s Subjects) ParseSelf(subject string) (string, bool) {
+	return s.parseLast(subject, ".self.")
+}
+
+func (s Subjects) parseLast(subject, kind string) (string, bool) {
+	token, ok := strings.CutPrefix(subject, s.prefix+kind)
+	if !ok || strings.Contains(token, ".") {
+		return "", false
+	}
+	id, err := DecodeToken(token)
+	return id, err == nil
+}
+
+// ReplyAllowed reports whether the service may answer on a reply subject. One
+// below the prefix or beginning with $ could turn the answer into a request
+// or an event in the service's name: the broker does not check reply subjects
+// against permissions (PROTOCOL 1, G13).
+func (s Subjects) ReplyAllowed(reply string) bool {
+	return !strings.HasPrefix(reply, s.prefix) && !strings.HasPrefix(reply, "$")
+}

@@ -1,0 +1,146 @@
+package protocol
+
+import "time"
+
+// Each Check method reports the first thing that is wrong with a decoded
+// request: an Error of PROTOCOL 6, nil for none. They do not look at state.
+
+// CheckID reports whether id can be a session, gateway or process ID: 1 to
+// MaxSessionIDBytes bytes of A-Z a-z 0-9 _ -. what names it in the message.
+func CheckID(id, what string) error {
+	if id == "" || len(id) > MaxSessionIDBytes {
+		return ErrInvalidRequest.Withf("%s must have 1 to %d bytes", what, MaxSessionIDBytes)
+	}
+	for i := 0; i < len(id); i++ {
+		if !isTokenByte(id[i]) {
+			return ErrInvalidRequest.Withf("%s may contain only A-Z a-z 0-9 _ -", what)
+		}
+	}
+	return nil
+}
+
+// Check implements PROTOCOL 4.1.
+func (r *LoginRequest) Check() error {
+	if r.SessionID != "" {
+		if err := CheckID(r.SessionID, "sessionID"); err != nil {
+			return err
+		}
+	}
+	if len(r.Device) > MaxDeviceBytes {
+		return ErrInvalidRequest.Withf("device has %d bytes, at most %d are allowed", len(r.Device), MaxDeviceBytes)
+	}
+	if err := checkText(r.Device, ErrInvalidRequest, "device"); err != nil {
+		return err
+	}
+	if err := checkPlatform(r.Platform); err != nil {
+		return err
+	}
+	if err := checkTTL(r.TTLSeconds); err != nil {
+		return err
+	}
+	return r.Connection.check()
+}
+
+func checkPlatform(p string) error {
+	if len(p) > MaxPlatformBytes {
+		return ErrInvalidRequest.Withf("platform has %d bytes, at most %d are allowed", len(p), MaxPlatformBytes)
+	}
+	for i := 0; i < len(p); i++ {
+		if c := p[i]; !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') {
+			return ErrInvalidRequest.With("platform may contain only a-z 0-9 -")
+		}
+	}
+	return nil
+}
+
+// checkTTL accepts 0, which stands for the default.
+func checkTTL(seconds int64) error {
+	if seconds != 0 && (seconds < int64(MinTTL/time.Second) || seconds > int64(MaxTTL/time.Second)) {
+		return ErrInvalidRequest.Withf("ttlSeconds must be %d to %d", MinTTL/time.Second, MaxTTL/time.Second)
+	}
+	return nil
+}
+
+func (c *Connection) check() error {
+	switch {
+	case c == nil:
+		return nil
+	case c.ServerID == "" || len(c.ServerID) > MaxServerIDBytes:
+		return ErrInvalidRequest.Withf("connection.serverID must have 1 to %d bytes", MaxServerIDBytes)
+	case c.ClientID == 0:
+		return ErrInvalidRequest.With("connection.clientID is missing")
+	}
+	return checkText(c.ServerID, ErrInvalidRequest, "connection.serverID")
+}
+
+// Check implements PROTOCOL 4.2.
+func (r *RenewRequest) Check() error { return CheckID(r.SessionID, "sessionID") }
+
+// Check implements PROTOCOL 4.3.
+func (r *LogoutRequest) Check() error {
+	if r.All {
+		if r.SessionID != "" {
+			return ErrInvalidRequest.With("give sessionID or all, not both")
+		}
+		return nil
+	}
+	if r.SessionID == "" {
+		return ErrInvalidRequest.With("give sessionID or all")
+	}
+	return CheckID(r.SessionID, "sessionID")
+}
+
+// Check implements PROTOCOL 4.4; maxText is the limit in force for the custom
+// status, in bytes.
+func (r *SetRequest) Check(maxText int) error {
+	if r.CustomStatus == nil && r.Availability == nil {
+		return ErrInvalidRequest.With("give customStatus or availability")
+	}
+	if r.CustomStatus != nil {
+		if n := len(*r.CustomStatus); n > maxText {
+			return ErrCustomStatusTooLong.Withf("the custom status has %d bytes, at most %d are allowed", n, maxText)
+		}
+		if err := checkText(*r.CustomStatus, ErrInvalidRequest, "customStatus"); err != nil {
+			return err
+		}
+	}
+	if r.ExpiresInSeconds != nil {
+		if r.CustomStatus == nil || *r.CustomStatus == "" {
+			return ErrInvalidRequest.With("expiresInSeconds goes with a customStatus")
+		}
+		if err := checkExpiry(*r.ExpiresInSeconds, "expiresInSeconds"); err != nil {
+			return err
+		}
+	}
+	if r.AvailabilityExpiresInSeconds != nil {
+		if r.Availability == nil {
+			return ErrInvalidRequest.With("availabilityExpiresInSeconds goes with an availability")
+		}
+		if err := checkExpiry(*r.AvailabilityExpiresInSeconds, "availabilityExpiresInSeconds"); err != nil {
+			return err
+		}
+	}
+	if r.SessionID != "" {
+		return CheckID(r.SessionID, "sessionID")
+	}
+	return nil
+}
+
+func checkExpiry(seconds int64, what string) error {
+	if seconds < 1 || seconds > int64(MaxExpiry/time.Second) {
+		return ErrInvalidRequest.Withf("%s must be 1 to %d", what, int64(MaxExpiry/time.Second))
+	}
+	return nil
+}
+
+// Check implements PROTOCOL 4.5: the request as a whole. What is wrong with
+// one ID goes into the failureUserList of the reply.
+func (r *GetRequest) Check() error {
+	switch n := len(r.UserIDList); {
+	case n == 0:
+		return ErrInvalidRequest.With("userIDList is missing or empty")
+	case n > MaxUsersPerGet:
+		return ErrTooManyUsers.Withf("userIDList has %d IDs, at most %d are allowed", n, MaxUsersPerGet)
+	}
+	return nil
+}
