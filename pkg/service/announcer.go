@@ -1,0 +1,194 @@
+package service
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/state"
+)
+
+const (
+	// announceBatch is how many events are published between two looks at the
+	// state, and between two round trips to the broker while more wait: the
+	// pace at which the broker takes them is the pace at which they are made.
+	announceBatch = 512
+	// announceAgain is how long an event that reached the broker is still owed:
+	// after a reconnect what was published in that time is published again.
+	// The broker that took it may have died with it.
+	announceAgain = 5 * time.Second
+	// markEvery is how often the announcer asks the broker what it has got.
+	markEvery = 250 * time.Millisecond
+)
+
+// announcer publishes the changes that the state says this instance owes. It
+// has no queue: what waits is in the state, coalesced to one event for each
+// user, and applying an entry does not wait for it.
+type announcer struct {
+	service *Service
+	wake    chan struct{}
+
+	mu     sync.Mutex
+	cursor uint64 // number of the last change published
+	marks  []mark
+	final  bool // the instance stops: what is flushed counts at once
+	sentAt uint64
+}
+
+// mark says that everything up to a position had reached the broker at a time.
+type mark struct {
+	position uint64
+	at       time.Time
+}
+
+func newAnnouncer(s *Service) *announcer {
+	return &announcer{service: s, wake: make(chan struct{}, 1)}
+}
+
+// kick has the announcer look at the state.
+func (a *announcer) kick() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// again has everything announced that is still owed: all of the last
+// announceAgain, and more.
+func (a *announcer) again() {
+	a.mu.Lock()
+	a.cursor, a.marks = 0, nil
+	a.mu.Unlock()
+	a.kick()
+}
+
+// flushed returns the position up to which nothing is owed any more.
+func (a *announcer) flushed() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	position := uint64(0)
+	for _, m := range a.marks {
+		if !a.final && time.Since(m.at) < announceAgain {
+			break
+		}
+		position = m.position
+	}
+	return position
+}
+
+// finish makes marks count at once: the instance is about to stop.
+func (a *announcer) finish() {
+	a.mu.Lock()
+	a.final = true
+	a.mu.Unlock()
+}
+
+// run announces until ctx is done.
+func (a *announcer) run(ctx context.Context) {
+	var lastMark time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+		}
+		for ctx.Err() == nil {
+			more, err := a.publish()
+			if err != nil {
+				a.service.log.Warn("an event could not be published; trying again", "err", err)
+				select {
+				case <-ctx.Done():
+				case <-time.After(markEvery):
+				}
+				continue
+			}
+			if more || time.Since(lastMark) >= markEvery {
+				a.mark()
+				lastMark = time.Now()
+			}
+			if !more {
+				break
+			}
+		}
+	}
+}
+
+// flush publishes what is owed and waits until the broker has it.
+func (a *announcer) flush() {
+	for {
+		more, err := a.publish()
+		if err != nil {
+			a.service.log.Warn("not every change could be announced", "err", err)
+			return
+		}
+		if !more {
+			break
+		}
+	}
+	a.mark()
+}
+
+// publish publishes one batch and reports whether there is more.
+func (a *announcer) publish() (more bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.service
+	batch := make([]state.Announcement, 0, 64)
+	s.mu.RLock()
+	last, more := s.state.Owed(s.writer, a.cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
+	position := s.state.Position()
+	s.mu.RUnlock()
+	for i := range batch {
+		if err := a.send(&batch[i]); err != nil {
+			return true, err
+		}
+	}
+	a.cursor = last
+	if !more {
+		a.sentAt = position
+	}
+	return more, nil
+}
+
+func (a *announcer) send(n *state.Announcement) error {
+	s := a.service
+	subject, err := s.subjects.Event(n.Public.UserID)
+	if err != nil {
+		return err
+	}
+	if err := a.sendTo(subject, &n.Public); err != nil {
+		return err
+	}
+	subject, err = s.subjects.Self(n.Public.UserID)
+	if err != nil {
+		return err
+	}
+	return a.sendTo(subject, &n.Owner)
+}
+
+func (a *announcer) sendTo(subject string, event any) error {
+	data, err := protocol.Marshal(event)
+	if err != nil {
+		return err
+	}
+	return a.service.cfg.Clients.Publish(subject, data)
+}
+
+// mark asks the broker whether it has got everything published so far.
+func (a *announcer) mark() {
+	a.mu.Lock()
+	position := a.sentAt
+	a.mu.Unlock()
+	if err := a.service.cfg.Clients.FlushTimeout(announceAgain); err != nil {
+		return // nothing is known to have arrived; it stays owed
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	// Of the marks that are old enough, the last says it all.
+	for len(a.marks) > 1 && now.Sub(a.marks[1].at) >= announceAgain {
+		a.marks = a.marks[1:]
+	}
+	a.marks = append(a.marks, mark{position: position, at: now})
+}

@@ -1,0 +1,191 @@
+package service
+
+import (
+	"errors"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/journal"
+	"presence/pkg/service/internal/state"
+)
+
+// call is one request between its arrival and its answer.
+type call struct {
+	endpoint *endpoint
+	request  micro.Request
+	begun    time.Time
+	// reply builds the reply's body from what became of the command.
+	reply func(*call, *state.Result) (any, error)
+	get   *protocol.GetRequest // of a query that waits for the journal
+	user  string               // of a request about one user
+
+	done chan error // of the service's own barriers, in place of all the above
+}
+
+// answer is a call with its outcome: an error or a command's result.
+type answer struct {
+	call   *call
+	result state.Result
+	err    *protocol.Error
+}
+
+// wantsReply reports whether somebody waits: a request without a reply subject
+// is fire-and-forget.
+func (c *call) wantsReply() bool { return c.request.Reply() != "" }
+
+// answer builds and sends the reply.
+func (a *answer) send(s *Service) {
+	c := a.call
+	if c.done != nil {
+		if a.err != nil {
+			c.done <- a.err
+		}
+		close(c.done)
+		return
+	}
+	err := a.err
+	if err == nil {
+		err = a.result.Err
+	}
+	if err != nil {
+		c.fail(s, err)
+		return
+	}
+	body, e := c.reply(c, &a.result)
+	if e != nil {
+		c.fail(s, e)
+		return
+	}
+	c.succeed(s, body)
+}
+
+// succeed sends a reply.
+func (c *call) succeed(s *Service, body any) {
+	data, err := protocol.Marshal(body)
+	if err == nil && len(data) > protocol.MaxBodyBytes {
+		err = protocol.ErrRequestTooLarge.Withf("the reply would have %d bytes, at most %d are allowed: ask for less", len(data), protocol.MaxBodyBytes)
+	}
+	if err != nil {
+		c.fail(s, err)
+		return
+	}
+	c.endpoint.stats.done(c.begun, nil)
+	if c.wantsReply() {
+		c.respond(s, data)
+	}
+}
+
+// fail sends an error reply. What is not an error of the wire is a defect: it
+// is logged here, and answered as internal.
+func (c *call) fail(s *Service, err error) {
+	e := protocol.AsError(err)
+	if e == protocol.ErrInternal {
+		s.log.Error("a request failed", "subject", c.request.Subject(), "err", err)
+	}
+	c.endpoint.stats.done(c.begun, e)
+	if !c.wantsReply() {
+		return
+	}
+	data, err := protocol.Marshal(e)
+	if err != nil {
+		s.log.Error("an error reply cannot be encoded", "err", err)
+		return
+	}
+	c.respond(s, data, micro.WithHeaders(micro.Headers{
+		protocol.ErrorHeader:     {e.Name + ": " + headerText(e.Message)},
+		protocol.ErrorCodeHeader: {strconv.Itoa(e.Code)},
+	}))
+}
+
+func (c *call) respond(s *Service, data []byte, opts ...micro.RespondOpt) {
+	if err := c.request.Respond(data, opts...); err != nil {
+		s.log.Warn("a reply could not be sent", "subject", c.request.Subject(), "err", err)
+	}
+}
+
+// headerText makes a message fit into a header's one line. Messages quote
+// requests, whose strings JSON lets contain anything.
+func headerText(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c < 0x20 || c == 0x7f {
+			b[i] = ' '
+		}
+	}
+	return string(b)
+}
+
+// journalError says to a caller what became of a command that the journal did
+// not take or could not finish.
+func journalError(err error) *protocol.Error {
+	switch {
+	case errors.Is(err, journal.ErrFull):
+		return protocol.ErrOverloaded
+	case errors.Is(err, journal.ErrOutcomeUnknown):
+		return protocol.ErrOutcomeUnknown
+	case errors.Is(err, journal.ErrRejected), errors.Is(err, journal.ErrStopped):
+		return protocol.ErrUnavailable
+	}
+	return protocol.AsError(err)
+}
+
+// endpointStats are the true figures of an endpoint: micro's own count an answer
+// that is given after the handler returned as instant and successful.
+type endpointStats struct {
+	requests, errors, nanoseconds atomic.Uint64
+	byError                       [maxErrors]atomic.Uint64 // as errorNames
+}
+
+// EndpointStats is what "nats service stats" shows as an endpoint's data.
+type EndpointStats struct {
+	Requests     uint64            `json:"requests"`
+	Errors       uint64            `json:"errors"`
+	ErrorsByName map[string]uint64 `json:"errorsByName,omitempty"`
+	// AverageMs is from arrival to reply, in milliseconds.
+	AverageMs float64 `json:"averageMs"`
+}
+
+// errorNames are the errors that are counted apart; any other is counted with
+// the last.
+var errorNames = [...]string{
+	"invalid_request", "invalid_user_id", "too_many_users", "custom_status_too_long", "feature_disabled",
+	"session_not_found", "revision_conflict", "too_many_sessions", "session_replaced", "request_too_large",
+	"rate_limited", "overloaded", "unavailable", "outcome_unknown", "internal",
+}
+
+const maxErrors = len(errorNames)
+
+func (st *endpointStats) done(begun time.Time, e *protocol.Error) {
+	st.requests.Add(1)
+	st.nanoseconds.Add(uint64(time.Since(begun)))
+	if e == nil {
+		return
+	}
+	st.errors.Add(1)
+	for i, name := range errorNames {
+		if name == e.Name || i == maxErrors-1 {
+			st.byError[i].Add(1)
+			return
+		}
+	}
+}
+
+func (st *endpointStats) snapshot() EndpointStats {
+	out := EndpointStats{Requests: st.requests.Load(), Errors: st.errors.Load()}
+	if out.Requests > 0 {
+		out.AverageMs = float64(st.nanoseconds.Load()) / float64(out.Requests) / 1e6
+	}
+	for i := range st.byError {
+		if n := st.byError[i].Load(); n > 0 {
+			if out.ErrorsByName == nil {
+				out.ErrorsByName = make(map[string]uint64)
+			}
+			out.ErrorsByName[errorNames[i]] = n
+		}
+	}
+	return out
+}

@@ -1,0 +1,135 @@
+package service
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/state"
+)
+
+// login implements PROTOCOL 4.1.
+func (s *Service) login(c *call) error {
+	var r protocol.LoginRequest
+	user, err := s.decodeUser(c, &r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err != nil {
+		return err
+	}
+	command := entry.Command{
+		Kind: entry.Login, User: user, Session: r.SessionID,
+		Device: r.Device, Platform: r.Platform, Idle: r.Idle,
+		TTL: uint32(r.TTLSeconds * 1000),
+	}
+	setDefault(&command.Session, uuid.NewString())
+	setDefault(&command.Platform, "unknown")
+	if r.Connection != nil {
+		command.Server, command.Client = r.Connection.ServerID, r.Connection.ClientID
+		setDefault(&command.TTL, uint32(protocol.DefaultBoundTTL.Milliseconds()))
+	} else {
+		setDefault(&command.TTL, uint32(protocol.DefaultTTL.Milliseconds()))
+	}
+	c.reply = s.loginReply
+	return s.submit(c, command)
+}
+
+func (s *Service) loginReply(_ *call, r *state.Result) (any, error) {
+	epoch, rules := s.rules()
+	return protocol.LoginReply{
+		SessionID:    r.Session,
+		TTLSeconds:   r.TTL / 1000,
+		GraceSeconds: float64(rules.Grace) / 1000,
+		Replaced:     r.Replaced,
+		Status:       r.Status,
+		Revision:     r.Revision,
+		Epoch:        epoch,
+	}, nil
+}
+
+// renew implements PROTOCOL 4.2. A renewal of a live session that changes
+// nothing else is packed as a number; any other is a command.
+func (s *Service) renew(c *call) error {
+	var r protocol.RenewRequest
+	user, err := s.decodeUser(c, &r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err == nil {
+		err = s.refuseStale()
+	}
+	if err != nil {
+		return err
+	}
+	c.reply = s.changeReply
+	s.mu.RLock()
+	number, ok := s.state.Lease(user, r.SessionID, r.Idle)
+	s.mu.RUnlock()
+	if ok {
+		if err := s.journal.Renew(number, c, c.wantsReply()); err != nil {
+			return journalError(err)
+		}
+		if !c.wantsReply() {
+			c.endpoint.stats.done(c.begun, nil)
+		}
+		return nil
+	}
+	command := entry.Command{Kind: entry.Renew, User: user, Session: r.SessionID}
+	if r.Idle != nil {
+		command.SetIdle, command.Idle = true, *r.Idle
+	}
+	return s.submit(c, command)
+}
+
+// logout implements PROTOCOL 4.3.
+func (s *Service) logout(c *call) error {
+	var r protocol.LogoutRequest
+	user, err := s.decodeUser(c, &r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err != nil {
+		return err
+	}
+	c.reply = s.changeReply
+	return s.submit(c, entry.Command{Kind: entry.Logout, User: user, Session: r.SessionID, All: r.All})
+}
+
+// set implements PROTOCOL 4.4 but for availability.
+func (s *Service) set(c *call) error {
+	var r protocol.SetRequest
+	user, err := s.decodeUser(c, &r)
+	if err == nil {
+		err = r.Check(s.cfg.MaxCustomStatusBytes)
+	}
+	if err != nil {
+		return err
+	}
+	if r.Availability != nil {
+		return protocol.ErrFeatureDisabled.With("availability is not available in this version")
+	}
+	command := entry.Command{Kind: entry.Set, User: user, Session: r.SessionID, Text: *r.CustomStatus}
+	if r.ExpiresInSeconds != nil {
+		command.Expires = *r.ExpiresInSeconds * int64(time.Second/time.Millisecond)
+	}
+	if r.IfRevision != nil {
+		command.CheckRevision, command.IfRevision = true, *r.IfRevision
+	}
+	c.reply = s.changeReply
+	return s.submit(c, command)
+}
+
+func (s *Service) changeReply(_ *call, r *state.Result) (any, error) {
+	epoch, _ := s.rules()
+	return protocol.ChangeReply{Status: r.Status, Revision: r.Revision, Epoch: epoch}, nil
+}
+
+// rules returns the journal's name and the rules in force.
+func (s *Service) rules() (epoch string, p entry.Params) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.state.Epoch(), s.state.Params()
+}

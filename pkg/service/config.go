@@ -1,0 +1,114 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/journal"
+)
+
+// Policies of the custom status (PROTOCOL 3).
+const (
+	// PolicySession clears the text when the user stops being ONLINE.
+	PolicySession = "session"
+	// PolicyPersistent keeps it until it is cleared or expires.
+	PolicyPersistent = "persistent"
+)
+
+// Config is what a Service needs. Clients and Journal are required; every other
+// field has a default. The connections belong to whoever opened them and should
+// have MaxReconnects(-1).
+type Config struct {
+	// Clients is a connection in the clients' account: requests come from there
+	// and events go there. Journal is one in the account that holds the
+	// journal's stream, which clients must not be able to enter. System is one
+	// in the system account; without it sessions end by their TTL only.
+	Clients, Journal, System *nats.Conn
+	// ClientsAccount is the name of the clients' account as the system account
+	// sees it. Default "APP".
+	ClientsAccount string
+	// Prefix begins every subject. Default protocol.DefaultPrefix.
+	Prefix string
+	// Stream holds the journal. Default PRESENCE_JOURNAL.
+	Stream string
+	// Replicas of the journal, where this instance creates it. Default 1.
+	Replicas int
+
+	// The following rules travel in the journal: the instance that started last
+	// decides for all.
+
+	// Grace is how long a session outlives its closed connection. Default 5 s,
+	// at most an hour.
+	Grace time.Duration
+	// Retention is how long lost sessions and users with nothing else to
+	// remember are kept. Default 7 days, at least a minute.
+	Retention time.Duration
+	// CustomStatusPolicy is PolicySession (the default) or PolicyPersistent.
+	CustomStatusPolicy string
+
+	// MaxCustomStatusBytes bounds a custom status. Default 512, at most 4096.
+	MaxCustomStatusBytes int
+	// Version is shown by "nats service info", as a semantic version. Default
+	// "0.0.0".
+	Version string
+	// Logger gets the log. Default: none.
+	Logger *slog.Logger
+}
+
+// withDefaults returns the configuration with every default filled in, or what
+// is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	if c.Clients == nil || c.Journal == nil {
+		return c, errors.New("service: the clients' and the journal's connection are required")
+	}
+	setDefault(&c.ClientsAccount, "APP")
+	setDefault(&c.Prefix, protocol.DefaultPrefix)
+	setDefault(&c.Stream, journal.DefaultStream)
+	setDefault(&c.Replicas, 1)
+	setDefault(&c.Grace, protocol.DefaultGrace)
+	setDefault(&c.Retention, protocol.DefaultRetention)
+	setDefault(&c.CustomStatusPolicy, PolicySession)
+	setDefault(&c.MaxCustomStatusBytes, protocol.MaxCustomStatusBytes)
+	setDefault(&c.Version, "0.0.0")
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := protocol.CheckPrefix(c.Prefix); err != nil {
+		return c, err
+	}
+	switch {
+	case c.Grace < 0 || c.Grace > time.Hour:
+		return c, fmt.Errorf("the grace must be 0 to 1h, not %v", c.Grace)
+	case c.Retention < time.Minute:
+		return c, fmt.Errorf("the retention must be at least 1m, not %v", c.Retention)
+	case c.CustomStatusPolicy != PolicySession && c.CustomStatusPolicy != PolicyPersistent:
+		return c, fmt.Errorf("the custom status policy must be %q or %q, not %q", PolicySession, PolicyPersistent, c.CustomStatusPolicy)
+	case c.MaxCustomStatusBytes < 1 || c.MaxCustomStatusBytes > 4096:
+		return c, fmt.Errorf("a custom status must be bounded by 1 to 4096 bytes, not %d", c.MaxCustomStatusBytes)
+	case c.Replicas < 1 || c.Replicas > 5:
+		return c, fmt.Errorf("the journal must have 1 to 5 replicas, not %d", c.Replicas)
+	}
+	return c, nil
+}
+
+// params returns the rules that go into the journal.
+func (c *Config) params() entry.Params {
+	return entry.Params{
+		Grace:      c.Grace.Milliseconds(),
+		Retention:  c.Retention.Milliseconds(),
+		Persistent: c.CustomStatusPolicy == PolicyPersistent,
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,160 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+)
+
+// endpoint is one kind of request.
+type endpoint struct {
+	name, subject string
+	// handle decodes and checks a call, and answers it or submits it. It runs
+	// on the subscription's goroutine, so it must not wait. An error is sent
+	// as the reply.
+	handle func(*call) error
+	stats  endpointStats
+}
+
+// routes is the table of all endpoints.
+func (s *Service) routes() []*endpoint {
+	user := s.subjects.AnyUser
+	return []*endpoint{
+		{name: "login", subject: user(protocol.OpLogin), handle: s.login},
+		{name: "renew", subject: user(protocol.OpRenew), handle: s.renew},
+		{name: "logout", subject: user(protocol.OpLogout), handle: s.logout},
+		{name: "set", subject: user(protocol.OpSet), handle: s.set},
+		{name: "status", subject: user(protocol.OpStatus), handle: s.ownStatus},
+		{name: "get", subject: s.subjects.Get(), handle: s.get},
+	}
+}
+
+// addEndpoints starts answering.
+func (s *Service) addEndpoints() (micro.Service, error) {
+	svc, err := micro.AddService(s.cfg.Clients, micro.Config{
+		Name:        protocol.ServiceName,
+		Version:     s.cfg.Version,
+		Description: "User presence: online state and custom status",
+		QueueGroup:  protocol.ServiceName,
+		Metadata:    map[string]string{"protocol": "1", "prefix": s.subjects.Prefix()},
+		StatsHandler: func(e *micro.Endpoint) any {
+			for _, mine := range s.endpoints {
+				if mine.name == e.Name {
+					return mine.stats.snapshot()
+				}
+			}
+			return nil
+		},
+		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
+			s.log.Error("requests were lost", "subject", e.Subject, "err", e.Description)
+			if errors.Is(e, nats.ErrSlowConsumer) {
+				s.reportDeaf()
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range s.endpoints {
+		if err := svc.AddEndpoint(e.name, s.handler(e), micro.WithEndpointSubject(e.subject)); err != nil {
+			_ = svc.Stop()
+			return nil, err
+		}
+	}
+	return svc, s.cfg.Clients.FlushTimeout(openTimeout)
+}
+
+// handler adapts an endpoint: every request gets exactly one answer, whatever
+// happens to it.
+func (s *Service) handler(e *endpoint) micro.HandlerFunc {
+	return func(r micro.Request) {
+		if !s.subjects.ReplyAllowed(r.Reply()) {
+			s.refused.Add(1)
+			s.log.Warn("dropped a request whose reply subject is not allowed", "subject", r.Subject(), "reply", r.Reply())
+			return
+		}
+		s.handling.Add(1)
+		c := &call{endpoint: e, request: r, begun: time.Now()}
+		defer func() {
+			s.handling.Add(-1)
+			if p := recover(); p != nil {
+				s.log.Error("a request made its handler panic", "subject", r.Subject(), "panic", p, "stack", string(debug.Stack()))
+				c.fail(s, protocol.ErrInternal)
+			}
+		}()
+		if err := e.handle(c); err != nil {
+			c.fail(s, err)
+		}
+	}
+}
+
+// decode reads a call's body.
+func (c *call) decode(v any) error { return protocol.Unmarshal(c.request.Data(), v) }
+
+// decodeUser reads the user from a call's subject, and its body.
+func (s *Service) decodeUser(c *call, v any) (string, error) {
+	user, err := s.subjects.ParseUser(c.request.Subject())
+	if err != nil {
+		return "", err
+	}
+	c.user = user
+	return user, c.decode(v)
+}
+
+// submit has a command appended; the call is answered when it is applied.
+func (s *Service) submit(c *call, command entry.Command) error {
+	if err := s.refuseStale(); err != nil {
+		return err
+	}
+	if err := s.journal.Submit(command, c); err != nil {
+		return journalError(err)
+	}
+	return nil
+}
+
+// refuseStale refuses changes while the instance is cut off from the journal
+// (G12).
+func (s *Service) refuseStale() error {
+	if s.stale() {
+		return protocol.ErrUnavailable.With("this instance is cut off from the journal: nothing was done, try again")
+	}
+	return nil
+}
+
+func (s *Service) stale() bool { return s.journal.SinceApplied() > protocol.StaleAfter }
+
+// drain stops taking requests and waits until those taken are answered and
+// their changes announced. others is how many subscriptions the clients'
+// connection had before the endpoints'.
+func (s *Service) drain(ctx context.Context, svc micro.Service, others int) error {
+	s.announcer.finish()
+	if err := svc.Stop(); err != nil {
+		s.log.Warn("stopping the endpoints", "err", err)
+	}
+	// The endpoints' subscriptions drain by themselves: each is gone when its
+	// last request was handled.
+	deadline := time.Now().Add(drainTimeout)
+	for s.cfg.Clients.NumSubscriptions() > others || s.handling.Load() > 0 {
+		if time.Now().After(deadline) {
+			s.log.Warn("requests were still arriving when the time to stop was over")
+			break
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	if ctx.Err() != nil {
+		return nil // something failed: there is no journal to wait for
+	}
+	if err := s.barrier(ctx); err != nil {
+		s.log.Warn("not everything accepted could be answered", "err", err)
+		return nil
+	}
+	s.announcer.flush()
+	return s.barrier(ctx) // its entry carries the announcer's final mark
+}

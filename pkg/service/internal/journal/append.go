@@ -1,0 +1,141 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"presence/pkg/service/internal/entry"
+)
+
+// inFlight is an entry that was packed and is not yet applied.
+type inFlight[W any] struct {
+	callers *Callers[W]
+	done    chan struct{} // closed when it is applied
+}
+
+// append packs and publishes one entry after the other until ctx is done.
+func (j *Journal[W]) append(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-j.wake:
+		}
+		e, callers := j.take()
+		if e == nil {
+			continue
+		}
+		if err := j.appendOne(ctx, e, callers); err != nil {
+			return err
+		}
+	}
+}
+
+// appendOne stamps and publishes an entry until it is acknowledged, or applied,
+// or too old.
+func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Callers[W]) error {
+	j.mu.Lock()
+	j.sequence++
+	sequence, applied := j.sequence, j.applied
+	f := &inFlight[W]{callers: callers, done: make(chan struct{})}
+	j.inFlight[sequence] = f
+	j.mu.Unlock()
+
+	e.Header.Writer, e.Header.Sequence = j.cfg.Writer, sequence
+	j.cfg.Stamp(&e.Header)
+	data, err := entry.Append(nil, e)
+	if err != nil {
+		return fmt.Errorf("encoding a journal entry: %w", err)
+	}
+	position, err := j.publish(ctx, data, f.done)
+	switch {
+	case err == nil && position != 0 && position <= applied:
+		return fmt.Errorf("the journal acknowledged position %d after %d was applied: it is a restored or a recreated one", position, applied)
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return nil // stop gives the callers back
+	}
+	if j.forget(sequence) {
+		all := callers.all()
+		j.cfg.Logger.Warn("a journal entry failed", "callers", len(all), "err", err)
+		j.putBack(e, len(callers.Commands))
+		j.fail(all, err)
+	}
+	return nil
+}
+
+// putBack has the reports and renewals of a failed entry appended with the next
+// one: they may take effect late, and twice, but they must not be lost.
+func (j *Journal[W]) putBack(e *entry.Entry, commands int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	p := &j.pending
+	if reports := e.Commands[commands:]; len(p.reports)+len(reports) <= maxReports {
+		p.reports = append(reports[:len(reports):len(reports)], p.reports...)
+	}
+	for _, number := range e.Renewed {
+		var none W
+		p.renew(number, none, false)
+	}
+}
+
+// publish publishes an entry, again and again, and returns its position, or 0
+// where it was applied before its acknowledgement came.
+func (j *Journal[W]) publish(ctx context.Context, data []byte, applied <-chan struct{}) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, giveUp)
+	defer cancel()
+	outcome := ErrRejected // until an attempt is left without an answer
+	for attempt := 0; ; attempt++ {
+		begun := time.Now()
+		ack, err := j.publishOnce(ctx, data)
+		var api *jetstream.APIError
+		switch {
+		case err == nil:
+			return ack, nil
+		case errors.As(err, &api):
+			// The stream answered: it did not store this attempt. An earlier
+			// one that nobody answered may have been.
+			if api.Code != 503 || outcome == ErrRejected {
+				return 0, fmt.Errorf("%w: %w", outcome, err)
+			}
+		case errors.Is(err, jetstream.ErrNoStreamResponse):
+			// Nobody leads the stream at the moment.
+		default:
+			outcome = ErrOutcomeUnknown
+		}
+		select {
+		case <-applied:
+			return 0, nil
+		case <-ctx.Done():
+			return 0, fmt.Errorf("%w: %w", outcome, err)
+		case <-time.After(max(0, min(attemptTimeout, 50*time.Millisecond<<min(attempt, 5))-time.Since(begun))):
+		}
+	}
+}
+
+func (j *Journal[W]) publishOnce(ctx context.Context, data []byte) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	m := &nats.Msg{Subject: j.subject(), Data: data}
+	ack, err := j.cfg.JetStream.PublishMsg(ctx, m,
+		jetstream.WithExpectStream(j.cfg.Stream), jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
+}
+
+// forget takes an entry out of those in flight and reports whether it was there.
+func (j *Journal[W]) forget(sequence uint64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, ok := j.inFlight[sequence]
+	delete(j.inFlight, sequence)
+	return ok
+}

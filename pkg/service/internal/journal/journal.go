@@ -1,0 +1,286 @@
+// Package journal keeps the entries of a replicated state machine in a
+// JetStream stream: it packs commands into entries, appends them, and follows
+// the stream in order. It knows nothing of what the commands mean.
+//
+//	j, err := journal.Open(ctx, journal.Config[*caller]{
+//		JetStream: js, Writer: id, Stamp: …, Apply: …, Failed: …,
+//	})
+//	go j.Run(ctx)
+//	<-j.CaughtUp()
+//	err = j.Submit(command, caller)   // → Apply with the caller, or Failed
+//
+// The stream is Config.Stream (PRESENCE_JOURNAL) with the one subject of the
+// same name followed by ".entries"; each message is one entry of package entry,
+// and its stream sequence is the entry's position. Nobody else may write there.
+//
+//   - Packing: one entry of this writer is in flight at a time. What is
+//     submitted meanwhile is the next one; nothing waits for a timer.
+//   - Ordering: Apply sees every position once, in order, on one goroutine.
+//   - Loss: an entry is published again, unchanged, until it is acknowledged or
+//     10 s old; then its callers get Failed with ErrOutcomeUnknown, because it
+//     may still have been stored. Entries stored twice, or late, are for Apply to
+//     fence: the header carries what that takes.
+//   - Bounds: at most MaxWaiting commands and renewals wait for an answer; more
+//     are refused with ErrFull. An entry has at most MaxBytes bytes.
+package journal
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"presence/pkg/service/internal/entry"
+)
+
+// DefaultStream is the stream that holds the journal.
+const DefaultStream = "PRESENCE_JOURNAL"
+
+// Limits of what waits.
+const (
+	// MaxWaiting bounds the callers between Submit and their answer.
+	MaxWaiting = 1 << 16
+	// MaxBytes bounds an entry: half of what a NATS server accepts by default.
+	MaxBytes = 512 << 10
+	// attemptTimeout is how long one publish waits for its acknowledgement
+	// before the entry is published again.
+	attemptTimeout = 2 * time.Second
+	// giveUp is how old an entry may be when it is published for the last time
+	// and waits for its acknowledgement.
+	giveUp = 10 * time.Second
+	// silence is how long the follower waits for an entry before it asks for
+	// them anew. Instances append at least one a second.
+	silence = 3 * time.Second
+)
+
+var (
+	// ErrFull refuses a command because too many wait. Nothing was done.
+	ErrFull = errors.New("the journal's queue is full")
+	// ErrOutcomeUnknown is given to the callers of an entry that was not
+	// acknowledged in time: it may still be stored.
+	ErrOutcomeUnknown = errors.New("the journal entry was not acknowledged in time")
+	// ErrRejected is given to the callers of an entry that the stream refused:
+	// it is not stored.
+	ErrRejected = errors.New("the journal refused the entry")
+	// ErrStopped refuses a command after Run has ended.
+	ErrStopped = errors.New("the journal is stopped")
+)
+
+// Config is what a journal needs. W is what the caller of Submit wants to get
+// back with its command's entry.
+type Config[W any] struct {
+	JetStream jetstream.JetStream
+	Stream    string // default DefaultStream
+	Replicas  int    // of a stream that is created; default 1
+	Writer    string // a new one for every start
+	Logger    *slog.Logger
+
+	// Genesis are the commands of the very first entry, with the epoch that it
+	// gives to a new journal.
+	Genesis []entry.Command
+	Epoch   string
+
+	// Stamp fills in the header's Epoch, LeaseClock and Flushed when an entry
+	// is packed. It is called on the appending goroutine.
+	Stamp func(*entry.Header)
+	// Apply is called for every entry of the journal in order, on one
+	// goroutine. An error stops the journal before the entry. The entry and
+	// the batch are valid during the call only.
+	Apply func(Applied[W]) error
+	// Failed is called with the callers of an entry that is not going to be
+	// applied with them, on the appending goroutine.
+	Failed func(callers []W, err error)
+}
+
+// Applied is one entry as it is to be applied.
+type Applied[W any] struct {
+	Entry    *entry.Entry
+	Position uint64
+	Time     int64 // milliseconds since 1970, by the stream's leader
+	// Callers are those of the entry, where this journal packed it; else nil.
+	Callers *Callers[W]
+}
+
+// Callers are who waits for an entry.
+type Callers[W any] struct {
+	Commands []W           // one for each of the entry's commands
+	Renewals []Renewing[W] // those who want an answer
+	Barriers []W           // those who only want the entry applied
+}
+
+// Renewing is a caller who renewed a lease by its number.
+type Renewing[W any] struct {
+	Number uint32
+	Caller W
+}
+
+// Journal is one writer and reader of the stream. Its methods are safe for
+// concurrent use.
+type Journal[W any] struct {
+	cfg    Config[W]
+	stream jetstream.Stream
+
+	wake     chan struct{} // something is pending
+	caughtUp chan struct{}
+
+	mu       sync.Mutex
+	pending  pending[W]
+	waiting  int                     // callers between Submit and their answer
+	inFlight map[uint64]*inFlight[W] // by sequence: packed, not yet applied
+	sequence uint64                  // of the last entry packed
+	applied  uint64                  // position
+	lastAt   time.Time               // local time at which the last entry was applied
+	stopped  bool
+}
+
+// Open finds the stream or creates it with the first entry in it. It starts
+// no goroutine.
+func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
+	if cfg.Stream == "" {
+		cfg.Stream = DefaultStream
+	}
+	cfg.Replicas = max(cfg.Replicas, 1)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	j := &Journal[W]{
+		cfg:      cfg,
+		wake:     make(chan struct{}, 1),
+		caughtUp: make(chan struct{}),
+		inFlight: make(map[uint64]*inFlight[W]),
+		lastAt:   time.Now(),
+	}
+	return j, j.openStream(ctx)
+}
+
+// Run appends and follows until ctx is done, and returns nil then. Any other
+// return is an error after which the instance must not go on. It may be called
+// once.
+func (j *Journal[W]) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return j.follow(ctx) })
+	g.Go(func() error { return j.append(ctx) })
+	err := g.Wait()
+	j.stop()
+	return err
+}
+
+// CaughtUp is closed when everything that the stream held when Run began has
+// been applied.
+func (j *Journal[W]) CaughtUp() <-chan struct{} { return j.caughtUp }
+
+// SinceApplied returns how long ago the last entry was applied, by the local
+// monotonic clock.
+func (j *Journal[W]) SinceApplied() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return time.Since(j.lastAt)
+}
+
+// Submit has a command appended. Its caller comes back in Apply, at the
+// command's place, or in Failed. The error is ErrFull or ErrStopped; then the
+// caller does not come back.
+func (j *Journal[W]) Submit(c entry.Command, caller W) error {
+	return j.admit(func(p *pending[W]) { p.command(c, caller) })
+}
+
+// Renew has a lease renewed by its number. The caller comes back where answer
+// is true. One renewal of a lease is enough for an entry, so those of the same
+// lease coalesce, and a renewal that nobody waits for is never refused.
+func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
+	if answer {
+		return j.admit(func(p *pending[W]) { p.renew(number, caller, true) })
+	}
+	j.mu.Lock()
+	j.pending.renew(number, caller, false)
+	j.mu.Unlock()
+	j.poke()
+	return nil
+}
+
+// Barrier has an entry appended, be it empty, and gives the caller back when it
+// is applied: then everything submitted before is applied too, and a read of
+// the state is linearizable.
+func (j *Journal[W]) Barrier(caller W) error {
+	return j.admit(func(p *pending[W]) { p.barriers = append(p.barriers, caller) })
+}
+
+// Report appends a command that nobody waits for and that must not be refused
+// for want of room, such as a closed connection. Where maxReports of them wait,
+// it returns ErrFull all the same.
+func (j *Journal[W]) Report(c entry.Command) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.stopped {
+		return ErrStopped
+	}
+	if len(j.pending.reports) >= maxReports {
+		return ErrFull
+	}
+	j.pending.reports = append(j.pending.reports, c)
+	j.poke()
+	return nil
+}
+
+// Tick has an entry appended, be it empty, so that time goes on.
+func (j *Journal[W]) Tick() {
+	j.mu.Lock()
+	j.pending.tick = true
+	j.mu.Unlock()
+	j.poke()
+}
+
+func (j *Journal[W]) admit(add func(*pending[W])) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.stopped:
+		return ErrStopped
+	case j.waiting >= MaxWaiting:
+		return ErrFull
+	}
+	j.waiting++
+	add(&j.pending)
+	j.poke()
+	return nil
+}
+
+// poke wakes the appending goroutine.
+func (j *Journal[W]) poke() {
+	select {
+	case j.wake <- struct{}{}:
+	default: // it is woken already
+	}
+}
+
+// stop gives back everybody who still waits.
+func (j *Journal[W]) stop() {
+	j.mu.Lock()
+	j.stopped = true
+	batches := j.inFlight
+	j.inFlight = map[uint64]*inFlight[W]{}
+	j.mu.Unlock()
+	for _, b := range batches {
+		j.fail(b.callers.all(), ErrOutcomeUnknown)
+	}
+	for {
+		_, callers := j.take()
+		if callers == nil {
+			return
+		}
+		j.fail(callers.all(), ErrStopped)
+	}
+}
+
+func (j *Journal[W]) fail(callers []W, err error) {
+	j.mu.Lock()
+	j.waiting -= len(callers)
+	j.mu.Unlock()
+	if len(callers) > 0 {
+		j.cfg.Failed(callers, err)
+	}
+}

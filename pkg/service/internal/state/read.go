@@ -1,0 +1,107 @@
+package state
+
+import (
+	"slices"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+)
+
+// Epoch names the journal; empty before the first entry.
+func (s *State) Epoch() string { return s.epoch }
+
+// Position is that of the last entry applied.
+func (s *State) Position() uint64 { return s.position }
+
+// Revision is what the state is as of: all of the last entry's commands.
+func (s *State) Revision() uint64 {
+	if s.position == 0 {
+		return 0
+	}
+	return s.position<<12 | (entry.IndexSpan - 1)
+}
+
+// AsOf is the journal's time at Revision.
+func (s *State) AsOf() protocol.Time { return protocol.Time(s.clock.wall) }
+
+// LeaseClock, in milliseconds, goes into the headers of entries.
+func (s *State) LeaseClock() int64 { return s.clock.lease }
+
+// InAmnesty reports whether deadlines are suspended after an outage (G6).
+func (s *State) InAmnesty() bool { return s.clock.inAmnesty() }
+
+// Params returns the rules in force.
+func (s *State) Params() entry.Params { return s.params }
+
+// Users and Sessions count what is remembered, lost sessions included.
+func (s *State) Users() int    { return len(s.users) }
+func (s *State) Sessions() int { return len(s.leases.sessions) - (len(s.leases.freed) - s.leases.head) }
+
+// Status returns what everybody sees of a user; UNLOGINED with revision 0 of
+// one never seen. With detail it names the platforms of live sessions.
+func (s *State) Status(userID string, detail bool) protocol.Status {
+	u := s.users[userID]
+	if u == nil {
+		return unknownUser(userID)
+	}
+	st := s.publicView(u)
+	if detail {
+		for x := u.sessions; x != nil; x = x.next {
+			if x.live {
+				st.Platforms = append(st.Platforms, x.platform)
+			}
+		}
+		slices.Sort(st.Platforms)
+		st.Platforms = slices.Compact(st.Platforms)
+	}
+	return st
+}
+
+// OwnStatus returns what the user's own devices see, with all sessions in the
+// order of their logins.
+func (s *State) OwnStatus(userID string) (protocol.Status, []protocol.Session) {
+	u := s.users[userID]
+	if u == nil {
+		return unknownUser(userID), []protocol.Session{}
+	}
+	sessions := []protocol.Session{}
+	for x := u.sessions; x != nil; x = x.next {
+		sessions = append(sessions, protocol.Session{
+			SessionID:  x.id,
+			Device:     x.device,
+			Platform:   x.platform,
+			Live:       x.live,
+			Idle:       x.idle,
+			TTLSeconds: x.ttl / 1000,
+			Bound:      x.connection != nil,
+			LoginAt:    protocol.Time(x.loginAt),
+			LostAt:     protocol.Time(x.lostAt),
+		})
+	}
+	return s.ownerView(u), sessions
+}
+
+// Lease returns the number of a session's lease, by which an entry may renew
+// it, and false where it is not live or its idleness would change: such a
+// renewal is a command.
+func (s *State) Lease(userID, session string, idle *bool) (uint32, bool) {
+	u := s.users[userID]
+	if u == nil {
+		return 0, false
+	}
+	x := u.session(session)
+	if x == nil || !x.live || idle != nil && *idle != x.idle {
+		return 0, false
+	}
+	return x.number, true
+}
+
+// Renewed answers a renewal by number, right after its entry was applied: the
+// owner's view, and false where the session is gone since it was packed.
+func (s *State) Renewed(number uint32) (protocol.Status, bool) {
+	x := s.leases.session(number)
+	if x == nil || !x.live {
+		return protocol.Status{}, false
+	}
+	return s.ownerView(x.user), true
+}

@@ -1,0 +1,156 @@
+package service
+
+import (
+	"slices"
+	"time"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/state"
+)
+
+// maxWaiters bounds the queries that wait for a revision; more are refused.
+const maxWaiters = 1 << 14
+
+// waiter is a query that waits until the instance has reached a position.
+type waiter struct {
+	call     *call
+	position uint64
+	deadline time.Time
+}
+
+// get implements PROTOCOL 4.5.
+func (s *Service) get(c *call) error {
+	var r protocol.GetRequest
+	err := c.decode(&r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err != nil {
+		return err
+	}
+	c.get, c.reply = &r, s.getReply
+	if r.Fresh {
+		return s.readFresh(c)
+	}
+	if s.mustWait(&r) {
+		return s.waitFor(c, r.MinRevision/entry.IndexSpan)
+	}
+	return s.answerNow(c)
+}
+
+// ownStatus answers user.<user>.status: the owner's view (PROTOCOL 4.5).
+func (s *Service) ownStatus(c *call) error {
+	if _, err := s.decodeUser(c, &struct{}{}); err != nil {
+		return err
+	}
+	c.reply = s.ownStatusReply
+	return s.answerNow(c)
+}
+
+func (s *Service) answerNow(c *call) error {
+	body, err := c.reply(c, nil)
+	if err != nil {
+		return err
+	}
+	c.succeed(s, body)
+	return nil
+}
+
+// readFresh answers once an entry is applied that was appended after the query
+// arrived: that makes the read linearizable.
+func (s *Service) readFresh(c *call) error {
+	if err := s.refuseStale(); err != nil {
+		return err
+	}
+	if err := s.journal.Barrier(c); err != nil {
+		return journalError(err)
+	}
+	return nil
+}
+
+func (s *Service) getReply(c *call, _ *state.Result) (any, error) {
+	reply := protocol.GetReply{
+		SuccessUserList: make([]protocol.Status, 0, len(c.get.UserIDList)),
+		FailureUserList: []protocol.UserFailure{},
+		Stale:           s.stale(),
+	}
+	asked := make(map[string]struct{}, len(c.get.UserIDList))
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, id := range c.get.UserIDList {
+		if _, again := asked[id]; again {
+			continue
+		}
+		asked[id] = struct{}{}
+		if err := protocol.CheckUserID(id); err != nil {
+			reply.FailureUserList = append(reply.FailureUserList, protocol.Failure(id, err))
+			continue
+		}
+		reply.SuccessUserList = append(reply.SuccessUserList, s.state.Status(id, c.get.Detail))
+	}
+	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
+	return reply, nil
+}
+
+func (s *Service) ownStatusReply(c *call, _ *state.Result) (any, error) {
+	reply := protocol.OwnStatusReply{Stale: s.stale()}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	reply.Status, reply.Sessions = s.state.OwnStatus(c.user)
+	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
+	return reply, nil
+}
+
+// mustWait reports whether a query asks for a revision of this journal that the
+// instance has not reached.
+func (s *Service) mustWait(r *protocol.GetRequest) bool {
+	if r.MinRevision == 0 {
+		return false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return r.Epoch == s.state.Epoch() && r.MinRevision > s.state.Revision()
+}
+
+// waitFor keeps a query until a position is applied, or MinRevisionWait is over.
+func (s *Service) waitFor(c *call, position uint64) error {
+	s.waitMu.Lock()
+	if len(s.waiters) >= maxWaiters {
+		s.waitMu.Unlock()
+		return protocol.ErrOverloaded
+	}
+	s.waiters = append(s.waiters, waiter{call: c, position: position, deadline: time.Now().Add(protocol.MinRevisionWait)})
+	s.waitMu.Unlock()
+	// It may have been applied since mustWait looked.
+	s.mu.RLock()
+	applied := s.state.Position()
+	s.mu.RUnlock()
+	s.releaseWaiters(applied)
+	return nil
+}
+
+// releaseWaiters answers the queries whose position is applied, and refuses
+// those that waited too long.
+func (s *Service) releaseWaiters(applied uint64) {
+	s.waitMu.Lock()
+	if len(s.waiters) == 0 {
+		s.waitMu.Unlock()
+		return
+	}
+	now := time.Now()
+	var answers []answer
+	s.waiters = slices.DeleteFunc(s.waiters, func(w waiter) bool {
+		switch {
+		case w.position <= applied:
+			answers = append(answers, answer{call: w.call})
+		case now.After(w.deadline):
+			answers = append(answers, answer{call: w.call, err: protocol.ErrUnavailable.With("this instance has not reached minRevision in time: try again")})
+		default:
+			return false
+		}
+		return true
+	})
+	s.waitMu.Unlock()
+	s.responder.push(answers)
+}

@@ -1,0 +1,59 @@
+package service
+
+import (
+	"context"
+	"sync"
+)
+
+// responder sends the replies to what was applied, so that applying does not
+// wait for a connection. What waits here was admitted by the journal or as a
+// waiter, and is bounded there.
+type responder struct {
+	service *Service
+	wake    chan struct{}
+
+	mu    sync.Mutex
+	queue []answer
+}
+
+func newResponder(s *Service) *responder {
+	return &responder{service: s, wake: make(chan struct{}, 1)}
+}
+
+func (r *responder) push(answers []answer) {
+	if len(answers) == 0 {
+		return
+	}
+	r.mu.Lock()
+	r.queue = append(r.queue, answers...)
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run sends until ctx is done, and then what is left.
+func (r *responder) run(ctx context.Context) {
+	var batch []answer
+	for stopping := false; ; {
+		r.mu.Lock()
+		batch, r.queue = r.queue, batch[:0]
+		r.mu.Unlock()
+		for i := range batch {
+			batch[i].send(r.service)
+		}
+		if len(batch) > 0 {
+			clear(batch)
+			continue
+		}
+		if stopping {
+			return
+		}
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			stopping = true
+		}
+	}
+}

@@ -1,0 +1,287 @@
+// Package service is the presence service: the NATS micro service that answers
+// requests, appends changes to the journal, applies it, and announces what
+// changed. Its contract is package protocol's.
+//
+//	s, err := service.New(service.Config{Clients: nc, Journal: jnc, System: sys})
+//	err = s.Run(ctx)   // until ctx is done; answers what it accepted, then returns
+//
+// A change goes this way:
+//
+//	request ─► endpoint: decode, check ─► journal: packed with others, appended
+//	                                           │
+//	reply  ◄─ responder ◄── apply: state machine, one goroutine, journal order
+//	event  ◄─ announcer ◄──────┘
+//
+// Applying never waits for a client: replies and events leave on goroutines of
+// their own. Replies waiting are bounded by the callers that the journal admits;
+// events waiting are in the state, one for each user at most. Queries are
+// answered from the state in memory, under the read side of its lock.
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/journal"
+	"presence/pkg/service/internal/state"
+)
+
+// openTimeout bounds the search for the journal at the start.
+const openTimeout = 30 * time.Second
+
+// drainTimeout bounds each step of a shutdown.
+const drainTimeout = 10 * time.Second
+
+// Service is one instance. New makes it, Run runs it once.
+type Service struct {
+	cfg      Config
+	log      *slog.Logger
+	subjects protocol.Subjects
+	writer   string // this start of this instance
+	ready    chan struct{}
+
+	journal   *journal.Journal[*call]
+	responder *responder
+	announcer *announcer
+	endpoints []*endpoint
+	refused   atomic.Uint64 // requests dropped for their reply subject
+	handling  atomic.Int64  // requests whose handler runs
+
+	mu    sync.RWMutex // guards state
+	state *state.State
+
+	waitMu  sync.Mutex // guards waiters
+	waiters []waiter
+}
+
+// New checks the configuration. It starts nothing.
+func New(cfg Config) (*Service, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		subjects: protocol.NewSubjects(cfg.Prefix),
+		writer:   uuid.NewString(),
+		ready:    make(chan struct{}),
+		state:    state.New(),
+	}
+	s.responder = newResponder(s)
+	s.announcer = newAnnouncer(s)
+	s.endpoints = s.routes()
+	return s, nil
+}
+
+// Ready is closed when the service has caught up with the journal and answers.
+func (s *Service) Ready() <-chan struct{} { return s.ready }
+
+// Run serves until ctx is done; then it takes no more requests, answers those
+// that it accepted, announces what it changed, and returns nil. An error says
+// why it could not start or had to stop.
+func (s *Service) Run(ctx context.Context) error {
+	if err := s.openJournal(ctx); err != nil {
+		return err
+	}
+	// The goroutines outlive ctx by the time it takes to drain.
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	answering, stopAnswering := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAnswering()
+	g, inner := errgroup.WithContext(inner)
+	g.Go(func() error {
+		defer stopAnswering() // the last to wait for an answer are given back by Run
+		return s.journal.Run(inner)
+	})
+	g.Go(func() error { s.responder.run(answering); return nil })
+	g.Go(func() error { s.announcer.run(inner); return nil })
+	g.Go(func() error {
+		defer stop()
+		return s.serve(ctx, inner)
+	})
+	return g.Wait()
+}
+
+func (s *Service) openJournal(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	js, err := jetstream.New(s.cfg.Journal)
+	if err != nil {
+		return err
+	}
+	params := s.cfg.params()
+	s.journal, err = journal.Open(ctx, journal.Config[*call]{
+		JetStream: js,
+		Stream:    s.cfg.Stream,
+		Replicas:  s.cfg.Replicas,
+		Writer:    s.writer,
+		Logger:    s.log,
+		Genesis:   []entry.Command{{Kind: entry.Configure, Params: &params}},
+		Epoch:     uuid.NewString(),
+		Stamp:     s.stamp,
+		Apply:     s.apply,
+		Failed:    s.failed,
+	})
+	return err
+}
+
+// serve is the life of the instance between the goroutines' start and stop. ctx
+// ends it; inner ends when one of the goroutines failed.
+func (s *Service) serve(ctx, inner context.Context) error {
+	begun := time.Now()
+	select {
+	case <-s.journal.CaughtUp():
+	case <-ctx.Done():
+		return nil
+	case <-inner.Done():
+		return nil
+	}
+	if err := s.register(inner); err != nil {
+		return err
+	}
+	connections, err := s.watchConnections()
+	if err != nil {
+		return err
+	}
+	defer connections.stop()
+	others := s.cfg.Clients.NumSubscriptions()
+	micro, err := s.addEndpoints()
+	if err != nil {
+		return err
+	}
+	close(s.ready)
+	s.mu.RLock()
+	s.log.Info("ready", "users", s.state.Users(), "sessions", s.state.Sessions(), "revision", s.state.Revision(),
+		"epoch", s.state.Epoch(), "took", time.Since(begun).Round(time.Millisecond))
+	s.mu.RUnlock()
+
+	ticking, stopTicking := context.WithCancel(inner)
+	var owned sync.WaitGroup
+	owned.Go(func() { s.tick(ticking) })
+	owned.Go(func() { s.watchClients(ticking) })
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping: no more requests are taken")
+	case <-inner.Done():
+	}
+	err = s.drain(inner, micro, others)
+	stopTicking()
+	owned.Wait()
+	return err
+}
+
+// register makes this instance's configuration the rules in force, and waits
+// for its first entry: then it is known as a writer and can append.
+func (s *Service) register(ctx context.Context) error {
+	s.mu.RLock()
+	have := s.state.Params()
+	s.mu.RUnlock()
+	if want := s.cfg.params(); want != have {
+		s.log.Info("changing the rules in force", "from", have, "to", want)
+		if err := s.journal.Report(entry.Command{Kind: entry.Configure, Params: &want}); err != nil {
+			return err
+		}
+	}
+	if err := s.barrier(ctx); err != nil {
+		return fmt.Errorf("appending to the journal for the first time: %w", err)
+	}
+	return nil
+}
+
+// barrier waits until everything that was submitted before is applied.
+func (s *Service) barrier(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	done := make(chan error, 1)
+	if err := s.journal.Barrier(&call{done: done}); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// stamp fills in an entry's header when it is packed.
+func (s *Service) stamp(h *entry.Header) {
+	s.mu.RLock()
+	h.Epoch, h.LeaseClock = s.state.Epoch(), s.state.LeaseClock()
+	s.mu.RUnlock()
+	h.Flushed = s.announcer.flushed()
+}
+
+// apply is the journal's Apply: it applies an entry and hands on what follows.
+func (s *Service) apply(a journal.Applied[*call]) error {
+	s.mu.Lock()
+	out, err := s.state.Apply(a.Entry, a.Position, a.Time, a.Callers != nil)
+	if err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	var answers []answer
+	if a.Callers != nil {
+		answers = s.answers(a.Callers, &out)
+	}
+	s.mu.Unlock()
+	s.responder.push(answers)
+	s.releaseWaiters(a.Position)
+	if a.Entry.Header.Writer == s.writer {
+		s.announcer.kick()
+	}
+	return nil
+}
+
+// answers pairs the callers of an entry with what became of their commands.
+// The state's lock is held.
+func (s *Service) answers(callers *journal.Callers[*call], out *state.Outcome) []answer {
+	answers := make([]answer, 0, len(callers.Commands)+len(callers.Renewals)+len(callers.Barriers))
+	if out.Fenced {
+		for _, c := range callers.Commands {
+			answers = append(answers, answer{call: c, err: protocol.ErrUnavailable})
+		}
+		for _, r := range callers.Renewals {
+			answers = append(answers, answer{call: r.Caller, err: protocol.ErrUnavailable})
+		}
+	} else {
+		for i, c := range callers.Commands {
+			answers = append(answers, answer{call: c, result: out.Results[i]})
+		}
+		for _, r := range callers.Renewals {
+			answers = append(answers, s.renewedAnswer(r))
+		}
+	}
+	for _, c := range callers.Barriers {
+		answers = append(answers, answer{call: c})
+	}
+	return answers
+}
+
+func (s *Service) renewedAnswer(r journal.Renewing[*call]) answer {
+	status, ok := s.state.Renewed(r.Number)
+	if !ok {
+		return answer{call: r.Caller, err: protocol.ErrSessionNotFound}
+	}
+	return answer{call: r.Caller, result: state.Result{Revision: s.state.Revision(), Status: status}}
+}
+
+// failed is the journal's Failed.
+func (s *Service) failed(callers []*call, err error) {
+	answers := make([]answer, len(callers))
+	for i, c := range callers {
+		answers[i] = answer{call: c, err: journalError(err)}
+	}
+	s.responder.push(answers)
+}
