@@ -1,0 +1,223 @@
+package state
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"presence/pkg/service/internal/entry"
+)
+
+// These tests are white-box: that two states are the same is said of everything
+// they remember, not of their answers alone.
+
+// moment is what happens at one time of a generated history.
+type moment struct {
+	after    int64 // since the moment before
+	commands []entry.Command
+}
+
+// genHistory draws commands over few users, sessions, devices and connections,
+// so that they meet, and times around the bounds that matter.
+func genHistory(t *rapid.T) []moment {
+	pick := func(label string, of ...string) string { return rapid.SampledFrom(of).Draw(t, label) }
+	genCommand := rapid.Custom(func(t *rapid.T) entry.Command {
+		c := entry.Command{User: pick("user", "u1", "u2", "u3"), Session: pick("session", "s1", "s2", "s3", "s4")}
+		switch rapid.IntRange(0, 9).Draw(t, "kind") {
+		case 0, 1, 2:
+			c.Kind, c.Platform = entry.Login, "web"
+			c.Device = pick("device", "", "", "d1", "d2")
+			c.TTL = rapid.SampledFrom([]uint32{5_000, 10_000, 30_000}).Draw(t, "ttl")
+			if rapid.Bool().Draw(t, "bound") {
+				c.Server, c.Client = "N1", uint64(rapid.IntRange(1, 4).Draw(t, "client"))
+			}
+		case 3, 4:
+			c.Kind, c.SetIdle = entry.Renew, rapid.Bool().Draw(t, "setIdle")
+		case 5:
+			c.Kind, c.All = entry.Logout, rapid.IntRange(0, 3).Draw(t, "all") == 0
+		case 6, 7:
+			c.Kind, c.Session, c.Text = entry.Set, "", pick("text", "", "a", "b")
+			if c.Text != "" {
+				c.Expires = rapid.SampledFrom([]int64{0, 1_000, 7_000}).Draw(t, "expires")
+			}
+		case 8:
+			c = entry.Command{Kind: entry.Closed, Server: "N1", Client: uint64(rapid.IntRange(1, 4).Draw(t, "client"))}
+		case 9:
+			if rapid.IntRange(0, 9).Draw(t, "rare") == 0 {
+				return entry.Command{Kind: entry.Deaf}
+			}
+			c = entry.Command{Kind: entry.Configure, Params: &entry.Params{
+				Grace:      rapid.SampledFrom([]int64{0, 1_000, 5_000}).Draw(t, "grace"),
+				Retention:  rapid.SampledFrom([]int64{60_000, 600_000}).Draw(t, "retention"),
+				Persistent: rapid.Bool().Draw(t, "persistent"),
+			}}
+		}
+		return c
+	})
+	genMoment := rapid.Custom(func(t *rapid.T) moment {
+		return moment{
+			after: rapid.SampledFrom([]int64{0, 1, 99, 100, 500, 1_000, 1_000, 1_000, 1_999, 2_000, 2_001, 60_000, -3_600_000}).
+				Draw(t, "after"),
+			commands: rapid.SliceOfN(genCommand, 0, 6).Draw(t, "commands"),
+		}
+	})
+	return rapid.SliceOfN(genMoment, 1, 120).Draw(t, "history")
+}
+
+// play applies a history, each moment as the entries that split makes of it,
+// and returns the state and what watchers and callers were told, without
+// revisions: those depend on the split.
+func play(t testing.TB, history []moment, split func(moment) [][]entry.Command, each func(*State)) (*State, []string) {
+	m := newMachine(t)
+	var told []string
+	for _, mo := range history {
+		m.now += mo.after
+		for _, commands := range split(mo) {
+			e := entry.Entry{Header: m.header("A"), Commands: commands}
+			out, err := m.s.Apply(&e, m.s.Position()+1, m.now, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, r := range out.Results {
+				c := e.Commands[i]
+				told = append(told, fmt.Sprint(m.now, c.Kind, c.User, c.Session, r.Err, r.Status.StatusType, r.Status.CustomStatus, r.Replaced))
+			}
+			if each != nil {
+				each(m.s)
+			}
+		}
+	}
+	return m.s, told
+}
+
+func whole(m moment) [][]entry.Command { return [][]entry.Command{m.commands} }
+
+// TestProperty_SplitAndReplay: any split of the same commands into entries, and
+// any replay, gives the same state and the same answers (G3).
+func TestProperty_SplitAndReplay(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		history := genHistory(rt)
+		for i := range history { // new rules can make something due between two entries of one moment
+			history[i].commands = slices.DeleteFunc(history[i].commands, func(c entry.Command) bool { return c.Kind == entry.Configure })
+		}
+		cuts := rapid.SliceOfN(rapid.IntRange(0, 6), len(history), len(history)).Draw(rt, "cuts")
+		s1, told1 := play(t, history, whole, nil)
+		replay, toldReplay := play(t, history, whole, nil)
+		if got, want := dump(replay, true), dump(s1, true); got != want {
+			rt.Fatalf("replayed: got\n%s\nwant\n%s", got, want)
+		}
+		next := -1
+		s2, told2 := play(t, history, func(m moment) [][]entry.Command {
+			next++
+			at := min(cuts[next], len(m.commands))
+			return [][]entry.Command{m.commands[:at], m.commands[at:]}
+		}, nil)
+		if got, want := dump(s2, false), dump(s1, false); got != want {
+			rt.Fatalf("split: got\n%s\nwant\n%s", got, want)
+		}
+		for i, told := range [][]string{toldReplay, told2} {
+			if !slices.Equal(told, told1) {
+				rt.Fatalf("told %d: got\n%s\nwant\n%s", i, strings.Join(told, "\n"), strings.Join(told1, "\n"))
+			}
+		}
+	})
+}
+
+// TestProperty_Invariants: after every entry, what is kept for speed agrees
+// with what it is derived from, and revisions only rise (G3).
+func TestProperty_Invariants(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		revisions := map[string]uint64{}
+		play(t, genHistory(rt), whole, func(s *State) {
+			checkInvariants(rt, s)
+			for id, u := range s.users {
+				if u.revision < revisions[id] {
+					rt.Fatalf("revision of %s fell from %d to %d", id, revisions[id], u.revision)
+				}
+				revisions[id] = u.revision
+				if u.revision > s.Revision() {
+					rt.Fatalf("revision %d of %s is beyond the state's %d", u.revision, id, s.Revision())
+				}
+			}
+		})
+	})
+}
+
+func checkInvariants(t *rapid.T, s *State) {
+	sessions, owes := 0, map[*writer]int{}
+	for id, u := range s.users {
+		if u.id != id || u.touched != 0 {
+			t.Fatalf("user %q: id %q, touched %d", id, u.id, u.touched)
+		}
+		if u.announcer != nil {
+			owes[u.announcer]++
+		}
+		if u.textUntil != 0 && (u.textBucket == 0 || u.textBucket > bucketOf(u.textUntil)) {
+			t.Fatalf("the text of %s expires at %d but waits in bucket %d", id, u.textUntil, u.textBucket)
+		}
+		if idle := u.sessions == nil && u.text == ""; idle != (u.idleSince >= 0) {
+			t.Fatalf("user %s: idle %t since %d", id, idle, u.idleSince)
+		}
+		for x := u.sessions; x != nil; x = x.next {
+			sessions++
+			if s.leases.session(x.number) != x || x.user != u {
+				t.Fatalf("session %s of %s is not behind its number %d", x.id, id, x.number)
+			}
+			due := x.dueAt(s.params.Grace)
+			if x.bucket == 0 || x.bucket > bucketOf(due) {
+				t.Fatalf("session %s of %s is due at %d but waits in bucket %d", x.id, id, due, x.bucket)
+			}
+			if c := x.connection; c != nil && (c.sessions[x.bound] != x || s.connections.known[c.key] != c || !x.live && c.closed) {
+				t.Fatalf("session %s of %s: its connection %v does not know it", x.id, id, c.key)
+			}
+		}
+	}
+	if got := s.Sessions(); got != sessions {
+		t.Fatalf("Sessions() is %d, there are %d", got, sessions)
+	}
+	for _, w := range s.writers {
+		if w.live != owes[w] {
+			t.Fatalf("writer %s owes %d, says %d", w.id, owes[w], w.live)
+		}
+	}
+	for key, c := range s.connections.known {
+		if len(c.sessions) == 0 && !c.kept {
+			t.Fatalf("connection %v is remembered for nothing", key)
+		}
+	}
+}
+
+// dump writes down everything that decides what the state does next; positions
+// and what follows from them only where exact.
+func dump(s *State, exact bool) string {
+	var b strings.Builder
+	fmt.Fprintln(&b, s.epoch, s.clock, s.params)
+	for _, id := range slices.Sorted(maps.Keys(s.users)) {
+		u := s.users[id]
+		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s %v\n", id, u.text, u.textUntil, u.lastSeen, u.idleSince, u.updatedAt, u.cause, u.replaced)
+		if exact {
+			fmt.Fprintln(&b, "  ", u.revision, u.previous)
+		}
+		for x := u.sessions; x != nil; x = x.next {
+			fmt.Fprintf(&b, "   %s %q %s live %t idle %t severed %t ttl %d due %d number %d login %d lost %d", x.id, x.device, x.platform,
+				x.live, x.idle, x.severed, x.ttl, x.dueAt(s.params.Grace), x.number, x.loginAt, x.lostAt)
+			if x.connection != nil {
+				fmt.Fprintf(&b, " on %v", x.connection.key)
+			}
+			b.WriteByte('\n')
+		}
+	}
+	for _, c := range s.connections.closed {
+		fmt.Fprintln(&b, c.key, c.closedAt)
+	}
+	if exact {
+		for _, w := range s.writers {
+			fmt.Fprintln(&b, w.id, w.sequence, w.seen, w.live)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,257 @@
+package state
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"presence/pkg/service/internal/entry"
+)
+
+// TestScenarios replays the files in testdata, which document the rules: each
+// block is what happens, and below the line what the users' watchers are told
+// and what the callers are answered. Rewrite them with -rewrite and read the
+// difference.
+//
+//	entry [writer=W] [seq=N] [epoch=E] [lease=±D] [flushed=N]
+//	LOGIN LINES …           one command a line, see parseCommand
+//
+//	wait 6s                 the service runs on: an entry every second
+//	gap 10s                 nothing is appended for that long, then one entry
+//	get USER…               what everybody sees
+//	sessions USER           what the owner sees of the sessions
+//	writers                 who has how much to announce
+//
+// Times are those of the journal; revisions are shown as position.index.
+func TestScenarios(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		m := newMachine(t)
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			return m.run(t, d)
+		})
+	})
+}
+
+// machine drives one State like a service would.
+type machine struct {
+	s        *State
+	now      int64
+	sequence map[string]uint64
+	cursor   map[string]uint64
+	out      strings.Builder
+}
+
+const testStart = 1_700_000_000_000
+
+func newMachine(t testing.TB) *machine {
+	m := &machine{s: New(), now: testStart, sequence: map[string]uint64{}, cursor: map[string]uint64{}}
+	m.apply(t, &entry.Entry{Header: m.header("A")})
+	return m
+}
+
+func (m *machine) header(writer string) entry.Header {
+	m.sequence[writer]++
+	return entry.Header{Epoch: "E1", Writer: writer, Sequence: m.sequence[writer], LeaseClock: m.s.LeaseClock()}
+}
+
+// apply applies an entry and prints results and events.
+func (m *machine) apply(t testing.TB, e *entry.Entry) Outcome {
+	t.Helper()
+	out, err := m.s.Apply(e, m.s.Position()+1, m.now, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.Fenced {
+		fmt.Fprintf(&m.out, "%s counts as empty\n", m.time())
+	}
+	for i, r := range out.Results {
+		c := &e.Commands[i]
+		switch {
+		case r.Err != nil:
+			fmt.Fprintf(&m.out, "%s refused %s: %v\n", m.time(), c.User, r.Err)
+		case len(r.Replaced) > 0:
+			fmt.Fprintf(&m.out, "%s replaced %s: %v\n", m.time(), c.User, r.Replaced)
+		}
+	}
+	id := e.Header.Writer
+	m.cursor[id], _ = m.s.Owed(id, m.cursor[id], 1<<20, func(a Announcement) {
+		p := a.Public
+		fmt.Fprintf(&m.out, "%s event %s %s %q cause=%s revision=%s previous=%s\n", m.time(), p.UserID, p.StatusType,
+			p.CustomStatus, p.Cause, showRevision(p.Revision), showRevision(p.PreviousRevision))
+	})
+	return out
+}
+
+func (m *machine) time() string {
+	return fmt.Sprintf("%9s", time.Duration(m.now-testStart)*time.Millisecond)
+}
+
+func showRevision(r uint64) string {
+	if r == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d.%d", r/entry.IndexSpan, r%entry.IndexSpan)
+}
+
+func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
+	m.out.Reset()
+	switch d.Cmd {
+	case "entry":
+		m.runEntry(t, d)
+	case "wait":
+		for left := parseDuration(t, d.CmdArgs[0].Key); left > 0; left -= min(left, 1000) {
+			m.now += min(left, 1000)
+			m.apply(t, &entry.Entry{Header: m.header("A")})
+		}
+	case "gap":
+		m.now += parseDuration(t, d.CmdArgs[0].Key)
+		m.apply(t, &entry.Entry{Header: m.header("A")})
+	case "get":
+		for _, a := range d.CmdArgs {
+			st := m.s.Status(a.Key, true)
+			fmt.Fprintf(&m.out, "%s %s %q platforms=%v revision=%s", st.UserID, st.StatusType, st.CustomStatus, st.Platforms, showRevision(st.Revision))
+			if st.LastSeenAt != 0 {
+				fmt.Fprintf(&m.out, " lastSeen=%s", time.Duration(int64(st.LastSeenAt)-testStart)*time.Millisecond)
+			}
+			m.out.WriteByte('\n')
+		}
+	case "sessions":
+		_, sessions := m.s.OwnStatus(d.CmdArgs[0].Key)
+		for _, x := range sessions {
+			fmt.Fprintf(&m.out, "%s device=%q platform=%s live=%t idle=%t bound=%t\n", x.SessionID, x.Device, x.Platform, x.Live, x.Idle, x.Bound)
+		}
+	case "writers":
+		for _, w := range m.s.writers {
+			fmt.Fprintf(&m.out, "%s owes %d\n", w.id, w.live)
+		}
+	default:
+		d.Fatalf(t, "unknown directive %q", d.Cmd)
+	}
+	return m.out.String()
+}
+
+func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
+	writer := "A"
+	for _, a := range d.CmdArgs {
+		if a.Key == "writer" {
+			writer = a.Vals[0]
+		}
+	}
+	e := &entry.Entry{Header: m.header(writer)}
+	for _, a := range d.CmdArgs {
+		switch a.Key {
+		case "writer":
+		case "epoch":
+			e.Header.Epoch = a.Vals[0]
+		case "seq":
+			e.Header.Sequence, _ = strconv.ParseUint(a.Vals[0], 10, 64)
+			m.sequence[writer] = max(m.sequence[writer]-1, e.Header.Sequence)
+		case "lease":
+			e.Header.LeaseClock += parseDuration(t, a.Vals[0])
+		case "flushed":
+			e.Header.Flushed, _ = strconv.ParseUint(a.Vals[0], 10, 64)
+		default:
+			d.Fatalf(t, "unknown argument %q", a.Key)
+		}
+	}
+	for line := range strings.Lines(d.Input) {
+		c, renewed := parseCommand(t, m.s, strings.Fields(line))
+		if renewed >= 0 {
+			e.Renewed = append(e.Renewed, uint32(renewed))
+			continue
+		}
+		e.Commands = append(e.Commands, c)
+	}
+	m.apply(t, e)
+}
+
+// parseCommand reads a line such as
+//
+//	login alice phone device=pixel platform=android ttl=30s on=N1/7 idle
+//	renew alice phone [idle|active]    renewed alice phone (by its number)
+//	logout alice phone|all
+//	set alice text=hello expires=1h session=phone if=3.1
+//	closed N1/7
+//	deaf
+//	configure grace=5s retention=1h persistent
+func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed int64) {
+	args := map[string]string{}
+	var names []string
+	for _, a := range f[1:] {
+		k, v, ok := strings.Cut(a, "=")
+		if !ok && (k == "idle" || k == "active" || k == "persistent") || ok {
+			args[k] = v
+			continue
+		}
+		names = append(names, a)
+	}
+	name := func(i int) string {
+		if i < len(names) {
+			return names[i]
+		}
+		return ""
+	}
+	_, idle := args["idle"]
+	_, active := args["active"]
+	switch f[0] {
+	case "login":
+		c = entry.Command{Kind: entry.Login, User: name(0), Session: name(1), Device: args["device"], Platform: "unknown", Idle: idle, TTL: 30_000}
+		if p := args["platform"]; p != "" {
+			c.Platform = p
+		}
+		if ttl := args["ttl"]; ttl != "" {
+			c.TTL = uint32(parseDuration(t, ttl))
+		}
+		c.Server, c.Client = parseConnection(args["on"])
+	case "renew":
+		c = entry.Command{Kind: entry.Renew, User: name(0), Session: name(1), SetIdle: idle || active, Idle: idle}
+	case "renewed":
+		return c, int64(s.users[name(0)].session(name(1)).number)
+	case "logout":
+		c = entry.Command{Kind: entry.Logout, User: name(0), Session: name(1)}
+		if name(1) == "all" {
+			c.Session, c.All = "", true
+		}
+	case "set":
+		c = entry.Command{Kind: entry.Set, User: name(0), Text: args["text"], Session: args["session"]}
+		if e := args["expires"]; e != "" {
+			c.Expires = parseDuration(t, e)
+		}
+		if r, ok := args["if"]; ok {
+			position, index, _ := strings.Cut(r, ".")
+			p, _ := strconv.ParseUint(position, 10, 64)
+			i, _ := strconv.ParseUint(index, 10, 64)
+			c.CheckRevision, c.IfRevision = true, p*entry.IndexSpan+i
+		}
+	case "closed":
+		c = entry.Command{Kind: entry.Closed}
+		c.Server, c.Client = parseConnection(name(0))
+	case "deaf":
+		c = entry.Command{Kind: entry.Deaf}
+	case "configure":
+		_, persistent := args["persistent"]
+		c = entry.Command{Kind: entry.Configure, Params: &entry.Params{
+			Grace: parseDuration(t, args["grace"]), Retention: parseDuration(t, args["retention"]), Persistent: persistent}}
+	default:
+		t.Fatalf("unknown command %q", f)
+	}
+	return c, -1
+}
+
+func parseConnection(s string) (server string, client uint64) {
+	server, number, _ := strings.Cut(s, "/")
+	client, _ = strconv.ParseUint(number, 10, 64)
+	return server, client
+}
+
+func parseDuration(t testing.TB, s string) int64 {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Milliseconds()
+}
