@@ -88,7 +88,7 @@ func (j *Journal[W]) putBack(e *entry.Entry, commands int) {
 // publish publishes an entry, again and again, and returns its position, or 0
 // where it was applied before its acknowledgement came.
 func (j *Journal[W]) publish(ctx context.Context, data []byte, applied <-chan struct{}) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, giveUp)
+	ctx, cancel := context.WithTimeout(ctx, j.giveUp)
 	defer cancel()
 	outcome := ErrRejected // until an attempt is left without an answer
 	for attempt := 0; ; attempt++ {
@@ -114,13 +114,13 @@ func (j *Journal[W]) publish(ctx context.Context, data []byte, applied <-chan st
 			return 0, nil
 		case <-ctx.Done():
 			return 0, fmt.Errorf("%w: %w", outcome, err)
-		case <-time.After(max(0, min(attemptTimeout, 50*time.Millisecond<<min(attempt, 5))-time.Since(begun))):
+		case <-time.After(max(0, min(j.attemptTimeout, 50*time.Millisecond<<min(attempt, 5))-time.Since(begun))):
 		}
 	}
 }
 
 func (j *Journal[W]) publishOnce(ctx context.Context, data []byte) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, j.attemptTimeout)
 	defer cancel()
 	m := &nats.Msg{Subject: j.subject(), Data: data}
 	ack, err := j.cfg.JetStream.PublishMsg(ctx, m,

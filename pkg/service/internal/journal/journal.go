@@ -124,6 +124,8 @@ type Journal[W any] struct {
 	cfg    Config[W]
 	stream jetstream.Stream
 
+	attemptTimeout, giveUp time.Duration // the constants of these names; tests shorten them
+
 	wake     chan struct{} // something is pending
 	caughtUp chan struct{}
 
@@ -148,11 +150,13 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	j := &Journal[W]{
-		cfg:      cfg,
-		wake:     make(chan struct{}, 1),
-		caughtUp: make(chan struct{}),
-		inFlight: make(map[uint64]*inFlight[W]),
-		lastAt:   time.Now(),
+		cfg:            cfg,
+		attemptTimeout: attemptTimeout,
+		giveUp:         giveUp,
+		wake:           make(chan struct{}, 1),
+		caughtUp:       make(chan struct{}),
+		inFlight:       make(map[uint64]*inFlight[W]),
+		lastAt:         time.Now(),
 	}
 	return j, j.openStream(ctx)
 }

@@ -1,0 +1,412 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"presence/pkg/broker"
+	"presence/pkg/service/internal/entry"
+)
+
+// The tests are white-box because they shorten the time after which an entry is
+// given up; everything else goes through the exported methods, over a real
+// broker.
+
+// rig is a journal with what its Apply and Failed were told.
+type rig struct {
+	*Journal[string]
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	cancel context.CancelFunc
+	run    chan error
+
+	mu       sync.Mutex
+	commands []string // users of the commands applied, in order
+	last     uint64
+	answered map[string]string // caller → "applied" or an error
+	twice    []string
+}
+
+func startBroker(t *testing.T) *nats.Conn {
+	t.Helper()
+	b, err := broker.Start(broker.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Shutdown)
+	nc, err := b.Connect(broker.Journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// open opens a journal; wrap may stand between it and JetStream.
+func open(t *testing.T, nc *nats.Conn, writer string, wrap func(jetstream.JetStream) jetstream.JetStream) *rig {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{nc: nc, js: js, answered: map[string]string{}, run: make(chan error, 1)}
+	through := js
+	if wrap != nil {
+		through = wrap(js)
+	}
+	r.Journal, err = Open(t.Context(), Config[string]{
+		JetStream: through, Writer: writer, Epoch: "E1",
+		Genesis: []entry.Command{{Kind: entry.Deaf}},
+		Stamp:   func(h *entry.Header) { h.Epoch = "E1" },
+		Apply:   r.apply,
+		Failed:  func(callers []string, err error) { r.answer(callers, err.Error()) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r *rig) start(t *testing.T) *rig {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	go func() { r.run <- r.Run(ctx) }()
+	t.Cleanup(cancel)
+	select {
+	case <-r.CaughtUp():
+	case err := <-r.run:
+		t.Fatalf("Run: %v", err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("not caught up after 10 s")
+	}
+	return r
+}
+
+func (r *rig) apply(a Applied[string]) error {
+	r.mu.Lock()
+	if a.Position != r.last+1 {
+		r.mu.Unlock()
+		return fmt.Errorf("position %d after %d", a.Position, r.last)
+	}
+	r.last = a.Position
+	for _, c := range a.Entry.Commands {
+		if c.User != "" {
+			r.commands = append(r.commands, c.User)
+		}
+	}
+	r.mu.Unlock()
+	if a.Callers == nil {
+		return nil
+	}
+	for i, c := range a.Callers.Commands {
+		if a.Entry.Commands[i].User != c {
+			return fmt.Errorf("caller %s came back with the command of %s", c, a.Entry.Commands[i].User)
+		}
+	}
+	r.answer(a.Callers.all(), "applied")
+	return nil
+}
+
+func (r *rig) answer(callers []string, with string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range callers {
+		if _, again := r.answered[c]; again {
+			r.twice = append(r.twice, c)
+		}
+		r.answered[c] = with
+	}
+}
+
+func (r *rig) submit(t *testing.T, user string) {
+	t.Helper()
+	if err := r.Submit(entry.Command{Kind: entry.Set, User: user}, user); err != nil {
+		t.Fatalf("Submit(%q): %v", user, err)
+	}
+}
+
+// wait waits until a condition on the rig holds.
+func (r *rig) wait(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		r.mu.Lock()
+		ok := cond()
+		r.mu.Unlock()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (r *rig) waitAnswer(t *testing.T, caller, want string) {
+	t.Helper()
+	r.wait(t, caller+" answered "+want, func() bool { return strings.Contains(r.answered[caller], want) })
+}
+
+// TestJournal_Order: everything submitted comes back once, at its place, and a
+// second reader and a later start see the same entries in the same order.
+func TestJournal_Order(t *testing.T) {
+	nc := startBroker(t)
+	r := open(t, nc, "A", nil).start(t)
+	other := open(t, nc, "B", nil).start(t)
+	const callers, each = 20, 100
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for k := range each {
+				r.submit(t, fmt.Sprintf("a%d-%d", i, k))
+				other.submit(t, fmt.Sprintf("b%d-%d", i, k))
+			}
+		})
+	}
+	wg.Wait()
+	for _, j := range []*rig{r, other} {
+		if err := j.Barrier("barrier"); err != nil {
+			t.Fatal(err)
+		}
+		j.wait(t, "all answered", func() bool { return len(j.answered) == callers*each+1 })
+		if len(j.twice) > 0 {
+			t.Errorf("answered twice: %v", j.twice)
+		}
+	}
+	r.wait(t, "all applied", func() bool { return len(r.commands) == 2*callers*each })
+	other.wait(t, "all applied", func() bool { return len(other.commands) == 2*callers*each })
+	later := open(t, nc, "C", nil).start(t)
+	for name, j := range map[string]*rig{"other": other, "later": later} {
+		if strings.Join(j.commands, " ") != strings.Join(r.commands, " ") {
+			t.Errorf("%s applied another order", name)
+		}
+	}
+}
+
+// deafJS loses acknowledgements, or everything, of the publishes that match.
+type deafJS struct {
+	jetstream.JetStream
+	attempts atomic.Int64
+	publish  func(attempt int64, store func() (*jetstream.PubAck, error)) (*jetstream.PubAck, error)
+}
+
+func (d *deafJS) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	return d.publish(d.attempts.Add(1), func() (*jetstream.PubAck, error) { return d.JetStream.PublishMsg(ctx, m, opts...) })
+}
+
+func deaf(publish func(attempt int64, store func() (*jetstream.PubAck, error)) (*jetstream.PubAck, error)) func(jetstream.JetStream) jetstream.JetStream {
+	return func(js jetstream.JetStream) jetstream.JetStream { return &deafJS{JetStream: js, publish: publish} }
+}
+
+// TestJournal_LostAcknowledgement: an entry whose acknowledgement is lost is
+// published again, unchanged; its callers are answered once.
+func TestJournal_LostAcknowledgement(t *testing.T) {
+	nc := startBroker(t)
+	open(t, nc, "genesis", nil)
+	r := open(t, nc, "A", deaf(func(attempt int64, store func() (*jetstream.PubAck, error)) (*jetstream.PubAck, error) {
+		ack, err := store()
+		if attempt%2 == 1 {
+			return nil, context.DeadlineExceeded
+		}
+		return ack, err
+	})).start(t)
+	for i := range 10 {
+		r.submit(t, fmt.Sprint(i))
+		r.waitAnswer(t, fmt.Sprint(i), "applied")
+	}
+	if len(r.twice) > 0 {
+		t.Errorf("answered twice: %v", r.twice)
+	}
+}
+
+// TestJournal_OutcomeUnknown: an entry that nobody acknowledges is given up,
+// and its callers are told that nobody knows.
+func TestJournal_OutcomeUnknown(t *testing.T) {
+	nc := startBroker(t)
+	open(t, nc, "genesis", nil)
+	var down atomic.Bool
+	r := open(t, nc, "A", deaf(func(_ int64, store func() (*jetstream.PubAck, error)) (*jetstream.PubAck, error) {
+		if down.Load() {
+			return nil, context.DeadlineExceeded
+		}
+		return store()
+	}))
+	r.giveUp = 200 * time.Millisecond
+	r.start(t)
+	down.Store(true)
+	r.submit(t, "early")
+	r.waitAnswer(t, "early", ErrOutcomeUnknown.Error())
+	down.Store(false)
+	r.submit(t, "late")
+	r.waitAnswer(t, "late", "applied")
+}
+
+// TestJournal_Rejected: what the stream refuses is not stored, and its callers
+// are told so; reports and renewals are tried again.
+func TestJournal_Rejected(t *testing.T) {
+	nc := startBroker(t)
+	open(t, nc, "genesis", nil)
+	var full atomic.Bool
+	r := open(t, nc, "A", deaf(func(_ int64, store func() (*jetstream.PubAck, error)) (*jetstream.PubAck, error) {
+		if full.Load() {
+			return nil, &jetstream.APIError{Code: 503, ErrorCode: 10077, Description: "maximum bytes exceeded"}
+		}
+		return store()
+	})).start(t)
+	full.Store(true)
+	if err := r.Report(entry.Command{Kind: entry.Closed, User: "report"}); err != nil {
+		t.Fatal(err)
+	}
+	r.submit(t, "early")
+	r.waitAnswer(t, "early", ErrRejected.Error())
+	full.Store(false)
+	r.submit(t, "late")
+	r.waitAnswer(t, "late", "applied")
+	r.wait(t, "the report applied", func() bool { return strings.Contains(strings.Join(r.commands, " "), "report") })
+	if strings.Contains(strings.Join(r.commands, " "), "early") {
+		t.Error("a refused command was applied")
+	}
+}
+
+// TestJournal_Full: callers beyond MaxWaiting are refused, renewals that nobody
+// waits for are not.
+func TestJournal_Full(t *testing.T) {
+	nc := startBroker(t)
+	open(t, nc, "genesis", nil)
+	var down atomic.Bool
+	r := open(t, nc, "A", deaf(func(_ int64, store func() (*jetstream.PubAck, error)) (*jetstream.PubAck, error) {
+		for down.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		return store()
+	})).start(t)
+	down.Store(true)
+	for i := range MaxWaiting {
+		r.submit(t, fmt.Sprint(i))
+	}
+	if err := r.Submit(entry.Command{Kind: entry.Set}, "more"); !errors.Is(err, ErrFull) {
+		t.Errorf("Submit beyond the bound: got %v, want %v", err, ErrFull)
+	}
+	if err := r.Renew(1, "", false); err != nil {
+		t.Errorf("Renew beyond the bound: %v", err)
+	}
+	down.Store(false)
+	r.wait(t, "all answered", func() bool { return len(r.answered) == MaxWaiting })
+	r.submit(t, "after")
+	r.waitAnswer(t, "after", "applied")
+}
+
+// TestJournal_Recreated: a stream that begins anew is not taken for the journal.
+func TestJournal_Recreated(t *testing.T) {
+	nc := startBroker(t)
+	r := open(t, nc, "A", nil).start(t)
+	for i := range 5 {
+		r.submit(t, fmt.Sprint(i))
+		r.waitAnswer(t, fmt.Sprint(i), "applied")
+	}
+	if err := r.js.DeleteStream(t.Context(), DefaultStream); err != nil {
+		t.Fatal(err)
+	}
+	open(t, nc, "B", nil) // writes a first entry
+	r.Tick()
+	select {
+	case err := <-r.run:
+		if err == nil || !strings.Contains(err.Error(), "restored or a recreated") {
+			t.Errorf("Run: got %v, want an error about a recreated journal", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("Run goes on with a recreated journal")
+	}
+}
+
+// TestJournal_Poison: an entry that cannot be read stops the journal before it,
+// and the error names it.
+func TestJournal_Poison(t *testing.T) {
+	for name, data := range map[string]string{"damaged": "\x01garbage", "newer": "\x63whatever", "empty": ""} {
+		t.Run(name, func(t *testing.T) {
+			nc := startBroker(t)
+			r := open(t, nc, "A", nil).start(t)
+			if _, err := r.js.Publish(t.Context(), r.subject(), []byte(data)); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-r.run:
+				if err == nil || !strings.Contains(err.Error(), "position 2") {
+					t.Errorf("Run: got %v, want an error that names position 2", err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("Run goes on after a poisoned entry")
+			}
+		})
+	}
+}
+
+// TestJournal_ConsumerLost: a consumer that disappears is replaced, and nothing
+// is left out or applied twice.
+func TestJournal_ConsumerLost(t *testing.T) {
+	nc := startBroker(t)
+	r := open(t, nc, "A", nil).start(t)
+	r.submit(t, "before")
+	r.waitAnswer(t, "before", "applied")
+	names := r.stream.ConsumerNames(t.Context())
+	for name := range names.Name() {
+		if err := r.stream.DeleteConsumer(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := names.Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.submit(t, "after")
+	r.waitAnswer(t, "after", "applied")
+}
+
+// TestJournal_WrongStream: a stream that may drop messages cannot be the journal.
+func TestJournal_WrongStream(t *testing.T) {
+	nc := startBroker(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: DefaultStream, Subjects: []string{DefaultStream + ".entries"}, Discard: jetstream.DiscardNew, MaxAge: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(t.Context(), Config[string]{JetStream: js})
+	if err == nil || !strings.Contains(err.Error(), "age") {
+		t.Errorf("Open: got %v, want an error about its age limit", err)
+	}
+}
+
+// TestJournal_ManyRenewals: more renewals than fit into one entry are spread
+// over several, each caller answered once.
+func TestJournal_ManyRenewals(t *testing.T) {
+	nc := startBroker(t)
+	r := open(t, nc, "A", nil)
+	const n = 3*entry.MaxCommands + 7
+	for i := range n {
+		if err := r.Renew(uint32(i), fmt.Sprint(i), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Barrier("barrier"); err != nil {
+		t.Fatal(err)
+	}
+	r.start(t)
+	r.wait(t, "all answered", func() bool { return len(r.answered) == n+1 })
+	if len(r.twice) > 0 {
+		t.Errorf("answered twice: %d", len(r.twice))
+	}
+}
