@@ -138,17 +138,6 @@ type Session struct {
 	LostAt  Time `json:"lostAt,omitzero"`
 }
 
-// Marshal returns v as JSON without escaping HTML (PROTOCOL 1).
-func Marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
 // Unmarshal reads a request's or a reply's body into v: one JSON object of
 // valid UTF-8, at most MaxBodyBytes long; unknown fields are ignored. The
 // error is ErrRequestTooLarge or ErrInvalidRequest and says what is wrong.

@@ -64,7 +64,32 @@ func (t Time) String() string {
 
 // AppendText implements encoding.TextAppender.
 func (t Time) AppendText(b []byte) ([]byte, error) {
-	return t.Time().AppendFormat(b, timeLayout), nil
+	v := t.Time()
+	year, month, day := v.Date()
+	if year < 0 || year > 9999 {
+		return v.AppendFormat(b, timeLayout), nil
+	}
+	// AppendFormat would read the layout again each time.
+	digits := func(n, width int) {
+		for unit := [...]int{1, 10, 100, 1000}[width-1]; unit > 0; unit /= 10 {
+			b = append(b, byte('0'+n/unit%10))
+		}
+	}
+	hour, minute, second := v.Clock()
+	digits(year, 4)
+	b = append(b, '-')
+	digits(int(month), 2)
+	b = append(b, '-')
+	digits(day, 2)
+	b = append(b, 'T')
+	digits(hour, 2)
+	b = append(b, ':')
+	digits(minute, 2)
+	b = append(b, ':')
+	digits(second, 2)
+	b = append(b, '.')
+	digits(v.Nanosecond()/1e6, 3)
+	return append(b, 'Z'), nil
 }
 
 // MarshalText implements encoding.TextMarshaler.

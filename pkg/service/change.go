@@ -124,7 +124,7 @@ func (s *Service) set(c *call) error {
 
 func (s *Service) changeReply(_ *call, r *state.Result) (any, error) {
 	epoch, _ := s.rules()
-	return protocol.ChangeReply{Status: r.Status, Revision: r.Revision, Epoch: epoch}, nil
+	return &protocol.ChangeReply{Status: r.Status, Revision: r.Revision, Epoch: epoch}, nil
 }
 
 // rules returns the journal's name and the rules in force.

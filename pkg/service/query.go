@@ -70,7 +70,7 @@ func (s *Service) readFresh(c *call) error {
 }
 
 func (s *Service) getReply(c *call, _ *state.Result) (any, error) {
-	reply := protocol.GetReply{
+	reply := &protocol.GetReply{
 		SuccessUserList: make([]protocol.Status, 0, len(c.get.UserIDList)),
 		FailureUserList: []protocol.UserFailure{},
 		Stale:           s.stale(),

@@ -1,0 +1,146 @@
+package protocol
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"unicode/utf8"
+)
+
+// The messages that are sent by the ten thousand a second are encoded by hand:
+// that halves the cost of a get and of an event. A test holds them to what
+// encoding/json makes of the same values, byte for byte.
+
+// appender is a message that encodes itself.
+type appender interface{ appendJSON(b []byte) []byte }
+
+// Marshal returns v as JSON without escaping HTML (PROTOCOL 1).
+func Marshal(v any) ([]byte, error) {
+	if a, ok := v.(appender); ok {
+		return a.appendJSON(make([]byte, 0, 512)), nil
+	}
+	return marshal(v)
+}
+
+// marshal is Marshal by encoding/json.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+func (s *Status) appendJSON(b []byte) []byte {
+	return append(s.appendFields(append(b, '{')), '}')
+}
+
+// appendFields appends what is between the braces, for Event to go on.
+func (s *Status) appendFields(b []byte) []byte {
+	b = appendString(append(b, `"userID":`...), s.UserID)
+	b = strconv.AppendUint(append(b, `,"statusType":`...), uint64(s.StatusType), 10)
+	b = appendString(append(b, `,"customStatus":`...), s.CustomStatus)
+	if s.CustomStatusExpiresAt != 0 {
+		b = s.CustomStatusExpiresAt.appendJSON(append(b, `,"customStatusExpiresAt":`...))
+	}
+	if s.LastSeenAt != 0 {
+		b = s.LastSeenAt.appendJSON(append(b, `,"lastSeenAt":`...))
+	}
+	if len(s.Platforms) > 0 {
+		b = append(b, `,"platforms":[`...)
+		for i, p := range s.Platforms {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, p)
+		}
+		b = append(b, ']')
+	}
+	b = strconv.AppendUint(append(b, `,"revision":`...), s.Revision, 10)
+	if s.UpdatedAt != 0 {
+		b = s.UpdatedAt.appendJSON(append(b, `,"updatedAt":`...))
+	}
+	return b
+}
+
+func (e *Event) appendJSON(b []byte) []byte {
+	b = e.Status.appendFields(append(b, '{'))
+	b = appendString(append(b, `,"epoch":`...), e.Epoch)
+	b = strconv.AppendUint(append(b, `,"previousRevision":`...), e.PreviousRevision, 10)
+	b = appendString(append(b, `,"cause":`...), string(e.Cause))
+	return append(b, '}')
+}
+
+func (e *SelfEvent) appendJSON(b []byte) []byte {
+	b = appendString(append(b, `{"type":`...), e.Type)
+	if e.Status != nil {
+		b = e.Status.appendJSON(append(b, `,"status":`...))
+	}
+	if e.Cause != "" {
+		b = appendString(append(b, `,"cause":`...), string(e.Cause))
+	}
+	b = appendString(append(b, `,"epoch":`...), e.Epoch)
+	return append(b, '}')
+}
+
+func (r *ChangeReply) appendJSON(b []byte) []byte {
+	b = r.Status.appendJSON(append(b, `{"status":`...))
+	b = strconv.AppendUint(append(b, `,"revision":`...), r.Revision, 10)
+	b = appendString(append(b, `,"epoch":`...), r.Epoch)
+	return append(b, '}')
+}
+
+func (r *GetReply) appendJSON(b []byte) []byte {
+	b = append(b, `{"successUserList":[`...)
+	for i := range r.SuccessUserList {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = r.SuccessUserList[i].appendJSON(b)
+	}
+	b = append(b, `],"failureUserList":[`...)
+	for i := range r.FailureUserList {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = r.FailureUserList[i].appendJSON(b)
+	}
+	b = strconv.AppendUint(append(b, `],"revision":`...), r.Revision, 10)
+	b = appendString(append(b, `,"epoch":`...), r.Epoch)
+	if r.AsOf != 0 {
+		b = r.AsOf.appendJSON(append(b, `,"asOf":`...))
+	}
+	b = strconv.AppendBool(append(b, `,"stale":`...), r.Stale)
+	return append(b, '}')
+}
+
+func (f *UserFailure) appendJSON(b []byte) []byte {
+	b = appendString(append(b, `{"userID":`...), f.UserID)
+	b = strconv.AppendInt(append(b, `,"code":`...), int64(f.Code), 10)
+	b = appendString(append(b, `,"error":`...), f.Name)
+	b = appendString(append(b, `,"message":`...), f.Message)
+	return append(b, '}')
+}
+
+func (t Time) appendJSON(b []byte) []byte {
+	b = append(b, '"')
+	b, _ = t.AppendText(b) // never fails
+	return append(b, '"')
+}
+
+// appendString appends a JSON string. Printable ASCII is copied; whatever needs
+// more care is left to encoding/json.
+func appendString(b []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == 0x7f {
+			quoted, err := marshal(s)
+			if err != nil { // a string can always be encoded
+				return append(b, `""`...)
+			}
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}

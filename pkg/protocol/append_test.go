@@ -1,0 +1,62 @@
+package protocol
+
+import (
+	"bytes"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// White-box: what is encoded by hand is compared with what encoding/json makes
+// of it, and the latter is not exported.
+
+var genStatus = rapid.Custom(func(t *rapid.T) Status {
+	time := rapid.OneOf(rapid.Just(Time(0)), rapid.Map(rapid.Int64Range(1, 253402300799999), func(n int64) Time { return Time(n) }))
+	return Status{
+		UserID:                rapid.String().Draw(t, "userID"),
+		StatusType:            StatusType(rapid.IntRange(0, 3).Draw(t, "statusType")),
+		CustomStatus:          rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"<b>&", `"\`, "\u2028", "\x7f", "\xff"})).Draw(t, "customStatus"),
+		CustomStatusExpiresAt: time.Draw(t, "expires"),
+		LastSeenAt:            time.Draw(t, "lastSeen"),
+		Platforms:             rapid.SliceOf(rapid.String()).Draw(t, "platforms"),
+		Revision:              rapid.Uint64().Draw(t, "revision"),
+		UpdatedAt:             time.Draw(t, "updatedAt"),
+	}
+})
+
+func TestProperty_AppendIsEncodingJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := genStatus.Draw(t, "status")
+		list := append([]Status{}, rapid.SliceOf(genStatus).Draw(t, "list")...)
+		failures := []UserFailure{Failure(rapid.String().Draw(t, "failed"), ErrInvalidUserID)}
+		for _, v := range []any{
+			&s,
+			&Event{Status: s, Epoch: "e", PreviousRevision: 7, Cause: CauseLost},
+			&SelfEvent{Type: SelfStatus, Status: &s, Cause: CauseSet, Epoch: "e"},
+			&SelfEvent{Type: SelfSessions},
+			&ChangeReply{Status: s, Revision: 7, Epoch: "e"},
+			&GetReply{SuccessUserList: list, FailureUserList: failures, Revision: 7, Epoch: "e", AsOf: s.UpdatedAt, Stale: true},
+		} {
+			got, err := Marshal(v)
+			want, err2 := marshal(v)
+			if err != nil || err2 != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%T: got\n%s (%v), want\n%s (%v)", v, got, err, want, err2)
+			}
+		}
+	})
+}
+
+func BenchmarkMarshalEvent(b *testing.B) {
+	e := &Event{Status: Status{UserID: "alice", StatusType: Online, CustomStatus: "in a meeting", Revision: 339521537, UpdatedAt: 1_763_805_600_123},
+		Epoch: "2da56097-f0a8-4919-afac-ac86d95e6f38", Cause: CauseSet}
+	b.Run("append", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = Marshal(e)
+		}
+	})
+	b.Run("encoding/json", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = marshal(e)
+		}
+	})
+}
