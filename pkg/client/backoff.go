@@ -1,0 +1,35 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// backoff is the wait before attempt n+1, n from 0: it doubles from first up
+// to most and is jittered, so that those who failed together do not come back
+// together.
+func backoff(n int, first, most time.Duration) time.Duration {
+	d := most
+	if n < 20 && first<<n < most { // 20: no overflow for any sensible first
+		d = first << n
+	}
+	return jitter(d)
+}
+
+// jitter returns something between half of d and d.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + time.Duration(rand.Int64N(int64(d)/2+1))
+}
+
+// sleep reports whether it slept for all of d rather than until ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,94 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+// ErrClosed is what a Client that was closed answers.
+var ErrClosed = errors.New("the presence client is closed")
+
+// Client is what a microservice uses of presence over one *nats.Conn. See the
+// package documentation.
+type Client struct {
+	nc       *nats.Conn
+	opts     Options
+	subjects protocol.Subjects
+	link     *link
+	own      ownWrites
+	watch    *watch
+
+	stop context.CancelFunc // ends what run started
+	done sync.WaitGroup
+	once sync.Once // Close
+
+	mu       sync.Mutex
+	closed   bool
+	sessions map[*Session]struct{} // the open ones
+}
+
+// New returns a Client on nc, which it neither opens nor closes, and starts
+// its goroutines: Close ends them. The error is about the prefix.
+func New(nc *nats.Conn, opts Options) (*Client, error) {
+	if nc == nil {
+		return nil, nats.ErrInvalidConnection
+	}
+	opts = opts.withDefaults()
+	if err := protocol.CheckPrefix(opts.Prefix); err != nil {
+		return nil, err
+	}
+	c := &Client{nc: nc, opts: opts, subjects: protocol.NewSubjects(opts.Prefix), sessions: map[*Session]struct{}{}}
+	c.watch = newWatch(c)
+	c.link = newLink(nc, c.watch.connectionLost, c.watch.wakeUp)
+	if c.link.current().Err() == nil {
+		c.watch.state = State{Live: true} // nothing is watched yet
+	}
+
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	c.done.Go(func() { c.link.run(ctx) })
+	c.done.Go(func() { c.watch.merge(ctx) })
+	c.done.Go(func() { c.watch.keep(ctx) })
+	c.done.Go(func() { c.watch.delivery.run(ctx) })
+	return c, nil
+}
+
+// Close logs out the sessions that are still open, for at most
+// Options.Timeout, stops watching, and waits for all goroutines of the Client.
+// Callbacks that are due are not run any more. It leaves the *nats.Conn open.
+// Closing twice is allowed. A callback must not call it.
+func (c *Client) Close() error {
+	c.once.Do(c.close)
+	return nil
+}
+
+func (c *Client) close() {
+	c.mu.Lock()
+	c.closed = true
+	open := make([]*Session, 0, len(c.sessions))
+	for s := range c.sessions {
+		open = append(open, s)
+	}
+	c.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(context.Background(), c.opts.Timeout)
+	defer cancel()
+	var sessions sync.WaitGroup
+	for _, s := range open {
+		sessions.Go(func() {
+			if err := s.Close(ctx); err != nil {
+				c.opts.Logger.Warn("logging out at the close of the client", "user", s.userID, "session", s.id, "err", err)
+			}
+		})
+	}
+	sessions.Wait()
+
+	c.watch.close()
+	c.stop()
+	c.done.Wait()
+}

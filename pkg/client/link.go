@@ -1,0 +1,163 @@
+package client
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+// link follows the state of a *nats.Conn whose handlers belong to somebody
+// else. Each connection to a server that the *nats.Conn has had is a context,
+// which ends when that connection is lost.
+type link struct {
+	nc      *nats.Conn
+	changes chan nats.Status
+	// onLost and onUp are called by run, in order, never at the same time.
+	onLost func(closed bool)
+	onUp   func()
+
+	mu     sync.Mutex
+	conn   context.Context // of the connection now or last
+	lose   context.CancelFunc
+	number uint64        // of that connection: nats.go's count of reconnects
+	up     chan struct{} // closed while connected
+	final  error         // why there will be no other connection
+	closed chan struct{} // closed when final is set
+}
+
+func newLink(nc *nats.Conn, onLost func(closed bool), onUp func()) *link {
+	l := &link{nc: nc, onLost: onLost, onUp: onUp, up: make(chan struct{}), closed: make(chan struct{})}
+	l.conn, l.lose = context.WithCancel(context.Background())
+	l.lose()
+	l.changes = nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED, nats.DRAINING_SUBS, nats.CLOSED)
+	l.look()
+	return l
+}
+
+// run follows the connection until ctx ends. The channel of changes drops
+// what it has no room for, so a change only says: look.
+func (l *link) run(ctx context.Context) {
+	defer l.end()
+	defer l.nc.RemoveStatusListener(l.changes)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.changes:
+			l.look()
+		}
+	}
+}
+
+// end lets go of those who still wait for something.
+func (l *link) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.setLost()
+	l.setFinal(ErrClosed)
+}
+
+// setLost and setFinal need mu.
+func (l *link) setLost() {
+	if l.conn.Err() == nil {
+		l.lose()
+		l.up = make(chan struct{})
+	}
+}
+
+func (l *link) setFinal(err error) {
+	if l.final == nil {
+		l.final = err
+		close(l.closed)
+	}
+}
+
+// look compares the state of the *nats.Conn with the last one seen. A
+// connection that was replaced between two looks has another number.
+func (l *link) look() {
+	number, status := l.nc.Stats().Reconnects, l.nc.Status()
+
+	l.mu.Lock()
+	wasUp := l.conn.Err() == nil
+	isUp := status == nats.CONNECTED
+	lost := wasUp && (!isUp || number != l.number)
+	found := isUp && (!wasUp || lost)
+	// A draining connection takes no new subscription and comes to its end.
+	closed := (status == nats.CLOSED || status == nats.DRAINING_SUBS || status == nats.DRAINING_PUBS) && l.final == nil
+	if lost {
+		l.setLost()
+	}
+	if found {
+		l.conn, l.lose = context.WithCancel(context.Background())
+		l.number = number
+		close(l.up)
+	}
+	if closed {
+		l.setFinal(nats.ErrConnectionClosed)
+	}
+	l.mu.Unlock()
+
+	if lost || closed {
+		l.onLost(closed)
+	}
+	if found {
+		l.onUp()
+	}
+}
+
+// current returns the connection now or last; it has ended in the latter case.
+func (l *link) current() context.Context {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conn
+}
+
+// wait returns the connection, waiting for one until ctx ends. Where none will
+// come any more the error is nats.ErrConnectionClosed, or ErrClosed.
+func (l *link) wait(ctx context.Context) (context.Context, error) {
+	for {
+		l.mu.Lock()
+		conn, up := l.conn, l.up
+		l.mu.Unlock()
+		if conn.Err() == nil {
+			return conn, nil
+		}
+		select {
+		case <-up:
+		case <-l.closed:
+			return nil, l.final
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// identity returns the connection and its name as the broker knows it
+// (PROTOCOL 4.1): nil where the server is too old to say. Server and client ID
+// are read one after the other; they belong together when no reconnect was
+// begun in between. The context may be of an earlier connection than the name,
+// never of a later one: then it has ended already, or is about to.
+func (l *link) identity(ctx context.Context) (context.Context, *protocol.Connection, error) {
+	for {
+		conn, err := l.wait(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		number := l.nc.Stats().Reconnects
+		serverID := l.nc.ConnectedServerId() // empty unless connected
+		clientID, err := l.nc.GetClientID()
+		if serverID != "" && number == l.nc.Stats().Reconnects {
+			if err != nil {
+				return conn, nil, nil
+			}
+			return conn, &protocol.Connection{ServerID: serverID, ClientID: clientID}, nil
+		}
+		if !sleep(ctx, 10*time.Millisecond) { // until run has looked
+			return nil, nil, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,37 @@
+package client
+
+import "presence/pkg/protocol"
+
+// known is what is known of one user as of a revision (PROTOCOL 2, Merging).
+// An event is as of its own revision, a snapshot as of its reply's. What is
+// not newer is ignored, so events may come late, twice, in any order, and
+// before the snapshot.
+type known struct {
+	status protocol.Status
+	asOf   uint64
+	// fetched: a snapshot came. Before, an event only says what was: what
+	// came after it may have been announced before anybody listened.
+	fetched bool
+}
+
+// event merges a status that was announced, and reports whether there is
+// something new to tell.
+func (k *known) event(s protocol.Status) bool {
+	if s.Revision <= k.asOf {
+		return false
+	}
+	k.status, k.asOf = s, s.Revision
+	return k.fetched
+}
+
+// snapshot merges a status that was fetched as of a revision, and reports
+// whether there is something new to tell: at first always, then where the
+// last visible change is another one.
+func (k *known) snapshot(s protocol.Status, asOf uint64) bool {
+	first, told := !k.fetched, k.status.Revision
+	if asOf > k.asOf || k.status.UserID == "" { // an empty journal is at revision 0
+		k.status, k.asOf = s, asOf
+	}
+	k.fetched = true
+	return first || k.status.Revision != told
+}

@@ -1,0 +1,93 @@
+package client
+
+import (
+	"log/slog"
+	"time"
+
+	"presence/pkg/protocol"
+)
+
+// Options configure a Client. The zero value works.
+type Options struct {
+	// Prefix of all subjects; default protocol.DefaultPrefix.
+	Prefix string
+	// Timeout is how long one attempt of a request waits for its answer where
+	// the context has no earlier deadline; default 5 s.
+	Timeout time.Duration
+	// Resync is how often everything watched is fetched anew, jittered;
+	// default 1 minute.
+	Resync time.Duration
+	// EventBuffer is how many events may wait to be merged; default 16,384.
+	// When it overflows, nats.go drops: the client is blind until it has
+	// fetched everything anew.
+	EventBuffer int
+	// Logger tells what the client recovers from by itself; nil discards.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.Prefix == "" {
+		o.Prefix = protocol.DefaultPrefix
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 5 * time.Second
+	}
+	if o.Resync <= 0 {
+		o.Resync = time.Minute
+	}
+	if o.EventBuffer <= 0 {
+		o.EventBuffer = 16384
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// LoginOptions say what a session is. The zero value works.
+type LoginOptions struct {
+	// SessionID resumes the session of that ID; default a new UUID.
+	SessionID string
+	// Device replaces that device's earlier session.
+	Device string
+	// Platform as in PROTOCOL 4.1; the service's default is "unknown".
+	Platform string
+	// TTL in whole seconds, 5 s to 1 h. The default is the service's: 120 s,
+	// or 30 s where Unbound.
+	TTL time.Duration
+	// Idle says that nobody is at the device; SetIdle changes it.
+	Idle bool
+	// Unbound keeps the session independent of the NATS connection. By default
+	// the service learns of a broken connection from the broker and the
+	// session is lost after a short grace.
+	Unbound bool
+}
+
+// A SetOption changes how a custom status is set.
+type SetOption func(*protocol.SetRequest)
+
+// ExpiresIn clears the text after d: 1 s to 366 days, in whole seconds,
+// rounded up. Without it the text does not expire.
+func ExpiresIn(d time.Duration) SetOption {
+	return func(r *protocol.SetRequest) { r.ExpiresInSeconds = protocol.Ptr(ceilSeconds(d)) }
+}
+
+// IfRevision refuses the change with protocol.ErrRevisionConflict unless the
+// user's status, in the owner's view, has this revision.
+func IfRevision(revision uint64) SetOption {
+	return func(r *protocol.SetRequest) { r.IfRevision = protocol.Ptr(revision) }
+}
+
+// A GetOption changes how statuses are asked for.
+type GetOption func(*query)
+
+// Fresh makes the get linearizable: it shows every change that was
+// acknowledged to anybody before it was asked. It costs a journal entry.
+func Fresh() GetOption { return func(q *query) { q.fresh = true } }
+
+// Detail adds the platforms of live sessions.
+func Detail() GetOption { return func(q *query) { q.detail = true } }
+
+func ceilSeconds(d time.Duration) int64 {
+	return int64((d + time.Second - 1) / time.Second)
+}

@@ -1,0 +1,145 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+const (
+	// rebindJitter spreads the logins after a reconnect. It is well below the
+	// grace of a closed connection (PROTOCOL 4.1, 5 s).
+	rebindJitter = 500 * time.Millisecond
+	// After a failed renewal the next is tried soon, but never later than the
+	// regular one.
+	renewRetry = 250 * time.Millisecond
+)
+
+// keep keeps the session alive until it has ended or is closed. conn is the
+// connection of the first login; ctx ends the request that is being made.
+func (s *Session) keep(ctx, conn context.Context) {
+	defer close(s.kept)
+	wait, failures := s.interval(), 0
+	for s.pause(conn, wait) {
+		next, err := s.c.link.wait(s.life)
+		if err == nil {
+			if next != conn && !sleep(s.life, jitter(rebindJitter)) {
+				return
+			}
+			conn = next
+			err = s.beat(ctx)
+		}
+		if err == nil {
+			wait, failures = s.interval(), 0
+			continue
+		}
+		if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, ErrClosed) {
+			s.end(err)
+		}
+		wait = backoff(failures, renewRetry, s.interval())
+		if e, ok := errors.AsType[*protocol.Error](err); ok {
+			wait = max(wait, e.RetryAfter())
+		}
+		failures++
+		if s.life.Err() == nil {
+			s.c.opts.Logger.Warn("keeping a session alive", "user", s.userID, "session", s.id, "retryIn", wait, "err", err)
+		}
+	}
+}
+
+// pause waits until it is time for the next renewal, or conn is lost. It
+// reports whether the session goes on.
+func (s *Session) pause(conn context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-s.life.Done():
+	case <-conn.Done():
+	case <-t.C:
+	}
+	return s.life.Err() == nil
+}
+
+// beat renews the session, or logs it in again where the connection is new.
+func (s *Session) beat(ctx context.Context) error {
+	// An attempt must not outlast the time to the next one.
+	ctx, cancel := context.WithTimeout(ctx, s.interval())
+	defer cancel()
+	return s.alone(ctx, func() error {
+		if s.conn.Err() != nil {
+			return s.login(ctx)
+		}
+		return s.renew(ctx)
+	})
+}
+
+// renew makes one attempt to extend the lease; where the service has forgotten
+// the session it logs in again. It needs turn.
+func (s *Session) renew(ctx context.Context) error {
+	subject, err := s.c.subjects.Renew(s.userID)
+	if err != nil {
+		return err
+	}
+	req := protocol.RenewRequest{SessionID: s.id, Idle: protocol.Ptr(s.isIdle())}
+	var reply protocol.ChangeReply
+	err = s.c.ask(ctx, request{subject: subject, body: req, repeatable: true}, &reply)
+	if errors.Is(err, protocol.ErrSessionNotFound) {
+		return s.login(ctx)
+	}
+	if err == nil {
+		s.c.own.note(reply.Epoch, reply.Revision)
+	}
+	return err
+}
+
+// login makes one attempt to open or resume the session, bound to the
+// connection that there is. If that was replaced before the reply came, conn
+// has ended, and keep logs in once more. It needs turn.
+func (s *Session) login(ctx context.Context) error {
+	subject, err := s.c.subjects.Login(s.userID)
+	if err != nil {
+		return err
+	}
+	conn, identity, err := s.c.link.identity(ctx)
+	if err != nil {
+		return err
+	}
+	if s.opts.Unbound {
+		identity = nil
+	}
+	req := protocol.LoginRequest{
+		SessionID:  s.id,
+		Device:     s.opts.Device,
+		Platform:   s.opts.Platform,
+		TTLSeconds: ceilSeconds(s.opts.TTL),
+		Idle:       s.isIdle(),
+		Connection: identity,
+	}
+	var reply protocol.LoginReply
+	if err := s.c.ask(ctx, request{subject: subject, body: req, repeatable: true}, &reply); err != nil {
+		return err
+	}
+	s.c.own.note(reply.Epoch, reply.Revision)
+	s.conn = conn
+	s.mu.Lock()
+	s.ttl = max(time.Duration(reply.TTLSeconds)*time.Second, time.Second)
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *Session) isIdle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.idle
+}
+
+// interval is the jittered time to the next renewal: at most a third of the TTL.
+func (s *Session) interval() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ttl/3*3/4 + jitter(s.ttl/12)
+}

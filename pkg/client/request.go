@@ -1,0 +1,145 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+// How often a request is asked again.
+const (
+	// A subscription on another server of the cluster may be unknown to ours
+	// for some milliseconds.
+	noResponderRetries = 4
+	noResponderWait    = 5 * time.Millisecond // then twice as long each time
+	// Requests that may be repeated, when no answer came.
+	noAnswerRetries = 2
+	// The backoff while the service is overloaded or unavailable.
+	busyWait    = 50 * time.Millisecond
+	busyWaitMax = 2 * time.Second
+)
+
+var (
+	// errNoAnswer: the request was sent, nothing came back.
+	errNoAnswer = errors.New("no answer")
+	errLost     = errors.New("the connection was lost meanwhile")
+)
+
+type request struct {
+	subject string
+	body    any
+	// repeatable: to do it twice is to do it once.
+	repeatable bool
+}
+
+// call asks until there is an answer, as far as retry allows.
+func (c *Client) call(ctx context.Context, r request, reply any) error {
+	return retry(ctx, r.repeatable, func() error { return c.ask(ctx, r, reply) })
+}
+
+// retry makes attempts until one succeeds, fails for good, or ctx ends, as the
+// package documentation says under Errors.
+func retry(ctx context.Context, repeatable bool, attempt func() error) error {
+	var noResponders, noAnswers, busy int
+	for {
+		err := attempt()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		var wait time.Duration
+		switch {
+		case errors.Is(err, nats.ErrNoResponders): // first: it is ErrUnavailable as well
+			if noResponders == noResponderRetries {
+				return err
+			}
+			wait = noResponderWait << noResponders
+			noResponders++
+		case errors.Is(err, protocol.ErrOverloaded), errors.Is(err, protocol.ErrUnavailable):
+			wait = backoff(busy, busyWait, busyWaitMax)
+			busy++
+		case repeatable && (errors.Is(err, errNoAnswer) || errors.Is(err, protocol.ErrOutcomeUnknown)):
+			if noAnswers == noAnswerRetries {
+				return err
+			}
+			wait = jitter(busyWait)
+			noAnswers++
+		default:
+			return err
+		}
+		if !sleep(ctx, wait) {
+			return fmt.Errorf("%w (the last attempt: %w)", ctx.Err(), err)
+		}
+	}
+}
+
+// ask makes one attempt. It sends only while connected: what nats.go buffered
+// during an outage would take effect when nobody expects it any more.
+func (c *Client) ask(ctx context.Context, r request, reply any) error {
+	body, err := protocol.Marshal(r.body)
+	if err != nil {
+		return fmt.Errorf("encoding the request on %s: %w", r.subject, err)
+	}
+	caller := ctx
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+	defer cancel()
+	conn, err := c.link.wait(ctx)
+	if err != nil && ctx.Err() == nil {
+		return err // for good
+	} else if err != nil {
+		return fmt.Errorf("%w: %w", protocol.ErrUnavailable.With("not connected to NATS"), err)
+	}
+	// An answer to a lost connection does not come: do not wait for it.
+	stop := context.AfterFunc(conn, cancel)
+	defer stop()
+
+	msg, err := c.nc.RequestWithContext(ctx, r.subject, body)
+	switch {
+	case err == nil:
+		return decode(msg, reply)
+	case errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w: %w", protocol.ErrUnavailable.Withf("nobody answers on %s", r.subject), err)
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("%w: %w", protocol.ErrRequestTooLarge, err)
+	case errors.Is(err, nats.ErrDisconnected), ctx.Err() != nil:
+		cause := err
+		if caller.Err() == nil && conn.Err() != nil {
+			cause = errLost
+		} else if caller.Err() == nil {
+			cause = fmt.Errorf("within %v: %w", c.opts.Timeout, context.DeadlineExceeded)
+		}
+		if !r.repeatable {
+			return fmt.Errorf("%w: %w on %s: %w", protocol.ErrOutcomeUnknown, errNoAnswer, r.subject, cause)
+		}
+		return fmt.Errorf("%w on %s: %w", errNoAnswer, r.subject, cause)
+	default:
+		return fmt.Errorf("asking on %s: %w", r.subject, err)
+	}
+}
+
+// decode reads a reply: an error where the header says so (PROTOCOL 6).
+func decode(msg *nats.Msg, reply any) error {
+	code := msg.Header.Get(protocol.ErrorCodeHeader)
+	if code == "" {
+		if err := protocol.Unmarshal(msg.Data, reply); err != nil {
+			return fmt.Errorf("reading the reply: %w", protocol.ErrInternal.With(err.Error()))
+		}
+		return nil
+	}
+	e := new(protocol.Error)
+	if json.Unmarshal(msg.Data, e) == nil && e.Name != "" {
+		return e
+	}
+	// Not the service's: what micro itself answers has headers only.
+	e = protocol.ErrInternal.With(msg.Header.Get(protocol.ErrorHeader))
+	if n, err := strconv.Atoi(code); err == nil {
+		e.Code = n
+	}
+	return e
+}

@@ -1,0 +1,280 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+const (
+	// confirmAfter is when what was watched or fetched anew is fetched a second
+	// time: longer than interest takes to spread in a cluster of NATS servers.
+	confirmAfter = time.Second
+	// Snapshots of everything, when one is not enough, come ever more rarely;
+	// the first again when there was none for resyncCalm.
+	resyncWait    = 50 * time.Millisecond
+	resyncWaitMax = 5 * time.Second
+	resyncCalm    = 10 * time.Second
+)
+
+// merge reads the events until ctx ends.
+//
+// A drop cannot go unnoticed: nats.go drops only while the channel is full,
+// and only merge takes from it, so the first message taken after a drop leaves
+// at most one free place behind. (It may also have been full without a drop;
+// that costs a snapshot.)
+func (w *watch) merge(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case msg := <-w.events:
+			if len(w.events) >= cap(w.events)-1 {
+				w.blind(Dropped, nil)
+			}
+			w.event(msg)
+		}
+	}
+}
+
+// event merges one event (PROTOCOL 5).
+func (w *watch) event(msg *nats.Msg) {
+	id, ok := w.c.subjects.ParseEvent(msg.Subject)
+	if !ok {
+		return
+	}
+	var ev protocol.Event
+	if err := protocol.Unmarshal(msg.Data, &ev); err != nil {
+		// Something happened to the user, and only a snapshot can tell what.
+		w.c.opts.Logger.Warn("an event could not be read", "user", id, "err", err)
+		w.blind(Dropped, nil)
+		return
+	}
+	if ev.UserID != id {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u, ok := w.users[id]
+	if !ok {
+		return // unsubscribed meanwhile
+	}
+	if w.epoch == "" {
+		w.epoch = ev.Epoch
+	}
+	if ev.Epoch != w.epoch {
+		// It may be of a new journal or a late one of an old: a snapshot decides.
+		w.setBlind(EpochChanged, nil)
+		return
+	}
+	if u.event(ev.Status) {
+		w.delivery.tell(u.status)
+	}
+}
+
+// apply merges a snapshot and returns the users that it could not tell of.
+func (w *watch) apply(pages []protocol.GetReply) (failed []string) {
+	for _, p := range pages {
+		w.mu.Lock()
+		w.enter(p.Epoch)
+		for _, s := range p.SuccessUserList {
+			if u, ok := w.users[s.UserID]; ok && u.snapshot(s, p.Revision) {
+				w.delivery.tell(u.status)
+			}
+		}
+		for _, f := range p.FailureUserList {
+			if u, ok := w.users[f.UserID]; ok {
+				u.fetched = false
+				w.c.opts.Logger.Warn("a watched user could not be fetched", "user", f.UserID, "err", f.Err())
+			}
+			failed = append(failed, f.UserID)
+		}
+		w.mu.Unlock()
+	}
+	return failed
+}
+
+// enter forgets what was known under another epoch, and has everybody fetched.
+// It needs mu.
+func (w *watch) enter(epoch string) {
+	if epoch == w.epoch {
+		return
+	}
+	if w.epoch != "" {
+		for _, u := range w.users {
+			u.known = known{}
+		}
+		w.setBlind(EpochChanged, nil)
+	}
+	w.epoch = epoch
+}
+
+// blind marks a loss: nothing is trusted until a snapshot that was begun
+// afterwards has succeeded.
+func (w *watch) blind(r Reason, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.setBlind(r, err)
+}
+
+// setBlind needs mu.
+func (w *watch) setBlind(r Reason, err error) {
+	w.losses++
+	w.setState(State{Reason: r, Err: err})
+	notify(w.wake)
+}
+
+// setState needs mu.
+func (w *watch) setState(s State) {
+	old := w.state
+	if old.Live == s.Live && old.Reason == s.Reason || old.Reason == Closed {
+		return
+	}
+	w.state = s
+	w.delivery.tellState(s)
+	w.c.opts.Logger.Info("watching", "state", s.String(), "users", len(w.users))
+}
+
+// connectionLost and wakeUp are told by the link.
+func (w *watch) connectionLost(closed bool) {
+	if closed {
+		w.blind(Closed, nil)
+	} else {
+		w.blind(Disconnected, nil)
+	}
+}
+
+func (w *watch) wakeUp() { notify(w.wake) }
+
+// schedule says when keep has something to do. It belongs to keep.
+type schedule struct {
+	everything time.Time // when everything is to be fetched, live or not
+	recover    time.Time // not before, while blind
+	attempts   int       // since it was calm
+}
+
+// keep fetches until ctx ends: everything when the client is blind and now and
+// then anyhow, and those newly watched a second time.
+func (w *watch) keep(ctx context.Context) {
+	t := schedule{everything: time.Now().Add(jitter(w.c.opts.Resync))}
+	for {
+		conn := w.c.link.current()
+		connected := conn.Err() == nil
+		wait := time.Until(w.next(t))
+		if !connected {
+			wait = time.Hour // until the link wakes us up
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-w.wake:
+			timer.Stop()
+			continue // something changed: think again about what is next
+		case <-timer.C:
+		}
+		if connected {
+			w.work(ctx, conn, &t)
+		}
+	}
+}
+
+// next returns when there is something to do.
+func (w *watch) next(t schedule) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.state.Live {
+		return t.recover
+	}
+	next := t.everything
+	for _, due := range w.confirm {
+		if due.Before(next) {
+			next = due
+		}
+	}
+	return next
+}
+
+// work does what is due. A lost connection interrupts it.
+func (w *watch) work(ctx, conn context.Context, t *schedule) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(conn, cancel)()
+
+	now := time.Now()
+	if w.c.State().Live && now.Before(t.everything) {
+		w.fetchAgain(ctx, w.takeDue(now))
+		return
+	}
+	if now.Sub(t.recover) > resyncCalm {
+		t.attempts = 0
+	}
+	again := w.c.opts.Resync
+	if w.fetchAll(ctx) {
+		again = confirmAfter
+	}
+	t.everything = time.Now().Add(jitter(again))
+	t.recover = time.Now().Add(backoff(t.attempts, resyncWait, resyncWaitMax))
+	t.attempts++
+}
+
+// fetchAll takes a snapshot of everything. It reports whether that made a
+// blind client live.
+func (w *watch) fetchAll(ctx context.Context) (recovered bool) {
+	w.mu.Lock()
+	losses, wasLive := w.losses, w.state.Live
+	if w.state.Reason == Disconnected && w.c.link.current().Err() == nil {
+		w.setState(State{Reason: Resyncing})
+	}
+	ids := slices.Collect(maps.Keys(w.users))
+	w.mu.Unlock()
+
+	if !w.fetchAgain(ctx, ids) {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.losses != losses { // lost more meanwhile: this snapshot may be older
+		return false
+	}
+	w.setState(State{Live: true})
+	return !wasLive
+}
+
+// fetchAgain takes a snapshot of users; where that fails the client is blind.
+func (w *watch) fetchAgain(ctx context.Context, ids []string) bool {
+	pages, err := w.c.fetch(ctx, ids, query{fresh: true, current: true, patience: w.c.opts.Timeout})
+	if err == nil {
+		err = w.refusedByBroker(ids)
+	}
+	switch {
+	case err == nil:
+		w.apply(pages)
+		return true
+	case ctx.Err() != nil || errors.Is(err, nats.ErrConnectionClosed):
+		return false // the link tells
+	}
+	w.c.opts.Logger.Warn("fetching what is watched", "users", len(ids), "err", err)
+	w.blind(FetchFailed, err)
+	return false
+}
+
+// takeDue returns those whose second fetch is due.
+func (w *watch) takeDue(now time.Time) (ids []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, due := range w.confirm {
+		if !due.After(now) {
+			ids = append(ids, id)
+			delete(w.confirm, id)
+		}
+	}
+	return ids
+}

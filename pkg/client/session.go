@@ -1,0 +1,211 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"presence/pkg/protocol"
+)
+
+// ErrSessionClosed is why a session ended that was closed by its owner.
+var ErrSessionClosed = errors.New("the session was closed")
+
+// Session is one login of one device, kept alive until Close. It renews its
+// lease every third of the TTL, logs in again on each new connection, and when
+// the service has forgotten it. It ends by itself when it was kicked or
+// replaced by a later login of the same device (protocol.ErrSessionReplaced),
+// and when the *nats.Conn is closed (nats.ErrConnectionClosed): Done and Err
+// tell. It never logs in again after that: two devices would replace each
+// other for ever.
+type Session struct {
+	c      *Client
+	userID string
+	id     string
+	opts   LoginOptions
+
+	life    context.Context    // ended by stop: keep makes no further request
+	stop    context.CancelFunc // by Close, or when the session has ended
+	abort   context.CancelFunc // ends the request that keep is making
+	kept    chan struct{}      // closed when keep has returned
+	done    chan struct{}      // closed when the session has ended
+	closing sync.Once
+	closed  error // what Close answers; guarded by closing
+
+	// turn holds a token while a login, renewal or logout is under way:
+	// requests are not ordered among each other (PROTOCOL 1).
+	turn chan struct{}
+	conn context.Context // the connection of the last login; guarded by turn
+
+	mu   sync.Mutex
+	idle bool
+	ttl  time.Duration
+	err  error // why it ended
+}
+
+// Login opens a session, or resumes the one of that ID, and keeps it alive. On
+// an error it may have been opened nevertheless: then it is lost after its
+// TTL, or logged out by Logout with the ID given.
+func (c *Client) Login(ctx context.Context, userID string, opts LoginOptions) (*Session, error) {
+	if opts.SessionID == "" {
+		opts.SessionID = uuid.NewString() // here, so that a retry resumes the same session
+	}
+	s := &Session{
+		c: c, userID: userID, id: opts.SessionID, opts: opts, idle: opts.Idle,
+		kept: make(chan struct{}), done: make(chan struct{}), turn: make(chan struct{}, 1),
+	}
+	if err := retry(ctx, true, func() error { return s.login(ctx) }); err != nil {
+		return nil, fmt.Errorf("logging in %q: %w", userID, err)
+	}
+	s.life, s.stop = context.WithCancel(context.Background())
+	requests, abort := context.WithCancel(context.Background())
+	s.abort = abort
+	if !c.adopt(s, requests) {
+		return nil, errors.Join(ErrClosed, c.Logout(ctx, userID, s.id))
+	}
+	return s, nil
+}
+
+// adopt has the session kept alive until it ends, unless the Client is closed.
+func (c *Client) adopt(s *Session, requests context.Context) bool {
+	conn := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.sessions[s] = struct{}{}
+	c.done.Go(func() { s.keep(requests, conn) })
+	return true
+}
+
+// ID returns the session's ID.
+func (s *Session) ID() string { return s.id }
+
+// UserID returns the user.
+func (s *Session) UserID() string { return s.userID }
+
+// Done is closed when the session has ended.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Err says why the session ended; nil while it has not.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// SetSelfStatus sets the user's custom status, or clears it with an empty
+// text, and returns the owner's view. It is refused unless this session is
+// live; one that the service has forgotten logs in again first. On
+// protocol.ErrOutcomeUnknown, which a missing answer is too, the change may
+// have been or still be made.
+func (s *Session) SetSelfStatus(ctx context.Context, text string, opts ...SetOption) (protocol.Status, error) {
+	if err := s.Err(); err != nil {
+		return protocol.Status{}, err
+	}
+	status, err := s.c.set(ctx, s.userID, s.id, text, opts)
+	if errors.Is(err, protocol.ErrSessionNotFound) {
+		if err = s.inTurn(ctx, s.login); err == nil {
+			status, err = s.c.set(ctx, s.userID, s.id, text, opts)
+		}
+	}
+	return status, s.judge(err)
+}
+
+// SetIdle says whether somebody is at the device. If it fails, the next
+// renewal says it.
+func (s *Session) SetIdle(ctx context.Context, idle bool) error {
+	s.mu.Lock()
+	s.idle = idle
+	s.mu.Unlock()
+	return s.inTurn(ctx, s.renew)
+}
+
+// Status returns what the user sees of oneself, sessions included.
+func (s *Session) Status(ctx context.Context) (protocol.OwnStatusReply, error) {
+	return s.c.OwnStatus(ctx, s.userID)
+}
+
+// Close logs the session out, stops renewing it and waits for its goroutine.
+// When the logout does not succeed before ctx ends, the session has ended all
+// the same: the service loses it after its TTL. Closing what has ended does
+// nothing; closing twice answers the same.
+func (s *Session) Close(ctx context.Context) error {
+	s.closing.Do(func() { s.closed = s.close(ctx) })
+	return s.closed
+}
+
+func (s *Session) close(ctx context.Context) error {
+	s.stop()
+	// A login that is under way must not be overtaken by the logout: let it
+	// finish.
+	select {
+	case <-s.kept:
+	case <-ctx.Done():
+	}
+	s.abort()
+	<-s.kept
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+	}
+	if s.Err() != nil {
+		return nil
+	}
+	defer s.end(ErrSessionClosed) // before the turn is given back
+	if err := s.c.Logout(ctx, s.userID, s.id); err != nil {
+		return fmt.Errorf("logging out %q: %w", s.userID, err)
+	}
+	return nil
+}
+
+// inTurn makes a request, with retries, while no other login, renewal or
+// logout of this session is under way, unless the session has ended.
+func (s *Session) inTurn(ctx context.Context, attempt func(context.Context) error) error {
+	return s.alone(ctx, func() error {
+		return retry(ctx, true, func() error { return attempt(ctx) })
+	})
+}
+
+// alone runs f while it holds the turn, unless the session has ended.
+func (s *Session) alone(ctx context.Context, f func() error) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := s.Err(); err != nil {
+		return err
+	}
+	return s.judge(f())
+}
+
+// judge ends the session where err says that it was replaced, and returns err.
+func (s *Session) judge(err error) error {
+	if errors.Is(err, protocol.ErrSessionReplaced) {
+		s.end(err)
+	}
+	return err
+}
+
+// end makes the session end, once.
+func (s *Session) end(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	s.err = why
+	s.stop()
+	close(s.done)
+	s.c.mu.Lock()
+	delete(s.c.sessions, s)
+	s.c.mu.Unlock()
+}

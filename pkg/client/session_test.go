@@ -1,0 +1,307 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/client"
+	"presence/pkg/protocol"
+)
+
+func login(t *testing.T, c *client.Client, opts client.LoginOptions) *client.Session {
+	t.Helper()
+	s, err := c.Login(testContext(t), "alice", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// lastLogin returns the newest login and how many there were.
+func (f *fake) lastLogin() (protocol.LoginRequest, int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.logins[len(f.logins)-1], len(f.logins)
+}
+
+// sessionErr returns what the fake answers to a session, nil while it is live.
+func (f *fake) sessionErr(id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sessions[id]
+}
+
+func TestLogin(t *testing.T) {
+	f := newFake(t)
+	c, nc, _ := f.connect(client.Options{})
+	ctx := testContext(t)
+	s := login(t, c, client.LoginOptions{Device: "laptop", Platform: "linux", TTL: 1500 * time.Millisecond, Idle: true})
+	got, _ := f.lastLogin()
+	clientID, _ := nc.GetClientID()
+	if got.SessionID != s.ID() || protocol.CheckID(s.ID(), "") != nil || s.UserID() != "alice" {
+		t.Errorf("session %q of %q, sent %q", s.ID(), s.UserID(), got.SessionID)
+	}
+	if got.Device != "laptop" || got.Platform != "linux" || got.TTLSeconds != 2 || !got.Idle {
+		t.Errorf("sent %+v", got)
+	}
+	if got.Connection == nil || got.Connection.ServerID != nc.ConnectedServerId() || got.Connection.ClientID != clientID {
+		t.Errorf("bound to %+v, want this connection", got.Connection)
+	}
+
+	if status, err := s.SetSelfStatus(ctx, "busy"); err != nil || status.CustomStatus != "busy" || status.StatusType != protocol.Online {
+		t.Errorf("SetSelfStatus: %v, %v", status, err)
+	}
+	if own, err := s.Status(ctx); err != nil || own.Status.CustomStatus != "busy" {
+		t.Errorf("Status: %v, %v", own, err)
+	}
+	if err := s.SetIdle(ctx, false); err != nil || f.idle[len(f.idle)-1] {
+		t.Errorf("SetIdle: %v, sent %v", err, f.idle)
+	}
+
+	if s.Err() != nil {
+		t.Errorf("it has ended: %v", s.Err())
+	}
+	for range 2 {
+		if err := s.Close(ctx); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	<-s.Done()
+	if n := f.count(protocol.OpLogout); n != 1 || !errors.Is(s.Err(), client.ErrSessionClosed) {
+		t.Errorf("%d logouts, ended with %v", n, s.Err())
+	}
+	if _, err := s.SetSelfStatus(ctx, "x"); !errors.Is(err, client.ErrSessionClosed) {
+		t.Errorf("SetSelfStatus once closed: %v", err)
+	}
+	if err := s.SetIdle(ctx, true); !errors.Is(err, client.ErrSessionClosed) {
+		t.Errorf("SetIdle once closed: %v", err)
+	}
+
+	login(t, c, client.LoginOptions{SessionID: "mine", Unbound: true})
+	if got, _ := f.lastLogin(); got.SessionID != "mine" || got.Connection != nil {
+		t.Errorf("unbound: sent %+v", got)
+	}
+	if _, err := c.Login(ctx, "", client.LoginOptions{}); !errors.Is(err, protocol.ErrInvalidUserID) {
+		t.Errorf("without a user: %v", err)
+	}
+}
+
+// A login whose answer is lost is repeated as the same session.
+func TestLoginIsRepeatedAsTheSameSession(t *testing.T) {
+	f := newFake(t)
+	c, _, _ := f.connect(client.Options{Timeout: 50 * time.Millisecond})
+	f.with(func() { f.silent[protocol.OpLogin] = true })
+	go func() {
+		eventually(t, "the login has come", func() bool { return f.count(protocol.OpLogin) > 0 })
+		f.with(func() { delete(f.silent, protocol.OpLogin) })
+	}()
+	s := login(t, c, client.LoginOptions{})
+	if got, n := f.lastLogin(); n != 1 || got.SessionID != s.ID() {
+		t.Errorf("answered were %d logins, the last of session %q, want %q", n, got.SessionID, s.ID())
+	}
+}
+
+func TestSessionRenewsEveryThirdOfItsTTL(t *testing.T) {
+	f := newFake(t)
+	f.ttl = 1
+	c, _, _ := f.connect(client.Options{})
+	start := time.Now()
+	login(t, c, client.LoginOptions{})
+	eventually(t, "three renewals", func() bool { return f.count(protocol.OpRenew) >= 3 })
+	if took := time.Since(start); took < 3*time.Second/4 {
+		t.Errorf("three renewals took %v, want about a second", took)
+	}
+}
+
+func TestSessionSurvivesFailedRenewals(t *testing.T) {
+	f := newFake(t)
+	f.ttl = 1
+	c, _, _ := f.connect(client.Options{})
+	s := login(t, c, client.LoginOptions{})
+	f.with(func() { f.silent[protocol.OpRenew] = true })
+	eventually(t, "two renewals without an answer", func() bool { return f.count(protocol.OpRenew) >= 2 })
+	f.with(func() { delete(f.silent, protocol.OpRenew); f.fail[protocol.OpRenew] = protocol.ErrUnavailable })
+	asked := f.count(protocol.OpRenew)
+	eventually(t, "two refused", func() bool { return f.count(protocol.OpRenew) >= asked+2 })
+	f.with(func() { delete(f.fail, protocol.OpRenew); f.idle = nil })
+	eventually(t, "a renewal", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.idle) > 0 })
+	if _, n := f.lastLogin(); n != 1 || s.Err() != nil {
+		t.Errorf("%d logins, ended with %v, want one session renewed", n, s.Err())
+	}
+}
+
+func TestSessionThatIsForgottenLogsInAgain(t *testing.T) {
+	f := newFake(t)
+	f.ttl = 1
+	c, _, _ := f.connect(client.Options{})
+	s := login(t, c, client.LoginOptions{Idle: true})
+	forget := func() { f.with(func() { f.sessions[s.ID()] = protocol.ErrSessionNotFound }) }
+
+	forget()
+	eventually(t, "a login by renewal", func() bool { return f.sessionErr(s.ID()) == nil })
+	if got, _ := f.lastLogin(); got.SessionID != s.ID() || !got.Idle {
+		t.Errorf("logged in again with %+v", got)
+	}
+	forget()
+	if _, err := s.SetSelfStatus(testContext(t), "busy"); err != nil {
+		t.Errorf("SetSelfStatus of a forgotten session: %v", err)
+	}
+	forget()
+	if err := s.SetIdle(testContext(t), false); err != nil {
+		t.Errorf("SetIdle of a forgotten session: %v", err)
+	}
+	if got, _ := f.lastLogin(); got.Idle {
+		t.Errorf("logged in again with %+v, want not idle", got)
+	}
+}
+
+func TestSessionLogsInOnEachNewConnection(t *testing.T) {
+	f := newFake(t)
+	c, nc, cable := f.connect(client.Options{})
+	s := login(t, c, client.LoginOptions{})
+	first, _ := f.lastLogin()
+	for range 2 {
+		_, before := f.lastLogin()
+		cable.cut()
+		cable.mend()
+		eventually(t, "a login on the new connection", func() bool {
+			got, n := f.lastLogin()
+			clientID, _ := nc.GetClientID()
+			return n > before && got.Connection.ClientID == clientID && clientID != first.Connection.ClientID
+		})
+	}
+	if got, _ := f.lastLogin(); got.SessionID != s.ID() || s.Err() != nil {
+		t.Errorf("logged in as %q, ended with %v, want the same session", got.SessionID, s.Err())
+	}
+}
+
+// A login whose connection broke before the answer came is repeated on the
+// next one, at once.
+func TestLoginIsRepeatedOnTheNextConnection(t *testing.T) {
+	f := newFake(t)
+	c, nc, cable := f.connect(client.Options{Timeout: time.Hour}) // no timeout helps
+	f.with(func() { f.silent[protocol.OpLogin] = true })
+	done := make(chan *client.Session, 1)
+	go func() {
+		s, err := c.Login(testContext(t), "alice", client.LoginOptions{})
+		if err != nil {
+			t.Error(err)
+		}
+		done <- s
+	}()
+	eventually(t, "the login has come", func() bool { return f.count(protocol.OpLogin) == 1 })
+	cable.cut()
+	f.with(func() { delete(f.silent, protocol.OpLogin) })
+	cable.mend()
+	<-done
+	clientID, _ := nc.GetClientID()
+	if got, n := f.lastLogin(); n != 1 || got.Connection.ClientID != clientID {
+		t.Errorf("bound to %+v by login %d, want client %d by the first that was answered", got.Connection, n, clientID)
+	}
+}
+
+func TestReplacedSessionEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		trigger func(t *testing.T, s *client.Session, cable *cable)
+	}{
+		{"by renewal", func(*testing.T, *client.Session, *cable) {}},
+		{"by a set", func(t *testing.T, s *client.Session, _ *cable) {
+			if _, err := s.SetSelfStatus(testContext(t), "x"); !errors.Is(err, protocol.ErrSessionReplaced) {
+				t.Errorf("SetSelfStatus: %v", err)
+			}
+		}},
+		{"by the login after a reconnect", func(_ *testing.T, _ *client.Session, c *cable) { c.cut(); c.mend() }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake(t)
+			if tt.name == "by renewal" {
+				f.ttl = 1
+			}
+			c, _, cable := f.connect(client.Options{})
+			s := login(t, c, client.LoginOptions{})
+			f.with(func() { f.sessions[s.ID()] = protocol.ErrSessionReplaced.With("kicked") })
+			tt.trigger(t, s, cable)
+			<-s.Done()
+			if !errors.Is(s.Err(), protocol.ErrSessionReplaced) {
+				t.Errorf("ended with %v, want session_replaced", s.Err())
+			}
+			logins := f.count(protocol.OpLogin)
+			if err := s.Close(testContext(t)); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			if f.count(protocol.OpLogout) != 0 || f.count(protocol.OpLogin) != logins {
+				t.Error("it logged out or in once more")
+			}
+		})
+	}
+}
+
+func TestClosedConnectionEndsSessions(t *testing.T) {
+	f := newFake(t)
+	c, nc, _ := f.connect(client.Options{})
+	s := login(t, c, client.LoginOptions{})
+	nc.Close()
+	<-s.Done()
+	if !errors.Is(s.Err(), nats.ErrConnectionClosed) {
+		t.Errorf("ended with %v, want that the connection is closed", s.Err())
+	}
+}
+
+func TestCloseLogsOutOpenSessions(t *testing.T) {
+	f := newFake(t)
+	c, _, _ := f.connect(client.Options{})
+	s, s2 := login(t, c, client.LoginOptions{}), login(t, c, client.LoginOptions{})
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if f.sessionErr(s.ID()) == nil || f.sessionErr(s2.ID()) == nil || f.count(protocol.OpLogout) != 2 {
+		t.Errorf("%d logouts, want both sessions'", f.count(protocol.OpLogout))
+	}
+	if _, err := c.Login(testContext(t), "alice", client.LoginOptions{}); !errors.Is(err, client.ErrClosed) {
+		t.Errorf("Login on a closed client: %v", err)
+	}
+}
+
+// A service that does not answer, or a broker that is away, holds nobody up
+// for longer than the context, or the Timeout, says.
+func TestCloseIsBounded(t *testing.T) {
+	for _, name := range []string{"silent service", "no connection"} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			c, _, cable := f.connect(client.Options{Timeout: 100 * time.Millisecond})
+			s := login(t, c, client.LoginOptions{})
+			login(t, c, client.LoginOptions{})
+			f.with(func() { f.silent[protocol.OpLogout] = true })
+			if name == "no connection" {
+				cable.cut()
+			}
+			ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
+			defer cancel()
+			if err := s.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Close: %v, want that the deadline passed", err)
+			}
+			<-s.Done()
+			_ = c.Close()
+		})
+	}
+}
+
+func TestLogout(t *testing.T) {
+	f := newFake(t)
+	c, _, _ := f.connect(client.Options{})
+	ctx := testContext(t)
+	if err := c.Logout(ctx, "alice", "s1"); err != nil {
+		t.Error(err)
+	}
+	if err := c.LogoutAll(ctx, "alice"); err != nil {
+		t.Error(err)
+	}
+	if err := c.LogoutAll(ctx, "\n"); !errors.Is(err, protocol.ErrInvalidUserID) {
+		t.Errorf("got %v", err)
+	}
+}

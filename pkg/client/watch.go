@@ -1,0 +1,288 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+// watch is all that is watched: NATS interest in the events of each user, all
+// into one channel, and what is known of each user.
+//
+//	status.<user> ─► events ─► merge ──┐
+//	                                   ├─► users ─► delivery ─► callbacks
+//	get ◄── keep: snapshots of users ──┘
+//
+// merge, keep and delivery.run are goroutines of the Client.
+type watch struct {
+	c        *Client
+	delivery *delivery
+	// events is bounded; nats.go drops what it has no room for, and merge notices.
+	events chan *nats.Msg
+	wake   chan struct{} // tells keep to look again; holds one
+
+	// interest serializes the changes of what is watched. It is held over
+	// calls of nats.go, which may take as long as a reconnect; mu never is.
+	interest sync.Mutex
+	closed   bool // guarded by interest
+
+	mu      sync.Mutex
+	users   map[string]*watched
+	epoch   string // of the journal that all revisions in users are of
+	state   State
+	losses  uint64               // how often something was lost: a snapshot begun before does not make us live
+	confirm map[string]time.Time // when users newly watched are to be fetched a second time
+}
+
+// watched is one user of a watch.
+type watched struct {
+	id string
+	known
+	sub     *nats.Subscription // guarded by interest
+	waiting int                // calls of SubscribeUserStatus that are under way
+	kept    bool               // one of them succeeded
+}
+
+func newWatch(c *Client) *watch {
+	return &watch{
+		c:        c,
+		delivery: newDelivery(),
+		events:   make(chan *nats.Msg, max(c.opts.EventBuffer, 2)),
+		wake:     make(chan struct{}, 1),
+		users:    map[string]*watched{},
+		state:    State{Reason: Disconnected},
+		confirm:  map[string]time.Time{},
+	}
+}
+
+// OnUserStatusUpdated has f called with the status of each watched user, once
+// as it is when the watching begins and then whenever it changes. Register
+// before subscribing. Of each user a slice has the latest status only. A slow
+// f delays other callbacks, and nothing else.
+func (c *Client) OnUserStatusUpdated(f func([]protocol.Status)) (remove func()) {
+	return add(c.watch.delivery, &c.watch.delivery.onStatus, f)
+}
+
+// OnState has f called when the client becomes live or blind, or blind for
+// another reason. Statuses that led to a state are told before it.
+func (c *Client) OnState(f func(State)) (remove func()) {
+	return add(c.watch.delivery, &c.watch.delivery.onState, f)
+}
+
+// State says whether what Watched answers can be trusted.
+func (c *Client) State() State {
+	c.watch.mu.Lock()
+	defer c.watch.mu.Unlock()
+	return c.watch.state
+}
+
+// Watched returns the local copy of a user's status, and whether the user is
+// watched. The status is UNKNOWN while there is no trustworthy copy: the user
+// is not watched or not fetched yet, or the client is blind (PROTOCOL 8, G11).
+func (c *Client) Watched(userID string) (protocol.Status, bool) {
+	w := c.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u, ok := w.users[userID]
+	if !ok || !u.fetched || !w.state.Live {
+		return protocol.Status{UserID: userID, StatusType: protocol.Unknown}, ok
+	}
+	return u.status, true
+}
+
+// SubscribeUserStatus watches users until they are unsubscribed, and fetches
+// their statuses. There is no limit to their number. Users that cannot be
+// watched are failures; the others are. On an error nothing of this call
+// remains watched, but what was watched before does. Watching a user twice is
+// watching once.
+func (c *Client) SubscribeUserStatus(ctx context.Context, userIDs []string) ([]protocol.UserFailure, error) {
+	valid, refused := checkIDs(userIDs)
+	w := c.watch
+	crowded := errors.Is(c.nc.LastError(), nats.ErrMaxSubscriptionsExceeded)
+	joined, err := w.join(valid)
+	if err != nil {
+		return nil, fmt.Errorf("subscribing to %d users: %w", len(valid), err)
+	}
+	pages, err := c.fetch(ctx, valid, query{fresh: true, current: true})
+	if err == nil {
+		err = w.refusedByBroker(valid)
+	}
+	if err == nil && !crowded && errors.Is(c.nc.LastError(), nats.ErrMaxSubscriptionsExceeded) {
+		err = c.nc.LastError()
+	}
+	if err != nil {
+		w.leave(joined)
+		return nil, fmt.Errorf("fetching %d users to watch: %w", len(valid), err)
+	}
+	failed := w.apply(pages)
+	w.settle(joined)
+	w.drop(failed)
+	return failuresOf(userIDs, refused, pages), nil
+}
+
+// UnsubscribeUserStatus stops watching users: with none given, all of them.
+// Once it returns no callback that begins later tells of them. IDs that are
+// not valid are failures; users who are not watched are not.
+func (c *Client) UnsubscribeUserStatus(ctx context.Context, userIDs ...string) ([]protocol.UserFailure, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(userIDs) == 0 {
+		c.watch.drop(c.watch.all())
+		return nil, nil
+	}
+	valid, refused := checkIDs(userIDs)
+	c.watch.drop(valid)
+	return failuresOf(userIDs, refused, nil), nil
+}
+
+// join counts a call in on users and makes NATS interest in those who had
+// none. That comes before anything is fetched: what happens from here on is
+// announced to us, what happened before will be in the snapshot.
+func (w *watch) join(ids []string) ([]*watched, error) {
+	w.interest.Lock()
+	defer w.interest.Unlock()
+	if w.closed {
+		return nil, ErrClosed
+	}
+	joined := make([]*watched, 0, len(ids))
+	for _, id := range ids {
+		u := w.admit(id)
+		joined = append(joined, u)
+		if u.sub != nil {
+			continue
+		}
+		subject, err := w.c.subjects.Event(id)
+		if err == nil {
+			u.sub, err = w.c.nc.ChanSubscribe(subject, w.events)
+		}
+		if err != nil {
+			w.remove(w.countOut(joined))
+			return nil, err
+		}
+	}
+	return joined, nil
+}
+
+// admit returns the user, waited for by one more call. Users are known before
+// they are subscribed to: merge ignores the events of others.
+func (w *watch) admit(id string) *watched {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u, ok := w.users[id]
+	if !ok {
+		u = &watched{id: id}
+		w.users[id] = u
+	}
+	u.waiting++
+	return u
+}
+
+// leave ends a call that failed, and the watching of those whom nobody else
+// wants.
+func (w *watch) leave(joined []*watched) {
+	w.interest.Lock()
+	defer w.interest.Unlock()
+	w.remove(w.countOut(joined))
+}
+
+// countOut returns whom nobody wants once a call has failed.
+func (w *watch) countOut(joined []*watched) (unwanted []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, u := range joined {
+		u.waiting--
+		// Unsubscribed meanwhile, it may be another call's by now.
+		if w.users[u.id] == u && u.waiting == 0 && !u.kept {
+			unwanted = append(unwanted, u.id)
+		}
+	}
+	return unwanted
+}
+
+// settle ends a call that succeeded. In a cluster another server may not have
+// known our interest yet when it routed an event: hence a second fetch a
+// moment later.
+func (w *watch) settle(joined []*watched) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	due := time.Now().Add(jitter(confirmAfter))
+	for _, u := range joined {
+		u.waiting--
+		u.kept = true
+		if w.users[u.id] == u {
+			w.confirm[u.id] = due
+		}
+	}
+	notify(w.wake)
+}
+
+func (w *watch) drop(ids []string) {
+	w.interest.Lock()
+	defer w.interest.Unlock()
+	w.remove(ids)
+}
+
+// remove stops watching. It needs interest.
+func (w *watch) remove(ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	var subs []*nats.Subscription
+	w.mu.Lock()
+	for _, id := range ids {
+		if u := w.users[id]; u != nil && u.sub != nil {
+			subs = append(subs, u.sub)
+		}
+		delete(w.users, id)
+		delete(w.confirm, id)
+	}
+	w.delivery.forget(ids)
+	w.mu.Unlock()
+	for _, sub := range subs {
+		// It fails where the connection is closed: then there is no interest.
+		_ = sub.Unsubscribe()
+	}
+}
+
+func (w *watch) all() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ids := make([]string, 0, len(w.users))
+	for id := range w.users {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// close stops watching for good.
+func (w *watch) close() {
+	w.interest.Lock()
+	defer w.interest.Unlock()
+	w.closed = true
+	w.remove(w.all())
+	w.blind(Closed, nil)
+}
+
+// refusedByBroker reports that a subscription of ours was not accepted, which
+// the broker says out of band but before it answers what was asked later on
+// the same connection. Nobody but the last error of the connection tells.
+func (w *watch) refusedByBroker(ids []string) error {
+	err := w.c.nc.LastError()
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return nil
+	}
+	for _, id := range ids {
+		if subject, e := w.c.subjects.Event(id); e == nil && strings.Contains(err.Error(), `Subscription to "`+subject+`"`) {
+			return err
+		}
+	}
+	return nil
+}
