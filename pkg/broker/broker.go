@@ -1,0 +1,169 @@
+// Package broker is the NATS server that presenced embeds.
+//
+//	b, err := broker.Start(broker.Config{DataDir: "data", SyncAlways: true})
+//	clients, err := b.Connect(broker.Clients) // in-process, as presenced
+//	…
+//	b.Shutdown()
+//
+// It has three accounts, so that what must not meet cannot:
+//
+//	SYS       the system account: the broker's own events, for presenced only
+//	PRESENCE  the journal, snapshots and contacts; the only account with
+//	          JetStream, and no client can enter it
+//	APP       the clients, and presenced where it answers and announces
+//
+// Whoever connects over TCP without credentials is a client in APP, and may
+// neither publish events nor subscribe to requests (PROTOCOL 9). presenced
+// connects in-process with keys that are made at each start and are never
+// written down. There are no other users. Because the clients of this version
+// are not authenticated, the broker listens on loopback only.
+//
+// What is acknowledged on PRESENCE is stored below DataDir; with SyncAlways it
+// was fsynced before. One process at a time uses a DataDir.
+//
+// This is the only package of the project that imports nats-server.
+package broker
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"presence/pkg/protocol"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Config configures a Broker. Only DataDir has no default.
+type Config struct {
+	// Listen is the TCP address for clients, host:port with a loopback host;
+	// DefaultListen where it is empty. Port 0 or -1 picks a free one.
+	Listen string
+	// DataDir is made where it is missing. It holds the lock file LockFile and
+	// the directory "jetstream".
+	DataDir string
+	// SyncAlways fsyncs every write before it is acknowledged. Otherwise
+	// written data is fsynced every 2 minutes, and a power loss can take what
+	// was acknowledged since.
+	SyncAlways bool
+	// Prefix begins the subjects that the permissions are about;
+	// protocol.DefaultPrefix where it is empty.
+	Prefix string
+	// PingInterval and PingMax decide when a connection that went silent
+	// without closing is closed: between PingInterval × (PingMax + 1) and one
+	// interval more after its last byte. Default: 5 s and 2, so 15 to 20 s.
+	PingInterval time.Duration
+	PingMax      int
+	// Logger gets the server's log: warnings and errors as such, its notices
+	// as debug. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// DefaultListen is where NATS clients look by default.
+const DefaultListen = "127.0.0.1:4222"
+
+func (c Config) withDefaults() Config {
+	if c.Listen == "" {
+		c.Listen = DefaultListen
+	}
+	if c.Prefix == "" {
+		c.Prefix = protocol.DefaultPrefix
+	}
+	if c.PingInterval == 0 {
+		c.PingInterval = 5 * time.Second
+	}
+	if c.PingMax == 0 {
+		c.PingMax = 2
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Broker is a running NATS server. Its methods are safe for concurrent use.
+type Broker struct {
+	server *server.Server
+	keys   accountKeys
+	lock   *dirLock
+	url    string
+	down   sync.Once
+}
+
+// Start starts a server and returns when it accepts connections and has
+// recovered what is stored. The error is one line for the operator. Every
+// check that can be made is made before stored data is touched.
+func Start(cfg Config) (*Broker, error) {
+	cfg = cfg.withDefaults()
+	host, port, err := parseListen(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if err := protocol.CheckPrefix(cfg.Prefix); err != nil {
+		return nil, err
+	}
+	keys, err := newAccountKeys()
+	if err != nil {
+		return nil, err
+	}
+	opts, err := serverOptions(cfg, keys)
+	if err != nil {
+		return nil, err
+	}
+	opts.Host, opts.Port = host, port
+
+	lock, err := lockDir(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkFree(host, port); err != nil {
+		lock.release()
+		return nil, err
+	}
+	b := &Broker{keys: keys, lock: lock}
+	if err := b.start(opts, cfg.Logger); err != nil {
+		b.Shutdown()
+		return nil, err
+	}
+	return b, nil
+}
+
+// start runs the server. nats-server reports what it cannot do to its logger,
+// as fatal, and returns from Start as if nothing was wrong: so the logger is
+// asked afterwards.
+func (b *Broker) start(opts *server.Options, logger *slog.Logger) (err error) {
+	if b.server, err = server.NewServer(opts); err != nil {
+		return fmt.Errorf("configuring the NATS server: %w", err)
+	}
+	l := newServerLog(logger)
+	b.server.SetLoggerV2(l, false, false, false)
+	b.server.Start()
+	if err := l.startError(); err != nil {
+		return err
+	}
+	if !b.server.ReadyForConnections(readyWithin) {
+		return fmt.Errorf("the NATS server accepts no connections on %s:%d", opts.Host, opts.Port)
+	}
+	b.url = b.server.ClientURL()
+	return nil
+}
+
+// readyWithin bounds the wait for a listener that Start already opened.
+const readyWithin = 5 * time.Second
+
+// ClientURL is what a client on this machine connects to.
+func (b *Broker) ClientURL() string { return b.url }
+
+// Shutdown stops the server, waits until it is down, and gives up the data
+// directory. Connections should be closed before it; those that are not lose
+// theirs without a message. Calling it again does nothing.
+func (b *Broker) Shutdown() {
+	b.down.Do(func() {
+		if b.server != nil {
+			b.server.Shutdown()
+			b.server.WaitForShutdown()
+		}
+		b.lock.release()
+	})
+}

@@ -1,0 +1,39 @@
+package broker
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// StartForeign starts a NATS server from a configuration text, with none of
+// this package's accounts, keys and checks: it stands for the server of
+// somebody else that presenced can be told to use. It is for test kits, which
+// do not import nats-server. Connect does not work on it.
+//
+// listen is host:port, of which port 0 picks a free one; dataDir is where
+// JetStream stores, if the text enables it.
+func StartForeign(config, listen, dataDir string, logger *slog.Logger) (*Broker, error) {
+	host, port, err := parseListen(listen)
+	if err != nil {
+		return nil, err
+	}
+	opts := &server.Options{}
+	if err := opts.ProcessConfigString(config); err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	opts.Host, opts.Port = host, port
+	opts.StoreDir = dataDir
+	opts.NoSigs = true
+	lock, err := lockDir(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{lock: lock}
+	if err := b.start(opts, logger); err != nil {
+		b.Shutdown()
+		return nil, err
+	}
+	return b, nil
+}

@@ -1,0 +1,59 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"syscall"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// parseListen returns what nats-server wants: the host, and the port or
+// server.RANDOM_PORT. It refuses what is reachable from elsewhere.
+func parseListen(listen string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, fmt.Errorf("the listen address %q is not host:port", listen)
+	}
+	if !isLoopback(host) {
+		return "", 0, fmt.Errorf("refusing to listen on %s: clients are not authenticated yet, so only a loopback address such as %s is safe", listen, DefaultListen)
+	}
+	port, err = strconv.Atoi(text)
+	switch {
+	case err != nil || port < -1 || port > 65535:
+		return "", 0, fmt.Errorf("the port of the listen address %q must be 0 to 65535", listen)
+	case port <= 0:
+		return host, server.RANDOM_PORT, nil
+	}
+	return host, port, nil
+}
+
+// isLoopback accepts no host name but localhost: what others resolve to can
+// change after the check.
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// checkFree reports an address in use before the server recovers its store,
+// which takes time, and in words of our own. Who takes the address in between
+// makes the server itself report it.
+func checkFree(host string, port int) error {
+	if port == server.RANDOM_PORT {
+		port = 0
+	}
+	address := net.JoinHostPort(host, strconv.Itoa(port))
+	l, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("cannot listen on %s: the address is in use, perhaps by another presenced or nats-server", address)
+	case err != nil:
+		return fmt.Errorf("cannot listen on %s: %w", address, err)
+	}
+	return l.Close()
+}

@@ -1,0 +1,91 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// serverLog passes the log of nats-server on to slog. It never ends the
+// process: what the server calls fatal is kept for Start to return.
+//
+// Clients can make the server log, by denied publishes for example. So no more
+// than linesPerSecond warnings and errors are passed on; how many were left
+// out is said with the next one that is.
+type serverLog struct {
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	started bool      // Start has asked for fatal messages
+	first   error     // the first fatal message before that
+	second  time.Time // when the running second began
+	lines   int       // passed on in it
+	leftOut int       // left out since the last one passed on
+}
+
+const linesPerSecond = 10
+
+func newServerLog(logger *slog.Logger) *serverLog {
+	return &serverLog{logger: logger.With("component", "nats-server")}
+}
+
+// startError returns the first thing that the server called fatal while it was
+// starting. What it calls so later is logged as an error.
+func (l *serverLog) startError() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.started = true
+	return l.first
+}
+
+func (l *serverLog) Fatalf(format string, v ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.started:
+		l.log(slog.LevelError, format, v)
+	case l.first == nil:
+		l.first = errors.New("the NATS server: " + fmt.Sprintf(format, v...))
+	}
+}
+
+func (l *serverLog) Errorf(format string, v ...any) { l.limited(slog.LevelError, format, v) }
+func (l *serverLog) Warnf(format string, v ...any)  { l.limited(slog.LevelWarn, format, v) }
+
+// Noticef is debug: what the server finds notable about its start is of no
+// interest to whoever runs presenced.
+func (l *serverLog) Noticef(format string, v ...any) { l.log(slog.LevelDebug, format, v) }
+
+// Debugf and Tracef are never called: the server is told that they are off.
+func (l *serverLog) Debugf(string, ...any) {}
+func (l *serverLog) Tracef(string, ...any) {}
+
+func (l *serverLog) limited(level slog.Level, format string, v []any) {
+	l.mu.Lock()
+	if now := time.Now(); now.Sub(l.second) >= time.Second {
+		l.second, l.lines = now, 0
+	}
+	if l.lines++; l.lines > linesPerSecond {
+		l.leftOut++
+		l.mu.Unlock()
+		return
+	}
+	leftOut := l.leftOut
+	l.leftOut = 0
+	l.mu.Unlock()
+
+	if leftOut > 0 {
+		l.log(level, format, v, "leftOut", leftOut)
+		return
+	}
+	l.log(level, format, v)
+}
+
+func (l *serverLog) log(level slog.Level, format string, v []any, args ...any) {
+	if ctx := context.Background(); l.logger.Enabled(ctx, level) {
+		l.logger.Log(ctx, level, fmt.Sprintf(format, v...), args...)
+	}
+}
