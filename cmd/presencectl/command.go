@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/protocol"
+)
+
+// root is the whole command line.
+func (a *app) root() *cli.Command {
+	root := &cli.Command{
+		Name:    "presencectl",
+		Usage:   "log in, set and watch the statuses of users",
+		Version: versionText(),
+		Description: `Speaks to the presence service over NATS.
+
+Examples:
+  presencectl login alice                               in one terminal
+  presencectl set alice "in a meeting" --expires 1h     in another
+  presencectl get alice bob
+  presencectl watch alice bob
+
+Without --server the selected nats context is used, and without one
+nats://127.0.0.1:4222. A server given without --context is asked without the
+credentials of any context.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
+		UsageText:             "presencectl [options] COMMAND USER…",
+		Flags:                 globalFlags(),
+		Commands:              []*cli.Command{a.login(), a.logout(), a.set(), a.clear(), a.get(), a.watch()},
+		EnableShellCompletion: true,
+		ConfigureShellCompletionCommand: func(c *cli.Command) {
+			c.Hidden = false
+			c.Usage = "print a completion script for bash, zsh, fish or pwsh"
+		},
+		Before: checkGlobalFlags,
+		Action: func(_ context.Context, cmd *cli.Command) error {
+			if !cmd.Args().Present() {
+				cmd.Writer = a.stderr // nobody asked for it
+				_ = cli.ShowRootCommandHelp(cmd)
+				return fmt.Errorf("name a command")
+			}
+			return fmt.Errorf("unknown command %q (see presencectl --help)", cmd.Args().First())
+		},
+		// By default the library exits the process.
+		ExitErrHandler: func(context.Context, *cli.Command, error) {},
+		OnUsageError:   usageError,
+		ShellComplete:  complete,
+	}
+	for _, c := range root.Commands {
+		c.OnUsageError = usageError
+		c.ShellComplete = complete
+		c.HideHelpCommand = true // a user may be called "help"
+	}
+	return root
+}
+
+func globalFlags() []cli.Flag {
+	str := func(name, usage, env string, aliases ...string) *cli.StringFlag {
+		// A default that is shown would be the environment's: a password, or
+		// a URL with one.
+		return &cli.StringFlag{Name: name, Aliases: aliases, Usage: usage, Sources: cli.EnvVars(env), HideDefault: true}
+	}
+	return []cli.Flag{
+		str("server", "NATS server `URLS`, separated by commas", "NATS_URL", "s"),
+		str("context", "nats context: its `NAME`, or a .json file", "NATS_CONTEXT"),
+		str("creds", "credentials `FILE`", "NATS_CREDS"),
+		str("nkey", "nkey seed `FILE`", "NATS_NKEY"),
+		str("user", "user `NAME`, or a token where there is no password", "NATS_USER"),
+		str("password", "`PASSWORD` of the user; better in the environment", "NATS_PASSWORD"),
+		str("tlscert", "TLS certificate `FILE`, with --tlskey", "NATS_CERT"),
+		str("tlskey", "TLS key `FILE`, with --tlscert", "NATS_KEY"),
+		str("tlsca", "TLS certificate authority `FILE`", "NATS_CA"),
+		&cli.DurationFlag{Name: "timeout", Usage: "wait at most this `DURATION` for an answer", Value: 5 * time.Second, Sources: cli.EnvVars("NATS_TIMEOUT")},
+		&cli.StringFlag{Name: "prefix", Usage: "subject `PREFIX` of the service", Value: protocol.DefaultPrefix, Sources: cli.EnvVars("PRESENCE_PREFIX")},
+		&cli.BoolFlag{Name: "json", Usage: "print the JSON of the protocol, one object a line"},
+	}
+}
+
+// checkGlobalFlags finds what would otherwise be ignored or fail late.
+func checkGlobalFlags(ctx context.Context, cmd *cli.Command) (context.Context, error) {
+	switch {
+	case cmd.Duration("timeout") <= 0:
+		return ctx, fmt.Errorf("--timeout must be more than 0")
+	case (cmd.String("tlscert") == "") != (cmd.String("tlskey") == ""):
+		return ctx, fmt.Errorf("--tlscert and --tlskey go together")
+	}
+	return ctx, protocol.CheckPrefix(cmd.String("prefix"))
+}
+
+// usageError puts an error about the command line into our words.
+func usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+	text := strings.NewReplacer(
+		"flag provided but not defined: -", "there is no flag --",
+		" for flag -", " for --",
+		"flag needs an argument: ", "there is no value for ",
+		"strconv.ParseUint: ", "",
+		"time: invalid", "invalid",
+	).Replace(err.Error())
+	return fmt.Errorf("%s (see %s --help)", text, cmd.FullName())
+}
+
+// complete suggests commands and flags, without the backquotes that mark the
+// placeholders in the texts of flags.
+func complete(ctx context.Context, cmd *cli.Command) {
+	root, out := cmd.Root(), cmd.Root().Writer
+	var b bytes.Buffer
+	root.Writer = &b
+	cli.DefaultCompleteWithFlags(ctx, cmd)
+	root.Writer = out
+	_, _ = out.Write(bytes.ReplaceAll(b.Bytes(), []byte("`"), nil))
+}
+
+// oneUser, userAndText and someUsers check the arguments of a command before
+// anything is connected.
+
+func oneUser(ctx context.Context, cmd *cli.Command) error {
+	if args := cmd.Args().Slice(); len(args) != 1 {
+		return usageError(ctx, cmd, fmt.Errorf("name one USER, not %d", len(args)), true)
+	}
+	return nil
+}
+
+func userAndText(ctx context.Context, cmd *cli.Command) error {
+	switch args := cmd.Args().Slice(); {
+	case len(args) < 2:
+		return usageError(ctx, cmd, fmt.Errorf("name a USER and a TEXT"), true)
+	case len(args) > 2 && strings.HasPrefix(args[1], "-"): // after "-2", no flag is seen as one
+		return usageError(ctx, cmd, fmt.Errorf("put flags first and -- before a TEXT that begins with -"), true)
+	case len(args) > 2:
+		return usageError(ctx, cmd, fmt.Errorf("put the TEXT into quotes: %q", strings.Join(args[1:], " ")), true)
+	}
+	return nil
+}
+
+func someUsers(ctx context.Context, cmd *cli.Command) error {
+	if !cmd.Args().Present() {
+		return usageError(ctx, cmd, fmt.Errorf("name at least one USER"), true)
+	}
+	return nil
+}

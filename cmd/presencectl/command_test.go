@@ -1,0 +1,98 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestWrongUsage(t *testing.T) {
+	for _, c := range []struct {
+		args   string // separated by |
+		stderr string
+	}{
+		{"foo", `unknown command "foo" (see presencectl --help)`},
+		{"--foo", "there is no flag --foo (see presencectl --help)"},
+		{"get", "name at least one USER (see presencectl get --help)"},
+		{"watch", "name at least one USER (see presencectl watch --help)"},
+		{"login", "name one USER, not 0 (see presencectl login --help)"},
+		{"logout|alice|bob", "name one USER, not 2 (see presencectl logout --help)"},
+		{"clear", "name one USER, not 0 (see presencectl clear --help)"},
+		{"set|alice", "name a USER and a TEXT (see presencectl set --help)"},
+		{"set|alice|in|a|meeting", `put the TEXT into quotes: "in a meeting" (see presencectl set --help)`},
+		{"set|alice|-2 °C|--expires|1h", "put flags first and -- before a TEXT that begins with - (see presencectl set --help)"},
+		{"set|alice|x|--expires|1w", `invalid value "1w" for --expires: "1w" is not a duration such as 90s, 1h30m or 7d (see presencectl set --help)`},
+		{"set|alice|x|--expires|0s", `invalid value "0s" for --expires: must be 1s to 366d (see presencectl set --help)`},
+		{"set|alice|x|--expires|367d", `invalid value "367d" for --expires: must be 1s to 366d (see presencectl set --help)`},
+		{"set|alice|x|--if-revision|-1", `invalid value "-1" for --if-revision: …`},
+		{"login|alice|--ttl|x", `invalid value "x" for --ttl: invalid duration "x" (see presencectl login --help)`},
+		{"logout|alice|--all|--session|x", "option …"},
+		{"get|alice|--server", "there is no value for --server (see presencectl get --help)"},
+		{"get|alice|--timeout|0s", "--timeout must be more than 0"},
+		{"get|alice|--tlscert|x", "--tlscert and --tlskey go together"},
+		{"get|alice|--prefix|a b", `the subject prefix "a b" must be …`},
+	} {
+		got := ctl(t, strings.Split(c.args, "|")...).want(t, exitUsage, "presencectl: "+c.stderr)
+		if out := got.stdout.String(); out != "" {
+			t.Errorf("%s: stdout %q, want none", c.args, out)
+		}
+	}
+}
+
+func TestUsageFromEnvironment(t *testing.T) {
+	t.Setenv("NATS_TIMEOUT", "soon")
+	ctl(t, "get", "alice").want(t, exitUsage, `presencectl: could not parse "soon" as …`)
+}
+
+// Without a command there is help, on stderr: nobody asked for it.
+func TestNoCommand(t *testing.T) {
+	c := ctl(t)
+	if c.code != exitUsage || c.stdout.String() != "" || !strings.Contains(c.stderr.String(), "COMMANDS:") {
+		t.Errorf("no command: exit code %d, stdout %q, stderr %q", c.code, c.stdout.String(), c.stderr.String())
+	}
+}
+
+func TestHelp(t *testing.T) {
+	// Help shows where values come from, never the values.
+	t.Setenv("NATS_PASSWORD", "sekrit")
+	t.Setenv("NATS_URL", "nats://u:sekrit@127.0.0.1:1")
+	for _, name := range []string{"", "login", "logout", "set", "clear", "get", "watch"} {
+		args := strings.Fields(name + " --help")
+		out := ctl(t, args...).want(t, exitDone, "").stdout.String()
+		for _, want := range []string{"Examples:\n     presencectl " + name, "--creds FILE", "$NATS_PASSWORD"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%v: no %q in %s", args, want, out)
+			}
+		}
+		if strings.Contains(out, "sekrit") {
+			t.Errorf("%v shows a password: %s", args, out)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	old := version
+	version = "1.2.3"
+	defer func() { version = old }()
+	if got := ctl(t, "--version").want(t, exitDone, "").stdout.String(); got != "presencectl version 1.2.3\n" {
+		t.Errorf("--version: got %q", got)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	// The library looks there for the arguments of the root command.
+	defer func(args []string) { os.Args = args }(os.Args)
+	os.Args = []string{"presencectl", "--generate-shell-completion"}
+	for _, c := range []struct{ args, want string }{
+		{"completion bash", "presencectl"},
+		{"completion zsh", "presencectl"},
+		{"--generate-shell-completion", "login:hold a session"},
+		{"login --pl --generate-shell-completion", "--platform:PLATFORM of the device"},
+		{"get alice --js --generate-shell-completion", "--json:print"},
+	} {
+		out := ctl(t, strings.Fields(c.args)...).want(t, exitDone, "").stdout.String()
+		if !strings.Contains(out, c.want) {
+			t.Errorf("%s: no %q in %q", c.args, c.want, out)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+// failure is an error of a command that was understood, as it is told.
+type failure struct{ err error }
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// errTold makes the exit code 1 where all has been said already.
+var errTold = &failure{errors.New("told")}
+
+// explain says in one line what went wrong with a request that was made
+// under ctx.
+func (c *conn) explain(ctx context.Context, err error) *failure {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	return &failure{c.reason(context.Cause(ctx), err)}
+}
+
+// reason tells an error of the wire by its message and its name.
+func (c *conn) reason(cause, err error) error {
+	switch {
+	case errors.Is(cause, nats.ErrPermissionViolation):
+		err = cause
+		fallthrough
+	case errors.Is(err, nats.ErrPermissionViolation):
+		_, text, _ := strings.Cut(err.Error(), nats.ErrPermissionViolation.Error()+": ")
+		return fmt.Errorf("the NATS server does not allow it: %s", text)
+	case errors.Is(cause, context.Canceled):
+		return errors.New("interrupted")
+	case errors.Is(err, nats.ErrNoResponders): // before the errors of the wire: it is "unavailable" as well
+		return fmt.Errorf("nobody answers below %s on %s: is presenced running there?", c.prefix, c.server)
+	case errors.Is(err, nats.ErrConnectionClosed):
+		return fmt.Errorf("the connection to %s was closed", c.server)
+	}
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return wireError(e)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %v", c.timeout)
+	}
+	return err
+}
+
+func wireError(e *protocol.Error) error {
+	return fmt.Errorf("%s (%s)", e.Message, e.Name)
+}
+
+// sayFailures tells of the users of a list that could not be served, and
+// returns what makes the exit code 1 where there are any.
+func (c *conn) sayFailures(list []protocol.UserFailure) error {
+	for _, f := range list {
+		c.say("%q: %s (%s)", f.UserID, f.Message, f.Name)
+	}
+	if len(list) > 0 {
+		return errTold
+	}
+	return nil
+}
+
+// explainDial says in one line why there is no connection.
+func (c *conn) explainDial(err error, local bool) error {
+	var timedOut net.Error
+	switch {
+	case errors.Is(err, nats.ErrNoServers) && local:
+		return fmt.Errorf("no NATS server at %s: is presenced running? (start it with: presenced)", c.server)
+	case errors.Is(err, nats.ErrNoServers):
+		return fmt.Errorf("no NATS server at %s: connection refused", c.server)
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+		return fmt.Errorf("the NATS server at %s refuses these credentials: %s", c.server, plain(err))
+	case errors.Is(err, nats.ErrTimeout), errors.As(err, &timedOut) && timedOut.Timeout():
+		return fmt.Errorf("no answer from a NATS server at %s within %v", c.server, c.timeout)
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("reading the credentials: %s", plain(err))
+	}
+	return fmt.Errorf("connecting to %s: %s", c.server, plain(err))
+}
+
+// plain takes off the name that nats.go puts before its errors.
+func plain(err error) string { return strings.TrimPrefix(err.Error(), "nats: ") }
+
+// isLocal reports whether all hosts are this one.
+func isLocal(hosts []string) bool {
+	for _, h := range hosts {
+		host, _, _ := net.SplitHostPort(h)
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/client"
+	"presence/pkg/protocol"
+)
+
+func (a *app) get() *cli.Command {
+	return &cli.Command{
+		Name:      "get",
+		Usage:     "show the statuses of users",
+		ArgsUsage: "USER…",
+		Description: `Shows what everybody may see of users. One that the service has never heard of
+is UNLOGINED. Where some cannot be shown, the others are; the exit code is 1.
+
+Examples:
+  presencectl get alice bob
+  presencectl get alice --detail
+  presencectl get alice --json | jq '.successUserList[0].statusType'`,
+		ArgValidator: someUsers,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "detail", Usage: "also show platforms and revisions"},
+			&cli.BoolFlag{Name: "fresh", Usage: "show every change acknowledged before, at the price of a journal entry"},
+		},
+		Action: a.connected(runGet),
+	}
+}
+
+func runGet(ctx context.Context, cmd *cli.Command, c *conn) error {
+	var opts []client.GetOption
+	if cmd.Bool("detail") {
+		opts = append(opts, client.Detail())
+	}
+	if cmd.Bool("fresh") {
+		opts = append(opts, client.Fresh())
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	r, err := c.GetUserStatus(ctx, cmd.Args().Slice(), opts...)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		err = writeJSON(c.stdout, getReply(r))
+	} else {
+		writeTable(c.stdout, r.SuccessUserList, columns{platforms: cmd.Bool("detail"), revision: cmd.Bool("detail")}, time.Now())
+	}
+	if err != nil {
+		return err
+	}
+	if r.Stale {
+		c.say("this may be out of date: the instance that answered is cut off from the journal since %s", relative(r.AsOf, time.Now()))
+	}
+	return c.sayFailures(r.FailureUserList)
+}
+
+// getReply is the result as it is on the wire, where no list is null.
+func getReply(r client.GetResult) protocol.GetReply {
+	reply := protocol.GetReply{
+		SuccessUserList: r.SuccessUserList, FailureUserList: r.FailureUserList,
+		Revision: r.Revision, Epoch: r.Epoch, AsOf: r.AsOf, Stale: r.Stale,
+	}
+	if reply.SuccessUserList == nil {
+		reply.SuccessUserList = []protocol.Status{}
+	}
+	if reply.FailureUserList == nil {
+		reply.FailureUserList = []protocol.UserFailure{}
+	}
+	return reply
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"presence/pkg/client"
+	"presence/pkg/protocol"
+)
+
+// How often the service is asked whether it has the session. The client keeps
+// a session alive by itself, but learns only with the next renewal that it was
+// ended by somebody else: too late for who sits before a terminal.
+const (
+	checkCertain = 3 * time.Second // jittered
+	checkDoubt   = 500 * time.Millisecond
+	checkTimeout = 2 * time.Second
+)
+
+// errEnded is why a session is not to be logged out: it has ended.
+var errEnded = errors.New("the session has ended")
+
+// holder watches over a session.
+type holder struct {
+	*conn
+	s      *client.Session
+	device string // of the session
+	// since and epoch are of a state that had the session.
+	since uint64
+	epoch string
+	doubt bool
+}
+
+// begin tells what was opened.
+func (h *holder) begin(ctx context.Context) error {
+	for {
+		own, err := h.s.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if o := find(own, h.s.ID()); o != nil {
+			h.since, h.epoch = own.Revision, own.Epoch
+			return h.show(own, o)
+		}
+		// The instance that answered is behind the one that logged in.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (h *holder) show(own protocol.OwnStatusReply, o *protocol.Session) error {
+	h.say("logged in %s: %s, ttl %ds", h.s.UserID(), describe(*o), o.TTLSeconds)
+	h.say("%s is %v (^C logs out)", h.s.UserID(), own.Status.StatusType)
+	if !h.json {
+		return nil
+	}
+	return writeJSON(h.stdout, struct {
+		SessionID string `json:"sessionID"`
+		protocol.OwnStatusReply
+	}{h.s.ID(), own})
+}
+
+// hold waits until ctx or the session ends. It tells when it becomes doubtful
+// that the session is live, and when it is certain again.
+func (h *holder) hold(ctx context.Context) error {
+	states := make(chan client.State, 1)
+	over, cancel := context.WithCancel(ctx)
+	defer cancel() // a callback that blocked would keep the client from closing
+	defer h.OnState(func(s client.State) {
+		select {
+		case states <- s:
+		case <-over.Done():
+		}
+	})()
+	for {
+		wait := checkDoubt
+		if !h.doubt {
+			wait = checkCertain/2 + rand.N(checkCertain/2)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.s.Done():
+			return fmt.Errorf("%w: %w", errEnded, h.s.Err())
+		case state := <-states:
+			if state.Reason == client.Disconnected {
+				h.doubts("lost the connection to " + h.server)
+			}
+		case <-time.After(wait):
+			if err := h.check(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// check asks the service for the session. Its error is that it has ended.
+func (h *holder) check(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	own, err := h.s.Status(within)
+	if ctx.Err() != nil || h.s.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		h.doubts(h.explain(ctx, err).Error())
+		return nil
+	}
+	o := find(own, h.s.ID())
+	switch {
+	case o != nil && o.Live:
+		h.certain(own)
+	case o != nil:
+		h.doubts("the session is lost")
+	case own.Epoch == h.epoch && own.Revision >= h.since:
+		return h.ended(ctx, own)
+	default: // an instance that is behind, or a new journal
+		h.doubts("the service does not know the session")
+	}
+	return nil
+}
+
+func (h *holder) doubts(why string) {
+	if !h.doubt {
+		h.say("%s; trying again", why)
+	}
+	h.doubt = true
+}
+
+func (h *holder) certain(own protocol.OwnStatusReply) {
+	h.since, h.epoch = own.Revision, own.Epoch
+	if h.doubt {
+		h.say("the session is live, %s is %v", h.s.UserID(), own.Status.StatusType)
+	}
+	h.doubt = false
+}
+
+// ended stops the client from logging in again, which it would do for a
+// session that the service has forgotten, and says who ended it.
+func (h *holder) ended(ctx context.Context, own protocol.OwnStatusReply) error {
+	within, cancel := context.WithTimeout(ctx, h.timeout)
+	defer cancel()
+	_ = h.s.Close(within) // there is nothing to log out
+	for _, o := range own.Sessions {
+		if h.device != "" && o.Device == h.device {
+			return fmt.Errorf("%w: %w", errEnded, protocol.ErrSessionReplaced.Withf("the session was replaced by %s, a later login of the same device", o.SessionID))
+		}
+	}
+	return &failure{fmt.Errorf("%w: it was logged out elsewhere", errEnded)}
+}
+
+// find returns the session of an ID, nil for none.
+func find(own protocol.OwnStatusReply, id string) *protocol.Session {
+	for i := range own.Sessions {
+		if own.Sessions[i].SessionID == id {
+			return &own.Sessions[i]
+		}
+	}
+	return nil
+}
+
+// describe tells a session from the user's others.
+func describe(s protocol.Session) string {
+	text := fmt.Sprintf("session %s, platform %s", s.SessionID, s.Platform)
+	if s.Device != "" {
+		text += fmt.Sprintf(", device %q", s.Device)
+	}
+	if !s.Live {
+		text += ", lost"
+	}
+	return text
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"runtime"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/client"
+	"presence/pkg/protocol"
+)
+
+func (a *app) login() *cli.Command {
+	return &cli.Command{
+		Name:      "login",
+		Usage:     "hold a session of a user until interrupted",
+		ArgsUsage: "USER",
+		Description: `Opens a session, which makes the user ONLINE, and keeps it alive. ^C or SIGTERM
+logs out. When the session is replaced by a later login of the same device, it
+ends with exit code 1.
+
+By default the device is named after your account and this host: a second login
+here replaces the first one, should that have been lost.
+
+Examples:
+  presencectl login alice
+  presencectl login alice --platform iphone --device "alice's phone"
+  presencectl login alice --session s1 --ttl 30s`,
+		ArgValidator: oneUser,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "platform", Usage: "`PLATFORM` of the device, such as web, linux or iphone", Value: defaultPlatform()},
+			&cli.StringFlag{Name: "device", Usage: "`NAME` of the device; its earlier session is replaced", Value: defaultDevice()},
+			&cli.DurationFlag{Name: "ttl", Usage: "time to live of the session, 5s to 1h, should this process fall silent", HideDefault: true},
+			&cli.StringFlag{Name: "session", Usage: "`ID` of the session, to resume it; default a new one"},
+		},
+		Action: a.connected(runLogin),
+	}
+}
+
+func runLogin(ctx context.Context, cmd *cli.Command, c *conn) error {
+	first, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	session, err := c.Login(first, cmd.Args().First(), client.LoginOptions{
+		SessionID: cmd.String("session"),
+		Device:    cmd.String("device"),
+		Platform:  cmd.String("platform"),
+		TTL:       cmd.Duration("ttl"),
+	})
+	if err != nil {
+		return err
+	}
+	h := &holder{conn: c, s: session, device: cmd.String("device")}
+	if err = h.begin(first); err == nil {
+		err = h.hold(ctx)
+	}
+	if errors.Is(err, errEnded) {
+		return err
+	}
+	if left := c.leave(ctx, session); left != nil || ctx.Err() != nil {
+		return left
+	}
+	return err
+}
+
+// leave logs out, mostly because ctx has ended.
+func (c *conn) leave(ctx context.Context, s *client.Session) error {
+	cause := context.Cause(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		why := c.explain(ctx, err)
+		return &failure{fmt.Errorf("%s is not logged out, the session will be lost: %w", s.UserID(), why)}
+	}
+	c.newLine()
+	c.say("%s is logged out", s.UserID())
+	if errors.Is(cause, context.Canceled) {
+		return nil
+	}
+	return cause // not the user's: the NATS server refused something
+}
+
+// newLine ends the line on which a terminal has shown ^C.
+func (c *conn) newLine() {
+	if l, ok := c.stderr.(*lockedWriter); ok {
+		if f, ok := l.w.(*os.File); ok {
+			if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+				fmt.Fprintln(l)
+			}
+		}
+	}
+}
+
+// defaultDevice is the same for the same account on the same host.
+func defaultDevice() string {
+	name, host := "unknown", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	d := "presencectl " + name + "@" + host
+	return strings.ToValidUTF8(d[:min(len(d), protocol.MaxDeviceBytes)], "")
+}
+
+// defaultPlatform is this one, by its usual name (PROTOCOL 4.1).
+func defaultPlatform() string {
+	if runtime.GOOS == "darwin" {
+		return "mac"
+	}
+	return runtime.GOOS
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/client"
+	"presence/pkg/protocol"
+)
+
+func (a *app) set() *cli.Command {
+	return &cli.Command{
+		Name:      "set",
+		Usage:     "set a user's custom status",
+		ArgsUsage: "USER TEXT",
+		Description: `Sets the text that is shown beside the status, in place of the one before and
+its expiry, and shows the user as the user sees it. How long a text outlives
+the user's last session is the service's policy: by default it does not.
+
+Examples:
+  presencectl set alice "in a meeting"
+  presencectl set alice "on holiday" --expires 14d
+  presencectl set alice "back" --if-revision 339521537
+  presencectl set alice -- "-20 % today"                 a text that begins with -`,
+		ArgValidator: userAndText,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "expires", Usage: "clear the text after this `DURATION`, such as 90s, 1h30m or 7d", Validator: checkExpires},
+			ifRevisionFlag(),
+		},
+		Action: a.connected(func(ctx context.Context, cmd *cli.Command, c *conn) error {
+			return c.setText(ctx, cmd, cmd.Args().Get(1))
+		}),
+	}
+}
+
+func (a *app) clear() *cli.Command {
+	return &cli.Command{
+		Name:      "clear",
+		Usage:     "clear a user's custom status",
+		ArgsUsage: "USER",
+		Description: `Clears the text, and shows the user as the user sees it.
+
+Examples:
+  presencectl clear alice`,
+		ArgValidator: oneUser,
+		Flags:        []cli.Flag{ifRevisionFlag()},
+		Action: a.connected(func(ctx context.Context, cmd *cli.Command, c *conn) error {
+			return c.setText(ctx, cmd, "")
+		}),
+	}
+}
+
+func ifRevisionFlag() cli.Flag {
+	return &cli.Uint64Flag{Name: "if-revision", Usage: "refuse unless the user's status has this `REVISION`", HideDefault: true}
+}
+
+func (c *conn) setText(ctx context.Context, cmd *cli.Command, text string) error {
+	var opts []client.SetOption
+	if d, err := parseSpan(cmd.String("expires")); err == nil {
+		opts = append(opts, client.ExpiresIn(d))
+	}
+	if cmd.IsSet("if-revision") {
+		opts = append(opts, client.IfRevision(cmd.Uint64("if-revision")))
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	s, err := c.SetSelfStatus(ctx, cmd.Args().First(), text, opts...)
+	if err != nil {
+		return err
+	}
+	return c.showOwn(s)
+}
+
+// showOwn shows what a change led to.
+func (c *conn) showOwn(s protocol.Status) error {
+	if c.json {
+		return writeJSON(c.stdout, s)
+	}
+	writeTable(c.stdout, []protocol.Status{s}, columns{revision: true}, time.Now())
+	return nil
+}
+
+func checkExpires(s string) error {
+	d, err := parseSpan(s)
+	if err == nil && (d <= 0 || d > protocol.MaxExpiry) {
+		err = errors.New("must be 1s to 366d")
+	}
+	return err
+}
+
+// parseSpan reads a duration as Go writes it, or a number of days.
+func parseSpan(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration such as 90s, 1h30m or 7d", s)
+	}
+	return d, nil
+}

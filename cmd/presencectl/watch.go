@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/client"
+	"presence/pkg/protocol"
+)
+
+func (a *app) watch() *cli.Command {
+	return &cli.Command{
+		Name:      "watch",
+		Usage:     "show the statuses of users and every change until interrupted",
+		ArgsUsage: "USER…",
+		Description: `Shows the status of each user, then one line for each change. While changes may
+be missed it says on stderr that it is blind, and when it is live again it has
+shown whatever changed meanwhile; of several changes of one user only the last.
+
+Examples:
+  presencectl watch alice bob
+  presencectl watch alice bob --json | jq -r '"\(.userID) \(.statusType)"'`,
+		ArgValidator: someUsers,
+		Action:       a.connected(runWatch),
+	}
+}
+
+func runWatch(ctx context.Context, cmd *cli.Command, c *conn) error {
+	users := cmd.Args().Slice()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer c.OnUserStatusUpdated(c.printer(users, end))()
+	defer c.OnState(func(s client.State) {
+		switch {
+		case s.Live:
+			c.say("live again")
+		case s.Reason == client.Closed:
+			end(nats.ErrConnectionClosed)
+		default:
+			c.say("%v", s)
+		}
+	})()
+
+	first, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	failures, err := c.SubscribeUserStatus(first, users)
+	if err != nil {
+		return err
+	}
+	told := c.sayFailures(failures)
+	if len(failures) == len(users) {
+		return told
+	}
+	c.say("watching (^C ends it)")
+	<-ctx.Done()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	c.newLine()
+	return told
+}
+
+// printer returns the callback that prints statuses. When they can no longer
+// be printed, that ends the watching.
+func (c *conn) printer(users []string, end context.CancelCauseFunc) func([]protocol.Status) {
+	width := 0
+	for _, u := range users {
+		width = max(width, utf8.RuneCountInString(u))
+	}
+	return func(list []protocol.Status) {
+		for _, s := range list {
+			if err := c.printStatus(s, width); err != nil {
+				end(err)
+				return
+			}
+		}
+	}
+}
+
+func (c *conn) printStatus(s protocol.Status, width int) error {
+	if c.json {
+		return writeJSON(c.stdout, s)
+	}
+	return writeLine(c.stdout, s, width)
+}
