@@ -1,0 +1,58 @@
+# Everything here needs Go and the module proxy only.
+
+GO ?= go
+BIN ?= bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS = -X main.version=$(VERSION)
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+FUZZTIME ?= 5s
+
+.PHONY: run build test race lint fmt vet staticcheck vuln fuzz encodings bench bench-full check clean
+
+run: build ## build and run the daemon with its own NATS server, data in ./data
+	$(BIN)/presenced --data data
+
+build: ## build both commands into bin/
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+test: ## all tests
+	$(GO) test ./...
+
+race: ## all tests with the race detector
+	$(GO) test -race ./...
+
+lint: fmt vet staticcheck
+
+fmt:
+	@out=$$(gofmt -l cmd pkg integration); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) run $(STATICCHECK) ./...
+
+vuln: ## known vulnerabilities of the dependencies, where the database can be reached
+	@if curl -fsS -m 10 -o /dev/null https://vuln.go.dev/index/db.json 2>/dev/null; then $(GO) run $(GOVULNCHECK) ./...; \
+	else echo "the vulnerability database cannot be reached: govulncheck left out"; fi
+
+fuzz: ## each fuzz target for FUZZTIME
+	$(GO) test -run '^$$' -fuzz FuzzToken -fuzztime $(FUZZTIME) ./pkg/protocol
+	$(GO) test -run '^$$' -fuzz FuzzParseUser -fuzztime $(FUZZTIME) ./pkg/protocol
+	$(GO) test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./pkg/protocol
+	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/service/internal/entry
+
+encodings: ## the benchmark that chose the encoding of journal entries
+	cd pkg/service/internal/entry/encodings && $(GO) test -bench . -benchtime 0.3s
+
+bench: ## speed and size against raw NATS, in one run
+	$(GO) run ./integration/bench
+
+bench-full: ## the same with longer rounds and a million users
+	$(GO) run ./integration/bench -full
+
+check: lint test race fuzz vuln ## what CI runs
+
+clean:
+	rm -rf $(BIN)
