@@ -88,6 +88,7 @@ type Broker struct {
 	keys   accountKeys
 	lock   *dirLock
 	url    string
+	failed <-chan error
 	down   sync.Once
 }
 
@@ -137,6 +138,7 @@ func (b *Broker) start(opts *server.Options, logger *slog.Logger) (err error) {
 		return fmt.Errorf("configuring the NATS server: %w", err)
 	}
 	l := newServerLog(logger)
+	b.failed = l.failed
 	b.server.SetLoggerV2(l, false, false, false)
 	b.server.Start()
 	if err := l.startError(); err != nil {
@@ -154,6 +156,10 @@ const readyWithin = 5 * time.Second
 
 // ClientURL is what a client on this machine connects to.
 func (b *Broker) ClientURL() string { return b.url }
+
+// Failed yields an error when the disk could not be written. The server then
+// stores nothing more, even when there is space again, until it is started anew.
+func (b *Broker) Failed() <-chan error { return b.failed }
 
 // Shutdown stops the server, waits until it is down, and gives up the data
 // directory. Connections should be closed before it; those that are not lose

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,6 +18,7 @@ import (
 // out is said with the next one that is.
 type serverLog struct {
 	logger *slog.Logger
+	failed chan error // gets the first error after which the server stores nothing more
 
 	mu      sync.Mutex
 	started bool      // Start has asked for fatal messages
@@ -29,7 +31,7 @@ type serverLog struct {
 const linesPerSecond = 10
 
 func newServerLog(logger *slog.Logger) *serverLog {
-	return &serverLog{logger: logger.With("component", "nats-server")}
+	return &serverLog{logger: logger.With("component", "nats-server"), failed: make(chan error, 1)}
 }
 
 // startError returns the first thing that the server called fatal while it was
@@ -52,8 +54,22 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 	}
 }
 
-func (l *serverLog) Errorf(format string, v ...any) { l.limited(slog.LevelError, format, v) }
-func (l *serverLog) Warnf(format string, v ...any)  { l.limited(slog.LevelWarn, format, v) }
+func (l *serverLog) Errorf(format string, v ...any) {
+	l.limited(slog.LevelError, format, v)
+	if strings.Contains(format, writeError) {
+		select {
+		case l.failed <- fmt.Errorf("the NATS server stores nothing more: %s", fmt.Sprintf(format, v...)):
+		default: // one is enough
+		}
+	}
+}
+
+// writeError is in what the server logs when a write of a stream failed, after
+// which it refuses all others until it is started again. It says so nowhere
+// else.
+const writeError = "critical write error"
+
+func (l *serverLog) Warnf(format string, v ...any) { l.limited(slog.LevelWarn, format, v) }
 
 // Noticef is debug: what the server finds notable about its start is of no
 // interest to whoever runs presenced.

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"presence/pkg/protocol"
+)
+
+// config is what the flags say, in their order.
+type config struct {
+	listen, data, sync string
+
+	natsURL, journalURL, systemURL   string
+	creds, journalCreds, systemCreds string
+	singleAccount                    bool
+	clientsAccount                   string
+	replicas                         int
+
+	prefix           string
+	grace, retention time.Duration
+	policy           string
+	maxCustomStatus  int
+
+	logLevel, logFormat string
+	level               slog.Level // logLevel
+}
+
+const (
+	syncAlways   = "always"
+	syncInterval = "interval"
+	formatText   = "text"
+	formatJSON   = "json"
+)
+
+// external says that the NATS server is somebody else's.
+func (c *config) external() bool { return c.natsURL != "" }
+
+// complete reports what is wrong with the configuration, and fills in the
+// defaults that depend on something. given says which flags were given, on the
+// command line or by the environment.
+func (c *config) complete(given func(flag string) bool) error {
+	if err := c.level.UnmarshalText([]byte(c.logLevel)); err != nil {
+		return fmt.Errorf("--log-level must be debug, info, warn or error, not %q", c.logLevel)
+	}
+	if err := oneOf("log-format", c.logFormat, formatText, formatJSON); err != nil {
+		return err
+	}
+	if err := protocol.CheckPrefix(c.prefix); err != nil {
+		return err
+	}
+	if c.external() {
+		return c.completeExternal(given)
+	}
+	for _, f := range []string{"journal-url", "system-url", "creds", "journal-creds", "system-creds", "single-account", "clients-account", "replicas"} {
+		if given(f) {
+			return fmt.Errorf("--%s goes with --nats-url", f)
+		}
+	}
+	if err := oneOf("sync", c.sync, syncAlways, syncInterval); err != nil {
+		return err
+	}
+	if c.data == "" {
+		return c.defaultData()
+	}
+	return nil
+}
+
+func (c *config) completeExternal(given func(flag string) bool) error {
+	for _, f := range []string{"listen", "data", "sync"} {
+		if given(f) {
+			return fmt.Errorf("--%s is about the NATS server inside, and --nats-url says that there is none", f)
+		}
+	}
+	if c.journalURL == "" && c.journalCreds == "" && !c.singleAccount {
+		return errors.New("the journal needs an account that no client can enter: give --journal-creds or --journal-url, or --single-account to let clients reach it")
+	}
+	return nil
+}
+
+// defaultData finds a directory for data: what systemd made for the unit
+// (StateDirectory=), or where programs of a user keep their state.
+func (c *config) defaultData() error {
+	if dirs := os.Getenv("STATE_DIRECTORY"); dirs != "" {
+		c.data, _, _ = strings.Cut(dirs, ":")
+		return nil
+	}
+	state := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(state) { // the specification says to ignore such a one
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return errors.New("there is no home directory to keep data in: give --data")
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	c.data = filepath.Join(state, "presenced")
+	return nil
+}
+
+func oneOf(flag, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if value == a {
+			return nil
+		}
+	}
+	return fmt.Errorf("--%s must be %s, not %q", flag, strings.Join(allowed, " or "), value)
+}
+
+// logger writes the log.
+func (c *config) logger(stderr io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.level}
+	if c.logFormat == formatJSON {
+		return slog.New(slog.NewJSONHandler(stderr, opts))
+	}
+	return slog.New(slog.NewTextHandler(stderr, opts))
+}

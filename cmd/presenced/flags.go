@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"presence/pkg/broker"
+	"presence/pkg/protocol"
+	"presence/pkg/service"
+
+	"github.com/urfave/cli/v3"
+)
+
+// parse returns the configuration of a command line and the environment, or nil
+// where the command line asked for help or the version, which it then printed.
+func parse(ctx context.Context, args []string, stdout, stderr io.Writer) (*config, error) {
+	var cfg config
+	asked := true
+	cmd := &cli.Command{
+		Name:            "presenced",
+		Usage:           "the presence service: who is online, and what they say of themselves",
+		UsageText:       "presenced [options]",
+		Version:         versionText(),
+		Description:     description,
+		Flags:           flags(&cfg),
+		HideHelpCommand: true,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		Action: func(_ context.Context, cmd *cli.Command) error {
+			asked = false
+			if cmd.Args().Present() {
+				return fmt.Errorf("unexpected argument %q", cmd.Args().First())
+			}
+			return cfg.complete(cmd.IsSet)
+		},
+		// By default the library prints the whole help, and exits the process.
+		OnUsageError:   func(_ context.Context, _ *cli.Command, err error, _ bool) error { return err },
+		ExitErrHandler: func(context.Context, *cli.Command, error) {},
+	}
+	if err := cmd.Run(ctx, args); err != nil {
+		return nil, inOurWords(err)
+	}
+	if asked {
+		return nil, nil
+	}
+	return &cfg, nil
+}
+
+// inOurWords makes the library write flags as everybody else does.
+func inOurWords(err error) error {
+	return errors.New(strings.NewReplacer(
+		"flag provided but not defined: -", "there is no flag --",
+		" for flag -", " for --",
+		"flag needs an argument: -", "there is no value for -",
+		"time: ", "", "strconv.ParseInt: ", "",
+	).Replace(err.Error()))
+}
+
+const description = `By default presenced starts a NATS server in its own process, with its data
+in --data. It listens on loopback only, because clients are not authenticated.
+
+With --nats-url it uses a NATS server or cluster of yours. That needs an account
+for the clients (--creds), another with JetStream that no client can enter for
+the journal (--journal-creds), and, so that sessions end with their connection
+rather than by their TTL, the system account (--system-creds). Instead of a
+credentials file a URL may carry user and password: --nats-url, --journal-url,
+--system-url.
+
+SIGTERM and SIGINT end it gracefully, a second one at once.
+Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong usage.`
+
+// Categories of flags in the help.
+const (
+	embedded = "NATS server inside"
+	external = "NATS server of yours"
+	rules    = "Rules"
+	logging  = "Logging"
+)
+
+func flags(c *config) []cli.Flag {
+	env := func(flag string) cli.ValueSourceChain {
+		return cli.EnvVars("PRESENCED_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_")))
+	}
+	str := func(category, name, usage, value string, to *string) cli.Flag {
+		return &cli.StringFlag{Name: name, Usage: usage, Value: value, Category: category, Destination: to, Sources: env(name)}
+	}
+	// What may hold a password is not shown as a default in the help, where it
+	// would come from the environment.
+	secret := func(name, usage string, to *string) cli.Flag {
+		return &cli.StringFlag{Name: name, Usage: usage, Category: external, Destination: to, Sources: env(name), HideDefault: true}
+	}
+	return []cli.Flag{
+		str(embedded, "listen", "`ADDRESS` for clients, host:port with a loopback host; port 0 picks one", broker.DefaultListen, &c.listen),
+		&cli.StringFlag{Name: "data", Usage: "`DIRECTORY` of the journal, made where it is missing", Category: embedded,
+			Destination: &c.data, Sources: env("data"), DefaultText: "$STATE_DIRECTORY, or presenced in $XDG_STATE_HOME or ~/.local/state"},
+		str(embedded, "sync", "`WHEN` the journal is fsynced: always, before each acknowledgement, or interval, every 2 minutes", syncAlways, &c.sync),
+
+		secret("nats-url", "use the NATS server at these `URLS`, separated by commas, instead of one inside", &c.natsURL),
+		secret("journal-url", "`URLS` for the journal's account, where its user and password are in the URL (default: --nats-url)", &c.journalURL),
+		secret("system-url", "`URLS` for the system account, likewise", &c.systemURL),
+		secret("creds", "credentials `FILE` of the clients' account", &c.creds),
+		secret("journal-creds", "credentials `FILE` of the journal's account", &c.journalCreds),
+		secret("system-creds", "credentials `FILE` of the system account", &c.systemCreds),
+		&cli.BoolFlag{Name: "single-account", Usage: "keep the journal in the clients' account, where any client can read and destroy it; for trying out",
+			Category: external, Destination: &c.singleAccount, Sources: env("single-account")},
+		str(external, "clients-account", "`NAME` of the clients' account in the system account's events (default: as the server says)", "", &c.clientsAccount),
+		&cli.IntFlag{Name: "replicas", Usage: "`NUMBER` of servers that hold the journal, where this instance creates it", Value: 1,
+			Category: external, Destination: &c.replicas, Sources: env("replicas")},
+
+		str(rules, "prefix", "`PREFIX` of all subjects", protocol.DefaultPrefix, &c.prefix),
+		&cli.DurationFlag{Name: "grace", Usage: "`DURATION` that a session outlives its closed connection", Value: protocol.DefaultGrace,
+			Category: rules, Destination: &c.grace, Sources: env("grace")},
+		&cli.DurationFlag{Name: "retention", Usage: "`DURATION` that a lost session is remembered", Value: protocol.DefaultRetention, DefaultText: "168h, 7 days",
+			Category: rules, Destination: &c.retention, Sources: env("retention")},
+		str(rules, "custom-status-policy", "`POLICY` session clears a custom status when its user stops being online, persistent keeps it", service.PolicySession, &c.policy),
+		&cli.IntFlag{Name: "max-custom-status", Usage: "limit of a custom status in `BYTES`", Value: protocol.MaxCustomStatusBytes,
+			Category: rules, Destination: &c.maxCustomStatus, Sources: env("max-custom-status")},
+
+		str(logging, "log-level", "`LEVEL` debug, info, warn or error", "info", &c.logLevel),
+		str(logging, "log-format", "`FORMAT` text or json", formatText, &c.logFormat),
+	}
+}

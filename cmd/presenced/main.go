@@ -1,0 +1,65 @@
+// Command presenced is the presence service: a NATS micro service that keeps
+// who is online and what they say of themselves.
+//
+//	presenced                                     # with a NATS server inside, on 127.0.0.1:4222
+//	presenced --data /var/lib/presenced --log-format json
+//	presenced --nats-url nats://10.0.0.5 --creds app.creds --journal-creds journal.creds
+//
+// Every flag has an environment variable, PRESENCED_ and its name; --help shows
+// them. When it serves, it says on stdout where, and tells systemd (Type=notify);
+// the log is on stderr.
+//
+// SIGTERM and SIGINT end it gracefully: it takes no more requests, answers and
+// announces what it accepted, closes its connections, stops its NATS server. A
+// second signal ends it at once, which costs no acknowledged change.
+//
+// Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong
+// usage. Errors are one line on stderr.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // from now on a signal has its usual effect
+	err := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
+	os.Exit(report(err, os.Stderr))
+}
+
+// run does what the arguments say until ctx is done.
+func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
+	cfg, err := parse(ctx, args, stdout, stderr)
+	if err != nil {
+		return usageError{err}
+	}
+	if cfg == nil { // --help and --version have been answered
+		return nil
+	}
+	return serve(ctx, *cfg, stdout, stderr)
+}
+
+// usageError is an error about how presenced was called.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// report prints an error and returns the exit code.
+func report(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
+		fmt.Fprintf(stderr, "presenced: %v (see presenced --help)\n", err)
+		return 2
+	}
+	fmt.Fprintf(stderr, "presenced: %v\n", err)
+	return 1
+}

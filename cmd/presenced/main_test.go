@@ -1,0 +1,227 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"presence/pkg/service/servicetest"
+)
+
+// These tests are white-box because run is what main calls; those of the
+// process are in process_test.go.
+
+func TestMain(m *testing.M) { servicetest.Main(m) }
+
+const waitFor = 30 * time.Second
+
+// call is run and report: what the process would do, without one.
+func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waitFor)
+	defer cancel()
+	var out, errs bytes.Buffer
+	code = report(run(ctx, append([]string{"presenced"}, args...), strings.NewReader(""), &out, &errs), &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestWrongUsage(t *testing.T) {
+	data := t.TempDir()
+	for _, c := range []struct{ args, says string }{
+		{"--bogus", "--bogus"},
+		{"extra", `"extra"`},
+		{"--grace", "--grace"},
+		{"--grace soon", "--grace"},
+		{"--sync never", "--sync must be always or interval"},
+		{"--log-level loud", "--log-level"},
+		{"--log-format xml", "--log-format"},
+		{"--prefix a..b", "prefix"},
+		{"--creds x.creds", "--creds goes with --nats-url"},
+		{"--single-account", "--single-account goes with --nats-url"},
+		{"--replicas 3", "--replicas goes with --nats-url"},
+		{"--nats-url nats://127.0.0.1:1 --data " + data, "--data"},
+		{"--nats-url nats://127.0.0.1:1 --listen 127.0.0.1:0", "--listen"},
+		{"--nats-url nats://127.0.0.1:1", "--journal-creds"},
+		{"--nats-url nats:// --single-account", "URL"},
+		{"--listen 127.0.0.1:0 --data " + data + " --grace 100h --log-level error", "grace"},
+		{"--listen 127.0.0.1:0 --data " + data + " --custom-status-policy never --log-level error", "policy"},
+		{"--listen 127.0.0.1:0 --data " + data + " --max-custom-status -1 --log-level error", "custom status"},
+	} {
+		code, stdout, stderr := call(t, strings.Fields(c.args)...)
+		if code != 2 {
+			t.Errorf("presenced %s: got exit code %d, want 2", c.args, code)
+		}
+		if stdout != "" {
+			t.Errorf("presenced %s: wrote to stdout: %s", c.args, stdout)
+		}
+		wantOneLine(t, "presenced "+c.args, stderr, c.says)
+	}
+}
+
+func wantOneLine(t *testing.T, what, stderr string, says ...string) {
+	t.Helper()
+	if strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "presenced: ") {
+		t.Errorf("%s: got on stderr\n%swant one line from presenced", what, stderr)
+	}
+	for _, s := range says {
+		if !strings.Contains(stderr, s) {
+			t.Errorf("%s: got %swant it to say %q", what, stderr, s)
+		}
+	}
+}
+
+func TestWrongEnvironment(t *testing.T) {
+	t.Setenv("PRESENCED_GRACE", "soon")
+	code, _, stderr := call(t)
+	if code != 2 {
+		t.Errorf("PRESENCED_GRACE=soon: got exit code %d, want 2", code)
+	}
+	wantOneLine(t, "PRESENCED_GRACE=soon", stderr, "PRESENCED_GRACE")
+}
+
+// The help must not show what an operator keeps in the environment.
+func TestHelpAndVersion(t *testing.T) {
+	t.Setenv("PRESENCED_NATS_URL", "nats://user:hunter2@example.com")
+	for _, flag := range []string{"--help", "-h", "--version", "-v"} {
+		code, stdout, stderr := call(t, flag)
+		if code != 0 || stderr != "" || !strings.Contains(stdout, "presenced") {
+			t.Errorf("presenced %s: got %d, %q, %q", flag, code, stdout, stderr)
+		}
+		if strings.Contains(stdout, "hunter2") {
+			t.Errorf("presenced %s shows a password", flag)
+		}
+	}
+}
+
+func TestPasswordIsNotInErrors(t *testing.T) {
+	for _, url := range []string{"nats://user:hunter2@127.0.0.1:1", "nats://user:hunter2@:bad:", "user:hunter2@127.0.0.1:1"} {
+		code, _, stderr := call(t, "--single-account", "--nats-url", url)
+		if code == 0 || strings.Contains(stderr, "hunter2") {
+			t.Errorf("--nats-url %s: got exit code %d and %s", url, code, stderr)
+		}
+	}
+}
+
+func TestDefaultData(t *testing.T) {
+	none := func(string) bool { return false }
+	base := config{logLevel: "info", logFormat: formatText, sync: syncAlways, prefix: "p"}
+	for _, c := range []struct{ stateDirectory, xdg, home, want string }{
+		{"/var/lib/presenced:/var/lib/other", "/xdg", "/home/u", "/var/lib/presenced"},
+		{"", "/xdg", "/home/u", "/xdg/presenced"},
+		{"", "relative", "/home/u", "/home/u/.local/state/presenced"},
+		{"", "", "/home/u", "/home/u/.local/state/presenced"},
+	} {
+		t.Setenv("STATE_DIRECTORY", c.stateDirectory)
+		t.Setenv("XDG_STATE_HOME", c.xdg)
+		t.Setenv("HOME", c.home)
+		cfg := base
+		if err := cfg.complete(none); err != nil || cfg.data != filepath.FromSlash(c.want) {
+			t.Errorf("%+v: got %q, %v", c, cfg.data, err)
+		}
+	}
+	t.Setenv("XDG_STATE_HOME", "")
+	t.Setenv("HOME", "")
+	cfg := base
+	if err := cfg.complete(none); err == nil || !strings.Contains(err.Error(), "--data") {
+		t.Errorf("without a home: got %q, %v, want an error that names --data", cfg.data, err)
+	}
+}
+
+func TestSemanticVersion(t *testing.T) {
+	for v, want := range map[string]string{
+		"1.2.3":                           "1.2.3",
+		"v1.2.3":                          "1.2.3",
+		"v0.1.0-3-gabc1234-dirty":         "0.1.0-3-gabc1234-dirty",
+		"v0.0.0-20261123085052-abc+dirty": "0.0.0-20261123085052-abc+dirty",
+		"2365be5-dirty":                   "0.0.0+2365be5-dirty",
+		"(devel)":                         "0.0.0+devel",
+		"dev":                             "0.0.0+dev",
+		"1.2.3-01":                        "0.0.0+1-2-3-01",
+		"":                                "0.0.0",
+		"()":                              "0.0.0",
+	} {
+		if got := semantic(v); got != want {
+			t.Errorf("semantic(%q): got %q, want %q", v, got, want)
+		}
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	code, stdout, stderr := call(t, "--data", t.TempDir(), "--listen", l.Addr().String())
+	if code != 1 || stdout != "" {
+		t.Errorf("got exit code %d and %q on stdout, want 1 and nothing", code, stdout)
+	}
+	wantOneLine(t, "port in use", stderr, l.Addr().String(), "in use")
+}
+
+func TestNotLoopback(t *testing.T) {
+	code, _, stderr := call(t, "--data", t.TempDir(), "--listen", "0.0.0.0:0")
+	if code != 1 {
+		t.Errorf("got exit code %d, want 1", code)
+	}
+	wantOneLine(t, "--listen 0.0.0.0:0", stderr, "not authenticated")
+}
+
+// run serves until its context is done, and leaves nothing behind.
+func TestRunUntilCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stdout := &buffer{}
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"presenced", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--prefix", "test.v9"}, nil, stdout, io.Discard)
+	}()
+	servicetest.Eventually(t, waitFor, "the welcome", func() bool { return strings.Contains(stdout.String(), "login alice") })
+	for _, want := range []string{"is ready on nats://127.0.0.1:", " --server nats://127.0.0.1:", " --prefix test.v9 watch alice"} {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("got the welcome\n%swant it to say %q", stdout, want)
+		}
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("run: %v", err)
+		}
+	case <-time.After(waitFor):
+		t.Fatal("run did not return")
+	}
+}
+
+// A signal during the start is no failure.
+func TestCancelledAtTheStart(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run(ctx, []string{"presenced", "--data", t.TempDir(), "--listen", "127.0.0.1:0"}, nil, io.Discard, io.Discard); err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
+// buffer is a bytes.Buffer for two goroutines.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

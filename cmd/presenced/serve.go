@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"presence/pkg/broker"
+	"presence/pkg/protocol"
+	"presence/pkg/service"
+)
+
+// serve runs the service until ctx is done or it has to stop.
+func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
+	log := cfg.logger(stderr)
+	nats, err := connect(cfg, log) // which logs nothing where it fails: the error says it
+	if err != nil {
+		return err
+	}
+	defer nats.close()
+
+	s, err := service.New(service.Config{
+		Clients: nats.clients, Journal: nats.journal, System: nats.system,
+		ClientsAccount:       nats.account,
+		Prefix:               cfg.prefix,
+		Replicas:             cfg.replicas,
+		Grace:                cfg.grace,
+		Retention:            cfg.retention,
+		CustomStatusPolicy:   cfg.policy,
+		MaxCustomStatusBytes: cfg.maxCustomStatus,
+		Version:              semantic(versionText()),
+		Logger:               log,
+	})
+	if err != nil {
+		return usageError{err} // New only checks the configuration
+	}
+	err = runService(ctx, s, nats.failed, func() {
+		fmt.Fprint(stdout, welcome(cfg, nats.url))
+		notify(log, "READY=1")
+	}, func() { notify(log, "STOPPING=1") })
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil // ended by a signal while it was starting
+	}
+	return err
+}
+
+// runService runs the service until ctx is done or the server inside failed;
+// then the process must end, and start anew. It calls ready and stopping when
+// it is.
+func runService(ctx context.Context, s *service.Service, failed <-chan error, ready, stopping func()) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+
+	var failure error
+	serving, ended := s.Ready(), ctx.Done()
+	for {
+		select {
+		case <-serving:
+			serving = nil
+			ready()
+		case failure = <-failed:
+			failed = nil
+			stop()
+		case <-ended:
+			ended = nil
+			stopping()
+		case err := <-done:
+			if failure != nil {
+				return failure
+			}
+			return err
+		}
+	}
+}
+
+// welcome says where the service is, and what to try first.
+func welcome(cfg config, url string) string {
+	var to strings.Builder
+	if url != "nats://"+broker.DefaultListen {
+		to.WriteString(" --server " + url)
+	}
+	if cfg.prefix != protocol.DefaultPrefix {
+		to.WriteString(" --prefix " + cfg.prefix)
+	}
+	return fmt.Sprintf(`presenced %[1]s is ready on %[2]s
+Try:   %[4]s%[3]s watch alice
+ and   %[4]s%[3]s login alice     in another terminal
+`, versionText(), url, to.String(), presencectl())
+}
+
+// presencectl returns how to call the command line from here: by its name, or by
+// its path where it stands beside presenced and not in PATH.
+func presencectl() string {
+	const name = "presencectl"
+	if _, err := exec.LookPath(name); err == nil {
+		return name
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return name
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if relative, err := filepath.Rel(wd, path); err == nil && len(relative) < len(path) {
+			return relative
+		}
+	}
+	return path
+}
