@@ -12,7 +12,7 @@ import (
 
 // connections are presenced's, one for each account.
 type connections struct {
-	clients, journal, system *nats.Conn // system may be nil
+	clients, answers, journal, system *nats.Conn // system may be nil
 
 	account string         // the clients', by name
 	url     string         // where clients connect; without a password
@@ -49,6 +49,9 @@ func (c *connections) openEmbedded(cfg config, log *slog.Logger) (err error) {
 	if c.clients, err = c.broker.Connect(broker.Clients, handlers("presenced clients", log)...); err != nil {
 		return err
 	}
+	if c.answers, err = c.broker.Connect(broker.Answers, handlers("presenced answers", log)...); err != nil {
+		return err
+	}
 	if c.journal, err = c.broker.Connect(broker.Journal, handlers("presenced journal", log)...); err != nil {
 		return err
 	}
@@ -59,7 +62,7 @@ func (c *connections) openEmbedded(cfg config, log *slog.Logger) (err error) {
 // close closes what is open and then stops the server inside: it must outlive
 // the connections, so that their last messages arrive.
 func (c *connections) close() {
-	for _, nc := range []*nats.Conn{c.clients, c.journal, c.system} {
+	for _, nc := range []*nats.Conn{c.clients, c.answers, c.journal, c.system} {
 		if nc != nil {
 			_ = nc.FlushTimeout(time.Second) // it fails where the server is gone, and then nothing helps
 			nc.Close()

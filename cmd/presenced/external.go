@@ -22,6 +22,9 @@ func (c *connections) openExternal(cfg config, log *slog.Logger) (err error) {
 	if c.clients, err = dial("presenced clients", cfg.natsURL, cfg.creds, log); err != nil {
 		return err
 	}
+	if c.answers, err = dial("presenced answers", cfg.natsURL, cfg.creds, log); err != nil {
+		return err
+	}
 	if err := c.openJournal(cfg, log); err != nil {
 		return err
 	}

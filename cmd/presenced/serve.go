@@ -25,7 +25,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	defer nats.close()
 
 	s, err := service.New(service.Config{
-		Clients: nats.clients, Journal: nats.journal, System: nats.system,
+		Clients: nats.clients, Answers: nats.answers, Journal: nats.journal, System: nats.system,
 		ClientsAccount:       nats.account,
 		Prefix:               cfg.prefix,
 		Replicas:             cfg.replicas,

@@ -23,6 +23,9 @@ const (
 	Journal
 	// System reports closed connections.
 	System
+	// Answers is the account Clients again, for what presenced publishes there:
+	// replies, whose subjects it checks itself, and events.
+	Answers
 )
 
 // ClientsAccount is the name of the account Clients, as the subject
@@ -32,16 +35,22 @@ const ClientsAccount = "APP"
 // anyone is the user of those who connect without credentials. It has a key
 // because the server warns of users that could have a password and have none;
 // nobody signs with it.
-const anyone = System + 1
+const anyone = Answers + 1
 
 // name is that of presenced's connection, as the broker's monitoring shows it.
 func (a Account) name() string {
-	return [...]string{"presenced clients", "presenced journal", "presenced system"}[a]
+	return [...]string{"presenced clients", "presenced journal", "presenced system", "presenced answers"}[a]
 }
 
 // accountsConfig is the part of the server's configuration that says who may
 // do what, in the language of NATS configuration files. Formatted into it are
-// the public keys of presenced (1 to 3) and of anyone (7), and lists of subjects.
+// the public keys of presenced (1 to 3, 8) and of anyone (7), and lists of
+// subjects.
+//
+// presenced takes requests by a user that may publish neither requests nor
+// events: the micro framework answers discovery on any reply subject. What it
+// publishes itself leaves by another user, which is not restricted: the broker
+// would look up every reply and event, a tenth of all its work.
 //
 // A subscription with a wider wildcard than a denied subject is accepted, and
 // the denied messages are left out of it.
@@ -58,6 +67,7 @@ accounts {
           subscribe: { deny: %[5]s } } }
       { nkey: %[3]s, permissions: {
           publish: { deny: %[6]s } } }
+      { nkey: %[8]s }
     ]
   }
 }
@@ -81,8 +91,8 @@ func serverOptions(cfg Config, keys accountKeys) (*server.Options, error) {
 	if err := opts.ProcessConfigString(fmt.Sprintf(accountsConfig,
 		keys[System].public, keys[Journal].public, keys[Clients].public,
 		list(slices.Concat(events, monitorSubjects)), list(requests),
-		list(slices.Concat(requests, brokerSubjects)),
-		keys[anyone].public,
+		list(slices.Concat(requests, events, brokerSubjects)),
+		keys[anyone].public, keys[Answers].public,
 	)); err != nil {
 		return nil, fmt.Errorf("configuring the broker's accounts: %w", err)
 	}

@@ -117,7 +117,7 @@ func TestClientsAndPresencedMeet(t *testing.T) {
 	}
 	client.Flush()
 	event, _ := subjects.Event("alice")
-	service.Publish(event, []byte("{}"))
+	connect(t, b, broker.Answers).Publish(event, []byte("{}"))
 	if m, err := sub.NextMsg(waitFor); err != nil || m.Subject != event {
 		t.Errorf("event: got %v, %v, want one on %s", m, err, event)
 	}

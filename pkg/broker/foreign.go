@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // StartForeign starts a NATS server from a configuration text, with none of
@@ -30,10 +31,19 @@ func StartForeign(config, listen, dataDir string, logger *slog.Logger) (*Broker,
 	if err != nil {
 		return nil, err
 	}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
 	b := &Broker{lock: lock}
 	if err := b.start(opts, logger); err != nil {
 		b.Shutdown()
 		return nil, err
 	}
 	return b, nil
+}
+
+// ConnectPlain opens an in-process connection to a server of StartForeign,
+// without credentials. The caller closes it, before Shutdown.
+func (b *Broker) ConnectPlain() (*nats.Conn, error) {
+	return nats.Connect("", nats.InProcessServer(b.server))
 }

@@ -16,10 +16,16 @@ type appender interface{ appendJSON(b []byte) []byte }
 
 // Marshal returns v as JSON without escaping HTML (PROTOCOL 1).
 func Marshal(v any) ([]byte, error) {
+	return AppendMarshal(make([]byte, 0, 512), v)
+}
+
+// AppendMarshal appends what Marshal returns to b. On an error it returns b.
+func AppendMarshal(b []byte, v any) ([]byte, error) {
 	if a, ok := v.(appender); ok {
-		return a.appendJSON(make([]byte, 0, 512)), nil
+		return a.appendJSON(b), nil
 	}
-	return marshal(v)
+	data, err := marshal(v)
+	return append(b, data...), err
 }
 
 // marshal is Marshal by encoding/json.

@@ -29,7 +29,10 @@ type announcer struct {
 	service *Service
 	wake    chan struct{}
 
+	// batch and buffer are used again and again, under mu.
 	mu     sync.Mutex
+	batch  []state.Announcement
+	buffer []byte
 	cursor uint64 // number of the last change published
 	marks  []mark
 	final  bool // the instance stops: what is flushed counts at once
@@ -134,9 +137,10 @@ func (a *announcer) publish() (more bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.service
-	batch := make([]state.Announcement, 0, 64)
+	batch := a.batch[:0]
 	s.mu.RLock()
 	last, more := s.state.Owed(s.writer, a.cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
+	a.batch = batch
 	position := s.state.Position()
 	s.mu.RUnlock()
 	for i := range batch {
@@ -167,12 +171,11 @@ func (a *announcer) send(n *state.Announcement) error {
 	return a.sendTo(subject, &n.Owner)
 }
 
-func (a *announcer) sendTo(subject string, event any) error {
-	data, err := protocol.Marshal(event)
-	if err != nil {
+func (a *announcer) sendTo(subject string, event any) (err error) {
+	if a.buffer, err = protocol.AppendMarshal(a.buffer[:0], event); err != nil {
 		return err
 	}
-	return a.service.cfg.Clients.Publish(subject, data)
+	return a.service.cfg.Answers.Publish(subject, a.buffer)
 }
 
 // mark asks the broker whether it has got everything published so far.
@@ -180,7 +183,7 @@ func (a *announcer) mark() {
 	a.mu.Lock()
 	position := a.sentAt
 	a.mu.Unlock()
-	if err := a.service.cfg.Clients.FlushTimeout(announceAgain); err != nil {
+	if err := a.service.cfg.Answers.FlushTimeout(announceAgain); err != nil {
 		return // nothing is known to have arrived; it stays owed
 	}
 	a.mu.Lock()

@@ -3,9 +3,11 @@ package service
 import (
 	"errors"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"presence/pkg/protocol"
@@ -65,7 +67,13 @@ func (a *answer) send(s *Service) {
 
 // succeed sends a reply.
 func (c *call) succeed(s *Service, body any) {
-	data, err := protocol.Marshal(body)
+	buffer := replyBuffers.Get().(*[]byte)
+	defer replyBuffers.Put(buffer)
+	data, err := protocol.AppendMarshal((*buffer)[:0], body)
+	if r, ok := body.(*getReply); ok {
+		r.release()
+	}
+	*buffer = data[:0]
 	if err == nil && len(data) > protocol.MaxBodyBytes {
 		err = protocol.ErrRequestTooLarge.Withf("the reply would have %d bytes, at most %d are allowed: ask for less", len(data), protocol.MaxBodyBytes)
 	}
@@ -75,9 +83,12 @@ func (c *call) succeed(s *Service, body any) {
 	}
 	c.endpoint.stats.done(c.begun, nil)
 	if c.wantsReply() {
-		c.respond(s, data)
+		c.respond(s, data, nil)
 	}
 }
+
+// replyBuffers are used again: nats.go has copied a message when it returns.
+var replyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
 // fail sends an error reply. What is not an error of the wire is a defect: it
 // is logged here, and answered as internal.
@@ -95,14 +106,17 @@ func (c *call) fail(s *Service, err error) {
 		s.log.Error("an error reply cannot be encoded", "err", err)
 		return
 	}
-	c.respond(s, data, micro.WithHeaders(micro.Headers{
+	c.respond(s, data, nats.Header{
 		protocol.ErrorHeader:     {e.Name + ": " + headerText(e.Message)},
 		protocol.ErrorCodeHeader: {strconv.Itoa(e.Code)},
-	}))
+	})
 }
 
-func (c *call) respond(s *Service, data []byte, opts ...micro.RespondOpt) {
-	if err := c.request.Respond(data, opts...); err != nil {
+// respond sends on the connection for answers, and not by the request's own
+// Respond, which would send on the one that it came by. The reply subject was
+// checked when the request arrived.
+func (c *call) respond(s *Service, data []byte, header nats.Header) {
+	if err := s.cfg.Answers.PublishMsg(&nats.Msg{Subject: c.request.Reply(), Header: header, Data: data}); err != nil {
 		s.log.Warn("a reply could not be sent", "subject", c.request.Subject(), "err", err)
 	}
 }

@@ -25,11 +25,17 @@ const (
 // field has a default. The connections belong to whoever opened them and should
 // have MaxReconnects(-1).
 type Config struct {
-	// Clients is a connection in the clients' account: requests come from there
-	// and events go there. Journal is one in the account that holds the
-	// journal's stream, which clients must not be able to enter. System is one
-	// in the system account; without it sessions end by their TTL only.
+	// Clients is a connection in the clients' account, on which requests arrive.
+	// Journal is one in the account that holds the journal's stream, which
+	// clients must not be able to enter. System is one in the system account;
+	// without it sessions end by their TTL only.
 	Clients, Journal, System *nats.Conn
+	// Answers is a second connection in the clients' account, on which replies
+	// and events leave. Default: Clients. Apart from them, the user of Clients
+	// can be denied publishing events and requests, which the micro framework's
+	// own answers could otherwise be made by a forged reply subject (G13), and
+	// the broker need not check permissions for every reply and event.
+	Answers *nats.Conn
 	// ClientsAccount is the name of the clients' account as the system account
 	// sees it. Default "APP".
 	ClientsAccount string
@@ -67,6 +73,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Clients == nil || c.Journal == nil {
 		return c, errors.New("service: the clients' and the journal's connection are required")
 	}
+	setDefault(&c.Answers, c.Clients)
 	setDefault(&c.ClientsAccount, "APP")
 	setDefault(&c.Prefix, protocol.DefaultPrefix)
 	setDefault(&c.Stream, journal.DefaultStream)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"presence/pkg/protocol"
@@ -69,20 +70,36 @@ func (s *Service) readFresh(c *call) error {
 	return nil
 }
 
+// getReply is a reply with what it takes to make it, used again and again.
+type getReply struct {
+	protocol.GetReply
+	asked map[string]struct{}
+}
+
+var getReplies = sync.Pool{New: func() any {
+	return &getReply{asked: make(map[string]struct{}), GetReply: protocol.GetReply{
+		SuccessUserList: []protocol.Status{}, FailureUserList: []protocol.UserFailure{}}}
+}}
+
+// release gives the reply back once it is sent.
+func (r *getReply) release() {
+	clear(r.asked)
+	clear(r.SuccessUserList)
+	clear(r.FailureUserList)
+	r.SuccessUserList, r.FailureUserList = r.SuccessUserList[:0], r.FailureUserList[:0]
+	getReplies.Put(r)
+}
+
 func (s *Service) getReply(c *call, _ *state.Result) (any, error) {
-	reply := &protocol.GetReply{
-		SuccessUserList: make([]protocol.Status, 0, len(c.get.UserIDList)),
-		FailureUserList: []protocol.UserFailure{},
-		Stale:           s.stale(),
-	}
-	asked := make(map[string]struct{}, len(c.get.UserIDList))
+	reply := getReplies.Get().(*getReply)
+	reply.Stale = s.stale()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, id := range c.get.UserIDList {
-		if _, again := asked[id]; again {
+		if _, again := reply.asked[id]; again {
 			continue
 		}
-		asked[id] = struct{}{}
+		reply.asked[id] = struct{}{}
 		if err := protocol.CheckUserID(id); err != nil {
 			reply.FailureUserList = append(reply.FailureUserList, protocol.Failure(id, err))
 			continue

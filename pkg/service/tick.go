@@ -51,22 +51,29 @@ func (s *Service) expireWaiters() {
 	s.releaseWaiters(applied)
 }
 
-// watchClients sees to what must follow a reconnect of the clients' connection:
+// watchClients sees to what must follow a reconnect in the clients' account:
 // requests may have been lost, so nobody is dropped for their absence, and
 // events may have been lost, so they are announced again.
 func (s *Service) watchClients(ctx context.Context) {
-	changes := s.cfg.Clients.StatusChanged(nats.CONNECTED)
+	requests := s.cfg.Clients.StatusChanged(nats.CONNECTED)
+	defer s.cfg.Clients.RemoveStatusListener(requests)
+	answers := s.cfg.Answers.StatusChanged(nats.CONNECTED)
+	defer s.cfg.Answers.RemoveStatusListener(answers)
 	for {
 		select {
 		case <-ctx.Done():
-			s.cfg.Clients.RemoveStatusListener(changes)
 			return
-		case _, ok := <-changes:
+		case _, ok := <-requests:
 			if !ok {
 				return
 			}
-			s.log.Warn("the clients' connection was lost and is back: announcing again, nobody is dropped for a while")
+			s.log.Warn("the connection for requests was lost and is back: nobody is dropped for a while")
 			s.reportDeaf()
+		case _, ok := <-answers:
+			if !ok {
+				return
+			}
+			s.log.Warn("the connection for events was lost and is back: announcing again")
 			s.announcer.again()
 		}
 	}

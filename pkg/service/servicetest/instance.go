@@ -14,8 +14,8 @@ import (
 
 // Instance is a running service with its connections.
 type Instance struct {
-	Service                  *service.Service
-	Clients, Journal, System *nats.Conn
+	Service                           *service.Service
+	Clients, Answers, Journal, System *nats.Conn
 
 	cancel context.CancelFunc
 	done   chan struct{} // closed when Run has returned
@@ -27,11 +27,12 @@ func (s *Server) StartInstance(t testing.TB, changes ...func(*service.Config)) *
 	t.Helper()
 	i := &Instance{
 		Clients: s.ConnectAs(t, broker.Clients),
+		Answers: s.ConnectAs(t, broker.Answers),
 		Journal: s.ConnectAs(t, broker.Journal),
 		System:  s.ConnectAs(t, broker.System),
 		done:    make(chan struct{}),
 	}
-	cfg := service.Config{Clients: i.Clients, Journal: i.Journal, System: i.System, Logger: logger(t, slog.LevelWarn)}
+	cfg := service.Config{Clients: i.Clients, Answers: i.Answers, Journal: i.Journal, System: i.System, Logger: logger(t, slog.LevelWarn)}
 	for _, change := range changes {
 		change(&cfg)
 	}
@@ -83,7 +84,7 @@ func (i *Instance) end(t testing.TB) {
 	case <-time.After(waitFor):
 		t.Fatalf("the service did not stop within %v", waitFor)
 	}
-	for _, nc := range []*nats.Conn{i.Clients, i.Journal, i.System} {
+	for _, nc := range []*nats.Conn{i.Clients, i.Answers, i.Journal, i.System} {
 		nc.Close()
 	}
 }

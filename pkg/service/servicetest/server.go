@@ -128,7 +128,7 @@ func (s *Server) URLAs(user string) string {
 func (s *Server) ConnectAs(t testing.TB, a broker.Account) *nats.Conn {
 	t.Helper()
 	if s.foreign {
-		user := map[broker.Account]string{broker.Clients: ClientsUser, broker.Journal: JournalUser, broker.System: SystemUser}[a]
+		user := map[broker.Account]string{broker.Clients: ClientsUser, broker.Answers: ClientsUser, broker.Journal: JournalUser, broker.System: SystemUser}[a]
 		return connect(t, s.URLAs(user))
 	}
 	nc, err := s.broker.Connect(a)

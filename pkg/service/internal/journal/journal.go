@@ -52,6 +52,11 @@ const (
 	// giveUp is how old an entry may be when it is published for the last time
 	// and waits for its acknowledgement.
 	giveUp = 10 * time.Second
+	// gatherTurns bounds how often others are let run before an entry is packed.
+	gatherTurns = 8
+	// appliedWithin bounds the wait for an acknowledged entry to be applied
+	// before the next one is packed.
+	appliedWithin = time.Second
 	// silence is how long the follower waits for an entry before it asks for
 	// them anew. Instances append at least one a second.
 	silence = 3 * time.Second
