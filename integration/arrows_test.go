@@ -1,0 +1,77 @@
+package integration
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows says which of the module's packages each package may import, and which
+// of the heavy dependencies. Tests of a package are not held to it.
+var arrows = map[string][]string{
+	"pkg/protocol":                 {},
+	"pkg/service/internal/entry":   {},
+	"pkg/service/internal/state":   {"pkg/protocol", "pkg/service/internal/entry"},
+	"pkg/service/internal/journal": {"pkg/service/internal/entry", "nats.go"},
+	"pkg/service": {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state",
+		"pkg/service/internal/journal", "nats.go"},
+	"pkg/client":              {"pkg/protocol", "nats.go"},
+	"pkg/broker":              {"pkg/protocol", "nats.go", "nats-server"},
+	"pkg/service/servicetest": {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
+	"cmd/presenced":           {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
+	"cmd/presencectl":         {"pkg/protocol", "pkg/client", "nats.go"},
+	"integration":             {},
+	"integration/bench":       {"pkg/protocol", "pkg/broker", "nats.go"},
+}
+
+// heavy are the dependencies whose importers are limited.
+var heavy = map[string]string{
+	"github.com/nats-io/nats.go":        "nats.go",
+	"github.com/nats-io/nats-server/v2": "nats-server",
+}
+
+// TestImportArrows holds the arrows: protocol is a leaf, the state machine and
+// the journal know nothing of each other, the client nothing of the service,
+// and only the broker package imports nats-server.
+func TestImportArrows(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "presence/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, "presence/")
+		allowed, ok := arrows[name]
+		if !ok {
+			t.Errorf("%s is not in the table of arrows", name)
+		}
+		for _, imported := range p.Imports {
+			if short := shorten(imported); short != "" && !slices.Contains(allowed, short) {
+				t.Errorf("%s imports %s", name, short)
+			}
+		}
+	}
+}
+
+// shorten returns what the table calls an import; empty for one it does not
+// speak of.
+func shorten(imported string) string {
+	if name, ok := strings.CutPrefix(imported, "presence/"); ok {
+		return name
+	}
+	for path, name := range heavy {
+		if imported == path || strings.HasPrefix(imported, path+"/") {
+			return name
+		}
+	}
+	return ""
+}

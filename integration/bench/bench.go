@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"presence/pkg/protocol"
+)
+
+const (
+	// connections that the callers share, for each server.
+	connections = 4
+	// usersPerCaller: each caller goes round users of its own, so that changes
+	// of one user do not queue behind each other.
+	usersPerCaller = 8
+	maxCallers     = 4096
+	// requestTimeout is far more than any request takes, so that a lost one
+	// fails the run instead of skewing it.
+	requestTimeout = 20 * time.Second
+)
+
+var subjects = protocol.NewSubjects("")
+
+// target is a server under measurement and the load's connections to it.
+type target struct {
+	*process
+	conns []*nats.Conn
+	js    []jetstream.JetStream // one for each connection
+	dir   string
+}
+
+// conn returns the connection of a caller.
+func (t *target) conn(caller int) *nats.Conn { return t.conns[caller%len(t.conns)] }
+
+func (t *target) close() {
+	for _, nc := range t.conns {
+		nc.Close()
+	}
+	if t.process != nil {
+		t.process.stop()
+	}
+}
+
+// bench holds what the measures share.
+type bench struct {
+	opts      options
+	progress  io.Writer
+	dir       string // temporary; everything on disk is below it
+	presenced string
+
+	// By how the journal or the stream is synced.
+	interval, always       *target // presenced
+	refInterval, refAlways *target // the reference; refInterval is also "raw"
+	targets                []*target
+}
+
+// newBench starts the servers and logs in the callers' users. On an error
+// nothing is left behind.
+func newBench(ctx context.Context, opts options, progress io.Writer) (*bench, error) {
+	dir, err := os.MkdirTemp(opts.dir, "presence-bench-")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{opts: opts, progress: progress, dir: dir, presenced: opts.presenced}
+	if err := b.prepare(ctx); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *bench) close() {
+	for _, t := range b.targets {
+		t.close()
+	}
+	if err := os.RemoveAll(b.dir); err != nil {
+		fmt.Fprintln(b.progress, "bench:", err)
+	}
+}
+
+func (b *bench) prepare(ctx context.Context) error {
+	if b.presenced == "" {
+		b.logf("building presenced")
+		b.presenced = filepath.Join(b.dir, "presenced")
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", b.presenced, "presence/cmd/presenced")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("building presenced: %w\n%s", err, out)
+		}
+	}
+	b.logf("starting the servers in %s", b.dir)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		t          **target
+		program    string
+		subcommand string
+		sync       string
+	}{
+		{&b.interval, b.presenced, "", "interval"},
+		{&b.always, b.presenced, "", "always"},
+		{&b.refInterval, self, referenceCommand, "interval"},
+		{&b.refAlways, self, referenceCommand, "always"},
+	} {
+		if *s.t, err = b.start(ctx, s.program, s.subcommand, s.sync); err != nil {
+			return err
+		}
+	}
+	b.logf("logging in %d users", b.opts.callers*usersPerCaller)
+	return b.prepareUsers(ctx)
+}
+
+// start starts a server on an empty directory and connects to it.
+func (b *bench) start(ctx context.Context, program, subcommand, sync string) (*target, error) {
+	dir, err := os.MkdirTemp(b.dir, "data-")
+	if err != nil {
+		return nil, err
+	}
+	var args []string
+	if subcommand != "" {
+		args = []string{subcommand, "--data", dir, "--sync", sync}
+	} else {
+		args = presencedArgs(dir, sync)
+	}
+	t := &target{dir: dir}
+	b.targets = append(b.targets, t)
+	if t.process, err = startProcess(ctx, program, args, nil); err != nil {
+		return nil, err
+	}
+	return t, t.connect()
+}
+
+func presencedArgs(dir, sync string) []string {
+	return []string{"--listen", "127.0.0.1:0", "--data", dir, "--sync", sync}
+}
+
+func (t *target) connect() error {
+	for range connections {
+		nc, err := nats.Connect(t.url, nats.Name("bench"), nats.NoReconnect())
+		if err != nil {
+			return fmt.Errorf("connecting to %s: %w", t.url, err)
+		}
+		t.conns = append(t.conns, nc)
+		js, err := jetstream.New(nc)
+		if err != nil {
+			return err
+		}
+		t.js = append(t.js, js)
+	}
+	return nil
+}
+
+// prepareUsers logs in the callers' users, and has the raw responder send
+// bodies of the sizes that presenced sends.
+func (b *bench) prepareUsers(ctx context.Context) error {
+	users := b.opts.callers * usersPerCaller
+	for _, t := range []*target{b.interval, b.always} {
+		if err := loginAll(ctx, t, userID, users); err != nil {
+			return err
+		}
+		// With a text each, as get is to find them.
+		if _, err := callEach(ctx, b.opts.callers, users, func(caller, i int) error {
+			return request(t.conn(caller), setSubject(i), setBody(i))
+		}); err != nil {
+			return err
+		}
+	}
+	return b.canBodies()
+}
+
+// canBodies copies the bodies of one set's reply and event and of a get's reply
+// from presenced to the raw responders.
+func (b *bench) canBodies() error {
+	nc := b.interval.conns[0]
+	event, err := subjects.Event(userID(0))
+	if err != nil {
+		return err
+	}
+	sub, err := nc.SubscribeSync(event)
+	if err != nil {
+		return err
+	}
+	defer sub.Unsubscribe()
+	canned := map[string][]byte{}
+	if canned[refReply], err = requestBody(nc, setSubject(0), setBody(1)); err != nil {
+		return err
+	}
+	m, err := sub.NextMsg(requestTimeout)
+	if err != nil {
+		return fmt.Errorf("waiting for an event on %s: %w", event, err)
+	}
+	canned[refEvent] = m.Data
+	if canned[refGetReply], err = requestBody(nc, subjects.Get(), getBody(0, b.usersPerGet())); err != nil {
+		return err
+	}
+	for name, body := range canned {
+		for _, t := range []*target{b.refInterval, b.refAlways} {
+			if err := request(t.conns[0], refCanned+name, body); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) logf(format string, args ...any) {
+	fmt.Fprintf(b.progress, "bench: "+format+"\n", args...)
+}

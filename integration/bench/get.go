@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// usersPerGet is how many users one get asks for; fewer where the callers have
+// fewer.
+func (b *bench) usersPerGet() int { return min(100, b.opts.callers*usersPerCaller) }
+
+var getMeasure = measure{
+	name: "get", title: "queries of many users, reply not decoded", unit: " users/s",
+	variants: func(_ context.Context, b *bench, _ func(func())) ([]variant, error) {
+		n := b.usersPerGet()
+		bodies := getBodies(b.opts.callers*usersPerCaller, n)
+		queries := func(t *target, subject string) func(context.Context, time.Duration) (sample, error) {
+			return func(ctx context.Context, d time.Duration) (sample, error) {
+				return callFor(ctx, b.opts.callers, d, func(caller, i int) error {
+					return request(t.conn(caller), subject, bodies[(caller+i)%len(bodies)])
+				})
+			}
+		}
+		return []variant{
+			{name: "raw: canned reply of the same size", run: queries(b.refInterval, refGet), each: n, server: b.refInterval},
+			{name: fmt.Sprintf("get of %d, %d callers", n, b.opts.callers), run: queries(b.interval, subjects.Get()), each: n, server: b.interval,
+				goal: "≥ 0.90 × raw, ≥ 1,000,000/s"},
+		}, nil
+	},
+}
+
+// getBodies ask for different users each, as far as there are.
+func getBodies(users, n int) [][]byte {
+	bodies := [][]byte{}
+	for first := 0; first+n <= users; first += n {
+		bodies = append(bodies, getBody(first, n))
+	}
+	return bodies
+}

@@ -1,0 +1,170 @@
+// Command bench measures presenced against what it is built on: the same
+// requests answered by a responder that stores nothing ("raw"), and JetStream
+// publishes of the same body. Other machines give other figures; the ratios are
+// what to compare, and the goals are ratios where they can be.
+//
+//	go run ./integration/bench              all of it, about 90 s
+//	go run ./integration/bench -short       a look, about 15 s
+//	go run ./integration/bench -full        longer rounds and 1,000,000 users
+//	go run ./integration/bench -only set,get -time 3s -rounds 9
+//
+// Four servers run as processes of their own, on loopback and in a temporary
+// directory: presenced and a plain NATS server with the raw responder, each with
+// -sync interval and -sync always. This process is the load. What is compared
+// takes turns, round by round, and medians of the rounds are reported, because a
+// machine has better and worse seconds; a ratio is the median of the ratios
+// within each round.
+//
+// All processes share the machine's cores with the load. A goal that is missed
+// is shown and is not an error.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == referenceCommand {
+		if err := runReference(os.Args[2:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench reference:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// errUsage says that the command line was wrong; the flag package has said how.
+var errUsage = errors.New("wrong usage")
+
+// options are the command line.
+type options struct {
+	only      map[string]bool // names of measures; empty: all
+	rounds    int             // counted, after one to warm up
+	time      time.Duration   // of one variant in one round
+	callers   int
+	users     int // of the memory measure
+	presenced string
+	dir       string
+	json      bool
+}
+
+func parseOptions(args []string, stderr io.Writer) (options, error) {
+	var o options
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	short := fs.Bool("short", false, "a short run: less time, fewer rounds and users")
+	full := fs.Bool("full", false, "a long run: more time, rounds and users")
+	only := fs.String("only", "", "comma-separated measures: "+strings.Join(measureNames(), ","))
+	fs.IntVar(&o.rounds, "rounds", 5, "rounds that count; one more warms up")
+	fs.DurationVar(&o.time, "time", time.Second, "time for each variant in each round")
+	fs.IntVar(&o.callers, "callers", 128, "concurrent callers")
+	fs.IntVar(&o.users, "users", 100_000, "users of the memory measure")
+	fs.StringVar(&o.presenced, "presenced", "", "measure this program instead of building ./cmd/presenced")
+	fs.StringVar(&o.dir, "dir", "", "where the temporary directory is made; decides which disk is measured")
+	fs.BoolVar(&o.json, "json", false, "print the results as JSON")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return o, err
+		}
+		return o, errUsage
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	switch {
+	case *short && *full:
+		fmt.Fprintln(stderr, "bench: -short and -full exclude each other")
+		return o, errUsage
+	case *short:
+		o.scale(given, 3, 150*time.Millisecond, 20_000)
+	case *full:
+		o.scale(given, 9, 3*time.Second, 1_000_000)
+	}
+	if err := o.check(*only, fs.NArg()); err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return o, errUsage
+	}
+	return o, nil
+}
+
+// scale sets the size of a run as far as it was not given explicitly.
+func (o *options) scale(given map[string]bool, rounds int, d time.Duration, users int) {
+	if !given["rounds"] {
+		o.rounds = rounds
+	}
+	if !given["time"] {
+		o.time = d
+	}
+	if !given["users"] {
+		o.users = users
+	}
+}
+
+func (o *options) check(only string, arguments int) error {
+	o.only = map[string]bool{}
+	known := measureNames()
+	for name := range strings.SplitSeq(only, ",") {
+		if name == "" {
+			continue
+		}
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("there is no measure %q; there are %s", name, strings.Join(known, ", "))
+		}
+		o.only[name] = true
+	}
+	switch {
+	case arguments > 0:
+		return errors.New("it takes no arguments but flags")
+	case o.rounds < 1 || o.rounds > 1000 || o.time < time.Millisecond || o.time > time.Minute:
+		return errors.New("-rounds must be 1 to 1000 and -time 1ms to 1m")
+	case o.callers < 1 || o.callers > maxCallers || o.users < 1 || o.users > 10_000_000:
+		return fmt.Errorf("-callers must be 1 to %d and -users 1 to 10000000", maxCallers)
+	}
+	return nil
+}
+
+// run measures and prints.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	opts, err := parseOptions(args, stderr)
+	if err != nil {
+		return err
+	}
+	b, err := newBench(ctx, opts, stderr)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	begun := time.Now()
+	results, err := b.measureAll(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		return err
+	}
+	r := newReport(opts, time.Since(begun), results)
+	if opts.json {
+		return r.writeJSON(stdout)
+	}
+	return r.writeTable(stdout)
+}

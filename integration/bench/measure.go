@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// measure is a question. Its variants take turns and are compared with the
+// first of them.
+type measure struct {
+	name, title string
+	unit        string // of the rates
+	// variants prepares them. What must be undone in the end is given to done.
+	variants func(ctx context.Context, b *bench, done func(func())) ([]variant, error)
+	// alone, in place of variants, measures what does not take turns.
+	alone func(ctx context.Context, b *bench) ([]row, error)
+	// finish, where there is one, adds what follows from the rows.
+	finish func(rows []row) []row
+}
+
+// variant is one way to do what is measured.
+type variant struct {
+	name string
+	goal string // in words, from ARCHITECTURE's figures; empty: none
+	// run makes calls for that long.
+	run func(ctx context.Context, d time.Duration) (sample, error)
+	// each multiplies the rate, for what one call does many of.
+	each int
+	// server is the process whose computing is counted.
+	server *target
+}
+
+// row is a line of the report.
+type row struct {
+	Name string `json:"name"`
+	// Rate, per second, is the median of the rounds; 0: not measured.
+	Rate float64 `json:"rate,omitempty"`
+	// Ratio is the median of the ratios to the measure's first variant.
+	Ratio float64 `json:"ratio,omitempty"`
+	// P50 and P99 of a call: medians of the rounds'.
+	P50 time.Duration `json:"p50Nanoseconds,omitempty"`
+	P99 time.Duration `json:"p99Nanoseconds,omitempty"`
+	// CPU is what the server computes for each of what Rate counts, over all
+	// rounds. Other processes on the machine do not change it much.
+	CPU time.Duration `json:"cpuNanoseconds,omitempty"`
+	// Text is what is neither.
+	Text string `json:"text,omitempty"`
+	// Value is Text's number, in its base unit: bytes or seconds.
+	Value float64 `json:"value,omitempty"`
+	Goal  string  `json:"goal,omitempty"`
+	// Rates of the rounds, in order.
+	Rounds []float64 `json:"rounds,omitempty"`
+}
+
+// result is a measure with its rows.
+type result struct {
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	Unit  string `json:"unit,omitempty"`
+	Rows  []row  `json:"rows"`
+}
+
+// measures in the order in which they are made.
+var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, memoryMeasure}
+
+func measureNames() []string {
+	var names []string
+	for _, m := range measures {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+func (b *bench) measureAll(ctx context.Context) ([]result, error) {
+	var results []result
+	for _, m := range measures {
+		if len(b.opts.only) > 0 && !b.opts.only[m.name] {
+			continue
+		}
+		b.logf("measuring %s", m.name)
+		rows, err := b.measureOne(ctx, m)
+		if err != nil {
+			return nil, fmt.Errorf("measuring %s: %w", m.name, err)
+		}
+		results = append(results, result{Name: m.name, Title: m.title, Unit: m.unit, Rows: rows})
+	}
+	return results, nil
+}
+
+func (b *bench) measureOne(ctx context.Context, m measure) ([]row, error) {
+	if m.alone != nil {
+		return m.alone(ctx, b)
+	}
+	var undo []func()
+	defer func() {
+		for _, f := range undo {
+			f()
+		}
+	}()
+	variants, err := m.variants(ctx, b, func(f func()) { undo = append(undo, f) })
+	if err != nil {
+		return nil, err
+	}
+	samples, err := b.interleave(ctx, variants)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]row, len(variants))
+	for i, v := range variants {
+		rows[i] = summary(v, samples[i])
+		rows[i].Ratio = medianRatio(rows[i].Rounds, rows[0].Rounds)
+	}
+	if m.finish != nil {
+		rows = m.finish(rows)
+	}
+	return rows, nil
+}
+
+// interleave runs all variants once to warm up, and then round by round. The
+// samples are by variant.
+func (b *bench) interleave(ctx context.Context, variants []variant) ([][]sample, error) {
+	samples := make([][]sample, len(variants))
+	for round := range b.opts.rounds + 1 {
+		d := b.opts.time
+		if round == 0 {
+			d /= 4
+		}
+		for i, v := range variants {
+			cpu := v.server.cpuTime()
+			s, err := v.run(ctx, d)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", v.name, err)
+			}
+			s.cpu = v.server.cpuTime() - cpu
+			if round > 0 {
+				samples[i] = append(samples[i], s)
+			}
+		}
+	}
+	return samples, nil
+}
+
+func summary(v variant, samples []sample) row {
+	r := row{Name: v.name, Goal: v.goal}
+	var p50, p99 []time.Duration
+	var cpu time.Duration
+	done, each := 0, max(v.each, 1)
+	for _, s := range samples {
+		r.Rounds = append(r.Rounds, s.rate()*float64(each))
+		p50, p99 = append(p50, s.p50), append(p99, s.p99)
+		cpu += s.cpu
+		done += s.count * each
+	}
+	if done > 0 {
+		r.CPU = cpu / time.Duration(done)
+	}
+	r.Rate, r.P50, r.P99 = median(r.Rounds), median(p50), median(p99)
+	return r
+}

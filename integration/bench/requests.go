@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+// userID names the users of the callers; their IDs are their own tokens.
+func userID(i int) string { return fmt.Sprintf("user-%07d", i) }
+
+func setSubject(user int) string { return userSubject(userID(user), protocol.OpSet) }
+
+// userSubject is a request subject of a user whose ID needs no encoding.
+func userSubject(userID, op string) string {
+	subject, err := subjects.User(userID, op)
+	if err != nil {
+		panic(err) // the IDs are made here
+	}
+	return subject
+}
+
+// setBody is a change of the text; it differs from call to call, because what
+// already holds changes nothing.
+func setBody(i int) []byte {
+	return fmt.Appendf(nil, `{"customStatus":"in a meeting %07d"}`, i%10_000_000)
+}
+
+// getBody asks for n users from one on.
+func getBody(first, n int) []byte {
+	r := protocol.GetRequest{}
+	for i := range n {
+		r.UserIDList = append(r.UserIDList, userID(first+i))
+	}
+	return mustMarshal(r)
+}
+
+// session is a login to be renewed.
+type session struct{ user, id string }
+
+func (s session) renewBody() []byte { return mustMarshal(protocol.RenewRequest{SessionID: s.id}) }
+
+// loginAll logs users in, each with one session that outlives the run.
+func loginAll(ctx context.Context, t *target, name func(int) string, users int) error {
+	_, err := loginSessions(ctx, t, name, users)
+	return err
+}
+
+func loginSessions(ctx context.Context, t *target, name func(int) string, users int) ([]session, error) {
+	sessions := make([]session, users)
+	_, err := callEach(ctx, loginCallers, users, func(caller, i int) error {
+		s := session{user: name(i), id: uuid.NewString()}
+		sessions[i] = s
+		return request(t.conn(caller), userSubject(s.user, protocol.OpLogin),
+			mustMarshal(protocol.LoginRequest{SessionID: s.id, Platform: "web", TTLSeconds: int64(protocol.MaxTTL / time.Second)}))
+	})
+	return sessions, err
+}
+
+// loginCallers log in concurrently: more fit into one journal entry.
+const loginCallers = 256
+
+// request sends a request and reports whether it was refused.
+func request(nc *nats.Conn, subject string, body []byte) error {
+	_, err := requestBody(nc, subject, body)
+	return err
+}
+
+func requestBody(nc *nats.Conn, subject string, body []byte) ([]byte, error) {
+	m, err := nc.Request(subject, body, requestTimeout)
+	if err != nil {
+		return nil, fmt.Errorf("a request to %s: %w", subject, err)
+	}
+	if err := refusal(m); err != nil {
+		return nil, fmt.Errorf("a request to %s: %w", subject, err)
+	}
+	return m.Data, nil
+}
+
+// refusal is the error that a reply carries, or nil.
+func refusal(m *nats.Msg) error {
+	if text := m.Header.Get(protocol.ErrorHeader); text != "" {
+		return fmt.Errorf("refused: %s", text)
+	}
+	return nil
+}
+
+func mustMarshal(v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // only of types made here
+	}
+	return data
+}
+
+func timeoutContext(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+var setMeasure = measure{
+	name: "set", title: "changes of a text, acknowledged and announced", unit: "/s",
+	variants: func(_ context.Context, b *bench, _ func(func())) ([]variant, error) {
+		v := b.changes(b.opts.callers, 1)
+		v[4].goal, v[5].goal = "≥ 0.80 × raw", "≥ 0.65 × raw"
+		// Ratios are to raw, so it comes first.
+		return append([]variant{v[1], v[0]}, v[2:]...), nil
+	},
+}
+
+var latencyMeasure = measure{
+	name: "latency", title: "the same, one caller", unit: "/s",
+	variants: func(_ context.Context, b *bench, _ func(func())) ([]variant, error) {
+		return b.changes(1, 2)[1:], nil // half the time each: they are only latencies
+	},
+	finish: func(rows []row) []row {
+		raw := rows[0].P50
+		for i := range 2 {
+			goal := rows[1+i].P50 + raw*3/2
+			rows[3+i].Goal = fmt.Sprintf("p50 ≤ %s (JetStream + 1.5 × raw)", micros(goal))
+		}
+		return rows
+	},
+}
+
+// changes are the variants of a change by so many callers: 0 request/reply,
+// 1 raw, 2 and 3 a JetStream publish, 4 and 5 set, with each sync.
+func (b *bench) changes(callers int, share time.Duration) []variant {
+	users := callers * usersPerCaller
+	setSubjects, rawSubjects, jsSubjects := make([]string, users), make([]string, users), make([]string, users)
+	for i := range users {
+		setSubjects[i] = setSubject(i)
+		rawSubjects[i] = refUser + userID(i) + ".set"
+		jsSubjects[i] = refJS + userID(i)
+	}
+	// user is the one that a caller's i-th call changes.
+	user := func(caller, i int) int { return caller*usersPerCaller + i%usersPerCaller }
+	// Bodies never repeat, not in the next round either.
+	var base int
+	each := func(call func(caller, i int, body []byte) error) func(context.Context, time.Duration) (sample, error) {
+		return func(ctx context.Context, d time.Duration) (sample, error) {
+			base += 1_000_003
+			first := base
+			return callFor(ctx, callers, d/share, func(caller, i int) error {
+				return call(caller, i, setBody(first+i))
+			})
+		}
+	}
+	requests := func(t *target, subject func(user int) string) func(context.Context, time.Duration) (sample, error) {
+		return each(func(caller, i int, body []byte) error {
+			return request(t.conn(caller), subject(user(caller, i)), body)
+		})
+	}
+	publishes := func(t *target) func(context.Context, time.Duration) (sample, error) {
+		return each(func(caller, i int, body []byte) error {
+			_, err := t.js[caller%connections].Publish(context.Background(), jsSubjects[user(caller, i)], body)
+			return err
+		})
+	}
+	setOn := func(t *target) func(context.Context, time.Duration) (sample, error) {
+		return requests(t, func(u int) string { return setSubjects[u] })
+	}
+	name := func(what string) string {
+		if callers == 1 {
+			return what + ", 1 caller"
+		}
+		return what + ", " + strconv.Itoa(callers) + " callers"
+	}
+	return []variant{
+		{name: name("request and reply alone"), run: requests(b.refInterval, func(int) string { return refEcho }), server: b.refInterval},
+		{name: name("raw: request, event, reply"), run: requests(b.refInterval, func(u int) string { return rawSubjects[u] }), server: b.refInterval},
+		{name: name("JetStream publish, sync interval"), run: publishes(b.refInterval), server: b.refInterval},
+		{name: name("JetStream publish, sync always"), run: publishes(b.refAlways), server: b.refAlways},
+		{name: name("set, sync interval"), run: setOn(b.interval), server: b.interval},
+		{name: name("set, sync always"), run: setOn(b.always), server: b.always},
+	}
+}
