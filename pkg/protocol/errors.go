@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -38,10 +39,17 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Name == e.Name
 }
 
-// With returns the same error with another message.
+// maxMessageBytes bounds a message: it may quote a request, and goes into a
+// header too.
+const maxMessageBytes = 300
+
+// With returns the same error with another message, cut where it is too long.
 func (e *Error) With(message string) *Error {
 	c := *e
 	c.Message = message
+	if len(message) > maxMessageBytes {
+		c.Message = strings.ToValidUTF8(message[:maxMessageBytes], "") + "…"
+	}
 	return &c
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"unicode/utf8"
 )
 
 // Connection names a NATS connection: the server's ID and the client ID that
@@ -138,9 +137,9 @@ type Session struct {
 	LostAt  Time `json:"lostAt,omitzero"`
 }
 
-// Unmarshal reads a request's or a reply's body into v: one JSON object of
-// valid UTF-8, at most MaxBodyBytes long; unknown fields are ignored. The
-// error is ErrRequestTooLarge or ErrInvalidRequest and says what is wrong.
+// Unmarshal reads a request's or a reply's body into v, a pointer to a message:
+// one JSON object of valid Unicode, at most MaxBodyBytes long; unknown fields
+// are ignored, also those that differ from known ones by case alone. The error is ErrRequestTooLarge or ErrInvalidRequest and says what is wrong.
 func Unmarshal(body []byte, v any) error {
 	if len(body) > MaxBodyBytes {
 		return ErrRequestTooLarge.Withf("the body has %d bytes, at most %d are allowed", len(body), MaxBodyBytes)
@@ -149,8 +148,9 @@ func Unmarshal(body []byte, v any) error {
 	if len(trimmed) == 0 || trimmed[0] != '{' {
 		return ErrInvalidRequest.With("the body must be a JSON object")
 	}
-	if !utf8.Valid(body) { // encoding/json would replace what is not
-		return ErrInvalidRequest.With("the body is not valid UTF-8")
+	body, err := strict(body, v)
+	if err != nil {
+		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		return ErrInvalidRequest.With(describe(err))

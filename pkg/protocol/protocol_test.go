@@ -191,18 +191,21 @@ func TestUnmarshalRefuses(t *testing.T) {
 		body string
 		want *protocol.Error
 	}{
-		"nothing":       {"", protocol.ErrInvalidRequest},
-		"null":          {"null", protocol.ErrInvalidRequest},
-		"a list":        {"[]", protocol.ErrInvalidRequest},
-		"a text":        {`"x"`, protocol.ErrInvalidRequest},
-		"not JSON":      {"{", protocol.ErrInvalidRequest},
-		"two values":    {"{}{}", protocol.ErrInvalidRequest},
-		"a wrong type":  {`{"userIDList":"alice"}`, protocol.ErrInvalidRequest},
-		"a fraction":    {`{"userIDList":["a"],"minRevision":1.5}`, protocol.ErrInvalidRequest},
-		"negative":      {`{"userIDList":["a"],"minRevision":-1}`, protocol.ErrInvalidRequest},
-		"invalid UTF-8": {"{\"userIDList\":[\"\xff\"]}", protocol.ErrInvalidRequest},
-		"deeply nested": {deep, protocol.ErrInvalidRequest},
-		"oversize":      {`{"x":"` + strings.Repeat("x", protocol.MaxBodyBytes) + `"}`, protocol.ErrRequestTooLarge},
+		"nothing":        {"", protocol.ErrInvalidRequest},
+		"null":           {"null", protocol.ErrInvalidRequest},
+		"a list":         {"[]", protocol.ErrInvalidRequest},
+		"a text":         {`"x"`, protocol.ErrInvalidRequest},
+		"not JSON":       {"{", protocol.ErrInvalidRequest},
+		"two values":     {"{}{}", protocol.ErrInvalidRequest},
+		"a wrong type":   {`{"userIDList":"alice"}`, protocol.ErrInvalidRequest},
+		"a fraction":     {`{"userIDList":["a"],"minRevision":1.5}`, protocol.ErrInvalidRequest},
+		"negative":       {`{"userIDList":["a"],"minRevision":-1}`, protocol.ErrInvalidRequest},
+		"invalid UTF-8":  {"{\"userIDList\":[\"\xff\"]}", protocol.ErrInvalidRequest},
+		"deeply nested":  {deep, protocol.ErrInvalidRequest},
+		"half a pair":    {`{"userIDList":["\ud800"]}`, protocol.ErrInvalidRequest},
+		"the other half": {`{"userIDList":["x\udfffx"]}`, protocol.ErrInvalidRequest},
+		"two halves":     {`{"userIDList":["\ud800\ud800\udc00"]}`, protocol.ErrInvalidRequest},
+		"oversize":       {`{"x":"` + strings.Repeat("x", protocol.MaxBodyBytes) + `"}`, protocol.ErrRequestTooLarge},
 	} {
 		var r protocol.GetRequest
 		if err := protocol.Unmarshal([]byte(c.body), &r); !errors.Is(err, c.want) {
@@ -212,6 +215,32 @@ func TestUnmarshalRefuses(t *testing.T) {
 	var r protocol.GetRequest
 	if err := protocol.Unmarshal([]byte(` {"userIDList":["a"],"later":{"x":1}}`), &r); err != nil {
 		t.Errorf("an unknown field: %v", err)
+	}
+}
+
+// Other receivers tell names apart by case, so this one must.
+func TestUnmarshalTellsCaseApart(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"deviCe":"x"}`: "",
+		`{"Device":"x","device":"y","DEVICE":"z"}`: "y",
+		`{"\u0044evice":"x"}`:                      "",
+		`{"\u0064evice" : "x"}`:                    "x",
+		`{"device":"Device","x":"\"device\":1"}`:   "Device",
+		`{"device":"\ud83d\ude00"}`:                "😀",
+		`{"device":"\\ud800"}`:                     `\ud800`,
+	} {
+		before := body
+		var r protocol.LoginRequest
+		if err := protocol.Unmarshal([]byte(body), &r); err != nil || r.Device != want {
+			t.Errorf("%s: got %q, %v, want %q", body, r.Device, err, want)
+		}
+		if body != before {
+			t.Errorf("%s was changed to %s", before, body)
+		}
+	}
+	var r protocol.LoginRequest
+	if err := protocol.Unmarshal([]byte(`{"connection":{"serverid":"x","clientID":7}}`), &r); err != nil || r.Connection.ServerID != "" || r.Connection.ClientID != 7 {
+		t.Errorf("a name within: got %+v, %v", r.Connection, err)
 	}
 }
 

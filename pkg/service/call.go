@@ -150,8 +150,9 @@ func journalError(err error) *protocol.Error {
 // endpointStats are the true figures of an endpoint: micro's own count an answer
 // that is given after the handler returned as instant and successful.
 type endpointStats struct {
-	requests, errors, nanoseconds atomic.Uint64
-	byError                       [maxErrors]atomic.Uint64 // as errorNames
+	requests, errors, dropped, nanoseconds atomic.Uint64
+
+	byError [maxErrors]atomic.Uint64 // as errorNames
 }
 
 // EndpointStats is what "nats service stats" shows as an endpoint's data.
@@ -161,6 +162,9 @@ type EndpointStats struct {
 	ErrorsByName map[string]uint64 `json:"errorsByName,omitempty"`
 	// AverageMs is from arrival to reply, in milliseconds.
 	AverageMs float64 `json:"averageMs"`
+	// Dropped requests had a reply subject that is not allowed; they are not
+	// counted as requests.
+	Dropped uint64 `json:"dropped,omitempty"`
 }
 
 // errorNames are the errors that are counted apart; any other is counted with
@@ -189,7 +193,7 @@ func (st *endpointStats) done(begun time.Time, e *protocol.Error) {
 }
 
 func (st *endpointStats) snapshot() EndpointStats {
-	out := EndpointStats{Requests: st.requests.Load(), Errors: st.errors.Load()}
+	out := EndpointStats{Requests: st.requests.Load(), Errors: st.errors.Load(), Dropped: st.dropped.Load()}
 	if out.Requests > 0 {
 		out.AverageMs = float64(st.nanoseconds.Load()) / float64(out.Requests) / 1e6
 	}

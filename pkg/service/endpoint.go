@@ -76,8 +76,8 @@ func (s *Service) addEndpoints() (micro.Service, error) {
 func (s *Service) handler(e *endpoint) micro.HandlerFunc {
 	return func(r micro.Request) {
 		if !s.subjects.ReplyAllowed(r.Reply()) {
-			s.refused.Add(1)
-			s.log.Warn("dropped a request whose reply subject is not allowed", "subject", r.Subject(), "reply", r.Reply())
+			e.stats.dropped.Add(1)
+			s.log.Debug("dropped a request whose reply subject is not allowed", "subject", r.Subject(), "reply", r.Reply())
 			return
 		}
 		s.handling.Add(1)

@@ -54,8 +54,7 @@ type Service struct {
 	responder *responder
 	announcer *announcer
 	endpoints []*endpoint
-	refused   atomic.Uint64 // requests dropped for their reply subject
-	handling  atomic.Int64  // requests whose handler runs
+	handling  atomic.Int64 // requests whose handler runs
 
 	mu    sync.RWMutex // guards state
 	state *state.State

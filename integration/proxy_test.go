@@ -1,0 +1,106 @@
+package integration
+
+import (
+	"net"
+	"sync"
+	"testing"
+)
+
+// proxy forwards TCP connections until they are cut or frozen.
+type proxy struct {
+	listener net.Listener
+	target   string
+	gate     sync.RWMutex // held for reading while something is forwarded
+	pumps    sync.WaitGroup
+
+	mu   sync.Mutex
+	cut  bool
+	open map[net.Conn]bool
+}
+
+// startProxy forwards to the server of a NATS URL.
+func startProxy(t testing.TB, url string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{listener: listener, target: url[len("nats://"):], open: map[net.Conn]bool{}}
+	p.pumps.Go(p.accept)
+	t.Cleanup(func() {
+		listener.Close()
+		p.Cut()
+		p.pumps.Wait()
+	})
+	return p
+}
+
+// URL is that of the server, through the proxy.
+func (p *proxy) URL() string { return "nats://" + p.listener.Addr().String() }
+
+// Cut closes all connections, and those to come as soon as they are made.
+func (p *proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = true
+	for c := range p.open {
+		c.Close()
+	}
+}
+
+// Mend is the end of Cut.
+func (p *proxy) Mend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = false
+}
+
+// Freeze leaves the connections open and holds back what is sent, as a network
+// does that loses packets. Thaw is the end of it.
+func (p *proxy) Freeze() { p.gate.Lock() }
+func (p *proxy) Thaw()   { p.gate.Unlock() }
+
+func (p *proxy) accept() {
+	for {
+		from, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		to, err := net.Dial("tcp", p.target)
+		if err != nil || !p.keep(from, to) {
+			from.Close()
+			if err == nil {
+				to.Close()
+			}
+			continue
+		}
+		p.pumps.Go(func() { p.pump(from, to) })
+		p.pumps.Go(func() { p.pump(to, from) })
+	}
+}
+
+func (p *proxy) keep(conns ...net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range conns {
+		p.open[c] = !p.cut
+	}
+	return !p.cut
+}
+
+func (p *proxy) pump(from, to net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if err == nil {
+			p.gate.RLock()
+			_, err = to.Write(buf[:n])
+			p.gate.RUnlock()
+		}
+		if err != nil {
+			from.Close()
+			to.Close()
+			return
+		}
+	}
+}
