@@ -88,6 +88,19 @@ const (
 	// Deaf says that an instance lost messages or its clients' connection:
 	// renewals may have been missed.
 	Deaf Kind = 7
+	// Open opens or resumes the lease of Gateway's Process: TTL, Server, Client.
+	Open Kind = 8
+	// RenewGateway extends that lease.
+	RenewGateway Kind = 9
+	// Apply does the Ops of a gateway, in order, as its request number Seq.
+	Apply Kind = 10
+	// Close ends the lease of Gateway's Process: its sessions are lost, or
+	// logged out where All.
+	Close Kind = 11
+	// Lost, an op only: Session of User is lost. Idle, an op only: it becomes
+	// Idle or not.
+	Lost Kind = 12
+	Idle Kind = 13
 )
 
 // Command is one change. Which fields a kind uses is said beside it; the rest
@@ -112,6 +125,11 @@ type Command struct {
 	IfRevision    uint64  `msg:"r,omitempty"`
 	CheckRevision bool    `msg:"v,omitempty"`
 	Params        *Params `msg:"o,omitempty"`
+	Gateway       string  `msg:"g,omitempty"`
+	Process       string  `msg:"q,omitempty"`
+	Seq           uint64  `msg:"b,omitempty"`
+	// Ops are Login, Logout, Set, Lost and Idle commands without Ops.
+	Ops []Command `msg:"l,omitempty,limit=1000"`
 }
 
 // Params are the rules that every instance must apply alike. They come with
@@ -162,6 +180,13 @@ func Decode(data []byte, e *Entry) error {
 	}
 	if len(rest) > 0 {
 		return fmt.Errorf("%w: %d bytes left over", ErrDamaged, len(rest))
+	}
+	for i := range e.Commands {
+		for k := range e.Commands[i].Ops {
+			if len(e.Commands[i].Ops[k].Ops) > 0 {
+				return fmt.Errorf("%w: an op has ops", ErrDamaged)
+			}
+		}
 	}
 	if n := len(e.Renewed) + len(e.Commands); n > MaxCommands {
 		return fmt.Errorf("%w: %d commands, at most %d are allowed", ErrDamaged, n, MaxCommands)

@@ -10,8 +10,8 @@ import (
 func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(16)
-	var zb0001Mask uint16 /* 16 bits */
+	zb0001Len := uint32(20)
+	var zb0001Mask uint32 /* 20 bits */
 	_ = zb0001Mask
 	if z.User == "" {
 		zb0001Len--
@@ -72,6 +72,22 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Params == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8000
+	}
+	if z.Gateway == "" {
+		zb0001Len--
+		zb0001Mask |= 0x10000
+	}
+	if z.Process == "" {
+		zb0001Len--
+		zb0001Mask |= 0x20000
+	}
+	if z.Seq == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x40000
+	}
+	if z.Ops == nil {
+		zb0001Len--
+		zb0001Mask |= 0x80000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -169,6 +185,33 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, z.Params.Persistent)
 			}
 		}
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+			// string "g"
+			o = append(o, 0xa1, 0x67)
+			o = msgp.AppendString(o, z.Gateway)
+		}
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+			// string "q"
+			o = append(o, 0xa1, 0x71)
+			o = msgp.AppendString(o, z.Process)
+		}
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+			// string "b"
+			o = append(o, 0xa1, 0x62)
+			o = msgp.AppendUint64(o, z.Seq)
+		}
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+			// string "l"
+			o = append(o, 0xa1, 0x6c)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Ops)))
+			for za0001 := range z.Ops {
+				o, err = z.Ops[za0001].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Ops", za0001)
+					return
+				}
+			}
+		}
 	}
 	return
 }
@@ -183,7 +226,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	var zb0001Mask uint16 /* 15 bits */
+	var zb0001Mask uint32 /* 19 bits */
 	_ = zb0001Mask
 	for zb0001 > 0 {
 		zb0001--
@@ -354,6 +397,51 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 			zb0001Mask |= 0x4000
+		case "g":
+			z.Gateway, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Gateway")
+				return
+			}
+			zb0001Mask |= 0x8000
+		case "q":
+			z.Process, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Process")
+				return
+			}
+			zb0001Mask |= 0x10000
+		case "b":
+			z.Seq, bts, err = msgp.ReadUint64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Seq")
+				return
+			}
+			zb0001Mask |= 0x20000
+		case "l":
+			var zb0004 uint32
+			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Ops")
+				return
+			}
+			if zb0004 > 1000 {
+				err = msgp.ErrLimitExceeded
+				return
+			}
+			if cap(z.Ops) >= int(zb0004) {
+				z.Ops = (z.Ops)[:zb0004]
+			} else {
+				z.Ops = make([]Command, zb0004)
+			}
+			for za0001 := range z.Ops {
+				bts, err = z.Ops[za0001].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Ops", za0001)
+					return
+				}
+			}
+			zb0001Mask |= 0x40000
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -363,7 +451,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		}
 	}
 	// Clear omitted fields.
-	if zb0001Mask != 0x7fff {
+	if zb0001Mask != 0x7ffff {
 		if (zb0001Mask & 0x1) == 0 {
 			z.User = ""
 		}
@@ -409,6 +497,18 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		if (zb0001Mask & 0x4000) == 0 {
 			z.Params = nil
 		}
+		if (zb0001Mask & 0x8000) == 0 {
+			z.Gateway = ""
+		}
+		if (zb0001Mask & 0x10000) == 0 {
+			z.Process = ""
+		}
+		if (zb0001Mask & 0x20000) == 0 {
+			z.Seq = 0
+		}
+		if (zb0001Mask & 0x40000) == 0 {
+			z.Ops = nil
+		}
 	}
 	o = bts
 	return
@@ -421,6 +521,10 @@ func (z *Command) Msgsize() (s int) {
 		s += msgp.NilSize
 	} else {
 		s += 1 + 2 + msgp.Int64Size + 2 + msgp.Int64Size + 2 + msgp.BoolSize
+	}
+	s += 2 + msgp.StringPrefixSize + len(z.Gateway) + 2 + msgp.StringPrefixSize + len(z.Process) + 2 + msgp.Uint64Size + 2 + msgp.ArrayHeaderSize
+	for za0001 := range z.Ops {
+		s += z.Ops[za0001].Msgsize()
 	}
 	return
 }

@@ -7,7 +7,7 @@ type connectionKey struct {
 	client uint64
 }
 
-// connection is one that sessions are bound to, or that closed not long ago.
+// connection is one that leases are bound to, or that closed not long ago.
 // Both are remembered because the broker's report of a closed connection and
 // the login that binds to it travel apart and arrive in any order.
 type connection struct {
@@ -15,7 +15,7 @@ type connection struct {
 	closed   bool
 	kept     bool  // in connections.closed
 	closedAt int64 // lease clock
-	sessions []*session
+	leases   []*lease
 }
 
 type connections struct {
@@ -23,36 +23,36 @@ type connections struct {
 	closed []*connection // in the order of their closing
 }
 
-// bind makes a login's connection that of its session; none unbinds it.
-func (s *State) bind(x *session, key connectionKey) {
-	if x.connection != nil && x.connection.key == key {
+// bind makes a connection that of a lease; none unbinds it.
+func (s *State) bind(l *lease, key connectionKey) {
+	if l.connection != nil && l.connection.key == key {
 		return
 	}
-	s.unbind(x)
+	s.unbind(l)
 	if key.server == "" {
 		return
 	}
 	c := s.connections.findOrAdd(key)
-	x.connection, x.bound = c, int32(len(c.sessions))
-	c.sessions = append(c.sessions, x)
+	l.connection, l.bound = c, int32(len(c.leases))
+	c.leases = append(c.leases, l)
 }
 
-func (s *State) unbind(x *session) {
-	c := x.connection
+func (s *State) unbind(l *lease) {
+	c := l.connection
 	if c == nil {
 		return
 	}
-	last := len(c.sessions) - 1
-	moved := c.sessions[last]
-	c.sessions[x.bound], moved.bound = moved, x.bound
-	c.sessions[last] = nil
-	c.sessions = c.sessions[:last]
-	x.connection = nil
+	last := len(c.leases) - 1
+	moved := c.leases[last]
+	c.leases[l.bound], moved.bound = moved, l.bound
+	c.leases[last] = nil
+	c.leases = c.leases[:last]
+	l.connection = nil
 	s.connections.drop(c)
 }
 
-// closeConnection notes that the broker closed a connection. Its sessions are
-// lost a grace later unless a login binds them elsewhere.
+// closeConnection notes that the broker closed a connection. The leases bound
+// to it run out a grace later unless a login binds them elsewhere.
 func (s *State) closeConnection(key connectionKey) {
 	c := s.connections.findOrAdd(key)
 	if c.closed {
@@ -64,14 +64,14 @@ func (s *State) closeConnection(key connectionKey) {
 		s.connections.forgetOldest()
 	}
 	// Backwards, because a lost session leaves the list.
-	for i := len(c.sessions) - 1; i >= 0; i-- {
-		x := c.sessions[i]
-		if x.live {
-			s.schedule(x)
+	for i := len(c.leases) - 1; i >= 0; i-- {
+		l := c.leases[i]
+		if l.live {
+			s.schedule(l)
 			continue
 		}
-		x.severed = true
-		s.unbind(x)
+		l.session.severed = true
+		s.unbind(l)
 	}
 }
 
@@ -101,7 +101,7 @@ func (cs *connections) forgetOldest() {
 
 // drop forgets a connection that nothing refers to.
 func (cs *connections) drop(c *connection) {
-	if len(c.sessions) == 0 && !c.kept {
+	if len(c.leases) == 0 && !c.kept {
 		delete(cs.known, c.key)
 	}
 }

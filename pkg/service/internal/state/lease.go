@@ -1,13 +1,138 @@
 package state
 
-// leases gives each session's lease a small number, by which renewals name it
-// in the journal. A number is used again only a quarantine after it was freed:
-// a renewal that was packed before and applied after must not find another
-// session behind it.
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// lease is what keeps sessions live: one session's own, or that of one run of a
+// gateway's process for all the sessions that it holds. It runs out at its
+// deadline unless it is renewed, and a grace after its connection closed,
+// whatever renewals come.
+type lease struct {
+	// session is whose lease it is; nil: the gateway's.
+	session *session
+	// gateway is whose lease it is or, of a session's, which gateway holds the
+	// session while it is live, in the place of this lease.
+	gateway *gateway
+
+	live   bool
+	number uint32 // names it in journal entries
+	ttl    uint32 // milliseconds
+	bound  int32  // index in connection.leases
+	// deadline, of the lease clock: when it runs out; of a lost session, when
+	// that is forgotten.
+	deadline int64
+	bucket   int64 // where it waits in the calendar due; 0: nowhere
+
+	connection *connection // what it is bound to; nil for nothing
+}
+
+// dueAt returns when something happens to the lease's holder.
+func (l *lease) dueAt(grace int64) int64 {
+	switch {
+	case l.held():
+		return math.MaxInt64 // the gateway's lease decides
+	case l.live && l.connection != nil && l.connection.closed:
+		return min(l.deadline, l.connection.closedAt+grace)
+	}
+	return l.deadline
+}
+
+// held reports whether it is the lease of a session that a gateway holds.
+func (l *lease) held() bool { return l.session != nil && l.live && l.gateway != nil }
+
+// schedule makes sure that a lease's calendar bucket is not later than when it
+// is due.
+func (s *State) schedule(l *lease) {
+	due := l.dueAt(s.params.Grace)
+	if due == math.MaxInt64 {
+		return
+	}
+	if b := bucketOf(due); l.bucket == 0 || b < l.bucket {
+		l.bucket = b
+		s.due.add(b, l)
+	}
+}
+
+// extend makes a lease run from now for its TTL.
+func (s *State) extend(l *lease) {
+	l.live = true
+	l.deadline = s.clock.lease + int64(l.ttl)
+	s.schedule(l)
+}
+
+// overdue reports whether a lease that was just bound and extended has run out
+// nevertheless: its connection closed longer than a grace ago.
+func (s *State) overdue(l *lease) bool {
+	return l.dueAt(s.params.Grace) <= s.clock.lease && !s.clock.inAmnesty()
+}
+
+// renewNumber extends a lease by its number. Whether it still stands was looked
+// up when the renewal was packed, so what is gone since is passed over.
+func (s *State) renewNumber(number uint32) {
+	l := s.leases.get(number)
+	switch {
+	case l == nil:
+	case l.session != nil:
+		s.renewSession(l.session)
+	default:
+		s.extend(l)
+	}
+}
+
+// expireLeases lets the leases that are due run out, in the order of when they
+// were: live sessions and gateways are lost, lost sessions forgotten.
+func (s *State) expireLeases() {
+	grace := s.params.Grace
+	var due []*lease
+	for {
+		bucket, leases := s.due.pop(s.clock.lease)
+		if bucket == 0 {
+			break
+		}
+		for _, l := range leases {
+			if l.bucket != bucket || s.leases.get(l.number) != l {
+				continue // waits in an earlier one since, or is gone
+			}
+			l.bucket = 0
+			at := l.dueAt(grace)
+			switch {
+			case at == math.MaxInt64:
+			case bucketOf(at)*bucketWidth > s.clock.lease:
+				s.schedule(l)
+			default:
+				due = append(due, l)
+			}
+		}
+	}
+	slices.SortFunc(due, func(a, b *lease) int {
+		if c := cmp.Compare(a.dueAt(grace), b.dueAt(grace)); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.number, b.number)
+	})
+	for _, l := range due {
+		switch {
+		case l.session == nil:
+			s.endGateway(l.gateway, false)
+		case l.live:
+			s.lose(l.session)
+		default:
+			s.forget(l.session)
+		}
+	}
+}
+
+// leases gives each lease a small number, by which renewals name it in the
+// journal. A number is used again only a quarantine after it was freed: a
+// renewal that was packed before and applied after must not find another lease
+// behind it.
 type leases struct {
-	sessions []*session // by number
-	freed    []freed    // in the order of their freeing
-	head     int        // first of freed that was not used again
+	byNumber []*lease
+	freed    []freed // in the order of their freeing
+	head     int     // first of freed that was not used again
 }
 
 type freed struct {
@@ -15,32 +140,35 @@ type freed struct {
 	at     int64 // lease clock
 }
 
-// take gives a session a number.
-func (l *leases) take(x *session, now int64) uint32 {
-	if l.head < len(l.freed) && l.freed[l.head].at+quarantine < now {
-		number := l.freed[l.head].number
-		l.head++
-		if l.head*2 > len(l.freed) {
-			l.freed = append(l.freed[:0], l.freed[l.head:]...)
-			l.head = 0
+// take gives a lease a number.
+func (ls *leases) take(l *lease, now int64) {
+	if ls.head < len(ls.freed) && ls.freed[ls.head].at+quarantine < now {
+		l.number = ls.freed[ls.head].number
+		ls.head++
+		if ls.head*2 > len(ls.freed) {
+			ls.freed = append(ls.freed[:0], ls.freed[ls.head:]...)
+			ls.head = 0
 		}
-		l.sessions[number] = x
-		return number
+		ls.byNumber[l.number] = l
+		return
 	}
-	l.sessions = append(l.sessions, x)
-	return uint32(len(l.sessions) - 1)
+	l.number = uint32(len(ls.byNumber))
+	ls.byNumber = append(ls.byNumber, l)
 }
 
 // free takes a number back.
-func (l *leases) free(number uint32, now int64) {
-	l.sessions[number] = nil
-	l.freed = append(l.freed, freed{number: number, at: now})
+func (ls *leases) free(number uint32, now int64) {
+	ls.byNumber[number] = nil
+	ls.freed = append(ls.freed, freed{number: number, at: now})
 }
 
-// session returns the session behind a number, or nil.
-func (l *leases) session(number uint32) *session {
-	if int(number) < len(l.sessions) {
-		return l.sessions[number]
+// get returns the lease behind a number, or nil.
+func (ls *leases) get(number uint32) *lease {
+	if int(number) < len(ls.byNumber) {
+		return ls.byNumber[number]
 	}
 	return nil
 }
+
+// count returns how many leases there are.
+func (ls *leases) count() int { return len(ls.byNumber) - (len(ls.freed) - ls.head) }

@@ -25,9 +25,15 @@ type moment struct {
 // so that they meet, and times around the bounds that matter.
 func genHistory(t *rapid.T) []moment {
 	pick := func(label string, of ...string) string { return rapid.SampledFrom(of).Draw(t, label) }
+	genOp := rapid.Custom(func(t *rapid.T) entry.Command {
+		return entry.Command{
+			Kind: rapid.SampledFrom([]entry.Kind{entry.Login, entry.Login, entry.Logout, entry.Lost, entry.Idle, entry.Set}).Draw(t, "kind"),
+			User: pick("user", "u1", "u2", "u3"), Session: pick("session", "s1", "s2", "s3", "s4"), Device: pick("device", "", "d1"),
+		}
+	})
 	genCommand := rapid.Custom(func(t *rapid.T) entry.Command {
 		c := entry.Command{User: pick("user", "u1", "u2", "u3"), Session: pick("session", "s1", "s2", "s3", "s4")}
-		switch rapid.IntRange(0, 9).Draw(t, "kind") {
+		switch rapid.IntRange(0, 12).Draw(t, "kind") {
 		case 0, 1, 2:
 			c.Kind, c.Platform = entry.Login, "web"
 			c.Device = pick("device", "", "", "d1", "d2")
@@ -46,6 +52,17 @@ func genHistory(t *rapid.T) []moment {
 			}
 		case 8:
 			c = entry.Command{Kind: entry.Closed, Server: "N1", Client: uint64(rapid.IntRange(1, 4).Draw(t, "client"))}
+		case 10:
+			c = entry.Command{Kind: entry.Open, Gateway: "g1", Process: pick("process", "p1", "p2"), TTL: 10_000}
+			if rapid.Bool().Draw(t, "bound") {
+				c.Server, c.Client = "N1", uint64(rapid.IntRange(1, 4).Draw(t, "client"))
+			}
+		case 11:
+			c = entry.Command{Kind: entry.Apply, Gateway: "g1", Process: pick("process", "p1", "p2"), Seq: uint64(rapid.IntRange(1, 5).Draw(t, "seq"))}
+			c.Ops = rapid.SliceOfN(genOp, 1, 5).Draw(t, "ops")
+		case 12:
+			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.RenewGateway, entry.RenewGateway, entry.Close}).Draw(t, "kind"),
+				Gateway: "g1", Process: pick("process", "p1", "p2"), All: rapid.Bool().Draw(t, "logout")}
 		case 9:
 			if rapid.IntRange(0, 9).Draw(t, "rare") == 0 {
 				return entry.Command{Kind: entry.Deaf}
@@ -84,7 +101,7 @@ func play(t testing.TB, history []moment, split func(moment) [][]entry.Command, 
 			}
 			for i, r := range out.Results {
 				c := e.Commands[i]
-				told = append(told, fmt.Sprint(m.now, c.Kind, c.User, c.Session, r.Err, r.Status.StatusType, r.Status.CustomStatus, r.Replaced))
+				told = append(told, fmt.Sprint(m.now, c.Kind, c.User, c.Session, r.Err, r.Seq, r.Gateway.Applied, r.Gateway.Failures, r.Status.StatusType, r.Status.CustomStatus, r.Replaced))
 			}
 			if each != nil {
 				each(m.s)
@@ -148,7 +165,7 @@ func TestProperty_Invariants(t *testing.T) {
 }
 
 func checkInvariants(t *rapid.T, s *State) {
-	sessions, owes := 0, map[*writer]int{}
+	sessions, holding, owes := 0, 0, map[*writer]int{}
 	for id, u := range s.users {
 		if u.id != id || u.touched != 0 {
 			t.Fatalf("user %q: id %q, touched %d", id, u.id, u.touched)
@@ -164,17 +181,35 @@ func checkInvariants(t *rapid.T, s *State) {
 		}
 		for x := u.sessions; x != nil; x = x.next {
 			sessions++
-			if s.leases.session(x.number) != x || x.user != u {
+			if x.gateway != nil {
+				holding++
+			}
+			if s.leases.get(x.number) != &x.lease || x.user != u {
 				t.Fatalf("session %s of %s is not behind its number %d", x.id, id, x.number)
 			}
 			due := x.dueAt(s.params.Grace)
-			if x.bucket == 0 || x.bucket > bucketOf(due) {
+			if !x.held() && (x.bucket == 0 || x.bucket > bucketOf(due)) {
 				t.Fatalf("session %s of %s is due at %d but waits in bucket %d", x.id, id, due, x.bucket)
 			}
-			if c := x.connection; c != nil && (c.sessions[x.bound] != x || s.connections.known[c.key] != c || !x.live && c.closed) {
+			if c := x.connection; c != nil && (c.leases[x.bound] != &x.lease || s.connections.known[c.key] != c || !x.live && c.closed) {
 				t.Fatalf("session %s of %s: its connection %v does not know it", x.id, id, c.key)
 			}
 		}
+	}
+	held := 0
+	for key, g := range s.gateways {
+		held += len(g.sessions)
+		if g.key != key || s.leases.get(g.number) != &g.lease || g.bucket == 0 || g.bucket > bucketOf(g.dueAt(s.params.Grace)) {
+			t.Fatalf("gateway %v: number %d, bucket %d, due at %d", key, g.number, g.bucket, g.dueAt(s.params.Grace))
+		}
+		for i, x := range g.sessions {
+			if x.gateway != g || int(x.place) != i || !x.live || x.user == nil {
+				t.Fatalf("gateway %v: its session %s does not know it", key, x.id)
+			}
+		}
+	}
+	if held != holding {
+		t.Fatalf("gateways hold %d sessions, %d say so", held, holding)
 	}
 	if got := s.Sessions(); got != sessions {
 		t.Fatalf("Sessions() is %d, there are %d", got, sessions)
@@ -185,7 +220,7 @@ func checkInvariants(t *rapid.T, s *State) {
 		}
 	}
 	for key, c := range s.connections.known {
-		if len(c.sessions) == 0 && !c.kept {
+		if len(c.leases) == 0 && !c.kept {
 			t.Fatalf("connection %v is remembered for nothing", key)
 		}
 	}
@@ -198,7 +233,11 @@ func dump(s *State, exact bool) string {
 	fmt.Fprintln(&b, s.epoch, s.clock, s.params)
 	for _, id := range slices.Sorted(maps.Keys(s.users)) {
 		u := s.users[id]
-		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s %v\n", id, u.text, u.textUntil, u.lastSeen, u.idleSince, u.updatedAt, u.cause, u.replaced)
+		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s", id, u.text, u.textUntil, u.lastSeen, u.idleSince, u.updatedAt, u.cause)
+		for r := u.replaced; r != nil; r = r.next {
+			fmt.Fprintf(&b, " replaced %s until %d", r.session, r.until)
+		}
+		b.WriteByte('\n')
 		if exact {
 			fmt.Fprintln(&b, "  ", u.revision, u.previous)
 		}
@@ -208,7 +247,15 @@ func dump(s *State, exact bool) string {
 			if x.connection != nil {
 				fmt.Fprintf(&b, " on %v", x.connection.key)
 			}
+			if x.gateway != nil {
+				fmt.Fprintf(&b, " by %v", x.gateway.key)
+			}
 			b.WriteByte('\n')
+		}
+	}
+	for _, key := range []gatewayKey{{"g1", "p1"}, {"g1", "p2"}} {
+		if g := s.gateways[key]; g != nil {
+			fmt.Fprintln(&b, key, g.number, g.seq, g.answer.Applied, g.answer.Failures, g.dueAt(s.params.Grace))
 		}
 	}
 	for _, c := range s.connections.closed {

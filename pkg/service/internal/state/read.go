@@ -33,9 +33,10 @@ func (s *State) InAmnesty() bool { return s.clock.inAmnesty() }
 // Params returns the rules in force.
 func (s *State) Params() entry.Params { return s.params }
 
-// Users and Sessions count what is remembered, lost sessions included.
+// Users, Sessions and Gateways count what is remembered, lost sessions included.
 func (s *State) Users() int    { return len(s.users) }
-func (s *State) Sessions() int { return len(s.leases.sessions) - (len(s.leases.freed) - s.leases.head) }
+func (s *State) Sessions() int { return s.leases.count() - len(s.gateways) }
+func (s *State) Gateways() int { return len(s.gateways) }
 
 // Status returns what everybody sees of a user; UNLOGINED with revision 0 of
 // one never seen. With detail it names the platforms of live sessions.
@@ -72,8 +73,9 @@ func (s *State) OwnStatus(userID string) (protocol.Status, []protocol.Session) {
 			Platform:   x.platform,
 			Live:       x.live,
 			Idle:       x.idle,
-			TTLSeconds: x.ttl / 1000,
+			TTLSeconds: int64(x.ttl) / 1000,
 			Bound:      x.connection != nil,
+			Gateway:    x.gatewayID(),
 			LoginAt:    protocol.Time(x.loginAt),
 			LostAt:     protocol.Time(x.lostAt),
 		})
@@ -90,18 +92,51 @@ func (s *State) Lease(userID, session string, idle *bool) (uint32, bool) {
 		return 0, false
 	}
 	x := u.session(session)
-	if x == nil || !x.live || idle != nil && *idle != x.idle {
+	if x == nil || !x.live || x.gateway != nil || idle != nil && *idle != x.idle {
 		return 0, false
 	}
 	return x.number, true
 }
 
-// Renewed answers a renewal by number, right after its entry was applied: the
-// owner's view, and false where the session is gone since it was packed.
-func (s *State) Renewed(number uint32) (protocol.Status, bool) {
-	x := s.leases.session(number)
-	if x == nil || !x.live {
-		return protocol.Status{}, false
+// GatewayLease returns the number of a gateway's lease, by which an entry may
+// renew it.
+func (s *State) GatewayLease(gatewayID, process string) (uint32, bool) {
+	g := s.gateways[gatewayKey{gatewayID, process}]
+	if g == nil {
+		return 0, false
 	}
-	return s.ownerView(x.user), true
+	return g.number, true
+}
+
+// Renewed answers a renewal by number, right after its entry was applied: the
+// owner's view of a session's user, nothing of a gateway's, and the TTL in
+// milliseconds. It returns false where the lease is gone since it was packed.
+func (s *State) Renewed(number uint32) (status protocol.Status, ttl int64, ok bool) {
+	l := s.leases.get(number)
+	if l == nil || !l.live {
+		return protocol.Status{}, 0, false
+	}
+	if l.session != nil {
+		status = s.ownerView(l.session.user)
+	}
+	return status, int64(l.ttl), true
+}
+
+func (x *session) gatewayID() string {
+	if x.gateway == nil {
+		return ""
+	}
+	return x.gateway.key.gateway
+}
+
+// Bound returns the connections that leases are bound to and that are not known
+// to be closed, by server.
+func (s *State) Bound() map[string][]uint64 {
+	bound := make(map[string][]uint64)
+	for key, c := range s.connections.known {
+		if !c.closed && len(c.leases) > 0 {
+			bound[key.server] = append(bound[key.server], key.client)
+		}
+	}
+	return bound
 }

@@ -12,7 +12,7 @@ import (
 	"presence/pkg/service/internal/entry"
 )
 
-// TestScenarios replays the files in testdata, which document the rules: each
+// TestScenarios replays the files in testdata/scenarios, which document the rules: each
 // block is what happens, and below the line what the users' watchers are told
 // and what the callers are answered. Rewrite them with -rewrite and read the
 // difference.
@@ -28,7 +28,7 @@ import (
 //
 // Times are those of the journal; revisions are shown as position.index.
 func TestScenarios(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
 		m := newMachine(t)
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			return m.run(t, d)
@@ -72,7 +72,15 @@ func (m *machine) apply(t testing.TB, e *entry.Entry) Outcome {
 		c := &e.Commands[i]
 		switch {
 		case r.Err != nil:
-			fmt.Fprintf(&m.out, "%s refused %s: %v\n", m.time(), c.User, r.Err)
+			fmt.Fprintf(&m.out, "%s refused %s: %v\n", m.time(), c.User+c.Gateway, r.Err)
+		case c.Kind == entry.Apply:
+			fmt.Fprintf(&m.out, "%s applied %d at %s", m.time(), r.Gateway.Applied, showRevision(r.Gateway.Revision))
+			for _, f := range r.Gateway.Failures {
+				fmt.Fprintf(&m.out, ", not %d (%s): %s", f.Index, f.UserID, f.Name)
+			}
+			m.out.WriteByte('\n')
+		case c.Kind == entry.Open:
+			fmt.Fprintf(&m.out, "%s opened %s, last request %d\n", m.time(), c.Gateway, r.Seq)
 		case len(r.Replaced) > 0:
 			fmt.Fprintf(&m.out, "%s replaced %s: %v\n", m.time(), c.User, r.Replaced)
 		}
@@ -122,7 +130,7 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 	case "sessions":
 		_, sessions := m.s.OwnStatus(d.CmdArgs[0].Key)
 		for _, x := range sessions {
-			fmt.Fprintf(&m.out, "%s device=%q platform=%s live=%t idle=%t bound=%t\n", x.SessionID, x.Device, x.Platform, x.Live, x.Idle, x.Bound)
+			fmt.Fprintf(&m.out, "%s device=%q platform=%s live=%t idle=%t bound=%t gateway=%q\n", x.SessionID, x.Device, x.Platform, x.Live, x.Idle, x.Bound, x.Gateway)
 		}
 	case "writers":
 		for _, w := range m.s.writers {
@@ -178,6 +186,8 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 //	closed N1/7
 //	deaf
 //	configure grace=5s retention=1h persistent
+//	open gw process ttl=30s on=N1/7   renewgateway gw process   close gw process [logout]
+//	apply gw process seq=1 login:alice:s1 set:alice:text logout:alice:s1 lost:alice:s1 idle:alice:s1
 func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed int64) {
 	args := map[string]string{}
 	var names []string
@@ -230,6 +240,19 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 	case "closed":
 		c = entry.Command{Kind: entry.Closed}
 		c.Server, c.Client = parseConnection(name(0))
+	case "open":
+		c = entry.Command{Kind: entry.Open, Gateway: name(0), Process: name(1), TTL: uint32(parseDuration(t, args["ttl"]))}
+		c.Server, c.Client = parseConnection(args["on"])
+	case "renewgateway":
+		c = entry.Command{Kind: entry.RenewGateway, Gateway: name(0), Process: name(1)}
+	case "close":
+		c = entry.Command{Kind: entry.Close, Gateway: name(0), Process: name(1), All: name(2) == "logout"}
+	case "apply":
+		seq, _ := strconv.ParseUint(args["seq"], 10, 64)
+		c = entry.Command{Kind: entry.Apply, Gateway: name(0), Process: name(1), Seq: seq}
+		for _, op := range names[2:] {
+			c.Ops = append(c.Ops, parseOp(t, op))
+		}
 	case "deaf":
 		c = entry.Command{Kind: entry.Deaf}
 	case "configure":
@@ -240,6 +263,22 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 		t.Fatalf("unknown command %q", f)
 	}
 	return c, -1
+}
+
+func parseOp(t testing.TB, s string) entry.Command {
+	kinds := map[string]entry.Kind{"login": entry.Login, "logout": entry.Logout, "lost": entry.Lost, "idle": entry.Idle, "set": entry.Set}
+	f := strings.Split(s, ":")
+	if len(f) != 3 || kinds[f[0]] == 0 {
+		t.Fatalf("not an op: %q", s)
+	}
+	op := entry.Command{Kind: kinds[f[0]], User: f[1], Session: f[2], Idle: f[0] == "idle"}
+	switch op.Kind {
+	case entry.Set:
+		op.Session, op.Text = "", f[2]
+	case entry.Login:
+		op.Platform = "gw"
+	}
+	return op
 }
 
 func parseConnection(s string) (server string, client uint64) {

@@ -1,61 +1,33 @@
 package state
 
 import (
-	"cmp"
-	"slices"
-
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 )
 
 // session is one login of one device. It is live until it is lost or ended;
-// lost ones are kept for the retention and may be renewed.
+// lost ones are kept for the retention and may be renewed. Where its lease
+// names a gateway, that holds it.
 type session struct {
+	lease
 	id       string
 	device   string
 	platform string
-	user     *user
+	user     *user    // nil once it has ended
 	next     *session // of the same user, in order of login
 
-	// connection is what the session is bound to, nil for none; severed says
-	// that the session was lost together with it, so that only a login, not a
-	// renewal, makes it live again. bound is the index in connection.sessions.
-	connection *connection
-	bound      int32
-	severed    bool
-
-	live   bool
-	idle   bool
-	number uint32 // of its lease
-	ttl    int64  // milliseconds
-	// deadline, of the lease clock: when a live session is lost for want of a
-	// renewal, when a lost one is forgotten.
-	deadline int64
-	bucket   int64 // where it waits in the calendar due; 0: nowhere
+	place int32 // index in gateway.sessions
+	idle  bool
+	// severed: it was lost together with its connection or its gateway, so that
+	// only a login makes it live again, not a renewal.
+	severed bool
 
 	loginAt, lostAt int64 // wall time
 }
 
-// dueAt returns when something happens to the session: never later than its
-// deadline, and a grace after its connection closed, whatever renewals came.
-func (x *session) dueAt(grace int64) int64 {
-	if x.live && x.connection != nil && x.connection.closed {
-		return min(x.deadline, x.connection.closedAt+grace)
-	}
-	return x.deadline
-}
-
-// schedule makes sure that the session's calendar bucket is not later than
-// when it is due.
-func (s *State) schedule(x *session) {
-	if b := bucketOf(x.dueAt(s.params.Grace)); x.bucket == 0 || b < x.bucket {
-		x.bucket = b
-		s.due.add(b, x)
-	}
-}
-
-// login opens a session or resumes the one with its ID (PROTOCOL 4.1).
-func (s *State) login(c *entry.Command, r *Result) *protocol.Error {
+// login opens a session or resumes the one with its ID (PROTOCOL 4.1). by is
+// the gateway that does it for the user, or nil.
+func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error {
 	u := s.users[c.User]
 	var x *session
 	if u != nil {
@@ -70,18 +42,20 @@ func (s *State) login(c *entry.Command, r *Result) *protocol.Error {
 	} else {
 		u = s.findOrAddUser(c.User)
 	}
-	s.touch(u, protocol.CauseLogin)
+	s.touch(u, byLogin)
 	if x == nil {
 		x = &session{id: c.Session, user: u, loginAt: s.clock.wall}
-		x.number = s.leases.take(x, s.clock.lease)
+		x.lease.session = x
+		s.leases.take(&x.lease, s.clock.lease)
 		u.append(x)
 	}
 	x.device, x.platform = c.Device, c.Platform
-	x.ttl, x.idle = int64(c.TTL), c.Idle
-	s.bind(x, connectionKey{c.Server, c.Client})
+	x.ttl, x.idle = c.TTL, c.Idle
+	s.hold(x, by)
+	s.bind(&x.lease, connectionKey{c.Server, c.Client})
 	s.revive(x)
-	if x.dueAt(s.params.Grace) <= s.clock.lease && !s.clock.inAmnesty() {
-		s.lose(x) // its connection closed longer than a grace ago
+	if s.overdue(&x.lease) {
+		s.lose(x)
 	}
 	// The earlier session of the device goes after the new one is live, so
 	// that replacing it is no moment offline.
@@ -94,7 +68,7 @@ func (s *State) login(c *entry.Command, r *Result) *protocol.Error {
 		}
 		y = next
 	}
-	r.Session, r.TTL = x.id, x.ttl
+	r.Session, r.TTL = x.id, int64(x.ttl)
 	return nil
 }
 
@@ -124,9 +98,8 @@ func (s *State) makeRoom(u *user, device string) *protocol.Error {
 
 // revive makes a session live from now for its TTL.
 func (s *State) revive(x *session) {
-	x.live, x.severed, x.lostAt = true, false, 0
-	x.deadline = s.clock.lease + x.ttl
-	s.schedule(x)
+	x.severed, x.lostAt = false, 0
+	s.extend(&x.lease)
 }
 
 // renew extends a session's lease by its name (PROTOCOL 4.2).
@@ -147,20 +120,18 @@ func (s *State) renew(c *entry.Command) *protocol.Error {
 	if c.SetIdle {
 		x.idle = c.Idle
 	}
-	s.touch(u, protocol.CauseLogin)
-	s.revive(x)
+	s.renewSession(x)
 	return nil
 }
 
-// renewNumber extends a lease by its number. Whether it still stands was looked
-// up when the renewal was packed, so what is gone since is passed over.
-func (s *State) renewNumber(number uint32) {
-	x := s.leases.session(number)
-	if x == nil || x.severed {
+// renewSession extends a session's own lease. One that a gateway holds needs no
+// renewal, and one that was lost with what it was bound to takes none.
+func (s *State) renewSession(x *session) {
+	if x.severed || x.gateway != nil {
 		return
 	}
 	if !x.live {
-		s.touch(x.user, protocol.CauseLogin)
+		s.touch(x.user, byLogin)
 	}
 	s.revive(x)
 }
@@ -175,7 +146,7 @@ func (s *State) logout(c *entry.Command) {
 	for x := u.sessions; x != nil; {
 		next := x.next
 		if c.All || x.id == c.Session {
-			s.touch(u, protocol.CauseLogout)
+			s.touch(u, byLogout)
 			s.remove(x)
 		}
 		x = next
@@ -186,64 +157,34 @@ func (s *State) logout(c *entry.Command) {
 func (s *State) remove(x *session) {
 	u := x.user
 	u.unlink(x)
-	s.unbind(x)
+	s.hold(x, nil)
+	s.unbind(&x.lease)
 	s.leases.free(x.number, s.clock.lease)
 	if x.live {
 		x.live = false
 		s.leaveOnline(u)
 	}
-	x.user = nil // what still waits in the calendar is passed over
+	x.user = nil
 }
 
 // lose ends a live session without a logout: it is kept for the retention.
 func (s *State) lose(x *session) {
-	s.touch(x.user, protocol.CauseLost)
-	if x.connection != nil && x.connection.closed {
+	s.touch(x.user, byLoss)
+	if x.gateway != nil || x.connection != nil && x.connection.closed {
 		x.severed = true
-		s.unbind(x)
+		s.hold(x, nil)
+		s.unbind(&x.lease)
 	}
 	x.live, x.lostAt = false, s.clock.wall
 	x.deadline = roundUp(s.clock.lease+s.params.Retention, forgetGrain)
-	s.schedule(x)
+	s.schedule(&x.lease)
 	s.leaveOnline(x.user)
 }
 
-// expireSessions loses the live sessions and forgets the lost ones that are
-// due, in the order of when they were.
-func (s *State) expireSessions() {
-	var due []*session
-	for {
-		bucket, sessions := s.due.pop(s.clock.lease)
-		if bucket == 0 {
-			break
-		}
-		for _, x := range sessions {
-			if x.bucket != bucket || x.user == nil {
-				continue // waits in an earlier one since, or is gone
-			}
-			x.bucket = 0
-			if bucketOf(x.dueAt(s.params.Grace))*bucketWidth > s.clock.lease {
-				s.schedule(x)
-				continue
-			}
-			due = append(due, x)
-		}
-	}
-	grace := s.params.Grace
-	slices.SortFunc(due, func(a, b *session) int {
-		if c := cmp.Compare(a.dueAt(grace), b.dueAt(grace)); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.number, b.number)
-	})
-	for _, x := range due {
-		if x.live {
-			s.lose(x)
-			continue
-		}
-		s.touch(x.user, protocol.CauseExpired)
-		s.remove(x)
-	}
+// forget ends a lost session whose retention is over.
+func (s *State) forget(x *session) {
+	s.touch(x.user, byExpiry)
+	s.remove(x)
 }
 
 // liveSession reports whether a user has a live session of that ID. It may be
@@ -290,13 +231,25 @@ func (u *user) unlink(x *session) {
 // remember notes that a session was replaced, in the place of the oldest such
 // note where there are too many.
 func (u *user) remember(session string, now int64) {
-	u.replaced = slices.DeleteFunc(u.replaced, func(r replaced) bool { return r.until <= now || r.session == session })
-	if len(u.replaced) == maxReplaced {
-		u.replaced = slices.Delete(u.replaced, 0, 1)
+	kept, p := 0, &u.replaced
+	for *p != nil {
+		if (*p).until <= now || (*p).session == session {
+			*p = (*p).next
+			continue
+		}
+		kept, p = kept+1, &(*p).next
 	}
-	u.replaced = append(u.replaced, replaced{session: session, until: now + replacedKept})
+	*p = &replaced{session: session, until: now + replacedKept}
+	if kept == maxReplaced {
+		u.replaced = u.replaced.next
+	}
 }
 
 func (u *user) wasReplaced(session string, now int64) bool {
-	return slices.ContainsFunc(u.replaced, func(r replaced) bool { return r.session == session && r.until > now })
+	for r := u.replaced; r != nil; r = r.next {
+		if r.session == session && r.until > now {
+			return true
+		}
+	}
+	return false
 }

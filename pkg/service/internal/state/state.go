@@ -66,14 +66,15 @@ type State struct {
 	params   entry.Params
 
 	users       map[string]*user
+	gateways    map[gatewayKey]*gateway
 	leases      leases
 	connections connections
 	writers     []*writer // in order of appearance
 
-	// due holds live sessions by their deadlines and lost ones by when they
+	// due holds leases by their deadlines, those of lost sessions by when they
 	// are forgotten; forgets holds users that have nothing left to remember.
 	// Both run on the lease clock. expiries holds texts by wall time.
-	due      calendar[*session]
+	due      calendar[*lease]
 	forgets  calendar[*user]
 	expiries calendar[*user]
 
@@ -88,6 +89,7 @@ type State struct {
 func New() *State {
 	return &State{
 		users:       make(map[string]*user),
+		gateways:    make(map[gatewayKey]*gateway),
 		connections: connections{known: make(map[connectionKey]*connection)},
 		params: entry.Params{
 			Grace:     protocol.DefaultGrace.Milliseconds(),
@@ -117,6 +119,9 @@ type Result struct {
 	Session  string
 	TTL      int64
 	Replaced []string
+	// Seq answers an Open: that of the last Apply. Gateway answers an Apply.
+	Seq     uint64
+	Gateway GatewayAnswer
 }
 
 // Apply applies the entry at a position of the journal with its timestamp in
@@ -169,7 +174,7 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 		}
 		s.finish()
 		r.Revision = s.revision
-		if wanted {
+		if wanted && e.Commands[i].User != "" {
 			if u := s.users[e.Commands[i].User]; u != nil {
 				r.Status = s.ownerView(u)
 			} else {
@@ -188,7 +193,7 @@ func (s *State) do(c *entry.Command, r *Result) error {
 	case entry.Configure:
 		return s.configure(c)
 	case entry.Login:
-		r.Err = s.login(c, r)
+		r.Err = s.login(c, nil, r)
 	case entry.Renew:
 		r.Err = s.renew(c)
 	case entry.Logout:
@@ -199,6 +204,14 @@ func (s *State) do(c *entry.Command, r *Result) error {
 		s.closeConnection(connectionKey{c.Server, c.Client})
 	case entry.Deaf:
 		s.clock.startAmnesty()
+	case entry.Open:
+		r.Err = s.openGateway(c, r)
+	case entry.RenewGateway:
+		r.Err = s.renewGateway(c, r)
+	case entry.Apply:
+		r.Err = s.applyOps(c, r)
+	case entry.Close:
+		s.closeGateway(c)
 	default:
 		return fmt.Errorf("unknown kind %d", c.Kind)
 	}
@@ -212,9 +225,9 @@ func (s *State) configure(c *entry.Command) error {
 	s.params = *c.Params
 	// Deadlines depend on the parameters, so they are set anew: one that moved
 	// earlier must not wait in its old bucket.
-	for _, x := range s.leases.sessions {
-		if x != nil {
-			s.schedule(x)
+	for _, l := range s.leases.byNumber {
+		if l != nil {
+			s.schedule(l)
 		}
 	}
 	for _, u := range s.users {
@@ -223,15 +236,15 @@ func (s *State) configure(c *entry.Command) error {
 	return nil
 }
 
-// fallDue lets everything happen that is due: texts that expire, sessions that
-// are lost or forgotten, users that are forgotten.
+// fallDue lets everything happen that is due: texts that expire, leases that run
+// out, lost sessions and users that are forgotten.
 func (s *State) fallDue() {
 	s.expireTexts()
 	s.expireConnections()
 	if s.clock.inAmnesty() {
 		return
 	}
-	s.expireSessions()
+	s.expireLeases()
 	s.forgetUsers()
 }
 

@@ -35,7 +35,7 @@ func (s *State) set(c *entry.Command) *protocol.Error {
 		}
 		u = s.findOrAddUser(c.User)
 	}
-	s.touch(u, protocol.CauseSet)
+	s.touch(u, bySet)
 	u.text, u.textUntil = c.Text, until
 	s.scheduleExpiry(u)
 	return nil
@@ -77,7 +77,7 @@ func (s *State) expireTexts() {
 	}
 	slices.SortFunc(due, func(a, b *user) int { return cmp.Compare(a.id, b.id) })
 	for _, u := range due {
-		s.touch(u, protocol.CauseExpired)
+		s.touch(u, byExpiry)
 		u.text, u.textUntil = "", 0
 	}
 }

@@ -10,25 +10,41 @@ type user struct {
 	lastSeen  int64 // wall time at which the user last stopped being ONLINE
 	idleSince int64 // lease clock since when there is nothing to remember; -1: there is
 	sessions  *session
-	replaced  []replaced
+	replaced  *replaced // the first of the sessions that later logins replaced
 
 	// Of the last visible change:
 	revision  uint64
-	previous  uint64 // the revision before
-	updatedAt int64  // wall time
-	cause     protocol.Cause
+	previous  uint64  // the revision before
+	updatedAt int64   // wall time
 	announcer *writer // who has yet to announce it for certain; nil: it is announced
+	cause     cause
+	touched   int32 // 1 + index in State.touched while a change is at hand
 
 	// textBucket and forgetBucket are where the user waits in the calendars
 	// expiries and forgets; 0: nowhere.
 	textBucket, forgetBucket int64
-	touched                  int32 // 1 + index in State.touched while a change is at hand
 }
 
 // replaced remembers a session that a later login of its device replaced.
 type replaced struct {
 	session string
-	until   int64 // lease clock
+	until   int64     // lease clock
+	next    *replaced // in the order of their replacing
+}
+
+// cause is a protocol.Cause in one byte.
+type cause uint8
+
+const (
+	byLogin cause = iota
+	byLogout
+	byLoss
+	bySet
+	byExpiry
+)
+
+func (c cause) String() string {
+	return string([...]protocol.Cause{protocol.CauseLogin, protocol.CauseLogout, protocol.CauseLost, protocol.CauseSet, protocol.CauseExpired}[c])
 }
 
 // visible is what a change must differ in to be one (PROTOCOL 2).
@@ -42,7 +58,7 @@ type visible struct {
 type touched struct {
 	user   *user
 	before visible
-	cause  protocol.Cause
+	cause  cause
 }
 
 func (s *State) findOrAddUser(id string) *user {
@@ -111,7 +127,7 @@ func (s *State) begin(index int) {
 
 // touch must be called before a change to a user, with the cause that an event
 // will name.
-func (s *State) touch(u *user, cause protocol.Cause) {
+func (s *State) touch(u *user, cause cause) {
 	if u.touched > 0 {
 		s.touched[u.touched-1].cause = cause
 		return
@@ -168,7 +184,7 @@ func (s *State) markIdle(u *user) {
 // sessions are.
 func (s *State) forgetAt(u *user) int64 {
 	at := u.idleSince + s.params.Retention
-	for _, r := range u.replaced {
+	for r := u.replaced; r != nil; r = r.next {
 		at = max(at, r.until)
 	}
 	return roundUp(at, forgetGrain)

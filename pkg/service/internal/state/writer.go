@@ -52,6 +52,15 @@ func (w *writer) owe(u *user, revision, position uint64, now int64) {
 	w.owed = append(w.owed, owed{user: u, number: w.last, revision: revision, position: position, since: now})
 }
 
+// oldest returns the first item that counts. What does not count must not decide
+// anything: how long it is kept is nobody's business.
+func (w *writer) oldest() *owed {
+	for !w.counts(&w.owed[0]) {
+		w.owed = w.owed[1:]
+	}
+	return &w.owed[0]
+}
+
 // settle drops what was announced up to a position.
 func (w *writer) settle(position uint64) {
 	n := 0
@@ -102,7 +111,7 @@ func (s *State) fences(h *entry.Header) bool {
 // unable to publish, has owed for too long.
 func (s *State) takeOver() {
 	for _, w := range s.writers {
-		if w == s.writer || len(w.owed) == 0 || s.clock.lease-w.owed[0].since <= takeover {
+		if w == s.writer || w.live == 0 || s.clock.lease-w.oldest().since <= takeover {
 			continue
 		}
 		items := w.owed
@@ -118,7 +127,7 @@ func (s *State) takeOver() {
 // forgetWriters forgets writers that were silent for long and owe nothing.
 func (s *State) forgetWriters() {
 	s.writers = slices.DeleteFunc(s.writers, func(w *writer) bool {
-		return w != s.writer && len(w.owed) == 0 && s.clock.lease-w.seen > writerKept
+		return w != s.writer && w.live == 0 && s.clock.lease-w.seen > writerKept
 	})
 }
 
@@ -157,7 +166,7 @@ func (s *State) Owed(id string, after uint64, limit int, yield func(Announcement
 func (s *State) announcement(u *user) Announcement {
 	owner := s.ownerView(u)
 	return Announcement{
-		Public: protocol.Event{Status: s.publicView(u), Epoch: s.epoch, PreviousRevision: u.previous, Cause: u.cause},
-		Owner:  protocol.SelfEvent{Type: protocol.SelfStatus, Status: &owner, Cause: u.cause, Epoch: s.epoch},
+		Public: protocol.Event{Status: s.publicView(u), Epoch: s.epoch, PreviousRevision: u.previous, Cause: protocol.Cause(u.cause.String())},
+		Owner:  protocol.SelfEvent{Type: protocol.SelfStatus, Status: &owner, Cause: protocol.Cause(u.cause.String()), Epoch: s.epoch},
 	}
 }
