@@ -42,6 +42,10 @@ func StartForeign(config, listen, dataDir string, logger *slog.Logger) (*Broker,
 	return b, nil
 }
 
+// WebSocketURL is what a client connects to over WebSocket, where the
+// configuration text of StartForeign says that it may.
+func (b *Broker) WebSocketURL() string { return b.server.WebsocketURL() }
+
 // ConnectPlain opens an in-process connection to a server of StartForeign,
 // without credentials. The caller closes it, before Shutdown.
 func (b *Broker) ConnectPlain() (*nats.Conn, error) {

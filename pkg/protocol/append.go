@@ -7,9 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// The messages that are sent by the ten thousand a second are encoded by hand:
-// that halves the cost of a get and of an event. A test holds them to what
-// encoding/json makes of the same values, byte for byte.
+// The messages that are sent by the ten thousand a second, or that carry a
+// thousand changes, are encoded by hand: that halves the cost of a get and of an
+// event. A test holds them to what encoding/json makes of the same values, byte
+// for byte.
 
 // appender is a message that encodes itself.
 type appender interface{ appendJSON(b []byte) []byte }
@@ -123,11 +124,82 @@ func (r *GetReply) appendJSON(b []byte) []byte {
 }
 
 func (f *UserFailure) appendJSON(b []byte) []byte {
-	b = appendString(append(b, `{"userID":`...), f.UserID)
+	return append(f.appendFields(append(b, '{')), '}')
+}
+
+// appendFields appends what is between the braces, for OpFailure to begin with.
+func (f *UserFailure) appendFields(b []byte) []byte {
+	b = appendString(append(b, `"userID":`...), f.UserID)
 	b = strconv.AppendInt(append(b, `,"code":`...), int64(f.Code), 10)
 	b = appendString(append(b, `,"error":`...), f.Name)
-	b = appendString(append(b, `,"message":`...), f.Message)
+	return appendString(append(b, `,"message":`...), f.Message)
+}
+
+func (r *ApplyRequest) appendJSON(b []byte) []byte {
+	b = appendString(append(b, `{"process":`...), r.Process)
+	b = strconv.AppendUint(append(b, `,"seq":`...), r.Seq, 10)
+	if r.Ops == nil {
+		return append(b, `,"ops":null}`...)
+	}
+	b = append(b, `,"ops":[`...)
+	for i := range r.Ops {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = r.Ops[i].appendJSON(b)
+	}
+	return append(b, `]}`...)
+}
+
+func (o *Op) appendJSON(b []byte) []byte {
+	b = appendString(append(b, `{"op":`...), o.Op)
+	b = appendString(append(b, `,"userID":`...), o.UserID)
+	if o.SessionID != "" {
+		b = appendString(append(b, `,"sessionID":`...), o.SessionID)
+	}
+	if o.Device != "" {
+		b = appendString(append(b, `,"device":`...), o.Device)
+	}
+	if o.Platform != "" {
+		b = appendString(append(b, `,"platform":`...), o.Platform)
+	}
+	if o.Idle {
+		b = append(b, `,"idle":true`...)
+	}
+	if o.CustomStatus != nil {
+		b = appendString(append(b, `,"customStatus":`...), *o.CustomStatus)
+	}
+	if o.ExpiresInSeconds != nil {
+		b = strconv.AppendInt(append(b, `,"expiresInSeconds":`...), *o.ExpiresInSeconds, 10)
+	}
+	if o.IfRevision != nil {
+		b = strconv.AppendUint(append(b, `,"ifRevision":`...), *o.IfRevision, 10)
+	}
 	return append(b, '}')
+}
+
+func (r *ApplyReply) appendJSON(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `{"applied":`...), int64(r.Applied), 10)
+	if r.Failures == nil {
+		b = append(b, `,"failures":null`...)
+	} else {
+		b = append(b, `,"failures":[`...)
+		for i := range r.Failures {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = r.Failures[i].appendJSON(b)
+		}
+		b = append(b, ']')
+	}
+	b = strconv.AppendUint(append(b, `,"revision":`...), r.Revision, 10)
+	b = appendString(append(b, `,"epoch":`...), r.Epoch)
+	return append(b, '}')
+}
+
+func (f *OpFailure) appendJSON(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `{"index":`...), int64(f.Index), 10)
+	return append(f.UserFailure.appendFields(append(b, ',')), '}')
 }
 
 func (t Time) appendJSON(b []byte) []byte {

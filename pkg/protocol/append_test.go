@@ -24,12 +24,35 @@ var genStatus = rapid.Custom(func(t *rapid.T) Status {
 	}
 })
 
+var genText = rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"<b>&", `"\`, "\u2028", "\x7f", "\xff"}))
+
+var genOp = rapid.Custom(func(t *rapid.T) Op {
+	return Op{
+		Op:               rapid.SampledFrom([]string{OpKindLogin, OpKindSet, "da\nce"}).Draw(t, "op"),
+		UserID:           genText.Draw(t, "userID"),
+		SessionID:        genText.Draw(t, "sessionID"),
+		Device:           genText.Draw(t, "device"),
+		Platform:         genText.Draw(t, "platform"),
+		Idle:             rapid.Bool().Draw(t, "idle"),
+		CustomStatus:     rapid.Ptr(genText, true).Draw(t, "customStatus"),
+		ExpiresInSeconds: rapid.Ptr(rapid.Int64(), true).Draw(t, "expires"),
+		IfRevision:       rapid.Ptr(rapid.Uint64(), true).Draw(t, "ifRevision"),
+	}
+})
+
 func TestProperty_AppendIsEncodingJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := genStatus.Draw(t, "status")
 		list := append([]Status{}, rapid.SliceOf(genStatus).Draw(t, "list")...)
 		failures := []UserFailure{Failure(rapid.String().Draw(t, "failed"), ErrInvalidUserID)}
+		ops := rapid.SliceOf(genOp).Draw(t, "ops")
+		refused := []OpFailure{{Index: len(ops), UserFailure: failures[0]}, {}}
 		for _, v := range []any{
+			&ApplyRequest{Process: "p", Seq: 7, Ops: ops},
+			&ApplyRequest{},
+			&ApplyReply{Applied: 7, Failures: refused, Revision: 7, Epoch: "e"},
+			&ApplyReply{},
+			&refused[0],
 			&s,
 			&Event{Status: s, Epoch: "e", PreviousRevision: 7, Cause: CauseLost},
 			&SelfEvent{Type: SelfStatus, Status: &s, Cause: CauseSet, Epoch: "e"},

@@ -19,6 +19,8 @@ const (
 	MaxCustomStatusBytes = 512
 	// MaxUsersPerGet bounds the list of one get request (PROTOCOL 4.5).
 	MaxUsersPerGet = 500
+	// MaxOpsPerApply bounds the list of one apply request (PROTOCOL 4.7).
+	MaxOpsPerApply = 1000
 	// MaxBodyBytes bounds a request's and a reply's body (PROTOCOL 1).
 	MaxBodyBytes = 512 << 10
 	// MaxSessionsPerUser bounds a user's sessions, lost ones included (PROTOCOL 3).

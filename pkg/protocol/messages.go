@@ -132,6 +132,8 @@ type Session struct {
 	TTLSeconds int64  `json:"ttlSeconds"`
 	// Bound says that the session ends with its NATS connection.
 	Bound bool `json:"bound"`
+	// Gateway holds the session; left out where the session holds itself.
+	Gateway string `json:"gateway,omitempty"`
 	// LoginAt is when the session was opened, LostAt when it was lost.
 	LoginAt Time `json:"loginAt"`
 	LostAt  Time `json:"lostAt,omitzero"`

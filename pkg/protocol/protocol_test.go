@@ -45,6 +45,17 @@ func TestGoldenMessages(t *testing.T) {
 			FailureUserList: []protocol.UserFailure{protocol.Failure("", protocol.ErrInvalidUserID)}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
 		"own-status-reply": &protocol.OwnStatusReply{Status: status, Sessions: []protocol.Session{{SessionID: "s1", Device: "pixel-8", Platform: "android",
 			Live: true, TTLSeconds: 30, Bound: true, LoginAt: 1_763_805_600_000}}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
+		"open-request":  &protocol.OpenRequest{Process: "p1", TTLSeconds: 30, Connection: &protocol.Connection{ServerID: "NABC", ClientID: 12}},
+		"lease-reply":   &protocol.LeaseReply{TTLSeconds: 30, GraceSeconds: 5, Seq: 7, Revision: 339521537, Epoch: "e1"},
+		"lease-request": &protocol.LeaseRequest{Process: "p1"},
+		"close-request": &protocol.CloseRequest{Process: "p1", Logout: true},
+		"apply-request": &protocol.ApplyRequest{Process: "p1", Seq: 7, Ops: []protocol.Op{
+			{Op: protocol.OpKindLogin, UserID: "alice", SessionID: "s1", Device: "pixel-8", Platform: "web", Idle: true},
+			{Op: protocol.OpKindSet, UserID: "alice", CustomStatus: protocol.Ptr(""), IfRevision: protocol.Ptr[uint64](7)},
+			{Op: protocol.OpKindSet, UserID: "bob", CustomStatus: protocol.Ptr("hi"), ExpiresInSeconds: protocol.Ptr[int64](60)},
+		}},
+		"apply-reply": &protocol.ApplyReply{Applied: 2, Failures: []protocol.OpFailure{
+			{Index: 1, UserFailure: protocol.Failure("alice", protocol.ErrRevisionConflict)}}, Revision: 339521537, Epoch: "e1"},
 		"event":      &protocol.Event{Status: offline, Epoch: "e1", PreviousRevision: 4097, Cause: protocol.CauseLost},
 		"self-event": &protocol.SelfEvent{Type: protocol.SelfStatus, Status: &status, Cause: protocol.CauseSet, Epoch: "e1"},
 		"error":      protocol.ErrSessionNotFound,

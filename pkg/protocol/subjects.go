@@ -17,10 +17,11 @@ const ServiceName = "presence"
 //
 //	user.<user>.login|renew|logout|set|status   requests about one user (PROTOCOL 4.1 to 4.5)
 //	get                                         statuses of many (PROTOCOL 4.5)
+//	gateway.<gw>.open|renew|apply|close         many users behind one connection (PROTOCOL 4.7)
 //	status.<user>                               the public event (PROTOCOL 5)
 //	self.<user>                                 the owner's event (PROTOCOL 5)
 //
-// <user> is a token (EncodeToken). The zero value is not usable: NewSubjects.
+// <user> is a token (EncodeToken), <gw> a gateway's ID as it is. The zero value is not usable: NewSubjects.
 type Subjects struct {
 	prefix string // without the final dot
 }
@@ -51,13 +52,17 @@ func CheckPrefix(prefix string) error {
 // Prefix returns the prefix without a final dot.
 func (s Subjects) Prefix() string { return s.prefix }
 
-// The kinds of request about one user: the last token of their subjects.
+// The kinds of request about one user, and of a gateway: the last token of
+// their subjects.
 const (
 	OpLogin  = "login"
 	OpRenew  = "renew"
 	OpLogout = "logout"
 	OpSet    = "set"
 	OpStatus = "status"
+	OpOpen   = "open"
+	OpApply  = "apply"
+	OpClose  = "close"
 )
 
 // User returns the subject of a request about one user: op is one of the
@@ -76,6 +81,26 @@ func (s Subjects) Renew(userID string) (string, error)     { return s.User(userI
 func (s Subjects) Logout(userID string) (string, error)    { return s.User(userID, OpLogout) }
 func (s Subjects) Set(userID string) (string, error)       { return s.User(userID, OpSet) }
 func (s Subjects) OwnStatus(userID string) (string, error) { return s.User(userID, OpStatus) }
+
+// Gateway returns the subject of a gateway's request: op is OpOpen, OpRenew,
+// OpApply or OpClose. The error is ErrInvalidRequest.
+func (s Subjects) Gateway(gateway, op string) (string, error) {
+	if err := CheckID(gateway, "the gateway's ID"); err != nil {
+		return "", err
+	}
+	return s.prefix + ".gateway." + gateway + "." + op, nil
+}
+
+// AnyGateway is the subject a service listens on for one op of every gateway.
+func (s Subjects) AnyGateway(op string) string { return s.prefix + ".gateway.*." + op }
+
+// ParseGateway returns the gateway of a request subject
+// <prefix>.gateway.<gw>.<op>. The error is ErrInvalidRequest.
+func (s Subjects) ParseGateway(subject string) (string, error) {
+	rest, _ := strings.CutPrefix(subject, s.prefix+".gateway.")
+	gateway, _, _ := strings.Cut(rest, ".")
+	return gateway, CheckID(gateway, "the gateway's ID")
+}
 
 // Get is the subject of the query for many users.
 func (s Subjects) Get() string { return s.prefix + ".get" }

@@ -70,7 +70,13 @@ func (c *Connection) check() error {
 	case c.ClientID == 0:
 		return ErrInvalidRequest.With("connection.clientID is missing")
 	}
-	return checkText(c.ServerID, ErrInvalidRequest, "connection.serverID")
+	// It becomes part of a subject of the system account.
+	for i := 0; i < len(c.ServerID); i++ {
+		if !isTokenByte(c.ServerID[i]) {
+			return ErrInvalidRequest.With("connection.serverID may contain only A-Z a-z 0-9 _ -")
+		}
+	}
+	return nil
 }
 
 // Check implements PROTOCOL 4.2.

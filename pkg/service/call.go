@@ -24,6 +24,8 @@ type call struct {
 	reply func(*call, *state.Result) (any, error)
 	get   *protocol.GetRequest // of a query that waits for the journal
 	user  string               // of a request about one user
+	gone  *protocol.Error      // of a renewal whose lease is not there any more
+	ops   *gatewayOps          // of a gateway's apply
 
 	done chan error // of the service's own barriers, in place of all the above
 }
@@ -171,7 +173,7 @@ type EndpointStats struct {
 // the last.
 var errorNames = [...]string{
 	"invalid_request", "invalid_user_id", "too_many_users", "custom_status_too_long", "feature_disabled",
-	"session_not_found", "revision_conflict", "too_many_sessions", "session_replaced", "request_too_large",
+	"session_not_found", "lease_not_found", "revision_conflict", "out_of_order", "too_many_sessions", "session_replaced", "request_too_large",
 	"rate_limited", "overloaded", "unavailable", "outcome_unknown", "internal",
 }
 

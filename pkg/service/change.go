@@ -1,8 +1,6 @@
 package service
 
 import (
-	"time"
-
 	"github.com/google/uuid"
 
 	"presence/pkg/protocol"
@@ -64,24 +62,30 @@ func (s *Service) renew(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.reply = s.changeReply
+	c.reply, c.gone = s.changeReply, protocol.ErrSessionNotFound
 	s.mu.RLock()
 	number, ok := s.state.Lease(user, r.SessionID, r.Idle)
 	s.mu.RUnlock()
 	if ok {
-		if err := s.journal.Renew(number, c, c.wantsReply()); err != nil {
-			return journalError(err)
-		}
-		if !c.wantsReply() {
-			c.endpoint.stats.done(c.begun, nil)
-		}
-		return nil
+		return s.submitRenewal(c, number)
 	}
 	command := entry.Command{Kind: entry.Renew, User: user, Session: r.SessionID}
 	if r.Idle != nil {
 		command.SetIdle, command.Idle = true, *r.Idle
 	}
 	return s.submit(c, command)
+}
+
+// submitRenewal has a lease renewed by its number. Nobody is told of a renewal
+// that nobody waits for, so that is done at once.
+func (s *Service) submitRenewal(c *call, number uint32) error {
+	if err := s.journal.Renew(number, c, c.wantsReply()); err != nil {
+		return journalError(err)
+	}
+	if !c.wantsReply() {
+		c.endpoint.stats.done(c.begun, nil)
+	}
+	return nil
 }
 
 // logout implements PROTOCOL 4.3.
@@ -111,13 +115,8 @@ func (s *Service) set(c *call) error {
 	if r.Availability != nil {
 		return protocol.ErrFeatureDisabled.With("availability is not available in this version")
 	}
-	command := entry.Command{Kind: entry.Set, User: user, Session: r.SessionID, Text: *r.CustomStatus}
-	if r.ExpiresInSeconds != nil {
-		command.Expires = *r.ExpiresInSeconds * int64(time.Second/time.Millisecond)
-	}
-	if r.IfRevision != nil {
-		command.CheckRevision, command.IfRevision = true, *r.IfRevision
-	}
+	command := entry.Command{Kind: entry.Set, User: user, Session: r.SessionID}
+	setText(&command, r.CustomStatus, r.ExpiresInSeconds, r.IfRevision)
 	c.reply = s.changeReply
 	return s.submit(c, command)
 }

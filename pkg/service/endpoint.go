@@ -25,7 +25,7 @@ type endpoint struct {
 
 // routes is the table of all endpoints.
 func (s *Service) routes() []*endpoint {
-	user := s.subjects.AnyUser
+	user, gateway := s.subjects.AnyUser, s.subjects.AnyGateway
 	return []*endpoint{
 		{name: "login", subject: user(protocol.OpLogin), handle: s.login},
 		{name: "renew", subject: user(protocol.OpRenew), handle: s.renew},
@@ -33,6 +33,10 @@ func (s *Service) routes() []*endpoint {
 		{name: "set", subject: user(protocol.OpSet), handle: s.set},
 		{name: "status", subject: user(protocol.OpStatus), handle: s.ownStatus},
 		{name: "get", subject: s.subjects.Get(), handle: s.get},
+		{name: "gateway-open", subject: gateway(protocol.OpOpen), handle: s.gatewayOpen},
+		{name: "gateway-renew", subject: gateway(protocol.OpRenew), handle: s.gatewayRenew},
+		{name: "gateway-apply", subject: gateway(protocol.OpApply), handle: s.gatewayApply},
+		{name: "gateway-close", subject: gateway(protocol.OpClose), handle: s.gatewayClose},
 	}
 }
 
@@ -106,6 +110,15 @@ func (s *Service) decodeUser(c *call, v any) (string, error) {
 	}
 	c.user = user
 	return user, c.decode(v)
+}
+
+// decodeGateway reads the gateway from a call's subject, and its body.
+func (s *Service) decodeGateway(c *call, v any) (string, error) {
+	gateway, err := s.subjects.ParseGateway(c.request.Subject())
+	if err != nil {
+		return "", err
+	}
+	return gateway, c.decode(v)
 }
 
 // submit has a command appended; the call is answered when it is applied.

@@ -153,7 +153,6 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer connections.stop()
 	others := s.cfg.Clients.NumSubscriptions()
 	micro, err := s.addEndpoints()
 	if err != nil {
@@ -169,6 +168,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	var owned sync.WaitGroup
 	owned.Go(func() { s.tick(ticking) })
 	owned.Go(func() { s.watchClients(ticking) })
+	owned.Go(func() { connections.run(ticking) })
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping: no more requests are taken")
@@ -269,11 +269,11 @@ func (s *Service) answers(callers *journal.Callers[*call], out *state.Outcome) [
 }
 
 func (s *Service) renewedAnswer(r journal.Renewing[*call]) answer {
-	status, ok := s.state.Renewed(r.Number)
+	status, ttl, ok := s.state.Renewed(r.Number)
 	if !ok {
-		return answer{call: r.Caller, err: protocol.ErrSessionNotFound}
+		return answer{call: r.Caller, err: r.Caller.gone}
 	}
-	return answer{call: r.Caller, result: state.Result{Revision: s.state.Revision(), Status: status}}
+	return answer{call: r.Caller, result: state.Result{Revision: s.state.Revision(), Status: status, TTL: ttl}}
 }
 
 // failed is the journal's Failed.

@@ -2,13 +2,10 @@ package service
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 )
 
@@ -84,55 +81,4 @@ func (s *Service) reportDeaf() {
 	if err := s.journal.Report(entry.Command{Kind: entry.Deaf}); err != nil {
 		s.log.Error("an amnesty could not be started", "err", err)
 	}
-}
-
-// connectionWatch listens for closed connections of clients.
-type connectionWatch struct{ sub *nats.Subscription }
-
-// watchConnections has the broker's reports of closed connections appended to
-// the journal. They are hints: leases cover those that are lost.
-func (s *Service) watchConnections() (*connectionWatch, error) {
-	if s.cfg.System == nil {
-		s.log.Warn("no system account: a session ends by its TTL, not when its connection closes")
-		return &connectionWatch{}, nil
-	}
-	subject := "$SYS.ACCOUNT." + s.cfg.ClientsAccount + ".DISCONNECT"
-	sub, err := s.cfg.System.QueueSubscribe(subject, protocol.ServiceName, func(m *nats.Msg) {
-		if err := s.connectionClosed(m.Data); err != nil {
-			s.log.Warn("a report of a closed connection was not understood", "err", err)
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("listening for closed connections: %w", err)
-	}
-	if err := s.cfg.System.FlushTimeout(openTimeout); err != nil {
-		return nil, fmt.Errorf("listening for closed connections: %w", err)
-	}
-	return &connectionWatch{sub: sub}, nil
-}
-
-func (w *connectionWatch) stop() {
-	if w.sub != nil {
-		_ = w.sub.Unsubscribe() // a connection that is gone has no subscription
-	}
-}
-
-// connectionClosed reads one report: of all it says only which connection of
-// which server is believed, because a client chooses its own names.
-func (s *Service) connectionClosed(data []byte) error {
-	var event struct {
-		Server struct {
-			ID string `json:"id"`
-		} `json:"server"`
-		Client struct {
-			ID uint64 `json:"id"`
-		} `json:"client"`
-	}
-	if err := json.Unmarshal(data, &event); err != nil {
-		return err
-	}
-	if event.Server.ID == "" || len(event.Server.ID) > protocol.MaxServerIDBytes || event.Client.ID == 0 {
-		return fmt.Errorf("it names no connection")
-	}
-	return s.journal.Report(entry.Command{Kind: entry.Closed, Server: event.Server.ID, Client: event.Client.ID})
 }

@@ -56,6 +56,7 @@ accounts {
   ONE      { users: [ { user: presenced-both, password: secret } ], jetstream: enabled }
 }
 ping_interval: 1s
+websocket { listen: "127.0.0.1:-1", no_tls: true }
 `
 
 // StartNATS starts a server with accounts, users and passwords, as somebody
@@ -112,6 +113,10 @@ func (s *Server) Restart(t testing.TB) {
 		return true
 	})
 }
+
+// WebSocketURL is where clients connect over WebSocket to a server of StartNATS.
+// It is another one after a restart.
+func (s *Server) WebSocketURL() string { return s.broker.WebSocketURL() }
 
 // URLAs is URL with the name and password of one of the users of StartNATS.
 func (s *Server) URLAs(user string) string {

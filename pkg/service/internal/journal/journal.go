@@ -199,15 +199,23 @@ func (j *Journal[W]) Submit(c entry.Command, caller W) error {
 
 // Renew has a lease renewed by its number. The caller comes back where answer
 // is true. One renewal of a lease is enough for an entry, so those of the same
-// lease coalesce, and a renewal that nobody waits for is never refused.
+// lease coalesce, and a renewal is never shed: where too many wait for an answer
+// the error is ErrFull, but the lease is renewed all the same.
 func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
-	if answer {
-		return j.admit(func(p *pending[W]) { p.renew(number, caller, true) })
-	}
 	j.mu.Lock()
-	j.pending.renew(number, caller, false)
-	j.mu.Unlock()
+	defer j.mu.Unlock()
+	if j.stopped {
+		return ErrStopped
+	}
+	full := j.waiting >= MaxWaiting
+	j.pending.renew(number, caller, answer && !full)
 	j.poke()
+	if answer && full {
+		return ErrFull
+	}
+	if answer {
+		j.waiting++
+	}
 	return nil
 }
 

@@ -1,0 +1,243 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+)
+
+// connectionWatch learns from the broker which of the clients' connections
+// closed, and has it appended to the journal. It tells at once what leases would
+// find out later; leases cover what it misses.
+//
+//	$SYS.ACCOUNT.<account>.DISCONNECT   one connection closed
+//	$SYS.REQ.SERVER.<id>.CONNZ          which ones a server has, asked when reports were missed
+//
+// A server that crashes reports nothing of its clients, and one that does not
+// answer proves nothing.
+type connectionWatch struct {
+	service *Service
+	sub     *nats.Subscription
+}
+
+// watchConnections begins to listen. Without a system account nothing is heard.
+func (s *Service) watchConnections() (*connectionWatch, error) {
+	w := &connectionWatch{service: s}
+	system := s.cfg.System
+	if system == nil {
+		s.log.Warn("no system account: a session ends by its TTL, not when its connection closes")
+		return w, nil
+	}
+	subject := "$SYS.ACCOUNT." + s.cfg.ClientsAccount + ".DISCONNECT"
+	sub, err := system.QueueSubscribe(subject, protocol.ServiceName, func(m *nats.Msg) {
+		if err := s.connectionClosed(m.Data); err != nil {
+			s.log.Warn("a report of a closed connection was not understood", "err", err)
+		}
+	})
+	if err == nil {
+		err = system.FlushTimeout(openTimeout)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listening for closed connections: %w", err)
+	}
+	w.sub = sub
+	return w, nil
+}
+
+// run compares what is bound with what is connected whenever reports may have
+// been missed: at the start, after a reconnect of the system connection, and
+// when some were dropped. It ends with ctx, and with the listening.
+func (w *connectionWatch) run(ctx context.Context) {
+	if w.sub == nil {
+		return
+	}
+	defer w.stop()
+	system := w.service.cfg.System
+	reconnects := system.StatusChanged(nats.CONNECTED)
+	defer system.RemoveStatusListener(reconnects)
+	drops := w.sub.StatusChanged(nats.SubscriptionSlowConsumer)
+	for {
+		if err := w.reconcile(ctx); err != nil && ctx.Err() == nil {
+			w.service.log.Warn("connections could not be compared with the broker's; leases cover it", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case _, ok := <-reconnects:
+			if !ok {
+				return
+			}
+		case _, ok := <-drops:
+			if !ok {
+				return
+			}
+		}
+	}
+}
+
+func (w *connectionWatch) stop() {
+	_ = w.sub.Unsubscribe() // a connection that is gone has no subscription
+}
+
+// connectionClosed reads one report: of all it says only which connection of
+// which server is believed, because a client chooses its own names.
+func (s *Service) connectionClosed(data []byte) error {
+	var event struct {
+		Server struct {
+			ID string `json:"id"`
+		} `json:"server"`
+		Client struct {
+			ID uint64 `json:"id"`
+		} `json:"client"`
+	}
+	if err := json.Unmarshal(data, &event); err != nil {
+		return err
+	}
+	if event.Server.ID == "" || len(event.Server.ID) > protocol.MaxServerIDBytes || event.Client.ID == 0 {
+		return errors.New("it names no connection")
+	}
+	return s.reportClosed(event.Server.ID, event.Client.ID)
+}
+
+func (s *Service) reportClosed(server string, client uint64) error {
+	return s.journal.Report(entry.Command{Kind: entry.Closed, Server: server, Client: client})
+}
+
+const (
+	// sweeps is how many times a connection must be missing. One would do, see
+	// sweep; two forgive what was not thought of.
+	sweeps = 2
+	// connzPage is how many connections a server is asked for at once, some
+	// 2 MiB; connzOverlap how many of them are asked for again with the next.
+	connzPage    = 4096
+	connzOverlap = 512
+	// connzTimeout bounds the wait for one page.
+	connzTimeout = 5 * time.Second
+)
+
+// reconcile reports the connections that leases are bound to and that their
+// server no longer has. The bound ones are looked up before the server is
+// asked: one that is bound later is not missed.
+func (w *connectionWatch) reconcile(ctx context.Context) error {
+	s := w.service
+	s.mu.RLock()
+	bound := s.state.Bound()
+	s.mu.RUnlock()
+	var failed error
+	for server, clients := range bound {
+		missing, err := w.missing(ctx, server, clients)
+		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
+			continue // it is gone, or of another cluster: that proves nothing
+		}
+		if err != nil {
+			failed = err
+			continue
+		}
+		for _, client := range missing {
+			if err := s.reportClosed(server, client); err != nil {
+				return err
+			}
+		}
+		if len(missing) > 0 {
+			s.log.Info("connections closed while nobody listened", "server", server, "closed", len(missing), "bound", len(clients))
+		}
+	}
+	return failed
+}
+
+// missing returns those of a server's clients that it does not have.
+func (w *connectionWatch) missing(ctx context.Context, server string, clients []uint64) ([]uint64, error) {
+	for range sweeps {
+		have, err := w.sweep(ctx, server)
+		if err != nil {
+			return nil, err
+		}
+		kept := clients[:0]
+		for _, c := range clients {
+			if _, ok := have[c]; !ok {
+				kept = append(kept, c)
+			}
+		}
+		if clients = kept; len(clients) == 0 {
+			break
+		}
+	}
+	return clients, nil
+}
+
+// errShifted says that so many connections closed between two pages that some
+// in between may have been left out.
+var errShifted = errors.New("the list of connections changed too fast")
+
+// sweep returns all connections that a server has. It builds its list anew for
+// each page, so one that closes meanwhile moves those behind it. They are in
+// the order of their IDs: where a page begins no later than the one before
+// ended, nothing was left out.
+func (w *connectionWatch) sweep(ctx context.Context, server string) (map[uint64]struct{}, error) {
+	have := make(map[uint64]struct{})
+	last := uint64(0)
+	for offset := 0; ; {
+		page, err := w.connz(ctx, server, offset)
+		if err != nil {
+			return nil, err
+		}
+		if offset > 0 && (len(page) == 0 || page[0] > last) {
+			return nil, errShifted
+		}
+		for _, id := range page {
+			have[id] = struct{}{}
+			last = id
+		}
+		if len(page) < connzPage {
+			return have, nil
+		}
+		offset += connzPage - connzOverlap
+	}
+}
+
+// connz asks a server for one page of the clients' account's connections.
+func (w *connectionWatch) connz(ctx context.Context, server string, offset int) ([]uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, connzTimeout)
+	defer cancel()
+	ask, err := json.Marshal(map[string]any{
+		"acc": w.service.cfg.ClientsAccount, "sort": "cid", "limit": connzPage, "offset": offset,
+	})
+	if err != nil {
+		return nil, err
+	}
+	m, err := w.service.cfg.System.RequestWithContext(ctx, "$SYS.REQ.SERVER."+server+".CONNZ", ask)
+	if err != nil {
+		return nil, err
+	}
+	var reply struct {
+		Server struct {
+			ID string `json:"id"`
+		} `json:"server"`
+		Data struct {
+			Connections []struct {
+				CID uint64 `json:"cid"`
+			} `json:"connections"`
+		} `json:"data"`
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &reply); err != nil {
+		return nil, fmt.Errorf("reading the connections of server %s: %w", server, err)
+	}
+	if reply.Error != nil || reply.Server.ID != server {
+		return nil, fmt.Errorf("server %s did not tell its connections: %v", server, reply.Error)
+	}
+	ids := make([]uint64, len(reply.Data.Connections))
+	for i, c := range reply.Data.Connections {
+		ids[i] = c.CID
+	}
+	return ids, nil
+}

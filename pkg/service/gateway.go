@@ -1,0 +1,159 @@
+package service
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/state"
+)
+
+// gatewayOpen implements "open" of PROTOCOL 4.7.
+func (s *Service) gatewayOpen(c *call) error {
+	var r protocol.OpenRequest
+	gateway, err := s.decodeGateway(c, &r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err != nil {
+		return err
+	}
+	command := entry.Command{Kind: entry.Open, Gateway: gateway, Process: r.Process, TTL: uint32(r.TTLSeconds * 1000)}
+	setDefault(&command.TTL, uint32(protocol.DefaultTTL.Milliseconds()))
+	if r.Connection != nil {
+		command.Server, command.Client = r.Connection.ServerID, r.Connection.ClientID
+	}
+	c.reply = s.leaseReply
+	return s.submit(c, command)
+}
+
+// gatewayRenew implements "renew" of PROTOCOL 4.7.
+func (s *Service) gatewayRenew(c *call) error {
+	var r protocol.LeaseRequest
+	gateway, err := s.decodeGateway(c, &r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err == nil {
+		err = s.refuseStale()
+	}
+	if err != nil {
+		return err
+	}
+	c.reply, c.gone = s.leaseReply, protocol.ErrLeaseNotFound
+	s.mu.RLock()
+	number, ok := s.state.GatewayLease(gateway, r.Process)
+	s.mu.RUnlock()
+	if ok {
+		return s.submitRenewal(c, number)
+	}
+	// It may have been opened by an entry that is not applied here yet.
+	return s.submit(c, entry.Command{Kind: entry.RenewGateway, Gateway: gateway, Process: r.Process})
+}
+
+// gatewayClose implements "close" of PROTOCOL 4.7.
+func (s *Service) gatewayClose(c *call) error {
+	var r protocol.CloseRequest
+	gateway, err := s.decodeGateway(c, &r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err != nil {
+		return err
+	}
+	c.reply = s.leaseReply
+	return s.submit(c, entry.Command{Kind: entry.Close, Gateway: gateway, Process: r.Process, All: r.Logout})
+}
+
+func (s *Service) leaseReply(_ *call, r *state.Result) (any, error) {
+	epoch, rules := s.rules()
+	return protocol.LeaseReply{
+		TTLSeconds:   r.TTL / 1000,
+		GraceSeconds: float64(rules.Grace) / 1000,
+		Seq:          r.Seq,
+		Revision:     r.Revision,
+		Epoch:        epoch,
+	}, nil
+}
+
+// gatewayOps is what is remembered of an apply until its answer: the ops that
+// were refused before they reached the journal, and where the others stood in
+// the request.
+type gatewayOps struct {
+	refused []protocol.OpFailure
+	index   []int // in the request, of each op in the journal; nil: the same
+}
+
+// gatewayApply implements "apply" of PROTOCOL 4.7. Ops that are not valid are
+// failures of the reply and do not reach the journal; the request does even
+// where none is left, so that its seq is used up.
+func (s *Service) gatewayApply(c *call) error {
+	var r protocol.ApplyRequest
+	gateway, err := s.decodeGateway(c, &r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err != nil {
+		return err
+	}
+	command := entry.Command{Kind: entry.Apply, Gateway: gateway, Process: r.Process, Seq: r.Seq, Ops: make([]entry.Command, 0, len(r.Ops))}
+	c.ops = &gatewayOps{}
+	for i := range r.Ops {
+		op := &r.Ops[i]
+		if err := op.Check(s.cfg.MaxCustomStatusBytes); err != nil {
+			c.ops.refused = append(c.ops.refused, protocol.OpFailure{Index: i, UserFailure: protocol.Failure(op.UserID, err)})
+			continue
+		}
+		command.Ops = append(command.Ops, opCommand(op))
+		c.ops.index = append(c.ops.index, i)
+	}
+	c.reply = s.applyReply
+	return s.submit(c, command)
+}
+
+// opKinds are the journal's kinds of the wire's ops.
+var opKinds = map[string]entry.Kind{
+	protocol.OpKindLogin:  entry.Login,
+	protocol.OpKindLogout: entry.Logout,
+	protocol.OpKindLost:   entry.Lost,
+	protocol.OpKindIdle:   entry.Idle,
+	protocol.OpKindSet:    entry.Set,
+}
+
+func opCommand(o *protocol.Op) entry.Command {
+	op := entry.Command{Kind: opKinds[o.Op], User: o.UserID, Session: o.SessionID, Device: o.Device, Platform: o.Platform, Idle: o.Idle}
+	switch op.Kind {
+	case entry.Login:
+		setDefault(&op.Platform, "unknown")
+	case entry.Set:
+		setText(&op, o.CustomStatus, o.ExpiresInSeconds, o.IfRevision)
+	}
+	return op
+}
+
+// setText fills in what a set says, on either way to it.
+func setText(c *entry.Command, text *string, expiresInSeconds *int64, ifRevision *uint64) {
+	c.Text = *text
+	if expiresInSeconds != nil {
+		c.Expires = *expiresInSeconds * int64(time.Second/time.Millisecond)
+	}
+	if ifRevision != nil {
+		c.CheckRevision, c.IfRevision = true, *ifRevision
+	}
+}
+
+func (s *Service) applyReply(c *call, r *state.Result) (any, error) {
+	epoch, _ := s.rules()
+	reply := &protocol.ApplyReply{Applied: r.Gateway.Applied, Failures: []protocol.OpFailure{}, Revision: r.Gateway.Revision, Epoch: epoch}
+	for _, f := range r.Gateway.Failures {
+		if f.Index < len(c.ops.index) { // it is not where a seq was used for another request
+			f.Index = c.ops.index[f.Index]
+		}
+		reply.Failures = append(reply.Failures, f)
+	}
+	reply.Failures = append(reply.Failures, c.ops.refused...)
+	slices.SortFunc(reply.Failures, func(a, b protocol.OpFailure) int { return cmp.Compare(a.Index, b.Index) })
+	return reply, nil
+}
