@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +32,7 @@ type Client struct {
 	mu       sync.Mutex
 	closed   bool
 	sessions map[*Session]struct{} // the open ones
+	gateways map[*Gateway]struct{} // the open ones
 }
 
 // New returns a Client on nc, which it neither opens nor closes, and starts
@@ -42,7 +45,8 @@ func New(nc *nats.Conn, opts Options) (*Client, error) {
 	if err := protocol.CheckPrefix(opts.Prefix); err != nil {
 		return nil, err
 	}
-	c := &Client{nc: nc, opts: opts, subjects: protocol.NewSubjects(opts.Prefix), sessions: map[*Session]struct{}{}}
+	c := &Client{nc: nc, opts: opts, subjects: protocol.NewSubjects(opts.Prefix),
+		sessions: map[*Session]struct{}{}, gateways: map[*Gateway]struct{}{}}
 	c.watch = newWatch(c)
 	c.link = newLink(nc, c.watch.connectionLost, c.watch.wakeUp)
 	if c.link.current().Err() == nil {
@@ -58,8 +62,9 @@ func New(nc *nats.Conn, opts Options) (*Client, error) {
 	return c, nil
 }
 
-// Close logs out the sessions that are still open, for at most
-// Options.Timeout, stops watching, and waits for all goroutines of the Client.
+// Close logs out the sessions that are still open and closes the gateways with
+// LoseSessions, for at most Options.Timeout, stops watching, and waits for all
+// goroutines of the Client.
 // Callbacks that are due are not run any more. It leaves the *nats.Conn open.
 // Closing twice is allowed. A callback must not call it.
 func (c *Client) Close() error {
@@ -74,19 +79,27 @@ func (c *Client) close() {
 	for s := range c.sessions {
 		open = append(open, s)
 	}
+	gateways := slices.Collect(maps.Keys(c.gateways))
 	c.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(context.Background(), c.opts.Timeout)
 	defer cancel()
-	var sessions sync.WaitGroup
+	var closing sync.WaitGroup
+	for _, g := range gateways {
+		closing.Go(func() {
+			if err := g.Close(ctx, LoseSessions); err != nil {
+				c.opts.Logger.Warn("closing a gateway at the close of the client", "gateway", g.id, "err", err)
+			}
+		})
+	}
 	for _, s := range open {
-		sessions.Go(func() {
+		closing.Go(func() {
 			if err := s.Close(ctx); err != nil {
 				c.opts.Logger.Warn("logging out at the close of the client", "user", s.userID, "session", s.id, "err", err)
 			}
 		})
 	}
-	sessions.Wait()
+	closing.Wait()
 
 	c.watch.close()
 	c.stop()

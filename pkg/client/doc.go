@@ -18,11 +18,15 @@
 //	c.OnState(func(s client.State) { … }) // live, or blind and why
 //	failures, err := c.SubscribeUserStatus(ctx, []string{"bob", "carol"})
 //
+// A process that users are connected to, such as a WebSocket server, logs them in
+// by a Gateway: one lease for all of them, and many changes in one request.
+//
 // # What survives a reconnect
 //
 // Everything. While the connection is gone, requests wait for it until their
 // context ends. Afterwards each open session logs in again on the new
-// connection, and everything watched is fetched anew. In between the client
+// connection, a Gateway binds its lease to it, and everything watched is
+// fetched anew. In between the client
 // is blind and says so: State and OnState tell, and Watched answers UNKNOWN.
 // What does not survive is the connection being closed by its owner or given
 // up by nats.go (hence MaxReconnects(-1)): sessions end and the client stays

@@ -6,3 +6,6 @@ func StallMerge(c *Client) (release func()) {
 	c.watch.mu.Lock()
 	return c.watch.mu.Unlock
 }
+
+// Waiting returns how many changes wait in a gateway's queue.
+func Waiting(g *Gateway) int { return len(g.queue) }

@@ -63,6 +63,37 @@ type LoginOptions struct {
 	Unbound bool
 }
 
+// GatewayOptions say what a gateway is. The zero value works.
+type GatewayOptions struct {
+	// TTL in whole seconds, 5 s to 1 h, is how long the sessions outlive a
+	// gateway that has fallen silent. The default is the service's: 30 s.
+	TTL time.Duration
+	// Unbound keeps the gateway independent of the NATS connection. By default
+	// the service learns of a broken connection from the broker and all sessions
+	// are lost after a short grace.
+	Unbound bool
+	// MaxWaiting bounds the changes that wait to be sent; default 65,536. While
+	// so many wait, callers wait for room until their context ends.
+	MaxWaiting int
+	// OnSessionEnded is told of the sessions that could not be logged in again
+	// after the lease was lost, and why: protocol.ErrSessionReplaced where the
+	// device has logged in elsewhere meanwhile. The Gateway has forgotten them.
+	// It is called by one goroutine of the Gateway, in order, and may call the
+	// Gateway, except for Close, and the Client, except for Close.
+	OnSessionEnded func(userID, sessionID string, err error)
+}
+
+// GatewayLogin says what a session is that a gateway logs in. The zero value
+// works.
+type GatewayLogin struct {
+	// Device replaces that device's earlier session.
+	Device string
+	// Platform as in PROTOCOL 4.1; the service's default is "unknown".
+	Platform string
+	// Idle says that nobody is at the device; SetIdle changes it.
+	Idle bool
+}
+
 // A SetOption changes how a custom status is set.
 type SetOption func(*protocol.SetRequest)
 
@@ -76,6 +107,12 @@ func ExpiresIn(d time.Duration) SetOption {
 // user's status, in the owner's view, has this revision.
 func IfRevision(revision uint64) SetOption {
 	return func(r *protocol.SetRequest) { r.IfRevision = protocol.Ptr(revision) }
+}
+
+// IfSession refuses the change with protocol.ErrSessionNotFound unless the user
+// has a live session of this ID. A Session does that by itself.
+func IfSession(sessionID string) SetOption {
+	return func(r *protocol.SetRequest) { r.SessionID = sessionID }
 }
 
 // A GetOption changes how statuses are asked for.

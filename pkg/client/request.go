@@ -32,9 +32,12 @@ var (
 	errLost     = errors.New("the connection was lost meanwhile")
 )
 
+// encoded is a body that is JSON already.
+type encoded []byte
+
 type request struct {
 	subject string
-	body    any
+	body    any // a message, or encoded
 	// repeatable: to do it twice is to do it once.
 	repeatable bool
 }
@@ -82,9 +85,12 @@ func retry(ctx context.Context, repeatable bool, attempt func() error) error {
 // ask makes one attempt. It sends only while connected: what nats.go buffered
 // during an outage would take effect when nobody expects it any more.
 func (c *Client) ask(ctx context.Context, r request, reply any) error {
-	body, err := protocol.Marshal(r.body)
-	if err != nil {
-		return fmt.Errorf("encoding the request on %s: %w", r.subject, err)
+	body, ok := r.body.(encoded)
+	if !ok {
+		var err error
+		if body, err = protocol.Marshal(r.body); err != nil {
+			return fmt.Errorf("encoding the request on %s: %w", r.subject, err)
+		}
 	}
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)

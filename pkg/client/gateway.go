@@ -1,0 +1,238 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"presence/pkg/protocol"
+)
+
+// ErrGatewayClosed is what a Gateway that was closed by its owner answers.
+var ErrGatewayClosed = errors.New("the gateway was closed")
+
+// Gateway holds the sessions of many users by one lease: it is for a process
+// that other clients are connected to, a WebSocket server for one. It renews
+// the lease every third of its TTL, binds it to each new connection, and
+// remembers whom it has logged in: where the lease was lost, it opens another
+// and logs everyone in again by itself, before anything else is sent.
+//
+// # Throughput and limits
+//
+// Changes from many goroutines travel together: one request is under way, what
+// is called meanwhile is the next one, up to protocol.MaxOpsPerApply of them, and
+// no timer delays any. So a lone caller waits for one request, and throughput
+// grows with the number of callers. At most GatewayOptions.MaxWaiting changes
+// wait to be sent; beyond that callers wait for room until their context ends.
+//
+// # Ordering
+//
+// Changes are done in the order of their calls: one that is called after another
+// has returned, with an error or without, is done after it.
+//
+// # Contexts and errors
+//
+// Each call waits for what became of its own change, whatever becomes of others:
+// errors.Is tells an error of package protocol. Nothing has a deadline but the
+// caller's context: what could not be done because the connection is gone or the
+// service is overloaded is tried again until it is answered, and done once.
+// Where the context ends first, a Login or SetStatus that was not sent yet is
+// not done. Whatever was sent, and a Logout, Lost or SetIdle that waits, will be
+// done: the error is then protocol.ErrOutcomeUnknown, as well as the context's.
+// A call that found no room changes nothing: a Logout or Lost that returned an
+// error should be repeated, or the session stays.
+//
+// # What survives
+//
+// A reconnect within the grace (5 s unless configured) is not seen by anybody.
+// After a longer one, or an outage of this process for longer than the TTL, all
+// sessions were lost: their users were OFFLINE until they were logged in again,
+// and with the service's policy "session" their custom status is gone. A set of
+// which it is not known whether the lost lease did it is not repeated: it fails
+// with protocol.ErrOutcomeUnknown. A Gateway that is not open any more (Done)
+// never opens again.
+//
+// Every method is safe for concurrent use.
+type Gateway struct {
+	c    *Client
+	id   string
+	opts GatewayOptions
+
+	queue   chan *gatewayOp
+	ended   endedSessions
+	held    atomic.Int64            // how many sessions
+	abort   context.CancelCauseFunc // makes run give up what it is doing
+	closing chan struct{}           // closed when no more changes are taken
+	once    sync.Once               // closes closing
+	done    chan struct{}           // closed when every change taken has been answered
+	stopped chan struct{}           // closed when all goroutines have returned
+
+	how GatewayEnd // read after closing was closed
+	// err is why it ended, closeErr what Close answers; read after done was closed.
+	err, closeErr error
+
+	run gatewayRun // of the goroutine of that name
+}
+
+// GatewayEnd says what becomes of a gateway's sessions when it is closed.
+type GatewayEnd int
+
+const (
+	// LoseSessions: they are lost at once; their users become OFFLINE.
+	LoseSessions GatewayEnd = iota
+	// LogoutSessions: they are logged out; their users become UNLOGINED.
+	LogoutSessions
+	// LeaveSessions: they live on until the TTL ends, or the grace after the
+	// NATS connection was closed. A gateway that logs them in by then, with
+	// their IDs, takes them over, and nobody hears of it.
+	LeaveSessions
+)
+
+// OpenGateway opens a gateway. Its ID has the alphabet of a session's; it may be
+// that of an earlier run of the same gateway, whose sessions this one takes over
+// as it logs them in. On an error a lease without sessions may have been opened.
+func (c *Client) OpenGateway(ctx context.Context, gatewayID string, opts GatewayOptions) (*Gateway, error) {
+	if _, err := c.subjects.Gateway(gatewayID, protocol.OpOpen); err != nil {
+		return nil, err
+	}
+	if opts.MaxWaiting <= 0 {
+		opts.MaxWaiting = 1 << 16
+	}
+	g := &Gateway{
+		c: c, id: gatewayID, opts: opts,
+		queue:   make(chan *gatewayOp, opts.MaxWaiting),
+		closing: make(chan struct{}), done: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	g.ended.init()
+	g.run.init(g)
+	if err := retry(ctx, true, func() error { return g.run.open(ctx) }); err != nil {
+		return nil, fmt.Errorf("opening the gateway %q: %w", gatewayID, err)
+	}
+	requests, abort := context.WithCancelCause(context.Background())
+	g.abort = abort
+	if !c.adoptGateway(g, requests) {
+		return nil, ErrClosed // the lease, which holds nobody, runs out
+	}
+	return g, nil
+}
+
+// adoptGateway has the gateway run until it ends, unless the Client is closed.
+func (c *Client) adoptGateway(g *Gateway, requests context.Context) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.gateways[g] = struct{}{}
+	c.done.Go(func() { g.live(requests) })
+	return true
+}
+
+// ID returns the gateway's ID.
+func (g *Gateway) ID() string { return g.id }
+
+// Sessions returns how many sessions the gateway holds: those that it has logged
+// in, and neither ended nor learned to have ended.
+func (g *Gateway) Sessions() int { return int(g.held.Load()) }
+
+// Done is closed when the gateway has ended: by Close, or because the *nats.Conn
+// is closed.
+func (g *Gateway) Done() <-chan struct{} { return g.done }
+
+// Err says why the gateway ended; nil while it has not.
+func (g *Gateway) Err() error {
+	select {
+	case <-g.done:
+		return g.err
+	default:
+		return nil
+	}
+}
+
+// Login opens a session, or resumes the one of that ID in whoever's hands it is:
+// where it is another gateway's, this is a handover and nobody hears of it. What
+// is refused with protocol.ErrSessionReplaced must not be tried again.
+func (g *Gateway) Login(ctx context.Context, userID, sessionID string, opts GatewayLogin) error {
+	return g.do(ctx, protocol.Op{
+		Op: protocol.OpKindLogin, UserID: userID, SessionID: sessionID,
+		Device: opts.Device, Platform: opts.Platform, Idle: opts.Idle,
+	})
+}
+
+// Logout ends a session by its user's wish. One that this gateway does not hold
+// is left alone, and that is not an error: it has ended, or gone to another.
+func (g *Gateway) Logout(ctx context.Context, userID, sessionID string) error {
+	return g.do(ctx, protocol.Op{Op: protocol.OpKindLogout, UserID: userID, SessionID: sessionID})
+}
+
+// Lost says that the connection of a session's device to this gateway broke.
+// One that this gateway does not hold is left alone, and that is not an error.
+func (g *Gateway) Lost(ctx context.Context, userID, sessionID string) error {
+	return g.do(ctx, protocol.Op{Op: protocol.OpKindLost, UserID: userID, SessionID: sessionID})
+}
+
+// SetIdle says whether somebody is at the device. protocol.ErrSessionNotFound
+// says that the session has ended, or gone to another gateway.
+func (g *Gateway) SetIdle(ctx context.Context, userID, sessionID string, idle bool) error {
+	return g.do(ctx, protocol.Op{Op: protocol.OpKindIdle, UserID: userID, SessionID: sessionID, Idle: idle})
+}
+
+// SetStatus sets a user's custom status, or clears it with an empty text, with
+// or without a session. IfSession refuses it for a user who is not there.
+func (g *Gateway) SetStatus(ctx context.Context, userID, text string, opts ...SetOption) error {
+	req := protocol.SetRequest{CustomStatus: &text}
+	for _, o := range opts {
+		o(&req)
+	}
+	return g.do(ctx, protocol.Op{
+		Op: protocol.OpKindSet, UserID: userID, SessionID: req.SessionID,
+		CustomStatus: req.CustomStatus, ExpiresInSeconds: req.ExpiresInSeconds, IfRevision: req.IfRevision,
+	})
+}
+
+// Close takes no more changes, has those that wait done, ends the lease as end
+// says and waits for the gateway's goroutines. When that does not succeed before
+// ctx ends, the gateway has ended all the same, its changes that wait are not
+// done, and the service loses the sessions after the TTL. Closing what has ended
+// does nothing; closing twice answers the same.
+func (g *Gateway) Close(ctx context.Context, end GatewayEnd) error {
+	g.stopTaking(end)
+	stop := context.AfterFunc(ctx, func() { g.abort(ctx.Err()) })
+	defer stop()
+	<-g.stopped
+	return g.closeErr
+}
+
+// stopTaking makes the gateway take no more changes.
+func (g *Gateway) stopTaking(end GatewayEnd) {
+	g.once.Do(func() {
+		g.how = end
+		close(g.closing)
+	})
+}
+
+// live runs the gateway until it ends, and everything that belongs to it.
+func (g *Gateway) live(ctx context.Context) {
+	defer close(g.stopped)
+	telling, stop := context.WithCancel(context.Background())
+	var told sync.WaitGroup
+	told.Go(func() { g.ended.tell(telling, g.opts.OnSessionEnded) })
+
+	err, closeErr := g.run.loop(ctx)
+	g.stopTaking(LeaveSessions)
+	g.err = err
+	if closeErr != nil {
+		g.closeErr = fmt.Errorf("closing the gateway %q: %w", g.id, closeErr)
+	}
+	g.run.giveUp(err)
+	close(g.done) // lets go of callbacks that wait for a change
+	g.abort(nil)
+
+	g.c.mu.Lock()
+	delete(g.c.gateways, g)
+	g.c.mu.Unlock()
+	stop()
+	told.Wait()
+}

@@ -1,0 +1,336 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/client"
+	"presence/pkg/protocol"
+)
+
+// fakeLease answers a gateway's requests as a test says: what a real service
+// does only on a bad day.
+type fakeLease struct {
+	*fake
+	// answer says what an apply gets; nil is success. With errSilent it gets none.
+	answer func(protocol.ApplyRequest) error
+	opens  []protocol.OpenRequest
+	closed []string // processes
+	log    []string // "1 login:alice" and so on, answered or not
+	renews int
+}
+
+var errSilent = errors.New("no answer")
+
+func newFakeLease(t *testing.T) *fakeLease {
+	t.Helper()
+	f := &fakeLease{fake: newFake(t)}
+	for _, op := range []string{protocol.OpOpen, protocol.OpRenew, protocol.OpApply, protocol.OpClose} {
+		_, err := f.nc.Subscribe(f.subjects.AnyGateway(op), func(m *nats.Msg) {
+			reply, err := f.handle(op, m.Data)
+			if errors.Is(err, errSilent) {
+				return
+			}
+			out := nats.NewMsg(m.Reply)
+			if err != nil {
+				out.Header.Set(protocol.ErrorCodeHeader, "400")
+				reply = protocol.AsError(err)
+			}
+			out.Data, _ = protocol.Marshal(reply)
+			_ = f.nc.PublishMsg(out)
+		})
+		must(t, err)
+	}
+	must(t, f.nc.Flush())
+	return f
+}
+
+func (f *fakeLease) handle(op string, body []byte) (any, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	lease := protocol.LeaseReply{TTLSeconds: f.ttl, Revision: 1, Epoch: "e1"}
+	switch op {
+	case protocol.OpOpen:
+		var r protocol.OpenRequest
+		err := protocol.Unmarshal(body, &r)
+		f.opens = append(f.opens, r)
+		return lease, err
+	case protocol.OpClose:
+		var r protocol.CloseRequest
+		err := protocol.Unmarshal(body, &r)
+		f.closed = append(f.closed, r.Process)
+		return lease, err
+	case protocol.OpRenew:
+		f.renews++
+		return lease, f.fail["gateway renew"]
+	}
+	var r protocol.ApplyRequest
+	if err := protocol.Unmarshal(body, &r); err != nil {
+		return nil, err
+	}
+	line := fmt.Sprint(r.Seq)
+	for _, o := range r.Ops {
+		line += " " + o.Op + ":" + o.UserID
+	}
+	f.log = append(f.log, line)
+	if f.answer != nil {
+		if err := f.answer(r); err != nil {
+			return nil, err
+		}
+	}
+	return protocol.ApplyReply{Applied: len(r.Ops), Failures: []protocol.OpFailure{}, Revision: 2, Epoch: "e1"}, nil
+}
+
+// answers makes applies be answered so, from the next one on: the last for ever.
+func (f *fakeLease) answers(list ...error) {
+	f.with(func() {
+		f.answer = func(protocol.ApplyRequest) error {
+			err := list[0]
+			if len(list) > 1 {
+				list = list[1:]
+			}
+			return err
+		}
+	})
+}
+
+func (f *fakeLease) logged() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.log)
+}
+
+func (f *fakeLease) open(opts client.GatewayOptions) *client.Gateway {
+	f.t.Helper()
+	c, _, _ := f.connect(client.Options{Timeout: 100 * time.Millisecond})
+	return openGateway(f.t, c, "gw1", opts)
+}
+
+func (f *fakeLease) wantLog(want ...string) {
+	f.t.Helper()
+	if got := f.logged(); !slices.Equal(got, want) {
+		f.t.Errorf("applies: got %q, want %q", got, want)
+	}
+}
+
+// The same request, with the same seq, is sent until it is answered.
+func TestGatewayRetriesUnchanged(t *testing.T) {
+	f := newFakeLease(t)
+	g := f.open(client.GatewayOptions{})
+	f.answers(errSilent, protocol.ErrUnavailable, protocol.ErrOverloaded, protocol.ErrOutcomeUnknown, nil)
+	must(t, g.SetStatus(testContext(t), "alice", "hello"))
+	must(t, g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}))
+	f.wantLog("1 set:alice", "1 set:alice", "1 set:alice", "1 set:alice", "1 set:alice", "2 login:alice")
+}
+
+// What the lost lease may have done is repeated on the next one, but for a text.
+func TestGatewayRepeatsOnTheNextLease(t *testing.T) {
+	f := newFakeLease(t)
+	g := f.open(client.GatewayOptions{})
+	ctx := testContext(t)
+	must(t, g.Login(ctx, "alice", "s1", client.GatewayLogin{}))
+	f.answers(protocol.ErrLeaseNotFound, nil)
+	must(t, g.SetStatus(ctx, "alice", "surely not done"))
+
+	f.answers(errSilent, protocol.ErrLeaseNotFound, nil)
+	if err := g.SetStatus(ctx, "alice", "perhaps done"); !errors.Is(err, protocol.ErrOutcomeUnknown) {
+		t.Errorf("SetStatus: got %v, want %v", err, protocol.ErrOutcomeUnknown)
+	}
+	eventually(t, "alice is logged in again", func() bool { return len(f.logged()) == 7 })
+	f.answers(errSilent, protocol.ErrLeaseNotFound, nil)
+	must(t, g.Login(ctx, "bob", "s1", client.GatewayLogin{}))
+	f.answers(errSilent, protocol.ErrLeaseNotFound, nil)
+	must(t, g.Logout(ctx, "bob", "s1"))
+	f.wantLog("1 login:alice",
+		"2 set:alice", "1 login:alice", "2 set:alice",
+		"3 set:alice", "3 set:alice", "1 login:alice",
+		"2 login:bob", "2 login:bob", "1 login:alice", "2 login:bob",
+		"3 logout:bob", "3 logout:bob", "1 login:alice", "2 login:bob logout:bob")
+	processes := map[string]bool{}
+	f.with(func() {
+		for _, o := range f.opens {
+			processes[o.Process] = true
+		}
+	})
+	if len(processes) != 5 {
+		t.Errorf("%d leases had %d processes, want one each", 5, len(processes))
+	}
+}
+
+// An answer that cannot be goes to the callers, and everyone to another lease.
+func TestGatewayStartsOverAfterADefect(t *testing.T) {
+	for _, defect := range []*protocol.Error{protocol.ErrOutOfOrder, protocol.ErrInternal, protocol.ErrRequestTooLarge} {
+		f := newFakeLease(t)
+		g := f.open(client.GatewayOptions{})
+		ctx := testContext(t)
+		must(t, g.Login(ctx, "alice", "s1", client.GatewayLogin{}))
+		f.answers(defect, nil)
+		if err := g.Login(ctx, "bob", "s1", client.GatewayLogin{}); !errors.Is(err, defect) || errors.Is(err, protocol.ErrOutcomeUnknown) {
+			t.Errorf("Login: got %v, want %v", err, defect)
+		}
+		eventually(t, "the first lease is closed", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.closed) == 1 })
+		must(t, g.SetStatus(ctx, "alice", "hello"))
+		f.wantLog("1 login:alice", "2 login:bob", "1 login:alice", "2 set:alice")
+		if f.closed[0] != f.opens[0].Process {
+			t.Errorf("closed %v, want the first of %v", f.closed, f.opens)
+		}
+		if g.Sessions() != 1 {
+			t.Errorf("%d sessions, want 1", g.Sessions())
+		}
+	}
+}
+
+// A caller whose context ends leaves a change that is not sent undone, if it is
+// one that may be; everything else is done.
+func TestGatewayContextEndsWhileWaiting(t *testing.T) {
+	f := newFakeLease(t)
+	g := f.open(client.GatewayOptions{})
+	must(t, g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}))
+	f.answers(errSilent)
+	ctx, cancel := context.WithCancel(testContext(t))
+	sent := make(chan error)
+	go func() { sent <- g.Login(ctx, "bob", "s1", client.GatewayLogin{}) }()
+	eventually(t, "bob's login is sent", func() bool { return len(f.logged()) > 1 })
+
+	var calls sync.WaitGroup
+	for _, tt := range []struct {
+		what    string
+		unknown bool // whether it will be done
+		call    func() error
+	}{
+		{"Login", false, func() error { return g.Login(ctx, "carol", "s1", client.GatewayLogin{}) }},
+		{"SetStatus", false, func() error { return g.SetStatus(ctx, "carol", "hello") }},
+		{"SetIdle", true, func() error { return g.SetIdle(ctx, "alice", "s1", true) }},
+		{"Logout", true, func() error { return g.Logout(ctx, "alice", "s1") }},
+		{"Lost", true, func() error { return g.Lost(ctx, "dave", "s1") }},
+	} {
+		waiting := client.Waiting(g)
+		calls.Go(func() {
+			if err := tt.call(); !errors.Is(err, context.Canceled) || errors.Is(err, protocol.ErrOutcomeUnknown) != tt.unknown {
+				t.Errorf("%s: got %v; may be done: want %v", tt.what, err, tt.unknown)
+			}
+		})
+		eventually(t, tt.what+" waits", func() bool { return client.Waiting(g) > waiting })
+	}
+	cancel()
+	calls.Wait()
+	if err := <-sent; !errors.Is(err, context.Canceled) || !errors.Is(err, protocol.ErrOutcomeUnknown) {
+		t.Errorf("Login that was sent: got %v", err)
+	}
+	f.answers(nil)
+	eventually(t, "the rest is done", func() bool {
+		log := f.logged()
+		return log[len(log)-1] == "3 idle:alice logout:alice lost:dave"
+	})
+	eventually(t, "bob alone is held", func() bool { return g.Sessions() == 1 })
+	if err := g.Login(ctx, "erin", "s1", client.GatewayLogin{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: got %v", err)
+	}
+}
+
+func TestGatewayIsBounded(t *testing.T) {
+	f := newFakeLease(t)
+	g := f.open(client.GatewayOptions{MaxWaiting: 3})
+	f.answers(errSilent)
+	results := make(chan error, 10)
+	call := func() { results <- g.Lost(testContext(t), "alice", "s1") }
+	go call()
+	eventually(t, "one is sent", func() bool { return len(f.logged()) == 1 })
+	for range 3 {
+		go call()
+	}
+	eventually(t, "three wait", func() bool { return client.Waiting(g) == 3 })
+	ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
+	defer cancel()
+	err := g.Lost(ctx, "bob", "s1")
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, protocol.ErrOutcomeUnknown) {
+		t.Errorf("without room: got %v, want that nothing was done", err)
+	}
+	go call() // waits for room
+	f.answers(nil)
+	for range 5 {
+		must(t, <-results)
+	}
+	if slices.ContainsFunc(f.logged(), func(s string) bool { return strings.Contains(s, "lost:bob") }) {
+		t.Error("what found no room was done")
+	}
+}
+
+func TestGatewayRenews(t *testing.T) {
+	f := newFakeLease(t)
+	f.ttl = 1
+	g := f.open(client.GatewayOptions{TTL: 5 * time.Second, Unbound: true})
+	renewals := func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.renews }
+	eventually(t, "two renewals", func() bool { return renewals() >= 2 })
+	// While they fail, changes are made all the same.
+	f.with(func() { f.fail["gateway renew"] = errSilent })
+	before := renewals()
+	eventually(t, "two that fail", func() bool { return renewals() >= before+2 })
+	must(t, g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}))
+	f.with(func() { f.fail["gateway renew"] = protocol.ErrLeaseNotFound })
+	eventually(t, "a login", func() bool { return slices.Contains(f.logged()[1:], "1 login:alice") })
+	if o := f.opens[0]; o.Connection != nil || o.TTLSeconds != 5 {
+		t.Errorf("opened with %+v", o)
+	}
+}
+
+// A service that does not answer, or a broker that is away, holds nobody up
+// for longer than the context says.
+func TestGatewayCloseIsBounded(t *testing.T) {
+	for _, name := range []string{"silent service", "no connection"} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeLease(t)
+			c, _, cable := f.connect(client.Options{Timeout: 100 * time.Millisecond})
+			g := openGateway(t, c, "gw1", client.GatewayOptions{})
+			f.answers(errSilent)
+			results := make(chan error, 2)
+			go func() { results <- g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}) }()
+			eventually(t, "alice's login is sent", func() bool { return len(f.logged()) > 0 })
+			go func() { results <- g.Login(testContext(t), "bob", "s1", client.GatewayLogin{}) }()
+			eventually(t, "bob's waits", func() bool { return client.Waiting(g) == 1 })
+			if name == "no connection" {
+				cable.cut()
+			}
+			ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
+			defer cancel()
+			if err := g.Close(ctx, client.LogoutSessions); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Close: %v, want that the deadline passed", err)
+			}
+			unknown := 0
+			for range 2 {
+				err := <-results
+				if !errors.Is(err, client.ErrGatewayClosed) {
+					t.Errorf("Login: %v, want that the gateway is closed", err)
+				}
+				if errors.Is(err, protocol.ErrOutcomeUnknown) {
+					unknown++
+				}
+			}
+			if unknown != 1 {
+				t.Errorf("%d logins may have been done, want the one that was sent", unknown)
+			}
+			<-g.Done()
+			cable.mend()
+		})
+	}
+}
+
+func TestClosedConnectionEndsGateway(t *testing.T) {
+	f := newFakeLease(t)
+	c, nc, _ := f.connect(client.Options{})
+	g := openGateway(t, c, "gw1", client.GatewayOptions{})
+	nc.Close()
+	<-g.Done()
+	if err := g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}); !errors.Is(err, nats.ErrConnectionClosed) || !errors.Is(g.Err(), nats.ErrConnectionClosed) {
+		t.Errorf("Login: %v; ended with %v", err, g.Err())
+	}
+	must(t, g.Close(testContext(t), client.LoseSessions))
+}

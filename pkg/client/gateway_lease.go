@@ -1,0 +1,179 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"presence/pkg/protocol"
+)
+
+// ask makes one attempt of one of the gateway's requests. None lasts so long
+// that a renewal would come too late.
+func (r *gatewayRun) ask(ctx context.Context, op string, body, reply any) error {
+	subject, err := r.g.c.subjects.Gateway(r.g.id, op)
+	if err != nil {
+		return err
+	}
+	patience := r.g.c.opts.Timeout
+	if r.ttl > 0 {
+		patience = min(patience, r.ttl/3)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return r.g.c.ask(ctx, request{subject: subject, body: body, repeatable: true}, reply)
+}
+
+// open opens the lease, or binds it to the connection that there is now. If
+// that was replaced before the reply came, conn has ended, and it is bound once
+// more.
+func (r *gatewayRun) open(ctx context.Context) error {
+	conn, identity, err := r.g.c.link.identity(ctx)
+	if err != nil {
+		return err
+	}
+	if r.g.opts.Unbound {
+		conn, identity = context.Background(), nil
+	}
+	begun := time.Now()
+	req := protocol.OpenRequest{Process: r.process, TTLSeconds: ceilSeconds(r.g.opts.TTL), Connection: identity}
+	var reply protocol.LeaseReply
+	if err := r.ask(ctx, protocol.OpOpen, req, &reply); err != nil {
+		return err
+	}
+	r.opened, r.conn = true, conn
+	r.renewed(begun, &reply)
+	if reply.Seq < r.seq {
+		r.startOver(true)
+		return protocol.ErrLeaseNotFound.With("the lease was lost before it could be bound to the new connection")
+	}
+	return nil
+}
+
+// renewed notes what the service said of the lease, and when it was asked.
+func (r *gatewayRun) renewed(at time.Time, reply *protocol.LeaseReply) {
+	r.g.c.own.note(reply.Epoch, reply.Revision)
+	if reply.TTLSeconds > 0 {
+		r.ttl = time.Duration(reply.TTLSeconds) * time.Second
+	}
+	r.ttl = max(r.ttl, time.Second)
+	r.missed = 0
+	r.renewAt = at.Add(r.interval())
+}
+
+// interval is the jittered time to the next renewal: at most a third of the TTL.
+func (r *gatewayRun) interval() time.Duration { return r.ttl/3*3/4 + jitter(r.ttl/12) }
+
+// renew makes one attempt to extend the lease. Where it fails the next comes
+// soon, and changes are sent in between.
+func (r *gatewayRun) renew(ctx context.Context) error {
+	begun := time.Now()
+	var reply protocol.LeaseReply
+	err := r.ask(ctx, protocol.OpRenew, protocol.LeaseRequest{Process: r.process}, &reply)
+	switch {
+	case err == nil:
+		r.renewed(begun, &reply)
+		return nil
+	case errors.Is(err, protocol.ErrLeaseNotFound):
+		r.startOver(false)
+		return err
+	}
+	wait := backoff(r.missed, renewRetry, r.interval())
+	r.renewAt = time.Now().Add(wait)
+	r.missed++
+	r.warn("a gateway's lease was not renewed", "retryIn", wait, "err", err)
+	return nil
+}
+
+// startOver makes the next step open another lease and log everyone in again.
+// retire says that the present one may still be there.
+func (r *gatewayRun) startOver(retire bool) {
+	if retire {
+		r.retired = r.process
+	}
+	r.process, r.seq, r.opened = uuid.NewString(), 0, false
+	r.putBack()
+	r.forgetEnding()
+	r.again = r.held.keys()
+	r.warn("a gateway's lease was lost", "sessions", len(r.again))
+}
+
+// putBack makes the ops of the request that was not answered wait again. One
+// that sets a text is not repeated where the lost lease may have done it: others
+// may have set it since.
+func (r *gatewayRun) putBack() {
+	p := &r.flight
+	if !p.due() {
+		return
+	}
+	var ops []*gatewayOp
+	for _, o := range p.ops {
+		switch {
+		case p.again: // startOver sees to all of those
+		case p.unsure && o.Op.Op == protocol.OpKindSet:
+			o.finish(protocol.ErrOutcomeUnknown.With("the gateway's lease was lost before the change was answered"))
+		default:
+			ops = append(ops, o)
+		}
+	}
+	r.backlog = append(ops, r.backlog...)
+	p.clear()
+}
+
+// forgetEnding drops the sessions that are about to end by an op that waits, so
+// that their users are not shown ONLINE once more for a moment. A session that
+// is to be logged out was lost with the lease by now: only as one that is logged
+// in can it be, so that goes before it, in the same request if possible.
+func (r *gatewayRun) forgetEnding() {
+	r.drain(cap(r.g.queue) - len(r.backlog))
+	last := make(map[string]*gatewayOp) // about a session that is held
+	for _, o := range r.backlog {
+		switch o.Op.Op {
+		case protocol.OpKindLogin, protocol.OpKindLogout, protocol.OpKindLost:
+			if _, ok := r.held[heldKey(&o.Op)]; ok {
+				last[heldKey(&o.Op)] = o
+			}
+		}
+	}
+	if len(last) == 0 {
+		return
+	}
+	backlog := make([]*gatewayOp, 0, len(r.backlog)+len(last))
+	for _, o := range r.backlog {
+		if key := heldKey(&o.Op); last[key] == o && o.Op.Op != protocol.OpKindLogin {
+			if o.Op.Op == protocol.OpKindLogout {
+				backlog = append(backlog, r.held.login(key))
+			}
+			r.drop(&o.Op)
+		}
+		backlog = append(backlog, o)
+	}
+	r.backlog = backlog
+}
+
+// closeRetired makes one attempt to end an earlier lease, after its sessions
+// went over to the present one. If it fails, the lease runs out.
+func (r *gatewayRun) closeRetired(ctx context.Context) {
+	var reply protocol.LeaseReply
+	if err := r.ask(ctx, protocol.OpClose, protocol.CloseRequest{Process: r.retired}, &reply); err != nil {
+		r.warn("closing an earlier lease of a gateway", "err", err)
+	}
+	r.retired = ""
+}
+
+// close makes one attempt to end the lease as the owner wished, and reports
+// whether there need not be another.
+func (r *gatewayRun) close(ctx context.Context) (over bool, err error) {
+	if r.g.how == LeaveSessions {
+		return true, nil
+	}
+	var reply protocol.LeaseReply
+	err = r.ask(ctx, protocol.OpClose, protocol.CloseRequest{Process: r.process, Logout: r.g.how == LogoutSessions}, &reply)
+	if err == nil {
+		r.g.c.own.note(reply.Epoch, reply.Revision)
+		return true, nil
+	}
+	return !isTransient(err), err
+}

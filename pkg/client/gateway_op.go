@@ -1,0 +1,115 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"presence/pkg/protocol"
+)
+
+// maxGatewayText bounds a custom status before it is sent: the most that a
+// service can be configured to allow.
+const maxGatewayText = 4096
+
+// gatewayOp is one change between its call and its answer.
+type gatewayOp struct {
+	protocol.Op
+	state  atomic.Int32
+	answer chan error // holds one; nil where nobody waits
+}
+
+// The states of a gatewayOp: it waits until either run takes it into a request
+// or its caller gives it up.
+const (
+	opWaits = iota
+	opTaken
+	opGivenUp
+)
+
+// opPool keeps ops whose answer was received: neither side refers to them.
+var opPool = sync.Pool{New: func() any { return &gatewayOp{answer: make(chan error, 1)} }}
+
+// do has a change done and waits for its answer. It takes no goroutine, timer
+// or context of its own.
+func (g *Gateway) do(ctx context.Context, op protocol.Op) error {
+	if err := op.Check(maxGatewayText); err != nil {
+		return err
+	}
+	select {
+	case <-g.closing:
+		return g.endedError()
+	default:
+	}
+	o := opPool.Get().(*gatewayOp)
+	o.Op = op
+	o.state.Store(opWaits)
+	if err := g.enqueue(ctx, o); err != nil {
+		return err
+	}
+	select {
+	case err := <-o.answer:
+		opPool.Put(o)
+		return err
+	case <-ctx.Done():
+		return g.leave(ctx, o)
+	case <-g.done:
+		select {
+		case err := <-o.answer:
+			return err
+		default: // it came into the queue when that was not looked at any more
+			return g.endedError()
+		}
+	}
+}
+
+// enqueue waits for room.
+func (g *Gateway) enqueue(ctx context.Context, o *gatewayOp) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case g.queue <- o:
+		return nil
+	default:
+	}
+	select {
+	case g.queue <- o:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%d changes wait already: %w", cap(g.queue), ctx.Err())
+	case <-g.closing:
+		return g.endedError()
+	}
+}
+
+// leave is what a caller does whose context ended before the answer came. Not to
+// do what was not sent yet is right where the user is as if it had not been
+// called; a session that should end must not stay because its caller left.
+func (g *Gateway) leave(ctx context.Context, o *gatewayOp) error {
+	revocable := o.Op.Op == protocol.OpKindLogin || o.Op.Op == protocol.OpKindSet
+	if revocable && o.state.CompareAndSwap(opWaits, opGivenUp) {
+		return fmt.Errorf("not sent: %w", ctx.Err())
+	}
+	return fmt.Errorf("%w: %w", protocol.ErrOutcomeUnknown.With("no answer yet: the change may still be done"), ctx.Err())
+}
+
+func (g *Gateway) endedError() error {
+	if err := g.Err(); err != nil {
+		return err
+	}
+	return ErrGatewayClosed
+}
+
+// take makes the op part of a request, unless its caller gave it up.
+func (o *gatewayOp) take() bool {
+	return o.state.CompareAndSwap(opWaits, opTaken) || o.state.Load() == opTaken
+}
+
+// finish answers the caller, who may use the op for something else at once.
+func (o *gatewayOp) finish(err error) {
+	if o.answer != nil {
+		o.answer <- err
+	}
+}

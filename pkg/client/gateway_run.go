@@ -1,0 +1,168 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+// gatewayRun makes a gateway's requests, one after the other, on one goroutine,
+// which owns everything here: requests are not ordered among each other
+// (PROTOCOL 1), and so nothing can overtake anything.
+//
+// Each lease is opened as a process of its own (PROTOCOL 4.7), also by the same
+// process after an earlier lease was lost. So a late copy of a request of the
+// earlier lease cannot be taken for one of this lease with the same seq.
+type gatewayRun struct {
+	g       *Gateway
+	process string
+	retired string // a process whose lease may still be there, to be closed
+	held    heldSessions
+
+	opened  bool
+	conn    context.Context // that the lease was bound to; never ends where unbound
+	ttl     time.Duration
+	renewAt time.Time
+	missed  int // renewals in a row
+
+	seq     uint64       // of the last request answered
+	flight  gatewayPack  // the request that is due to be answered, if any
+	again   []string     // keys of held sessions to be logged in again
+	backlog []*gatewayOp // goes before what is in the queue
+}
+
+func (r *gatewayRun) init(g *Gateway) {
+	r.g, r.process, r.held = g, uuid.NewString(), heldSessions{}
+}
+
+// loop makes requests until the gateway is closed, which is ErrGatewayClosed,
+// or cannot go on. closeErr says that closing did not succeed.
+func (r *gatewayRun) loop(ctx context.Context) (err, closeErr error) {
+	for failures := 0; ; {
+		over, err := r.step(ctx)
+		switch {
+		case over:
+			return ErrGatewayClosed, err
+		case ctx.Err() != nil:
+			return ErrGatewayClosed, context.Cause(ctx)
+		case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, ErrClosed):
+			if r.isClosing() && r.g.how != LeaveSessions {
+				return err, err
+			}
+			return err, nil
+		case err == nil:
+			failures = 0
+			continue
+		}
+		wait := backoff(failures, busyWait, busyWaitMax)
+		if e, ok := errors.AsType[*protocol.Error](err); ok {
+			wait = max(wait, e.RetryAfter())
+		}
+		failures++
+		r.warn("a gateway's request failed", "retryIn", wait, "err", err)
+		if !r.pause(ctx, wait) {
+			failures = 0
+		}
+	}
+}
+
+// pause waits, and returns false where it need not because the connection is
+// gone: step waits for the next one.
+func (r *gatewayRun) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-r.g.c.link.current().Done():
+		return false
+	case <-ctx.Done():
+	case <-t.C:
+	}
+	return true
+}
+
+func (r *gatewayRun) warn(msg string, args ...any) {
+	r.g.c.opts.Logger.Warn(msg, append([]any{"gateway", r.g.id}, args...)...)
+}
+
+// step makes the request that is most urgent, once there is one, and reports
+// whether that was the last.
+func (r *gatewayRun) step(ctx context.Context) (over bool, err error) {
+	if _, err := r.g.c.link.wait(ctx); err != nil {
+		return false, err
+	}
+	switch {
+	case !r.opened || r.conn.Err() != nil:
+		return false, r.open(ctx)
+	case !time.Now().Before(r.renewAt):
+		return false, r.renew(ctx)
+	case r.flight.due():
+		return false, r.apply(ctx)
+	case len(r.again) > 0:
+		r.packAgain()
+		return false, r.apply(ctx)
+	case r.retired != "":
+		r.closeRetired(ctx)
+		return false, nil
+	}
+	if r.await(ctx) {
+		r.gather()
+		if r.pack() {
+			return false, r.apply(ctx)
+		}
+	} else if r.isClosing() && len(r.backlog) == 0 && len(r.g.queue) == 0 {
+		return r.close(ctx)
+	}
+	return false, nil
+}
+
+// await waits until there are ops to send, and returns false where something
+// else is to be done first.
+func (r *gatewayRun) await(ctx context.Context) bool {
+	select {
+	case o := <-r.g.queue: // in a storm this costs no timer
+		r.backlog = append(r.backlog, o)
+	default:
+	}
+	if len(r.backlog) > 0 {
+		return true
+	}
+	timer := time.NewTimer(time.Until(r.renewAt))
+	defer timer.Stop()
+	select {
+	case o := <-r.g.queue:
+		r.backlog = append(r.backlog, o)
+		return true
+	case <-r.g.closing:
+	case <-r.conn.Done():
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (r *gatewayRun) isClosing() bool {
+	select {
+	case <-r.g.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// giveUp answers what is left when the gateway has ended.
+func (r *gatewayRun) giveUp(err error) {
+	if r.flight.due() {
+		r.refuse(err)
+	}
+	r.drain(cap(r.g.queue))
+	for _, o := range r.backlog {
+		o.finish(err)
+	}
+	r.backlog, r.held, r.again = nil, nil, nil
+	r.g.held.Store(0)
+}
