@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"cmd/presenced":           {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
 	"cmd/presencectl":         {"pkg/protocol", "pkg/client", "nats.go"},
 	"integration":             {},
-	"integration/bench":       {"pkg/protocol", "pkg/broker", "nats.go"},
+	"integration/bench":       {"pkg/protocol", "pkg/broker", "pkg/client", "nats.go"},
 }
 
 // heavy are the dependencies whose importers are limited.

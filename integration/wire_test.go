@@ -3,6 +3,8 @@ package integration
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,7 +21,16 @@ import (
 // connections, through the wire or the Go client, against a service in this
 // process or the real daemon. A guarantee's test carries its number.
 
-func TestMain(m *testing.M) { servicetest.Main(m) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(gatewayEnv); url != "" {
+		if err := runGateway(url); err != nil {
+			fmt.Fprintln(os.Stderr, "the gateway of a test:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	servicetest.Main(m)
+}
 
 // soon bounds what must happen without any timer of the contract. It is long
 // because the machine may be busy with something else.

@@ -62,7 +62,7 @@ type result struct {
 }
 
 // measures in the order in which they are made.
-var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, memoryMeasure}
+var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure, lossMeasure, detectionMeasure, memoryMeasure}
 
 func measureNames() []string {
 	var names []string

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/client"
+	"presence/pkg/protocol"
+)
+
+const (
+	// applyGateways apply at the same time, each one request after the other.
+	applyGateways = 8
+	applyOps      = 500
+)
+
+var gatewayMeasure = measure{
+	name: "gateway", title: "ops of gateways, many in a request", unit: " ops/s",
+	variants: func(ctx context.Context, b *bench, done func(func())) ([]variant, error) {
+		c, err := client.New(b.interval.conns[0], client.Options{})
+		if err != nil {
+			return nil, err
+		}
+		done(func() { _ = c.Close() }) // what it logs out is gone with the server anyway
+		shared, err := c.OpenGateway(ctx, "shared", client.GatewayOptions{})
+		if err != nil {
+			return nil, err
+		}
+		raw := b.changes(b.opts.callers, 1)[1]
+		gateways := make([]*gateway, applyGateways)
+		for i := range gateways {
+			var err error
+			if gateways[i], err = openGateway(b.interval.conn(i), fmt.Sprint("bench", i)); err != nil {
+				return nil, err
+			}
+		}
+		return []variant{
+			raw,
+			{
+				name: fmt.Sprintf("apply of %d sets, %d gateways", applyOps, applyGateways), goal: "≥ 400,000 ops/s",
+				each: applyOps, server: b.interval,
+				run: func(ctx context.Context, d time.Duration) (sample, error) {
+					return callFor(ctx, applyGateways, d, func(caller, i int) error {
+						g := gateways[caller]
+						return g.apply(applyOps, func(k int) protocol.Op {
+							text := fmt.Sprint("text ", g.seq, " ", i)
+							return protocol.Op{Op: protocol.OpKindSet, UserID: fmt.Sprintf("gw-%d-%d", caller, k), CustomStatus: &text}
+						})
+					})
+				},
+			},
+			{
+				name: fmt.Sprintf("sets by %d callers through one client.Gateway", b.opts.callers), goal: "≥ 8 × raw", server: b.interval,
+				run: func(ctx context.Context, d time.Duration) (sample, error) {
+					return callFor(ctx, b.opts.callers, d, func(caller, i int) error {
+						return shared.SetStatus(ctx, userID(caller), fmt.Sprint("text ", i))
+					})
+				},
+			},
+		}, nil
+	},
+}
+
+// gateway is one run of a gateway's process, by bare requests.
+type gateway struct {
+	nc          *nats.Conn
+	id, process string
+	seq         uint64
+}
+
+// openGateway opens a lease for as long as the contract allows, bound to the
+// connection.
+func openGateway(nc *nats.Conn, id string) (*gateway, error) {
+	clientID, err := nc.GetClientID()
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{nc: nc, id: id, process: fmt.Sprint("p", time.Now().UnixNano())}
+	return g, g.request(protocol.OpOpen, protocol.OpenRequest{
+		Process: g.process, TTLSeconds: int64(protocol.MaxTTL / time.Second),
+		Connection: &protocol.Connection{ServerID: nc.ConnectedServerId(), ClientID: clientID},
+	})
+}
+
+// apply does ops 0 to n-1 as one request.
+func (g *gateway) apply(n int, op func(i int) protocol.Op) error {
+	g.seq++
+	r := protocol.ApplyRequest{Process: g.process, Seq: g.seq, Ops: make([]protocol.Op, n)}
+	for i := range r.Ops {
+		r.Ops[i] = op(i)
+	}
+	return g.request(protocol.OpApply, r)
+}
+
+// loginAll logs in users 0 to n-1.
+func (g *gateway) loginAll(n int, user func(int) string) error {
+	for first := 0; first < n; first += applyOps {
+		if err := g.apply(min(applyOps, n-first), func(i int) protocol.Op {
+			return protocol.Op{Op: protocol.OpKindLogin, UserID: user(first + i), SessionID: "s", Platform: "web"}
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *gateway) request(op string, body any) error {
+	subject, err := subjects.Gateway(g.id, op)
+	if err != nil {
+		return err
+	}
+	return request(g.nc, subject, mustMarshal(body))
+}
