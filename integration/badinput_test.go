@@ -188,7 +188,7 @@ func badInputs() (table []badInput) {
 		}
 	}
 	for _, subject := range []string{"user.witness", "user.witness.set.more", "user.witness.more.set", "user.set", "user..set", "user.witness.SET", "user.witness.erase",
-		"user.>", "get.witness", "set", "user.witness.contacts", "gateway.g1.open", "stats", "list", "explain", "admin.erase"} {
+		"user.>", "get.witness", "set", "user.witness.contacts", "gateway.g1.rename", "stats", "list", "explain", "admin.erase"} {
 		add("nobody serves "+subject, subjects.Prefix()+"."+subject, `{"customStatus":"x","userID":"witness"}`, nil)
 	}
 	return table

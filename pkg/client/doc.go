@@ -26,11 +26,10 @@
 // Everything. While the connection is gone, requests wait for it until their
 // context ends. Afterwards each open session logs in again on the new
 // connection, a Gateway binds its lease to it, and everything watched is
-// fetched anew. In between the client
-// is blind and says so: State and OnState tell, and Watched answers UNKNOWN.
-// What does not survive is the connection being closed by its owner or given
-// up by nats.go (hence MaxReconnects(-1)): sessions end and the client stays
-// blind.
+// fetched anew. In between the client is blind and says so: State and OnState
+// tell, and Watched answers UNKNOWN. What does not survive is the connection
+// being closed by its owner or given up by nats.go (hence MaxReconnects(-1)):
+// sessions and gateways end and the client stays blind.
 //
 // # Watching
 //

@@ -220,7 +220,7 @@ func (r *gatewayRun) judge(o *protocol.Op, err error) error {
 	switch {
 	case err == nil:
 		r.held.note(o)
-	case r.flight.again:
+	case ended || r.flight.again:
 		r.drop(o)
 	}
 	if err != nil && r.flight.again {

@@ -481,10 +481,16 @@ func TestGatewayLogsInAgainWhenTold(t *testing.T) {
 	must(t, g.Login(ctx, "alice", "s1", client.GatewayLogin{}))
 	must(t, g.Login(ctx, "bob", "s1", client.GatewayLogin{}))
 
+	must(t, g.SetIdle(ctx, "alice", "s1", true))
 	for range 2 { // by an apply
 		endLease(t, kit, "gw1", opens)
 		must(t, g.SetStatus(ctx, "alice", "back", client.IfSession("s1")))
 		wantStatuses(t, c, "alice ONLINE back", "bob ONLINE ")
+		own, err := c.OwnStatus(ctx, "alice")
+		must(t, err)
+		if !own.Sessions[0].Idle {
+			t.Error("alice is not idle any more")
+		}
 	}
 	e.now(g)
 	endLease(t, kit, "gw1", opens) // by a renewal
