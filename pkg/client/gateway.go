@@ -40,7 +40,8 @@ var ErrGatewayClosed = errors.New("the gateway was closed")
 // service is overloaded is tried again until it is answered, and done once.
 // Where the context ends first, a Login or SetStatus that was not sent yet is
 // not done. Whatever was sent, and a Logout, Lost or SetIdle that waits, will be
-// done: the error is then protocol.ErrOutcomeUnknown, as well as the context's.
+// done unless the Gateway ends before: the error is then
+// protocol.ErrOutcomeUnknown, as well as the context's.
 // A call that found no room changes nothing: a Logout or Lost that returned an
 // error should be repeated, or the session stays.
 //

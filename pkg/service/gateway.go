@@ -78,6 +78,10 @@ func (s *Service) leaseReply(_ *call, r *state.Result) (any, error) {
 	}, nil
 }
 
+// maxLongFailures is how many failures of an apply say in words what is wrong.
+// More might not fit into a reply, and the change is committed by then.
+const maxLongFailures = 200
+
 // gatewayOps is what is remembered of an apply until its answer: the ops that
 // were refused before they reached the journal, and where the others stood in
 // the request.
@@ -154,6 +158,11 @@ func (s *Service) applyReply(c *call, r *state.Result) (any, error) {
 		reply.Failures = append(reply.Failures, f)
 	}
 	reply.Failures = append(reply.Failures, c.ops.refused...)
+	if len(reply.Failures) > maxLongFailures {
+		for i := range reply.Failures {
+			reply.Failures[i].Message = reply.Failures[i].Name
+		}
+	}
 	slices.SortFunc(reply.Failures, func(a, b protocol.OpFailure) int { return cmp.Compare(a.Index, b.Index) })
 	return reply, nil
 }

@@ -3,6 +3,7 @@ package service_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,6 +148,25 @@ func TestG10_GatewayBadInput(t *testing.T) {
 	}
 	if st := get(t, nc, "alice")[0]; st.Revision != 0 {
 		t.Errorf("alice was changed: %+v", st)
+	}
+}
+
+// TestG10_GatewayManyFailures: the reply to what was committed always fits.
+func TestG10_GatewayManyFailures(t *testing.T) {
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	var lease protocol.LeaseReply
+	if err := gatewayRequest(t, nc, "gw1", "open", protocol.OpenRequest{Process: "p1"}, &lease); err != nil {
+		t.Fatal(err)
+	}
+	apply := protocol.ApplyRequest{Process: "p1", Seq: 1}
+	for i := range protocol.MaxOpsPerApply {
+		id := fmt.Sprintf("%03d%s", i, strings.Repeat("\\", protocol.MaxUserIDBytes-3))
+		apply.Ops = append(apply.Ops, protocol.Op{Op: "logout", UserID: id, SessionID: "s"})
+	}
+	var reply protocol.ApplyReply
+	if err := gatewayRequest(t, nc, "gw1", "apply", apply, &reply); err != nil || len(reply.Failures) != protocol.MaxOpsPerApply {
+		t.Errorf("apply: got %d failures, %v, want %d", len(reply.Failures), err, protocol.MaxOpsPerApply)
 	}
 }
 

@@ -23,9 +23,13 @@ type connections struct {
 	closed []*connection // in the order of their closing
 }
 
-// bind makes a connection that of a lease; none unbinds it.
+// bind makes a connection that of a lease; none unbinds it. One that closed does
+// not take the place of one that is open: who names it is late.
 func (s *State) bind(l *lease, key connectionKey) {
 	if l.connection != nil && l.connection.key == key {
+		return
+	}
+	if c := s.connections.known[key]; c != nil && c.closed && l.live && l.connection != nil && !l.connection.closed {
 		return
 	}
 	s.unbind(l)
