@@ -238,3 +238,42 @@ func TestG05_DefaultPings(t *testing.T) {
 	frozen := time.Now()
 	checkLost(t, events.await(t, 2*time.Minute, "alice", protocol.Offline), frozen, 15*time.Second, 26*time.Second)
 }
+
+// TestG06_StuckAnswers: the connection for replies and events is stuck, as a
+// network does that loses packets. Time goes on all the same, leases are renewed
+// and run out, and when it is back the events come.
+func TestG06_StuckAnswers(t *testing.T) {
+	t.Parallel()
+	s := servicetest.StartNATS(t)
+	p := startProxy(t, s.URL())
+	through := strings.Replace(p.URL(), "nats://", "nats://"+servicetest.ClientsUser+":"+servicetest.Password+"@", 1)
+	answers, err := nats.Connect(through, nats.MaxReconnects(-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(answers.Close)
+	s.StartInstance(t, func(c *service.Config) { c.Answers = answers })
+	nc := s.Connect(t)
+	events := record(t, nc, subjects.AnyEvent())
+	login(t, nc, "alice", protocol.LoginRequest{SessionID: "s", TTLSeconds: 5})
+
+	p.Freeze()
+	// More than the connection takes, so that sending blocks.
+	text := strings.Repeat("x", protocol.MaxCustomStatusBytes-10)
+	for i := range 30_000 {
+		set := fmt.Sprintf(`{"customStatus":"%s%d"}`, text, i)
+		if err := nc.Publish(to(protocol.OpSet, fmt.Sprint("u", i)), []byte(set)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(protocol.MinTTL + 3*time.Second) // the outage itself, not a guess
+	p.Thaw()
+	thawed := time.Now()
+	lost := events.await(t, 2*soon, "alice", protocol.Offline)
+	if at := lost.UpdatedAt.Time(); at.After(thawed) {
+		t.Errorf("alice was lost at %v, after the answers' connection was back at %v: time stood still", at, thawed)
+	}
+}

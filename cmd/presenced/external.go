@@ -73,6 +73,7 @@ func (c *connections) urlOr(given string) (string, error) {
 // error now and a reason to try again for ever later.
 func dial(name, urls, creds string, log *slog.Logger) (*nats.Conn, error) {
 	opts := append(handlers(name, log),
+		nats.ReconnectBufSize(-1), // what cannot be sent now must not be sent later
 		nats.Name(name),
 		nats.Timeout(askWithin),
 		nats.MaxReconnects(-1),

@@ -149,6 +149,7 @@ func (b *Broker) Connect(a Account, opts ...nats.Option) (*nats.Conn, error) {
 		nats.Nkey(key.public, key.pair.Sign),
 		nats.Name(a.name()),
 		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1),                 // what cannot be sent now must not be sent later
 		nats.ReconnectWait(50 * time.Millisecond), // nobody else competes for it
 		nats.ReconnectJitter(50*time.Millisecond, 0),
 	}

@@ -29,14 +29,19 @@ type announcer struct {
 	service *Service
 	wake    chan struct{}
 
-	// batch and buffer are used again and again, under mu.
+	// sending is held while a batch is published, which takes as long as the
+	// connection does. batch and buffer are used again and again.
+	sending sync.Mutex
+	batch   []state.Announcement
+	buffer  []byte
+
+	// mu is never held over a publish: packing an entry asks for flushed.
 	mu     sync.Mutex
-	batch  []state.Announcement
-	buffer []byte
 	cursor uint64 // number of the last change published
+	resets int    // how often the cursor was set back
+	sentAt uint64 // position up to which everything was published
 	marks  []mark
 	final  bool // the instance stops: what is flushed counts at once
-	sentAt uint64
 }
 
 // mark says that everything up to a position had reached the broker at a time.
@@ -61,7 +66,8 @@ func (a *announcer) kick() {
 // announceAgain, and more.
 func (a *announcer) again() {
 	a.mu.Lock()
-	a.cursor, a.marks = 0, nil
+	a.cursor, a.sentAt, a.marks = 0, 0, nil
+	a.resets++
 	a.mu.Unlock()
 	a.kick()
 }
@@ -134,19 +140,27 @@ func (a *announcer) flush() {
 
 // publish publishes one batch and reports whether there is more.
 func (a *announcer) publish() (more bool, err error) {
+	a.sending.Lock()
+	defer a.sending.Unlock()
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	cursor, resets := a.cursor, a.resets
+	a.mu.Unlock()
 	s := a.service
 	batch := a.batch[:0]
 	s.mu.RLock()
-	last, more := s.state.Owed(s.writer, a.cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
-	a.batch = batch
+	last, more := s.state.Owed(s.writer, cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
 	position := s.state.Position()
 	s.mu.RUnlock()
+	a.batch = batch
 	for i := range batch {
 		if err := a.send(&batch[i]); err != nil {
 			return true, err
 		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.resets != resets { // set back meanwhile: from the beginning
+		return true, nil
 	}
 	a.cursor = last
 	if !more {
@@ -181,13 +195,16 @@ func (a *announcer) sendTo(subject string, event any) (err error) {
 // mark asks the broker whether it has got everything published so far.
 func (a *announcer) mark() {
 	a.mu.Lock()
-	position := a.sentAt
+	position, resets := a.sentAt, a.resets
 	a.mu.Unlock()
 	if err := a.service.cfg.Answers.FlushTimeout(announceAgain); err != nil {
 		return // nothing is known to have arrived; it stays owed
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.resets != resets {
+		return // what was asked about is to be published again
+	}
 	now := time.Now()
 	// Of the marks that are old enough, the last says it all.
 	for len(a.marks) > 1 && now.Sub(a.marks[1].at) >= announceAgain {

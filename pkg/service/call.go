@@ -25,7 +25,9 @@ type call struct {
 	get   *protocol.GetRequest // of a query that waits for the journal
 	user  string               // of a request about one user
 	gone  *protocol.Error      // of a renewal whose lease is not there any more
-	ops   *gatewayOps          // of a gateway's apply
+	// session is that of a renewal by a user.
+	session string
+	ops     *gatewayOps // of a gateway's apply
 
 	done chan error // of the service's own barriers, in place of all the above
 }

@@ -62,7 +62,7 @@ func (s *Service) renew(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.reply, c.gone = s.changeReply, protocol.ErrSessionNotFound
+	c.reply, c.gone, c.session = s.changeReply, protocol.ErrSessionNotFound, r.SessionID
 	s.mu.RLock()
 	number, ok := s.state.Lease(user, r.SessionID, r.Idle)
 	s.mu.RUnlock()

@@ -123,13 +123,22 @@ func (s *Service) decodeGateway(c *call, v any) (string, error) {
 
 // submit has a command appended; the call is answered when it is applied.
 func (s *Service) submit(c *call, command entry.Command) error {
-	if err := s.refuseStale(); err != nil {
+	if err := s.refuseChange(); err != nil {
 		return err
 	}
 	if err := s.journal.Submit(command, c); err != nil {
 		return journalError(err)
 	}
 	return nil
+}
+
+// refuseChange refuses what goes through the journal while the instance cannot do
+// it: cut off from the journal, or from those who wait for its answers.
+func (s *Service) refuseChange() error {
+	if s.responder.full() {
+		return protocol.ErrOverloaded.With("too many answers wait to be sent: nothing was done, try again")
+	}
+	return s.refuseStale()
 }
 
 // refuseStale refuses changes while the instance is cut off from the journal
@@ -164,7 +173,8 @@ func (s *Service) drain(ctx context.Context, svc micro.Service, others int) erro
 	if ctx.Err() != nil {
 		return nil // something failed: there is no journal to wait for
 	}
-	if err := s.barrier(ctx); err != nil {
+	s.refuseWaiters()
+	if err := s.settle(ctx); err != nil {
 		s.log.Warn("not everything accepted could be answered", "err", err)
 		return nil
 	}

@@ -61,7 +61,7 @@ func (s *Service) answerNow(c *call) error {
 // readFresh answers once an entry is applied that was appended after the query
 // arrived: that makes the read linearizable.
 func (s *Service) readFresh(c *call) error {
-	if err := s.refuseStale(); err != nil {
+	if err := s.refuseChange(); err != nil {
 		return err
 	}
 	if err := s.journal.Barrier(c); err != nil {
@@ -145,6 +145,19 @@ func (s *Service) waitFor(c *call, position uint64) error {
 	s.mu.RUnlock()
 	s.releaseWaiters(applied)
 	return nil
+}
+
+// refuseWaiters refuses the queries that wait, because the instance stops.
+func (s *Service) refuseWaiters() {
+	s.waitMu.Lock()
+	waiters := s.waiters
+	s.waiters = nil
+	s.waitMu.Unlock()
+	var answers []answer
+	for _, w := range waiters {
+		answers = append(answers, answer{call: w.call, err: protocol.ErrUnavailable})
+	}
+	s.responder.push(answers)
 }
 
 // releaseWaiters answers the queries whose position is applied, and refuses

@@ -3,11 +3,14 @@ package service
 import (
 	"context"
 	"sync"
+
+	"presence/pkg/service/internal/journal"
 )
 
 // responder sends the replies to what was applied, so that applying does not
 // wait for a connection. What waits here was admitted by the journal or as a
-// waiter, and is bounded there.
+// waiter; while more than journal.MaxWaiting answers wait, as they do when the
+// connection is stuck, no more changes are admitted.
 type responder struct {
 	service *Service
 	wake    chan struct{}
@@ -18,6 +21,13 @@ type responder struct {
 
 func newResponder(s *Service) *responder {
 	return &responder{service: s, wake: make(chan struct{}, 1)}
+}
+
+// full reports whether too many answers wait.
+func (r *responder) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue) > journal.MaxWaiting
 }
 
 func (r *responder) push(answers []answer) {

@@ -50,11 +50,12 @@ type Service struct {
 	writer   string // this start of this instance
 	ready    chan struct{}
 
-	journal   *journal.Journal[*call]
-	responder *responder
-	announcer *announcer
-	endpoints []*endpoint
-	handling  atomic.Int64 // requests whose handler runs
+	journal    *journal.Journal[*call]
+	responder  *responder
+	announcer  *announcer
+	endpoints  []*endpoint
+	handling   atomic.Int64 // requests whose handler runs
+	registered atomic.Bool  // an entry of this instance is applied
 
 	mu    sync.RWMutex // guards state
 	state *state.State
@@ -195,10 +196,22 @@ func (s *Service) register(ctx context.Context) error {
 	if err := s.barrier(ctx); err != nil {
 		return fmt.Errorf("appending to the journal for the first time: %w", err)
 	}
+	s.registered.Store(true)
 	return nil
 }
 
-// barrier waits until everything that was submitted before is applied.
+// settle waits until everybody who was admitted by the journal has an answer.
+func (s *Service) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	for {
+		if err := s.barrier(ctx); err != nil || s.journal.Waiting() == 0 {
+			return err
+		}
+	}
+}
+
+// barrier waits until an entry is applied that is appended from now on.
 func (s *Service) barrier(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
@@ -218,7 +231,11 @@ func (s *Service) barrier(ctx context.Context) error {
 func (s *Service) stamp(h *entry.Header) {
 	s.mu.RLock()
 	h.Epoch, h.LeaseClock = s.state.Epoch(), s.state.LeaseClock()
+	now := s.state.AsOf().Time().Add(s.journal.SinceApplied())
 	s.mu.RUnlock()
+	if s.registered.Load() { // before, the last entry applied may be of long ago
+		h.Latest = now.Add(protocol.OutcomeWithin).UnixMilli()
+	}
 	h.Flushed = s.announcer.flushed()
 }
 
@@ -271,7 +288,11 @@ func (s *Service) answers(callers *journal.Callers[*call], out *state.Outcome) [
 func (s *Service) renewedAnswer(r journal.Renewing[*call]) answer {
 	status, ttl, ok := s.state.Renewed(r.Number)
 	if !ok {
-		return answer{call: r.Caller, err: r.Caller.gone}
+		c := r.Caller
+		if c.user != "" && s.state.WasReplaced(c.user, c.session) {
+			return answer{call: c, err: protocol.ErrSessionReplaced}
+		}
+		return answer{call: c, err: c.gone}
 	}
 	return answer{call: r.Caller, result: state.Result{Revision: s.state.Revision(), Status: status, TTL: ttl}}
 }

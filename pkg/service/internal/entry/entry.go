@@ -61,6 +61,11 @@ type Header struct {
 	// LeaseClock, in milliseconds, is what the writer had applied when it
 	// packed the entry. One packed too long ago counts as empty.
 	LeaseClock int64
+	// Latest, in milliseconds since 1970 by the stream's clock as far as the
+	// writer knows it, is when the entry's callers stop waiting; 0: not known.
+	// Stored later it counts as empty. (The lease clock does not tell while
+	// nobody appends.)
+	Latest int64
 	// Flushed is the position up to which the writer's events had reached the
 	// broker.
 	Flushed uint64

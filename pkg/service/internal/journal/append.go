@@ -137,8 +137,8 @@ func (j *Journal[W]) publish(ctx context.Context, data []byte, applied <-chan st
 			if api.Code != 503 || outcome == ErrRejected {
 				return 0, fmt.Errorf("%w: %w", outcome, err)
 			}
-		case errors.Is(err, jetstream.ErrNoStreamResponse):
-			// Nobody leads the stream at the moment.
+		case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrReconnectBufExceeded):
+			// Nobody leads the stream at the moment, or it was not sent.
 		default:
 			outcome = ErrOutcomeUnknown
 		}

@@ -219,11 +219,19 @@ func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
 	return nil
 }
 
-// Barrier has an entry appended, be it empty, and gives the caller back when it
-// is applied: then everything submitted before is applied too, and a read of
-// the state is linearizable.
+// Barrier has the caller go with the next entry, be it an empty one, and gives it
+// back when that is applied: a read of the state is linearizable then. What was
+// submitted before may be in a later entry, see Waiting.
 func (j *Journal[W]) Barrier(caller W) error {
 	return j.admit(func(p *pending[W]) { p.barriers = append(p.barriers, caller) })
+}
+
+// Waiting returns how many callers of commands, renewals and barriers have not
+// come back yet.
+func (j *Journal[W]) Waiting() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.waiting
 }
 
 // Report appends a command that nobody waits for and that must not be refused

@@ -307,6 +307,29 @@ func TestJournal_Full(t *testing.T) {
 	r.waitAnswer(t, "after", "applied")
 }
 
+// TestJournal_Flood: however many commands wait, renewals, reports and barriers go
+// with the next entry.
+func TestJournal_Flood(t *testing.T) {
+	nc := startBroker(t)
+	r := open(t, nc, "A", nil)
+	for i := range MaxWaiting - 2 {
+		r.submit(t, fmt.Sprint(i))
+	}
+	for _, err := range []error{r.Renew(7, "renewal", true), r.Barrier("barrier"), r.Report(entry.Command{Kind: entry.Closed, User: "report"})} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, callers := r.take()
+	got := fmt.Sprint(callers.Renewals, callers.Barriers, e.Renewed, len(e.Commands) > len(callers.Commands))
+	if want := "[{7 renewal}] [barrier] [7] true"; got != want {
+		t.Errorf("the first entry: got %s, want %s", got, want)
+	}
+	if len(callers.Commands) < entry.MaxCommands/4 {
+		t.Errorf("the first entry has %d commands", len(callers.Commands))
+	}
+}
+
 // TestJournal_Recreated: a stream that begins anew is not taken for the journal.
 func TestJournal_Recreated(t *testing.T) {
 	nc := startBroker(t)

@@ -38,9 +38,11 @@ func (p *pending[W]) empty() bool {
 }
 
 // take moves what fits into one entry out of what is pending, and returns nil
-// callers where nothing is. Commands come before reports in an entry: a login
-// that was submitted before its connection's end was reported takes effect
-// before it.
+// callers where nothing is. However many commands wait, half of an entry is
+// there for renewals and a quarter for reports, if they need it: a flood of
+// changes must not make anybody's lease run out. In the entry commands come
+// before reports: a login that was submitted before its connection's end was
+// reported takes effect before it.
 func (j *Journal[W]) take() (*entry.Entry, *Callers[W]) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -50,59 +52,68 @@ func (j *Journal[W]) take() (*entry.Entry, *Callers[W]) {
 	}
 	e, callers := &entry.Entry{}, &Callers[W]{}
 	room, bytes := entry.MaxCommands, MaxBytes
+	j.takeRenewals(e, callers, room/2)
+	room -= len(e.Renewed)
+	bytes -= renewalBytes * len(e.Renewed)
 
-	n := fits(p.commands, &room, &bytes)
-	e.Commands, p.commands = cut(p.commands, n)
-	callers.Commands, p.callers = cut(p.callers, n)
+	forReports := room / 2
+	reports := fits(p.reports, &forReports, &bytes)
+	room -= reports
+	commands := fits(p.commands, &room, &bytes)
+	e.Commands, p.commands = cut(p.commands, commands)
+	callers.Commands, p.callers = cut(p.callers, commands)
+	var head []entry.Command
+	head, p.reports = cut(p.reports, reports)
+	e.Commands = append(e.Commands, head...)
 
-	n = fits(p.reports, &room, &bytes)
-	reports, rest := cut(p.reports, n)
-	p.reports = rest
-	e.Commands = append(e.Commands, reports...)
-
-	if len(p.renewed) <= min(room, bytes/5) {
-		for number := range p.renewed {
-			e.Renewed = append(e.Renewed, number)
-		}
-		clear(p.renewed)
-		callers.Renewals, p.renewing = p.renewing, nil
-	} else {
-		for number := range p.renewed {
-			if len(e.Renewed) >= min(room, bytes/5) {
-				break
-			}
-			e.Renewed = append(e.Renewed, number)
-			delete(p.renewed, number)
-		}
-		kept := p.renewing[:0:0]
-		for _, r := range p.renewing {
-			if _, waits := p.renewed[r.Number]; waits {
-				kept = append(kept, r)
-			} else {
-				callers.Renewals = append(callers.Renewals, r)
-			}
-		}
-		p.renewing = kept
-	}
-	// A barrier wants everything before it applied, so it waits for the last
-	// of several entries.
+	callers.Barriers, p.barriers = p.barriers, nil
 	p.tick = false
-	if p.empty() || len(p.commands)+len(p.reports)+len(p.renewed) == 0 {
-		callers.Barriers, p.barriers = p.barriers, nil
-	}
 	if !p.empty() {
 		j.poke()
 	}
 	return e, callers
 }
 
+// renewalBytes is what a renewal takes in an entry, at most.
+const renewalBytes = 5
+
+// takeRenewals moves at most limit renewals. It needs mu.
+func (j *Journal[W]) takeRenewals(e *entry.Entry, callers *Callers[W], limit int) {
+	p := &j.pending
+	if len(p.renewed) <= limit {
+		for number := range p.renewed {
+			e.Renewed = append(e.Renewed, number)
+		}
+		clear(p.renewed)
+		callers.Renewals, p.renewing = p.renewing, nil
+		return
+	}
+	for number := range p.renewed {
+		if len(e.Renewed) == limit {
+			break
+		}
+		e.Renewed = append(e.Renewed, number)
+		delete(p.renewed, number)
+	}
+	var kept []Renewing[W]
+	for _, r := range p.renewing {
+		if _, waits := p.renewed[r.Number]; waits {
+			kept = append(kept, r)
+		} else {
+			callers.Renewals = append(callers.Renewals, r)
+		}
+	}
+	p.renewing = kept
+}
+
 // fits returns how many of the commands fit, and takes them off the room. One
-// always does, however large.
+// always does where half of the entry is empty, however large it is: an entry
+// may be half as large again as MaxBytes.
 func fits(commands []entry.Command, room, bytes *int) int {
 	n := 0
 	for n < len(commands) && *room > 0 {
 		size := commands[n].Size()
-		if size > *bytes && !(n == 0 && *bytes == MaxBytes) {
+		if size > *bytes && !(n == 0 && *bytes > MaxBytes/2) {
 			break
 		}
 		*bytes -= size

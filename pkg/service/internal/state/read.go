@@ -98,6 +98,13 @@ func (s *State) Lease(userID, session string, idle *bool) (uint32, bool) {
 	return x.number, true
 }
 
+// WasReplaced reports whether a user's session was replaced by a later login of
+// its device.
+func (s *State) WasReplaced(userID, session string) bool {
+	u := s.users[userID]
+	return u != nil && u.wasReplaced(session, s.clock.lease)
+}
+
 // GatewayLease returns the number of a gateway's lease, by which an entry may
 // renew it.
 func (s *State) GatewayLease(gatewayID, process string) (uint32, bool) {

@@ -104,7 +104,8 @@ func (s *State) findWriter(id string) *writer {
 func (s *State) fences(h *entry.Header) bool {
 	return h.Epoch != s.epoch ||
 		h.Sequence <= s.writer.sequence ||
-		s.clock.lease-h.LeaseClock > maxPacked
+		s.clock.lease-h.LeaseClock > maxPacked ||
+		h.Latest != 0 && s.clock.wall > h.Latest
 }
 
 // takeOver gives to the writer of the entry at hand what another one, dead or
