@@ -7,6 +7,8 @@ LDFLAGS = -X main.version=$(VERSION)
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 5s
+# A module of its own, whose dependencies are not the project's.
+ENCODINGS = pkg/service/internal/entry/encodings
 
 .PHONY: run build test race lint fmt vet staticcheck vuln fuzz encodings bench bench-full check clean
 
@@ -29,6 +31,7 @@ fmt:
 
 vet:
 	$(GO) vet ./...
+	cd $(ENCODINGS) && $(GO) vet ./...
 
 staticcheck:
 	$(GO) run $(STATICCHECK) ./...
@@ -44,7 +47,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/service/internal/entry
 
 encodings: ## the benchmark that chose the encoding of journal entries
-	cd pkg/service/internal/entry/encodings && $(GO) test -bench . -benchtime 0.3s
+	cd $(ENCODINGS) && $(GO) test -bench . -benchtime 0.3s
 
 bench: ## speed and size against raw NATS, in one run
 	$(GO) run ./integration/bench

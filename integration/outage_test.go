@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -370,4 +371,54 @@ func TestG11_BehindABrokenNetwork(t *testing.T) {
 		setText(t, nc, id, "after the restart")
 	}
 	checkEndsInTheTruth(t, nc, c, told, users)
+}
+
+// TestG04_EventsSurviveTheirInstance: a daemon is killed in a storm of changes,
+// with events that it has not published. A watcher that only listens, and never
+// asks, hears the last change of every user all the same.
+func TestG04_EventsSurviveTheirInstance(t *testing.T) {
+	t.Parallel()
+	d := servicetest.StartDaemon(t, "--sync", "interval")
+	events := record(t, d.Connect(t), subjects.AnyEvent())
+	nc := d.Connect(t)
+	users := names("user", 200)
+	killed := make(chan struct{})
+	var callers errgroup.Group
+	for c := range 20 {
+		callers.Go(func() error {
+			for i := 0; ; i++ {
+				select {
+				case <-killed:
+					return nil
+				default:
+				}
+				// Without waiting for replies, so that much is under way when it dies.
+				user := users[(c+i*20)%len(users)]
+				if err := nc.Publish(to(protocol.OpSet, user), fmt.Appendf(nil, `{"customStatus":"%d-%d"}`, c, i)); err != nil {
+					return err
+				}
+				if i%100 == 99 {
+					if err := nc.FlushTimeout(soon); err != nil {
+						return nil // it is being killed
+					}
+				}
+			}
+		})
+	}
+	servicetest.Eventually(t, soon, "the storm to be heard", func() bool { return len(events.all()) > 2000 })
+	d.Signal(t, syscall.SIGKILL)
+	close(killed)
+	if err := callers.Wait(); err != nil {
+		t.Error(err)
+	}
+	nc.Close() // what it still buffers is not to be sent to the next daemon
+	d.Wait(t)
+	d.Restart(t)
+	after := fresh(t, d.Connect(t), users...)
+	for _, want := range after {
+		servicetest.Eventually(t, 3*soon, "the last change of "+want.UserID+" to be announced", func() bool {
+			list := events.events(t, want.UserID)
+			return len(list) > 0 && slices.ContainsFunc(list, func(e arrived) bool { return e.Revision == want.Revision })
+		})
+	}
 }

@@ -17,6 +17,7 @@ type headerT struct {
 	Writer     string   `json:"w"`
 	Sequence   uint64   `json:"s"`
 	LeaseClock int64    `json:"l"`
+	Latest     int64    `json:"t"`
 	Flushed    uint64   `json:"f"`
 }
 

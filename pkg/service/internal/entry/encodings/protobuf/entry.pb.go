@@ -87,6 +87,7 @@ type Header struct {
 	Writer        string                 `protobuf:"bytes,2,opt,name=writer,proto3" json:"writer,omitempty"`
 	Sequence      uint64                 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	LeaseClock    int64                  `protobuf:"varint,4,opt,name=lease_clock,json=leaseClock,proto3" json:"lease_clock,omitempty"`
+	Latest        int64                  `protobuf:"varint,6,opt,name=latest,proto3" json:"latest,omitempty"`
 	Flushed       uint64                 `protobuf:"varint,5,opt,name=flushed,proto3" json:"flushed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -146,6 +147,13 @@ func (x *Header) GetSequence() uint64 {
 func (x *Header) GetLeaseClock() int64 {
 	if x != nil {
 		return x.LeaseClock
+	}
+	return 0
+}
+
+func (x *Header) GetLatest() int64 {
+	if x != nil {
+		return x.Latest
 	}
 	return 0
 }
@@ -389,13 +397,14 @@ const file_entry_proto_rawDesc = "" +
 	"\x05Entry\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.presence.encodings.HeaderR\x06header\x12\x18\n" +
 	"\arenewed\x18\x02 \x03(\rR\arenewed\x127\n" +
-	"\bcommands\x18\x03 \x03(\v2\x1b.presence.encodings.CommandR\bcommands\"\x8d\x01\n" +
+	"\bcommands\x18\x03 \x03(\v2\x1b.presence.encodings.CommandR\bcommands\"\xa5\x01\n" +
 	"\x06Header\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x16\n" +
 	"\x06writer\x18\x02 \x01(\tR\x06writer\x12\x1a\n" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x1f\n" +
 	"\vlease_clock\x18\x04 \x01(\x03R\n" +
-	"leaseClock\x12\x18\n" +
+	"leaseClock\x12\x16\n" +
+	"\x06latest\x18\x06 \x01(\x03R\x06latest\x12\x18\n" +
 	"\aflushed\x18\x05 \x01(\x04R\aflushed\"\xac\x03\n" +
 	"\aCommand\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +

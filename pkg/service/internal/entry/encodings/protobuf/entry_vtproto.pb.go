@@ -123,6 +123,11 @@ func (m *Header) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Latest != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Latest))
+		i--
+		dAtA[i] = 0x30
+	}
 	if m.Flushed != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Flushed))
 		i--
@@ -409,6 +414,9 @@ func (m *Header) SizeVT() (n int) {
 	}
 	if m.Flushed != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Flushed))
+	}
+	if m.Latest != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Latest))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -841,6 +849,25 @@ func (m *Header) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.Flushed |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Latest", wireType)
+			}
+			m.Latest = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Latest |= int64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}

@@ -19,6 +19,7 @@ type Header struct {
 	Writer     string
 	Sequence   uint64
 	LeaseClock int64
+	Latest     int64
 	Flushed    uint64
 }
 

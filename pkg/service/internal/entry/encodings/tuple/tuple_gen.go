@@ -278,12 +278,13 @@ func (z *Entry) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *Header) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 5
-	o = append(o, 0x95)
+	// array header, size 6
+	o = append(o, 0x96)
 	o = msgp.AppendString(o, z.Epoch)
 	o = msgp.AppendString(o, z.Writer)
 	o = msgp.AppendUint64(o, z.Sequence)
 	o = msgp.AppendInt64(o, z.LeaseClock)
+	o = msgp.AppendInt64(o, z.Latest)
 	o = msgp.AppendUint64(o, z.Flushed)
 	return
 }
@@ -296,8 +297,8 @@ func (z *Header) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 5 {
-		err = msgp.ArrayError{Wanted: 5, Got: zb0001}
+	if zb0001 != 6 {
+		err = msgp.ArrayError{Wanted: 6, Got: zb0001}
 		return
 	}
 	z.Epoch, bts, err = msgp.ReadStringBytes(bts)
@@ -320,6 +321,11 @@ func (z *Header) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "LeaseClock")
 		return
 	}
+	z.Latest, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Latest")
+		return
+	}
 	z.Flushed, bts, err = msgp.ReadUint64Bytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err, "Flushed")
@@ -331,7 +337,7 @@ func (z *Header) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Header) Msgsize() (s int) {
-	s = 1 + msgp.StringPrefixSize + len(z.Epoch) + msgp.StringPrefixSize + len(z.Writer) + msgp.Uint64Size + msgp.Int64Size + msgp.Uint64Size
+	s = 1 + msgp.StringPrefixSize + len(z.Epoch) + msgp.StringPrefixSize + len(z.Writer) + msgp.Uint64Size + msgp.Int64Size + msgp.Int64Size + msgp.Uint64Size
 	return
 }
 
