@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"presence/pkg/client"
 	"presence/pkg/protocol"
+	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
 
 	"github.com/nats-io/nats.go"
@@ -420,5 +422,45 @@ func TestG04_EventsSurviveTheirInstance(t *testing.T) {
 			list := events.events(t, want.UserID)
 			return len(list) > 0 && slices.ContainsFunc(list, func(e arrived) bool { return e.Revision == want.Revision })
 		})
+	}
+}
+
+// TestG12_CutOffFromTheJournal: an instance whose connection to the journal is
+// silent says within three seconds that its answers are stale, and refuses
+// changes; when the network is back it is as before.
+func TestG12_CutOffFromTheJournal(t *testing.T) {
+	t.Parallel()
+	s := servicetest.StartNATS(t)
+	p := startProxy(t, s.URL())
+	through := strings.Replace(p.URL(), "nats://", "nats://"+servicetest.JournalUser+":"+servicetest.Password+"@", 1)
+	journal, err := nats.Connect(through, nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(journal.Close)
+	s.StartInstance(t, func(c *service.Config) { c.Journal = journal })
+	nc := s.Connect(t)
+	setText(t, nc, "alice", "before")
+	get := func() protocol.GetReply {
+		return must[protocol.GetReply](t, nc, subjects.Get(), protocol.GetRequest{UserIDList: []string{"alice"}})
+	}
+	if get().Stale {
+		t.Error("stale before anything happened")
+	}
+	p.Freeze()
+	cut := time.Now()
+	servicetest.Eventually(t, soon, "the answers to be stale", func() bool { return get().Stale })
+	// Three seconds after the last entry, which may be a second old; loosely.
+	if took := time.Since(cut); took < time.Second || took > 3*protocol.StaleAfter {
+		t.Errorf("stale after %v, want at most %v", took, protocol.StaleAfter)
+	}
+	refused(t, nc, to(protocol.OpSet, "alice"), `{"customStatus":"meanwhile"}`, protocol.ErrUnavailable)
+	p.Thaw()
+	servicetest.Eventually(t, 2*soon, "changes to be taken again", func() bool {
+		_, err := ask[protocol.ChangeReply](nc, to(protocol.OpSet, "alice"), `{"customStatus":"after"}`)
+		return err == nil
+	})
+	if reply := get(); reply.Stale || reply.SuccessUserList[0].CustomStatus != "after" {
+		t.Errorf("after the cut: got %+v", reply)
 	}
 }
