@@ -3,7 +3,6 @@ package broker
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"presence/pkg/protocol"
@@ -28,9 +27,12 @@ const (
 	Answers
 )
 
-// ClientsAccount is the name of the account Clients, as the subject
-// $SYS.ACCOUNT.<name>.DISCONNECT has it.
-const ClientsAccount = "APP"
+// Names of the accounts, unless a configuration file has others. That of Clients
+// is in the subject $SYS.ACCOUNT.<name>.DISCONNECT.
+const (
+	ClientsAccount = "APP"
+	JournalAccount = "PRESENCE"
+)
 
 // anyone is the user of those who connect without credentials. It has a key
 // because the server warns of users that could have a password and have none;
@@ -42,36 +44,16 @@ func (a Account) name() string {
 	return [...]string{"presenced clients", "presenced journal", "presenced system", "presenced answers"}[a]
 }
 
-// accountsConfig is the part of the server's configuration that says who may
-// do what, in the language of NATS configuration files. Formatted into it are
-// the public keys of presenced (1 to 3, 8) and of anyone (7), and lists of
-// subjects.
-//
-// presenced takes requests by a user that may publish neither requests nor
-// events: the micro framework answers discovery on any reply subject. What it
-// publishes itself leaves by another user, which is not restricted: the broker
-// would look up every reply and event, a tenth of all its work.
-//
-// A subscription with a wider wildcard than a denied subject is accepted, and
-// the denied messages are left out of it.
+// accountsConfig is what a broker of Start has for a configuration file.
 const accountsConfig = `
 system_account: SYS
-no_auth_user: %[7]s
-accounts {
-  SYS      { users: [ { nkey: %[1]s } ] }
-  PRESENCE { users: [ { nkey: %[2]s } ], jetstream: enabled }
-  APP {
-    users: [
-      { nkey: %[7]s, permissions: {
-          publish:   { deny: %[4]s }
-          subscribe: { deny: %[5]s } } }
-      { nkey: %[3]s, permissions: {
-          publish: { deny: %[6]s } } }
-      { nkey: %[8]s }
-    ]
-  }
-}
+accounts { SYS {}, PRESENCE { jetstream: enabled }, APP {} }
 `
+
+// accountNames are what the accounts are called.
+type accountNames struct{ clients, journal, system string }
+
+var defaultNames = accountNames{clients: ClientsAccount, journal: JournalAccount, system: "SYS"}
 
 // brokerSubjects begin requests to the broker itself. presenced sends none on
 // its clients' connection, so that a forged reply subject cannot make its
@@ -84,34 +66,92 @@ var brokerSubjects = []string{"$JS.>", "$SYS.>", "$KV.>", "$O.>"}
 var monitorSubjects = []string{"$SYS.REQ.SERVER.>", "$SYS.REQ.ACCOUNT.>"}
 
 func serverOptions(cfg Config, keys accountKeys) (*server.Options, error) {
-	subjects := protocol.NewSubjects(cfg.Prefix)
-	requests, events := subjects.RequestSubjects(), subjects.EventSubjects()
-
 	opts := &server.Options{}
-	if err := opts.ProcessConfigString(fmt.Sprintf(accountsConfig,
-		keys[System].public, keys[Journal].public, keys[Clients].public,
-		list(slices.Concat(events, monitorSubjects)), list(requests),
-		list(slices.Concat(requests, events, brokerSubjects)),
-		keys[anyone].public, keys[Answers].public,
-	)); err != nil {
+	if err := opts.ProcessConfigString(accountsConfig); err != nil {
 		return nil, fmt.Errorf("configuring the broker's accounts: %w", err)
 	}
+	addUsers(opts, defaultNames, keys, cfg.Prefix)
+	addAnyone(opts, defaultNames.clients, keys, cfg.Prefix)
 	opts.ServerName = "presence"
 	opts.JetStream = true
-	opts.DisableJetStreamBanner = true
 	opts.StoreDir = cfg.DataDir
 	opts.SyncAlways = cfg.SyncAlways
-	opts.MaxPayload = 1 << 20 // requests and journal entries have at most half of it
 	opts.PingInterval, opts.MaxPingsOut = cfg.PingInterval, cfg.PingMax
-	opts.AuthTimeout = 10 // seconds; the default of 2 is short for a machine under full load
-	opts.NoSigs = true    // signals belong to the program
+	setDefaults(opts)
 	return opts, nil
 }
 
-// list writes subjects as a list of the configuration language. They contain
-// nothing that needs escaping: protocol.CheckPrefix saw to it.
-func list(subjects []string) string {
-	return `["` + strings.Join(subjects, `", "`) + `"]`
+// setDefaults chooses what opts leave open, where nats-server's own choice is
+// not the one for presenced.
+func setDefaults(opts *server.Options) {
+	if opts.PingInterval == 0 {
+		opts.PingInterval = defaultPingInterval
+	}
+	if opts.MaxPingsOut == 0 {
+		opts.MaxPingsOut = defaultPingMax
+	}
+	if opts.AuthTimeout == 0 {
+		opts.AuthTimeout = 10 // seconds; the default of 2 is short for a machine under full load
+	}
+	if opts.MaxPayload == 0 {
+		opts.MaxPayload = minPayload
+	}
+	if opts.ReconnectErrorReports == 0 {
+		opts.ReconnectErrorReports = 60 // attempts, so about a minute; the default is each, of each connection of a route
+	}
+	opts.NoSigs = true // signals belong to the program
+	opts.DisableJetStreamBanner = true
+}
+
+// minPayload is the smallest max_payload: requests and journal entries have at
+// most half of it.
+const minPayload = 1 << 20
+
+// addUsers adds presenced's own users to accounts that opts have.
+//
+// presenced takes requests by a user that may publish neither requests nor
+// events: the micro framework answers discovery on any reply subject. What it
+// publishes itself leaves by another user, which is not restricted: the broker
+// would look up every reply and event, a tenth of all its work.
+func addUsers(opts *server.Options, names accountNames, keys accountKeys, prefix string) {
+	subjects := protocol.NewSubjects(prefix)
+	notBy := slices.Concat(subjects.RequestSubjects(), subjects.EventSubjects(), brokerSubjects)
+	add := func(a Account, account string, p *server.Permissions) {
+		opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{Nkey: keys[a].public, Account: findAccount(opts, account), Permissions: p})
+	}
+	add(System, names.system, nil)
+	add(Journal, names.journal, nil)
+	add(Clients, names.clients, &server.Permissions{Publish: &server.SubjectPermission{Deny: notBy}})
+	add(Answers, names.clients, nil)
+	if opts.AuthCallout != nil { // it is not asked about presenced
+		for _, a := range []Account{System, Journal, Clients, Answers} {
+			opts.AuthCallout.AuthUsers = append(opts.AuthCallout.AuthUsers, keys[a].public)
+		}
+	}
+}
+
+// addAnyone lets those who connect without credentials into the clients'
+// account, as a user who can neither forge events nor take requests.
+//
+// A subscription with a wider wildcard than a denied subject is accepted, and
+// the denied messages are left out of it.
+func addAnyone(opts *server.Options, account string, keys accountKeys, prefix string) {
+	subjects := protocol.NewSubjects(prefix)
+	opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{Nkey: keys[anyone].public, Account: findAccount(opts, account), Permissions: &server.Permissions{
+		Publish:   &server.SubjectPermission{Deny: slices.Concat(subjects.EventSubjects(), monitorSubjects)},
+		Subscribe: &server.SubjectPermission{Deny: subjects.RequestSubjects()},
+	}})
+	opts.NoAuthUser = keys[anyone].public
+}
+
+// findAccount returns nil where opts have no account of that name.
+func findAccount(opts *server.Options, name string) *server.Account {
+	for _, a := range opts.Accounts {
+		if a.Name == name {
+			return a
+		}
+	}
+	return nil
 }
 
 // accountKeys are presenced's keys by Account, and that of anyone.

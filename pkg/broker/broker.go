@@ -5,7 +5,7 @@
 //	…
 //	b.Shutdown()
 //
-// It has three accounts, so that what must not meet cannot:
+// Start starts it with three accounts, so that what must not meet cannot:
 //
 //	SYS       the system account: the broker's own events, for presenced only
 //	PRESENCE  the journal, snapshots and contacts; the only account with
@@ -17,6 +17,10 @@
 // connects in-process with keys that are made at each start and are never
 // written down. There are no other users. Because the clients of this version
 // are not authenticated, the broker listens on loopback only.
+//
+// StartFile starts it from a nats-server configuration file instead, which says
+// what else there is: other users, listeners, TLS, a cluster with the servers of
+// other presenced.
 //
 // What is acknowledged on PRESENCE is stored below DataDir; with SyncAlways it
 // was fsynced before. One process at a time uses a DataDir.
@@ -60,6 +64,11 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+const (
+	defaultPingInterval = 5 * time.Second
+	defaultPingMax      = 2
+)
+
 // DefaultListen is where NATS clients look by default.
 const DefaultListen = "127.0.0.1:4222"
 
@@ -69,12 +78,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Prefix == "" {
 		c.Prefix = protocol.DefaultPrefix
-	}
-	if c.PingInterval == 0 {
-		c.PingInterval = 5 * time.Second
-	}
-	if c.PingMax == 0 {
-		c.PingMax = 2
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -86,6 +89,8 @@ func (c Config) withDefaults() Config {
 type Broker struct {
 	server *server.Server
 	keys   accountKeys
+	names  accountNames
+	open   bool // clients need no credentials
 	lock   *dirLock
 	url    string
 	failed <-chan error
@@ -122,7 +127,7 @@ func Start(cfg Config) (*Broker, error) {
 		lock.release()
 		return nil, err
 	}
-	b := &Broker{keys: keys, lock: lock}
+	b := &Broker{keys: keys, lock: lock, names: defaultNames, open: true}
 	if err := b.start(opts, cfg.Logger); err != nil {
 		b.Shutdown()
 		return nil, err
@@ -135,7 +140,7 @@ func Start(cfg Config) (*Broker, error) {
 // asked afterwards.
 func (b *Broker) start(opts *server.Options, logger *slog.Logger) (err error) {
 	if b.server, err = server.NewServer(opts); err != nil {
-		return fmt.Errorf("configuring the NATS server: %w", err)
+		return &ConfigError{fmt.Errorf("configuring the NATS server: %w", err)}
 	}
 	l := newServerLog(logger)
 	b.failed = l.failed
@@ -147,15 +152,22 @@ func (b *Broker) start(opts *server.Options, logger *slog.Logger) (err error) {
 	if !b.server.ReadyForConnections(readyWithin) {
 		return fmt.Errorf("the NATS server accepts no connections on %s:%d", opts.Host, opts.Port)
 	}
-	b.url = b.server.ClientURL()
+	b.url = clientURL(b.server.ClientURL(), opts.ClientAdvertise)
 	return nil
 }
 
 // readyWithin bounds the wait for a listener that Start already opened.
 const readyWithin = 5 * time.Second
 
-// ClientURL is what a client on this machine connects to.
+// ClientURL is what a client connects to: the advertised address where there is
+// one, else the one for a client on this machine.
 func (b *Broker) ClientURL() string { return b.url }
+
+// ClientsAccount is the name of the account Clients.
+func (b *Broker) ClientsAccount() string { return b.names.clients }
+
+// Open says that clients need no credentials.
+func (b *Broker) Open() bool { return b.open }
 
 // Failed yields an error when the disk could not be written. The server then
 // stores nothing more, even when there is space again, until it is started anew.

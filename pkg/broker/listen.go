@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strconv"
 	"syscall"
 
@@ -56,4 +57,23 @@ func checkFree(host string, port int) error {
 		return fmt.Errorf("cannot listen on %s: %w", address, err)
 	}
 	return l.Close()
+}
+
+// clientURL returns what a client connects to: the server's own URL, with the
+// advertised address in it where there is one. From a server that listens on
+// every address it makes the URL for a client on this machine.
+func clientURL(own, advertised string) string {
+	u, err := url.Parse(own)
+	if err != nil {
+		return own
+	}
+	if advertised != "" {
+		if _, _, err := net.SplitHostPort(advertised); err != nil { // it names no port
+			advertised = net.JoinHostPort(advertised, u.Port())
+		}
+		u.Host = advertised
+	} else if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
+		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
+	}
+	return u.String()
 }

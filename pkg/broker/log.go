@@ -55,7 +55,11 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
-	l.limited(slog.LevelError, format, v)
+	level := slog.LevelError
+	if strings.HasPrefix(format, routeError) {
+		level = slog.LevelWarn
+	}
+	l.limited(level, format, v)
 	if strings.Contains(format, writeError) {
 		select {
 		case l.failed <- fmt.Errorf("the NATS server stores nothing more: %s", fmt.Sprintf(format, v...)):
@@ -69,7 +73,21 @@ func (l *serverLog) Errorf(format string, v ...any) {
 // else.
 const writeError = "critical write error"
 
-func (l *serverLog) Warnf(format string, v ...any) { l.limited(slog.LevelWarn, format, v) }
+// routeError begins what the server logs when another server of the cluster is
+// not there: so it is whenever one is started before the other.
+const routeError = "Error trying to connect to route"
+
+// waitsForRoutes begins what the server logs twice a second while it is the only
+// one of its cluster that is there. presenced says what it waits for.
+const waitsForRoutes = "Waiting for routing to be established"
+
+func (l *serverLog) Warnf(format string, v ...any) {
+	if strings.HasPrefix(fmt.Sprintf(format, v...), waitsForRoutes) { // the format is "%s"
+		l.log(slog.LevelDebug, format, v)
+		return
+	}
+	l.limited(slog.LevelWarn, format, v)
+}
 
 // Noticef is debug: what the server finds notable about its start is of no
 // interest to whoever runs presenced.

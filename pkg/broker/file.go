@@ -1,0 +1,192 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"presence/pkg/protocol"
+
+	"github.com/nats-io/nats-server/v2/conf"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// FileConfig configures a Broker by a configuration file of nats-server. Only
+// Path has no default.
+type FileConfig struct {
+	// Path is the file. presenced adds users of its own to three of its
+	// accounts: ClientsAccount, JournalAccount, and the system account. It must
+	// have the first two, and JetStream with a store_dir.
+	Path string
+	// ClientsAccount is where requests arrive; the constant of that name by
+	// default. Where the file gives it no user, those who connect without
+	// credentials are its clients, as with Start.
+	ClientsAccount string
+	// JournalAccount holds the journal; the constant of that name by default.
+	JournalAccount string
+	// SingleAccount allows the two to be the same account.
+	SingleAccount bool
+	// Insecure allows clients without credentials from other machines.
+	Insecure bool
+	// Replicas is how many servers will hold the journal. Default 1.
+	Replicas int
+	// Prefix and Logger are those of Config.
+	Prefix string
+	Logger *slog.Logger
+}
+
+func (c FileConfig) withDefaults() FileConfig {
+	if c.ClientsAccount == "" {
+		c.ClientsAccount = ClientsAccount
+	}
+	if c.JournalAccount == "" {
+		c.JournalAccount = JournalAccount
+		if c.SingleAccount {
+			c.JournalAccount = c.ClientsAccount
+		}
+	}
+	if c.Replicas == 0 {
+		c.Replicas = 1
+	}
+	if c.Prefix == "" {
+		c.Prefix = protocol.DefaultPrefix
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// ConfigError says what is wrong with a configuration, in one line.
+type ConfigError struct{ error }
+
+func (e *ConfigError) Unwrap() error { return e.error }
+
+// StartFile is Start with a configuration file. The error is a *ConfigError
+// where the file is what is wrong. The server does not read the file again.
+func StartFile(cfg FileConfig) (*Broker, error) {
+	cfg = cfg.withDefaults()
+	if err := protocol.CheckPrefix(cfg.Prefix); err != nil {
+		return nil, err
+	}
+	keys, err := newAccountKeys()
+	if err != nil {
+		return nil, err
+	}
+	f, err := readFile(cfg)
+	if err == nil {
+		err = f.check()
+	}
+	if err != nil {
+		return nil, &ConfigError{fmt.Errorf("%s: %w", cfg.Path, err)}
+	}
+	f.warn()
+	b := &Broker{keys: keys, names: f.names, open: f.open() || f.accountOf(f.opts.NoAuthUser) == f.names.clients}
+	if f.open() {
+		addAnyone(f.opts, f.names.clients, keys, cfg.Prefix)
+	}
+	addUsers(f.opts, f.names, keys, cfg.Prefix)
+	setDefaults(f.opts)
+	if b.lock, err = lockDir(f.opts.StoreDir); err != nil {
+		return nil, err
+	}
+	if err := b.startFile(f); err != nil {
+		b.Shutdown()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Broker) startFile(f *file) error {
+	host, port := f.opts.Host, f.opts.Port
+	if port == 0 {
+		port = server.DEFAULT_PORT
+	}
+	if err := checkFree(host, port); err != nil {
+		return err
+	}
+	err := b.start(f.opts, f.cfg.Logger)
+	if e, ok := errors.AsType[*ConfigError](err); ok {
+		return &ConfigError{fmt.Errorf("%s: %w", f.cfg.Path, e.error)}
+	}
+	return err
+}
+
+// file is a configuration file that was read.
+type file struct {
+	cfg      FileConfig
+	opts     *server.Options
+	names    accountNames
+	accounts map[string]any // as they stand in the file, by name
+	oddities []error        // what nats-server only warns of
+}
+
+// readFile reads the file twice: as nats-server does, and as text, because the
+// former does not tell which accounts have JetStream.
+func readFile(cfg FileConfig) (*file, error) {
+	f := &file{cfg: cfg, opts: &server.Options{}}
+	if err := f.opts.ProcessConfigFile(cfg.Path); err != nil {
+		var several interface {
+			Errors() []error
+			Warnings() []error
+		}
+		if !errors.As(err, &several) {
+			return nil, oneLine(withoutPath(err, cfg.Path))
+		}
+		if errs := several.Errors(); len(errs) > 0 {
+			return nil, first(errs, cfg.Path)
+		}
+		f.oddities = several.Warnings()
+	}
+	// The server must not be made to read it again, as a request in the system
+	// account can: presenced's users are not in it.
+	f.opts.ConfigFile = ""
+
+	text, err := conf.ParseFile(cfg.Path)
+	if err != nil {
+		return nil, oneLine(withoutPath(err, cfg.Path))
+	}
+	f.accounts, _ = lookup(text, "accounts").(map[string]any)
+
+	f.names = accountNames{clients: cfg.ClientsAccount, journal: cfg.JournalAccount, system: f.opts.SystemAccount}
+	if f.names.system == "" {
+		f.names.system = server.DEFAULT_SYSTEM_ACCOUNT
+	}
+	if f.names.system == server.DEFAULT_SYSTEM_ACCOUNT && findAccount(f.opts, f.names.system) == nil {
+		f.opts.Accounts = append(f.opts.Accounts, server.NewAccount(f.names.system))
+	}
+	return f, nil
+}
+
+// lookup returns a value by its key, whose case does not matter there.
+func lookup(m map[string]any, key string) any {
+	for k, v := range m {
+		if strings.EqualFold(k, key) {
+			return v
+		}
+	}
+	return nil
+}
+
+// first makes one line of what nats-server found wrong.
+func first(errs []error, path string) error {
+	err := oneLine(withoutPath(errs[0], path))
+	if n := len(errs) - 1; n > 0 {
+		return fmt.Errorf("%w (and %d more)", err, n)
+	}
+	return err
+}
+
+// withoutPath leaves out what the message begins with anyway.
+func withoutPath(err error, path string) error {
+	text := strings.TrimPrefix(err.Error(), "open "+path+": ")
+	if rest, ok := strings.CutPrefix(text, path+":"); ok {
+		text = "line " + rest
+	}
+	return errors.New(text)
+}
+
+func oneLine(err error) error {
+	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
+}

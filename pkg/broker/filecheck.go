@@ -1,0 +1,244 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// check refuses a file with which presenced could not work, or not safely.
+func (f *file) check() error {
+	for _, check := range []func() error{f.checkMode, f.checkJetStream, f.checkAccounts, f.checkAnyone} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkMode refuses servers to which no users can be added.
+func (f *file) checkMode() error {
+	switch o := f.opts; {
+	case len(o.TrustedOperators) > 0 || len(o.TrustedKeys) > 0:
+		return errors.New("it has an operator, whose servers know no users but those with a JWT, so presenced cannot add its own: run nats-server with this file, and presenced with --nats-url and credentials")
+	case o.ProxyProtocol:
+		return errors.New("it has proxy_protocol, which presenced's own connections do not speak: run nats-server with this file, and presenced with --nats-url")
+	case o.MaxPayload != 0 && o.MaxPayload < minPayload:
+		return fmt.Errorf("max_payload must be at least 1MB (%d), not %d", minPayload, o.MaxPayload)
+	}
+	return nil
+}
+
+func (f *file) checkJetStream() error {
+	switch o := f.opts; {
+	case !o.JetStream:
+		return errors.New("JetStream is off, and the journal needs it: add  jetstream { store_dir: DIRECTORY, sync_interval: always }")
+	case o.StoreDir == "":
+		return errors.New("jetstream has no store_dir: without one nats-server would keep the journal among temporary files")
+	case f.clustered() && o.ServerName == "":
+		return errors.New("it has a cluster and no server_name, which JetStream needs there: a name of its own for each server, and always the same")
+	case f.clustered() && o.Cluster.Name == "":
+		return errors.New("its cluster has no name, which JetStream needs: the same in the files of all its servers")
+	case !f.clustered() && f.cfg.Replicas > 1:
+		return fmt.Errorf("%d replicas of the journal need a cluster of as many servers, and the file has no cluster", f.cfg.Replicas)
+	}
+	return nil
+}
+
+func (f *file) clustered() bool { return f.opts.Cluster.Port != 0 }
+
+func (f *file) checkAccounts() error {
+	n := f.names
+	for _, a := range []struct{ what, name, flag string }{
+		{"clients", n.clients, "--clients-account"},
+		{"journal", n.journal, "--journal-account"},
+	} {
+		switch {
+		case findAccount(f.opts, a.name) == nil:
+			return fmt.Errorf("it has no account %s, for the %s: add it to accounts { … }, or name another with %s (there are: %s)", a.name, a.what, a.flag, f.accountList())
+		case a.name == n.system:
+			return fmt.Errorf("%s is the system account, which cannot be that of the %s: name another with %s", a.name, a.what, a.flag)
+		}
+	}
+	switch {
+	case findAccount(f.opts, n.system) == nil:
+		return fmt.Errorf("its system_account %s is not among its accounts", n.system)
+	case n.clients == n.journal && !f.cfg.SingleAccount:
+		return fmt.Errorf("clients and journal are both in the account %s, where clients can read and destroy the journal: give it an account of its own, or --single-account", n.clients)
+	case !f.hasJetStream(n.journal):
+		return fmt.Errorf("the journal's account %s has no JetStream: add  jetstream: enabled  to it", n.journal)
+	}
+	return nil
+}
+
+func (f *file) accountList() string {
+	var names []string
+	for _, a := range f.opts.Accounts {
+		names = append(names, a.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// hasJetStream reads what parseJetStreamForAccount of nats-server reads, after
+// it found nothing wrong.
+func (f *file) hasJetStream(account string) bool {
+	a, _ := f.accounts[account].(map[string]any)
+	switch v := lookup(a, "jetstream").(type) {
+	case bool:
+		return v
+	case string:
+		return strings.HasPrefix(strings.ToLower(v), "enable")
+	case map[string]any:
+		return true
+	}
+	return false
+}
+
+// open says that nobody can be a client except without credentials.
+func (f *file) open() bool {
+	return f.opts.NoAuthUser == "" && f.opts.AuthCallout == nil && !f.hasUsers(f.names.clients)
+}
+
+func (f *file) hasUsers(account string) bool {
+	for _, u := range f.opts.Users {
+		if accountName(u.Account) == account {
+			return true
+		}
+	}
+	for _, u := range f.opts.Nkeys {
+		if accountName(u.Account) == account {
+			return true
+		}
+	}
+	return false
+}
+
+// accountOf returns the account of a user, by its name or nkey.
+func (f *file) accountOf(user string) string {
+	for _, u := range f.opts.Users {
+		if u.Username == user {
+			return accountName(u.Account)
+		}
+	}
+	for _, u := range f.opts.Nkeys {
+		if u.Nkey == user {
+			return accountName(u.Account)
+		}
+	}
+	return ""
+}
+
+func accountName(a *server.Account) string {
+	if a == nil {
+		return server.DEFAULT_GLOBAL_ACCOUNT
+	}
+	return a.Name
+}
+
+// listener is an address where clients come in, and the user that they are
+// there without credentials.
+type listener struct{ block, host, port, anyone string }
+
+func (l listener) address() string { return net.JoinHostPort(l.host, l.port) }
+
+func (f *file) listeners() (list []listener) {
+	o := f.opts
+	add := func(block, host string, port int, anyone string) {
+		if anyone == "" {
+			anyone = o.NoAuthUser
+		}
+		list = append(list, listener{block, host, strconv.Itoa(port), anyone})
+	}
+	port := o.Port
+	if port == 0 {
+		port = server.DEFAULT_PORT
+	}
+	add("", o.Host, port, "")
+	if o.Websocket.Port != 0 {
+		add("websocket", o.Websocket.Host, o.Websocket.Port, o.Websocket.NoAuthUser)
+	}
+	if o.MQTT.Port != 0 {
+		add("mqtt", o.MQTT.Host, o.MQTT.Port, o.MQTT.NoAuthUser)
+	}
+	if o.LeafNode.Port != 0 {
+		add("leafnodes", o.LeafNode.Host, o.LeafNode.Port, "")
+	}
+	return list
+}
+
+// checkAnyone refuses that anybody who reaches the server can be a client, and
+// that anybody at all can reach the journal.
+func (f *file) checkAnyone() error {
+	for _, l := range f.listeners() {
+		account := f.accountOf(l.anyone)
+		if f.open() && l.anyone == "" {
+			account = f.names.clients
+		}
+		switch {
+		case account == f.names.system, account == f.names.journal && !f.cfg.SingleAccount:
+			return fmt.Errorf("its no_auth_user lets anybody without credentials into the account %s, where the journal can be destroyed: give it a user of the account %s, or none", account, f.names.clients)
+		case account != f.names.clients || isLoopback(l.host) || f.cfg.Insecure:
+		case f.open():
+			return fmt.Errorf("the account %s has no users, so anybody who reaches %s would be a client and could act as any user: add users, listen on loopback, or allow it with --insecure", account, l.address())
+		default:
+			return fmt.Errorf("its no_auth_user lets anybody who reaches %s into the account %s, to act as any user its permissions allow: remove it, listen on loopback, or allow it with --insecure", l.address(), account)
+		}
+	}
+	return nil
+}
+
+// warn logs what is allowed and should not be a surprise.
+func (f *file) warn() {
+	o, n, log := f.opts, f.names, f.cfg.Logger.With("file", f.cfg.Path)
+	for _, w := range f.oddities {
+		log.Warn("the configuration file: " + withoutPath(w, f.cfg.Path).Error())
+	}
+	if o.LogFile != "" || o.Syslog || o.RemoteSyslog != "" || o.Debug || o.Trace {
+		log.Warn("what the file says of logging is not heeded: the log is presenced's")
+	}
+	if f.clustered() && f.cfg.Replicas == 1 {
+		log.Warn("a new journal will be on one server of the cluster, and nobody serves while that one is down: give --replicas 3")
+	}
+	switch {
+	case !o.SyncAlways && f.cfg.Replicas == 1:
+		log.Warn("an acknowledged change may not survive a power loss: the file's jetstream has no sync_interval: always")
+	case !o.SyncAlways:
+		log.Warn("an acknowledged change may not survive a power loss that several servers share: the file's jetstream has no sync_interval: always")
+	}
+	if n.clients == n.journal {
+		log.Warn("the journal is where clients can read and destroy it (--single-account)")
+	}
+	if f.cfg.Insecure {
+		for _, l := range f.listeners() {
+			if !isLoopback(l.host) && (f.open() || f.accountOf(l.anyone) == n.clients) {
+				log.Warn("ANYBODY who reaches this address is a client and can act as any user (--insecure)", "address", l.address())
+			}
+		}
+	}
+	if free := f.unrestricted(); len(free) > 0 {
+		log.Warn("users without permissions can forge events and take requests (PROTOCOL section 9)", "account", n.clients, "users", strings.Join(free, " "))
+	}
+	if c := o.Cluster; f.clustered() && c.Username == "" && c.TLSConfig == nil && !isLoopback(c.Host) {
+		log.Warn("the cluster has neither authorization nor TLS: whoever reaches its address is a server of it and reads everything",
+			"address", net.JoinHostPort(c.Host, strconv.Itoa(c.Port)))
+	}
+}
+
+// unrestricted lists the users of the clients' account that may do everything.
+func (f *file) unrestricted() (names []string) {
+	for _, u := range f.opts.Users {
+		if accountName(u.Account) == f.names.clients && u.Permissions == nil {
+			names = append(names, u.Username)
+		}
+	}
+	for _, u := range f.opts.Nkeys {
+		if accountName(u.Account) == f.names.clients && u.Permissions == nil {
+			names = append(names, u.Nkey)
+		}
+	}
+	return names
+}
