@@ -113,7 +113,7 @@ func (a *announcer) run(ctx context.Context) {
 				continue
 			}
 			if more || time.Since(lastMark) >= markEvery {
-				a.mark()
+				_ = a.mark() // asked again before long
 				lastMark = time.Now()
 			}
 			if !more {
@@ -124,18 +124,14 @@ func (a *announcer) run(ctx context.Context) {
 }
 
 // flush publishes what is owed and waits until the broker has it.
-func (a *announcer) flush() {
-	for {
-		more, err := a.publish()
-		if err != nil {
-			a.service.log.Warn("not every change could be announced", "err", err)
-			return
-		}
-		if !more {
-			break
+func (a *announcer) flush() error {
+	for more := true; more; {
+		var err error
+		if more, err = a.publish(); err != nil {
+			return err
 		}
 	}
-	a.mark()
+	return a.mark()
 }
 
 // publish publishes one batch and reports whether there is more.
@@ -192,18 +188,19 @@ func (a *announcer) sendTo(subject string, event any) (err error) {
 	return a.service.cfg.Answers.Publish(subject, a.buffer)
 }
 
-// mark asks the broker whether it has got everything published so far.
-func (a *announcer) mark() {
+// mark asks the broker whether it has got everything published so far. Where it
+// does not say so, all of it stays owed.
+func (a *announcer) mark() error {
 	a.mu.Lock()
 	position, resets := a.sentAt, a.resets
 	a.mu.Unlock()
 	if err := a.service.cfg.Answers.FlushTimeout(announceAgain); err != nil {
-		return // nothing is known to have arrived; it stays owed
+		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.resets != resets {
-		return // what was asked about is to be published again
+		return nil // what was asked about is to be published again
 	}
 	now := time.Now()
 	// Of the marks that are old enough, the last says it all.
@@ -211,4 +208,5 @@ func (a *announcer) mark() {
 		a.marks = a.marks[1:]
 	}
 	a.marks = append(a.marks, mark{position: position, at: now})
+	return nil
 }

@@ -1,6 +1,8 @@
 package service
 
 import (
+	"errors"
+
 	"github.com/google/uuid"
 
 	"presence/pkg/protocol"
@@ -73,7 +75,23 @@ func (s *Service) renew(c *call) error {
 	if r.Idle != nil {
 		command.SetIdle, command.Idle = true, *r.Idle
 	}
-	return s.submit(c, command)
+	err = s.submit(c, command)
+	if errors.Is(err, protocol.ErrOverloaded) {
+		s.renewAtLeast(user, r.SessionID)
+	}
+	return err
+}
+
+// renewAtLeast extends the lease of a live session whose renewal is refused for
+// want of room, whatever else it said: nobody is lost because the service has
+// too much to do (PROTOCOL 6).
+func (s *Service) renewAtLeast(user, session string) {
+	s.mu.RLock()
+	number, ok := s.state.Lease(user, session, nil)
+	s.mu.RUnlock()
+	if ok {
+		_ = s.journal.Renew(number, nil, false) // it fails when the journal has stopped
+	}
 }
 
 // submitRenewal has a lease renewed by its number. Nobody is told of a renewal

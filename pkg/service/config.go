@@ -21,6 +21,12 @@ const (
 	PolicyPersistent = "persistent"
 )
 
+// Defaults of how the journal is kept.
+const (
+	DefaultSnapshotEntries = journal.DefaultSnapshotEntries
+	DefaultJournalKeep     = journal.DefaultKeep
+)
+
 // Config is what a Service needs. Clients and Journal are required; every other
 // field has a default. The connections belong to whoever opened them and should
 // have MaxReconnects(-1).
@@ -43,8 +49,24 @@ type Config struct {
 	Prefix string
 	// Stream holds the journal. Default PRESENCE_JOURNAL.
 	Stream string
-	// Replicas of the journal, where this instance creates it. Default 1.
+	// Snapshots is the object store that holds those of the state. Default
+	// PRESENCE_SNAPSHOTS.
+	Snapshots string
+	// Replicas of both, where this instance creates them. Default 1.
 	Replicas int
+	// SnapshotBytes and SnapshotEntries are after how much journal the state is
+	// stored, whichever is first; JournalKeep is how old an entry is at least
+	// when it is trimmed. Defaults: 32 MiB more than the last snapshot has,
+	// 65,536, 10 min.
+	SnapshotBytes, SnapshotEntries uint64
+	JournalKeep                    time.Duration
+	// Skip are journal positions that are passed over because they cannot be
+	// applied. Every instance must be given the same.
+	Skip []uint64
+	// NewEpoch accepts a journal that was restored from a backup or made anew,
+	// or whose beginning is lost, and begins a new epoch on what is there. To be
+	// given to one instance, while no other runs, and once.
+	NewEpoch bool
 
 	// The following rules travel in the journal: the instance that started last
 	// decides for all.
@@ -77,7 +99,11 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.ClientsAccount, "APP")
 	setDefault(&c.Prefix, protocol.DefaultPrefix)
 	setDefault(&c.Stream, journal.DefaultStream)
+	setDefault(&c.Snapshots, journal.DefaultBucket)
 	setDefault(&c.Replicas, 1)
+	setDefault(&c.SnapshotBytes, journal.DefaultSnapshotBytes)
+	setDefault(&c.SnapshotEntries, journal.DefaultSnapshotEntries)
+	setDefault(&c.JournalKeep, journal.DefaultKeep)
 	setDefault(&c.Grace, protocol.DefaultGrace)
 	setDefault(&c.Retention, protocol.DefaultRetention)
 	setDefault(&c.CustomStatusPolicy, PolicySession)
@@ -98,6 +124,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("the custom status policy must be %q or %q, not %q", PolicySession, PolicyPersistent, c.CustomStatusPolicy)
 	case c.MaxCustomStatusBytes < 1 || c.MaxCustomStatusBytes > 4096:
 		return c, fmt.Errorf("a custom status must be bounded by 1 to 4096 bytes, not %d", c.MaxCustomStatusBytes)
+	case c.JournalKeep < 0:
+		return c, fmt.Errorf("journal entries cannot be kept for %v", c.JournalKeep)
 	case c.Replicas < 1 || c.Replicas > 5:
 		return c, fmt.Errorf("the journal must have 1 to 5 replicas, not %d", c.Replicas)
 	}

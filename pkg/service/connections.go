@@ -83,7 +83,22 @@ func (w *connectionWatch) run(ctx context.Context) {
 }
 
 func (w *connectionWatch) stop() {
-	_ = w.sub.Unsubscribe() // a connection that is gone has no subscription
+	_ = w.sub.Unsubscribe() // what drained, or went with its connection, is not there
+}
+
+// drain takes no more reports: the broker gives them to other instances. The
+// channel is closed when the last one taken is in the journal's queue.
+func (w *connectionWatch) drain() <-chan struct{} {
+	drained := make(chan struct{})
+	if w.sub == nil {
+		close(drained)
+		return drained
+	}
+	w.sub.SetClosedHandler(func(string) { close(drained) })
+	if err := w.sub.Drain(); err != nil {
+		w.service.log.Warn("closing connections are not reported any more", "err", err)
+	}
+	return drained
 }
 
 // connectionClosed reads one report: of all it says only which connection of

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"runtime/debug"
 	"time"
@@ -145,39 +144,12 @@ func (s *Service) refuseChange() error {
 // (G12).
 func (s *Service) refuseStale() error {
 	if s.stale() {
-		return protocol.ErrUnavailable.With("this instance is cut off from the journal: nothing was done, try again")
+		return protocol.ErrUnavailable.With("this instance is cut off from the journal, or catching up with it: nothing was done, try again")
 	}
 	return nil
 }
 
-func (s *Service) stale() bool { return s.journal.SinceApplied() > protocol.StaleAfter }
-
-// drain stops taking requests and waits until those taken are answered and
-// their changes announced. others is how many subscriptions the clients'
-// connection had before the endpoints'.
-func (s *Service) drain(ctx context.Context, svc micro.Service, others int) error {
-	s.announcer.finish()
-	if err := svc.Stop(); err != nil {
-		s.log.Warn("stopping the endpoints", "err", err)
-	}
-	// The endpoints' subscriptions drain by themselves: each is gone when its
-	// last request was handled.
-	deadline := time.Now().Add(drainTimeout)
-	for s.cfg.Clients.NumSubscriptions() > others || s.handling.Load() > 0 {
-		if time.Now().After(deadline) {
-			s.log.Warn("requests were still arriving when the time to stop was over")
-			break
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-	if ctx.Err() != nil {
-		return nil // something failed: there is no journal to wait for
-	}
-	s.refuseWaiters()
-	if err := s.settle(ctx); err != nil {
-		s.log.Warn("not everything accepted could be answered", "err", err)
-		return nil
-	}
-	s.announcer.flush()
-	return s.barrier(ctx) // its entry carries the announcer's final mark
+// stale reports whether the state may be older than protocol.StaleAfter.
+func (s *Service) stale() bool {
+	return s.journal.SinceApplied() > protocol.StaleAfter || s.pauses.paused()
 }

@@ -30,6 +30,9 @@ func (s *Service) get(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := s.refuseUntrusted(); err != nil {
+		return err
+	}
 	c.get, c.reply = &r, s.getReply
 	if r.Fresh {
 		return s.readFresh(c)
@@ -45,8 +48,19 @@ func (s *Service) ownStatus(c *call) error {
 	if _, err := s.decodeUser(c, &struct{}{}); err != nil {
 		return err
 	}
+	if err := s.refuseUntrusted(); err != nil {
+		return err
+	}
 	c.reply = s.ownStatusReply
 	return s.answerNow(c)
+}
+
+// refuseUntrusted refuses queries while the state is known to be wrong (G14).
+func (s *Service) refuseUntrusted() error {
+	if !s.trusted() {
+		return protocol.ErrUnavailable.With("this instance is building its state anew: try again")
+	}
+	return nil
 }
 
 func (s *Service) answerNow(c *call) error {
@@ -145,6 +159,13 @@ func (s *Service) waitFor(c *call, position uint64) error {
 	s.mu.RUnlock()
 	s.releaseWaiters(applied)
 	return nil
+}
+
+// waits reports whether queries wait for a revision.
+func (s *Service) waits() bool {
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	return len(s.waiters) > 0
 }
 
 // refuseWaiters refuses the queries that wait, because the instance stops.

@@ -39,9 +39,6 @@ import (
 // openTimeout bounds the search for the journal at the start.
 const openTimeout = 30 * time.Second
 
-// drainTimeout bounds each step of a shutdown.
-const drainTimeout = 10 * time.Second
-
 // Service is one instance. New makes it, Run runs it once.
 type Service struct {
 	cfg      Config
@@ -56,9 +53,11 @@ type Service struct {
 	endpoints  []*endpoint
 	handling   atomic.Int64 // requests whose handler runs
 	registered atomic.Bool  // an entry of this instance is applied
+	pauses     pauses
 
-	mu    sync.RWMutex // guards state
-	state *state.State
+	mu      sync.RWMutex // guards state and what replica says
+	state   *state.State
+	replica replica
 
 	waitMu  sync.Mutex // guards waiters
 	waiters []waiter
@@ -77,6 +76,7 @@ func New(cfg Config) (*Service, error) {
 		writer:   uuid.NewString(),
 		ready:    make(chan struct{}),
 		state:    state.New(),
+		pauses:   pauses{begun: time.Now()},
 	}
 	s.responder = newResponder(s)
 	s.announcer = newAnnouncer(s)
@@ -124,14 +124,27 @@ func (s *Service) openJournal(ctx context.Context) error {
 	s.journal, err = journal.Open(ctx, journal.Config[*call]{
 		JetStream: js,
 		Stream:    s.cfg.Stream,
+		Bucket:    s.cfg.Snapshots,
 		Replicas:  s.cfg.Replicas,
 		Writer:    s.writer,
 		Logger:    s.log,
-		Genesis:   []entry.Command{{Kind: entry.Configure, Params: &params}},
-		Epoch:     uuid.NewString(),
-		Stamp:     s.stamp,
-		Apply:     s.apply,
-		Failed:    s.failed,
+
+		SnapshotBytes:   s.cfg.SnapshotBytes,
+		SnapshotEntries: s.cfg.SnapshotEntries,
+		Keep:            s.cfg.JournalKeep,
+		Skip:            s.cfg.Skip,
+		NewEpoch:        s.cfg.NewEpoch,
+
+		Genesis:  []entry.Command{{Kind: entry.Configure, Params: &params}},
+		Epoch:    uuid.NewString(),
+		Stamp:    s.stamp,
+		Apply:    s.apply,
+		Failed:   s.failed,
+		Restore:  s.restore,
+		Reset:    s.reset,
+		Snapshot: s.snapshot,
+		Rank:     s.rank,
+		Skipped:  s.skipped,
 	})
 	return err
 }
@@ -146,6 +159,11 @@ func (s *Service) serve(ctx, inner context.Context) error {
 		return nil
 	case <-inner.Done():
 		return nil
+	}
+	if s.cfg.NewEpoch {
+		if err := s.beginEpoch(inner); err != nil {
+			return fmt.Errorf("beginning a new epoch: %w", err)
+		}
 	}
 	if err := s.register(inner); err != nil {
 		return err
@@ -169,16 +187,27 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	var owned sync.WaitGroup
 	owned.Go(func() { s.tick(ticking) })
 	owned.Go(func() { s.watchClients(ticking) })
+	owned.Go(func() { s.watchPauses(ticking) })
 	owned.Go(func() { connections.run(ticking) })
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping: no more requests are taken")
 	case <-inner.Done():
 	}
-	err = s.drain(inner, micro, others)
+	err = s.drain(inner, micro, connections, others)
 	stopTicking()
 	owned.Wait()
 	return err
+}
+
+// beginEpoch goes on from the journal's end in a new epoch.
+func (s *Service) beginEpoch(ctx context.Context) error {
+	params, epoch := s.cfg.params(), uuid.NewString()
+	if err := s.journal.BeginEpoch(ctx, epoch, entry.Command{Kind: entry.Configure, Params: &params}); err != nil {
+		return err
+	}
+	s.log.Warn("a new epoch has begun: clients fetch everything anew", "epoch", epoch)
+	return nil
 }
 
 // register makes this instance's configuration the rules in force, and waits
@@ -200,17 +229,6 @@ func (s *Service) register(ctx context.Context) error {
 	return nil
 }
 
-// settle waits until everybody who was admitted by the journal has an answer.
-func (s *Service) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
-	defer cancel()
-	for {
-		if err := s.barrier(ctx); err != nil || s.journal.Waiting() == 0 {
-			return err
-		}
-	}
-}
-
 // barrier waits until an entry is applied that is appended from now on.
 func (s *Service) barrier(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
@@ -229,19 +247,24 @@ func (s *Service) barrier(ctx context.Context) error {
 
 // stamp fills in an entry's header when it is packed.
 func (s *Service) stamp(h *entry.Header) {
-	s.mu.RLock()
-	h.Epoch, h.LeaseClock = s.state.Epoch(), s.state.LeaseClock()
+	s.mu.Lock()
+	h.Epoch, h.Generation, h.LeaseClock = s.state.Epoch(), s.state.Generation(), s.state.LeaseClock()
 	now := s.state.AsOf().Time().Add(s.journal.SinceApplied())
-	s.mu.RUnlock()
+	s.stampDigest(h)
+	s.mu.Unlock()
 	if s.registered.Load() { // before, the last entry applied may be of long ago
 		h.Latest = now.Add(protocol.OutcomeWithin).UnixMilli()
 	}
-	h.Flushed = s.announcer.flushed()
+	h.Flushed, h.Knows = s.announcer.flushed(), entry.Format
 }
 
 // apply is the journal's Apply: it applies an entry and hands on what follows.
 func (s *Service) apply(a journal.Applied[*call]) error {
 	s.mu.Lock()
+	if err := s.compare(&a.Entry.Header); err != nil {
+		s.mu.Unlock()
+		return err
+	}
 	out, err := s.state.Apply(a.Entry, a.Position, a.Time, a.Callers != nil)
 	if err != nil {
 		s.mu.Unlock()

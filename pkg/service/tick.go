@@ -16,6 +16,15 @@ const (
 	// tickGrain is how often it is asked whether an entry is due. It adds to
 	// the time to OFFLINE (G5).
 	tickGrain = 200 * time.Millisecond
+	// tickTurn is how much longer each further instance in the table of writers
+	// waits, so that one of them appends, not all. Where the first has died that
+	// adds to the time to OFFLINE too, until it is out of the table. At most
+	// maxTurns of them add up: the lease clock counts 2 s of silence at most.
+	tickTurn = 150 * time.Millisecond
+	maxTurns = 4
+	// showEvery is how often every instance appends an entry of its own, so that
+	// it stays in the table of writers: less than a minute.
+	showEvery = 20 * time.Second
 )
 
 // tick appends an entry when the journal has been silent for a second or the
@@ -32,9 +41,20 @@ func (s *Service) tick(ctx context.Context) {
 		silent := s.journal.SinceApplied()
 		s.mu.RLock()
 		wait, waits := s.state.NextDue()
+		rank, known := s.state.Rank(s.writer)
+		mine := time.Duration(s.state.SilentFor(s.writer)) * time.Millisecond
+		level, raise := s.state.CanRaise()
 		s.mu.RUnlock()
-		if silent >= tickEvery-tickGrain/2 || waits && silent >= max(time.Duration(wait)*time.Millisecond, tickGrain/2) {
+		turn := time.Duration(min(rank, maxTurns)) * tickTurn
+		switch {
+		case silent >= tickEvery-tickGrain/2+turn,
+			waits && silent >= max(time.Duration(wait)*time.Millisecond, tickGrain/2)+turn,
+			!known || mine >= showEvery:
 			s.journal.Tick()
+		}
+		if raise && rank == 0 && known {
+			s.log.Info("every instance knows a later format: its behaviour comes into force", "level", level)
+			_ = s.journal.Report(entry.Command{Kind: entry.Raise, Seq: uint64(level)}) // asked again in a moment
 		}
 		s.expireWaiters()
 		s.announcer.kick() // for a mark that is due

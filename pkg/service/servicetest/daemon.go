@@ -1,8 +1,6 @@
 package servicetest
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,9 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -57,10 +53,9 @@ type Daemon struct {
 	// DataDir is where it stores; empty where the test gave --nats-url.
 	DataDir string
 
-	args           []string
-	cmd            *exec.Cmd
-	stdout, stderr output
-	exited         chan struct{} // closed when the process has ended
+	args []string
+	env  []string // beside that of the test
+	process
 }
 
 // readyLine is what presenced prints when it serves.
@@ -102,29 +97,13 @@ func RunDaemon(t testing.TB, args ...string) (code int, stdout, stderr string) {
 
 func (d *Daemon) start(t testing.TB) {
 	t.Helper()
-	d.stdout, d.stderr = output{}, output{}
-	d.exited = make(chan struct{})
-	d.cmd = exec.Command(filepath.Join(Build(t), "presenced"), d.args...)
-	d.cmd.Stdout, d.cmd.Stderr = &d.stdout, &d.stderr
+	cmd := exec.Command(filepath.Join(Build(t), "presenced"), d.args...)
 	// The environment of whoever runs the tests must not configure it.
-	d.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "PRESENCED_") || strings.HasPrefix(v, "NOTIFY_SOCKET=")
 	})
-	if err := d.cmd.Start(); err != nil {
-		t.Fatalf("starting presenced: %v", err)
-	}
-	cmd, exited := d.cmd, d.exited
-	go func() {
-		cmd.Wait() // the exit code is in ProcessState
-		close(exited)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-exited
-		if t.Failed() {
-			t.Logf("presenced %s:\n%s%s", strings.Join(d.args, " "), d.stdout.String(), d.stderr.String())
-		}
-	})
+	cmd.Env = append(cmd.Env, d.env...)
+	d.process.start(t, "presenced", cmd)
 }
 
 func (d *Daemon) waitReady(t testing.TB) {
@@ -143,56 +122,11 @@ func (d *Daemon) waitReady(t testing.TB) {
 	})
 }
 
-// PID is that of the process.
-func (d *Daemon) PID() int { return d.cmd.Process.Pid }
-
-// Stdout and Stderr are what the process has written so far.
-func (d *Daemon) Stdout() string { return d.stdout.String() }
-func (d *Daemon) Stderr() string { return d.stderr.String() }
-
 // Connect connects as a client, over TCP and without credentials. It reconnects
 // without limit and is closed with the test.
 func (d *Daemon) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	return connect(t, d.URL, opts...)
-}
-
-// Kill ends the process with SIGKILL and waits until it is gone.
-func (d *Daemon) Kill(t testing.TB) {
-	t.Helper()
-	d.Signal(t, syscall.SIGKILL)
-	d.Wait(t)
-}
-
-// Stop ends the process with SIGTERM, and fails the test where it does not end
-// with exit code 0.
-func (d *Daemon) Stop(t testing.TB) {
-	t.Helper()
-	d.Signal(t, syscall.SIGTERM)
-	if code := d.Wait(t); code != 0 {
-		t.Errorf("presenced ended with exit code %d:\n%s", code, d.stderr.String())
-	}
-}
-
-// Signal sends a signal. That the process has ended already is no failure.
-func (d *Daemon) Signal(t testing.TB, sig os.Signal) {
-	t.Helper()
-	if err := d.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Fatalf("sending %v to presenced: %v", sig, err)
-	}
-}
-
-// Wait waits until the process has ended and returns its exit code, -1 where a
-// signal ended it.
-func (d *Daemon) Wait(t testing.TB) int {
-	t.Helper()
-	select {
-	case <-d.exited:
-		return d.cmd.ProcessState.ExitCode()
-	case <-time.After(waitFor):
-		t.Fatalf("presenced did not end within %v", waitFor)
-		return 0
-	}
 }
 
 // Restart starts a process that has ended again, on the same data and, with
@@ -205,22 +139,4 @@ func (d *Daemon) Restart(t testing.TB) {
 	}
 	d.start(t)
 	d.waitReady(t)
-}
-
-// output collects what a process writes.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }

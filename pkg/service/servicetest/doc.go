@@ -13,6 +13,14 @@
 // Start runs the service in this process over presenced's own broker. StartNATS
 // runs a server as an operator would, with users and passwords, which can be
 // stopped under running instances. StartDaemon runs the real presenced.
+// StartCluster runs several servers as one cluster, each a process of its own
+// that can be killed or paused, and presenced on it:
+//
+//	cl := servicetest.StartCluster(t, 3)
+//	d := cl.StartDaemon(t)        // its journal has three replicas
+//	leader := cl.StreamLeader(t, "PRESENCE_JOURNAL")
+//	cl.Servers[leader].Kill(t)    // or Pause and Resume
+//	cl.Servers[leader].Restart(t) // on the same data and ports
 //
 // Everything started is stopped when its test ends, and every wait has a
 // deadline, after which the test fails. Stopping is graceful and checked: an

@@ -93,3 +93,27 @@ func TestOutage(t *testing.T) {
 	default:
 	}
 }
+
+// The leader of a stream is killed: another is elected, and the one that comes
+// back catches up.
+func TestCluster(t *testing.T) {
+	servicetest.CheckLeaks(t)
+	cl := servicetest.StartCluster(t, 3)
+	d := cl.StartDaemon(t)
+	nc := cl.Connect(t)
+	setText(t, nc, "alice", "before")
+	killed := cl.StreamLeader(t, "PRESENCE_JOURNAL")
+	cl.Servers[killed].Kill(t)
+	servicetest.Eventually(t, 3*waitFor, "another leader", func() bool {
+		return cl.StreamLeader(t, "PRESENCE_JOURNAL") != killed
+	})
+	cl.Servers[killed].Restart(t)
+	servicetest.Eventually(t, 3*waitFor, "the server to catch up", func() bool { return cl.Current(t, "PRESENCE_JOURNAL") })
+	servicetest.Eventually(t, waitFor, "the client to reconnect", nc.IsConnected)
+	after := d.Connect(t)
+	servicetest.Eventually(t, waitFor, "the service to answer", func() bool {
+		m, err := after.Request(subjects.Get(), []byte(`{"userIDList":["alice"],"fresh":true}`), time.Second)
+		return err == nil && m.Header.Get(protocol.ErrorHeader) == ""
+	})
+	wantText(t, after, "alice", "before")
+}

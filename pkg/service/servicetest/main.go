@@ -1,6 +1,7 @@
 package servicetest
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -10,8 +11,15 @@ import (
 // Main is a TestMain that fails where goroutines are left over when all tests
 // have passed, and that removes what Build built. Neither nats-server nor
 // nats.go leaves any when it is stopped as the kit stops it, so there are no
-// exceptions.
+// exceptions. In the processes of a Cluster it is the server.
 func Main(m *testing.M) {
+	if config := os.Getenv(configEnv); config != "" {
+		if err := runServer(config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		removeBinaries()
 		os.Exit(code)

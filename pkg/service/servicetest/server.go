@@ -3,6 +3,7 @@ package servicetest
 import (
 	"log/slog"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,12 +61,13 @@ websocket { listen: "127.0.0.1:-1", no_tls: true }
 `
 
 // StartNATS starts a server with accounts, users and passwords, as somebody
-// else would run it for presenced.
-func StartNATS(t testing.TB) *Server {
+// else would run it for presenced. More lines of configuration take precedence.
+func StartNATS(t testing.TB, more ...string) *Server {
 	t.Helper()
+	config := natsConfig + strings.Join(more, "\n")
 	dir, log := t.TempDir(), logger(t, slog.LevelError) // it warns of plain passwords
 	s := &Server{foreign: true, start: func(listen string) (*broker.Broker, error) {
-		return broker.StartForeign(natsConfig, listen, dir, log)
+		return broker.StartForeign(config, listen, dir, log)
 	}}
 	s.run(t, anyPort)
 	return s

@@ -51,8 +51,10 @@ type Entry struct {
 //
 //msgp:tuple Header
 type Header struct {
-	// Epoch names the journal. An entry of another epoch counts as empty.
-	Epoch string
+	// Epoch names the journal. An entry of another epoch counts as empty,
+	// unless its Generation is higher: then it begins that epoch.
+	Epoch      string
+	Generation uint32
 	// Writer is one start of one instance; Sequence rises by one with each
 	// of its entries. An entry whose sequence is not above its writer's last
 	// counts as empty: a publish that timed out may be stored twice, or late.
@@ -69,6 +71,11 @@ type Header struct {
 	// Flushed is the position up to which the writer's events had reached the
 	// broker.
 	Flushed uint64
+	// Knows is the newest format that the writer understands.
+	Knows uint8
+	// Digest is the writer's of the state as of the position DigestAt; 0 and 0
+	// where the entry carries none.
+	DigestAt, Digest uint64
 }
 
 // Kind says what a command does.
@@ -106,6 +113,11 @@ const (
 	// Idle or not.
 	Lost Kind = 12
 	Idle Kind = 13
+	// NewEpoch, the first command of an entry of a higher generation, begins
+	// its epoch: with the state as it is, or with an empty one where All.
+	NewEpoch Kind = 14
+	// Raise puts the behaviour of format Seq in force.
+	Raise Kind = 15
 )
 
 // Command is one change. Which fields a kind uses is said beside it; the rest

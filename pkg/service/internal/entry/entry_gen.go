@@ -631,14 +631,18 @@ func (z *Entry) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *Header) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 6
-	o = append(o, 0x96)
+	// array header, size 10
+	o = append(o, 0x9a)
 	o = msgp.AppendString(o, z.Epoch)
+	o = msgp.AppendUint32(o, z.Generation)
 	o = msgp.AppendString(o, z.Writer)
 	o = msgp.AppendUint64(o, z.Sequence)
 	o = msgp.AppendInt64(o, z.LeaseClock)
 	o = msgp.AppendInt64(o, z.Latest)
 	o = msgp.AppendUint64(o, z.Flushed)
+	o = msgp.AppendUint8(o, z.Knows)
+	o = msgp.AppendUint64(o, z.DigestAt)
+	o = msgp.AppendUint64(o, z.Digest)
 	return
 }
 
@@ -650,13 +654,18 @@ func (z *Header) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 6 {
-		err = msgp.ArrayError{Wanted: 6, Got: zb0001}
+	if zb0001 != 10 {
+		err = msgp.ArrayError{Wanted: 10, Got: zb0001}
 		return
 	}
 	z.Epoch, bts, err = msgp.ReadStringBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err, "Epoch")
+		return
+	}
+	z.Generation, bts, err = msgp.ReadUint32Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Generation")
 		return
 	}
 	z.Writer, bts, err = msgp.ReadStringBytes(bts)
@@ -684,13 +693,28 @@ func (z *Header) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Flushed")
 		return
 	}
+	z.Knows, bts, err = msgp.ReadUint8Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Knows")
+		return
+	}
+	z.DigestAt, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "DigestAt")
+		return
+	}
+	z.Digest, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Digest")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Header) Msgsize() (s int) {
-	s = 1 + msgp.StringPrefixSize + len(z.Epoch) + msgp.StringPrefixSize + len(z.Writer) + msgp.Uint64Size + msgp.Int64Size + msgp.Int64Size + msgp.Uint64Size
+	s = 1 + msgp.StringPrefixSize + len(z.Epoch) + msgp.Uint32Size + msgp.StringPrefixSize + len(z.Writer) + msgp.Uint64Size + msgp.Int64Size + msgp.Int64Size + msgp.Uint64Size + msgp.Uint8Size + msgp.Uint64Size + msgp.Uint64Size
 	return
 }
 

@@ -73,7 +73,7 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	position, err := j.publish(ctx, data, f.done)
 	switch {
 	case err == nil && position != 0 && position <= applied:
-		return fmt.Errorf("the journal acknowledged position %d after %d was applied: it is a restored or a recreated one", position, applied)
+		return fmt.Errorf("%w: it acknowledged position %d after %d was applied", ErrRestoredJournal, position, applied)
 	case err == nil:
 		j.awaitApplied(ctx, f.done)
 		return nil

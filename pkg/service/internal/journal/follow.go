@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,44 +18,112 @@ import (
 // that a dead consumer is noticed after two.
 const heartbeat = time.Second
 
-// follow applies the stream's entries in order until ctx is done. A consumer
-// that ends, skips or falls silent is replaced by one that starts behind the
-// last entry applied; what the stream no longer holds is never guessed.
+// follow gives the state a place to begin at and applies the stream's entries in
+// order from there until ctx is done. A consumer that ends, skips or falls
+// silent is replaced by one that starts at the last entry applied; where the
+// next entry is gone, or the state turned out to be wrong, it begins anew. What
+// the stream no longer holds is never guessed.
 func (j *Journal[W]) follow(ctx context.Context) error {
-	target, err := j.lastPosition(ctx)
-	if err != nil {
-		return err
-	}
+	anew := &rebuildError{} // how the state is to be built; nil: it stands
 	for ctx.Err() == nil {
-		err := j.consume(ctx, target)
-		var fatal *fatalError
-		switch {
-		case errors.As(err, &fatal):
-			return fatal.cause
-		case ctx.Err() != nil:
+		var err error
+		if anew != nil {
+			j.setProgress(Progress{Phase: PhaseRestoring})
+			if err = j.begin(ctx, anew.atLeast, anew.avoid); err == nil {
+				anew = nil
+			}
+		}
+		if err == nil {
+			err = j.followOnce(ctx)
+		}
+		if ctx.Err() != nil {
 			return nil
 		}
-		j.cfg.Logger.Warn("following the journal anew", "after", j.position(), "err", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
+		if fatal, ok := errors.AsType[*fatalError](err); ok {
+			return fatal.cause
 		}
+		if r, ok := errors.AsType[*rebuildError](err); ok {
+			j.cfg.Logger.Error("the state is built anew", "after", j.position(), "err", err)
+			j.forgetState()
+			anew = r
+		} else {
+			j.cfg.Logger.Warn("following the journal anew", "after", j.position(), "err", err)
+		}
+		_ = pause(ctx, 100*time.Millisecond)
 	}
 	return nil
 }
 
-// fatalError stops the journal; any other error of consume leads to a new
-// consumer.
+// followOnce follows from where the state stands until something fails.
+func (j *Journal[W]) followOnce(ctx context.Context) error {
+	info, err := j.streamInfo(ctx)
+	if err != nil {
+		return err
+	}
+	if err := j.checkLength(info.State.LastSeq); err != nil {
+		return err
+	}
+	if info.State.LastSeq == 0 {
+		return &fatalError{errors.New("the journal is empty though its first entry was written: it was purged")}
+	}
+	return j.consume(ctx, info.State.LastSeq)
+}
+
+// fatalError stops the journal.
 type fatalError struct{ cause error }
 
 func (e *fatalError) Error() string { return e.cause.Error() }
+func (e *fatalError) Unwrap() error { return e.cause }
 
-// consume follows with one consumer until it fails.
+// rebuildError has the state built anew. Any other error of consume leads to a
+// new consumer.
+type rebuildError struct {
+	cause   error
+	atLeast uint64 // see begin
+	avoid   int
+}
+
+func (e *rebuildError) Error() string { return e.cause.Error() }
+func (e *rebuildError) Unwrap() error { return e.cause }
+
+// checkLength stops the instance where the stream has been shorter for a while
+// than what was applied.
+func (j *Journal[W]) checkLength(last uint64) error {
+	if applied := j.position(); last < applied {
+		if j.shorterSince.IsZero() {
+			j.shorterSince = time.Now()
+		}
+		err := fmt.Errorf("%w: position %d was applied, and it ends at %d", ErrRestoredJournal, applied, last)
+		if time.Since(j.shorterSince) >= shorterFor {
+			return &fatalError{err}
+		}
+		return err
+	}
+	j.shorterSince = time.Time{}
+	return nil
+}
+
+// forgetState gives back everybody whose entry may be in what is not going to be
+// applied with them, and has the instance stale until it has caught up.
+func (j *Journal[W]) forgetState() {
+	j.mu.Lock()
+	batches := j.inFlight
+	j.inFlight = map[uint64]*inFlight[W]{}
+	j.lastAt = time.Time{}
+	j.mu.Unlock()
+	for _, b := range batches {
+		j.fail(b.callers.all(), ErrOutcomeUnknown)
+		close(b.done)
+	}
+}
+
+// consume follows with one consumer until it fails. It is caught up when target
+// is applied.
 func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 	next := j.position() + 1
 	cons, err := j.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		DeliverPolicy:    jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:      next,
+		OptStartSeq:      max(next-1, 1), // the last one applied comes first, to be compared
 		MaxResetAttempts: 1,
 	})
 	if err != nil {
@@ -66,8 +136,13 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 	defer messages.Stop()
 	stop := context.AfterFunc(ctx, messages.Stop)
 	defer stop()
+	j.mu.Lock()
+	j.target = target
+	j.mu.Unlock()
+	j.checkCaughtUp(next-1, target)
 	var e entry.Entry
 	for {
+		j.beginWanted()
 		m, err := messages.Next(jetstream.NextMaxWait(silence))
 		if errors.Is(err, nats.ErrTimeout) {
 			return fmt.Errorf("no entry for %v", silence)
@@ -80,18 +155,48 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 			return err
 		}
 		switch position := meta.Sequence.Stream; {
+		case position == next-1:
+			if err := j.checkLast(m.Data()); err != nil {
+				return err
+			}
+			continue
 		case position < next:
 			continue // delivered again after a reset
 		case position > next:
 			return j.explainGap(ctx, next, position)
 		}
 		if err := j.apply(&e, m.Data(), next, meta.Timestamp.UnixMilli()); err != nil {
-			return &fatalError{err}
+			return err
 		}
-		if next == target {
-			close(j.caughtUp)
-		}
+		j.checkCaughtUp(next, target)
 		next++
+	}
+}
+
+// checkLast stops the instance where the entry at the last position applied is
+// another one than that which was applied.
+func (j *Journal[W]) checkLast(data []byte) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.hash != 0 && hashEntry(data) != j.hash {
+		return &fatalError{fmt.Errorf("%w: the entry at position %d is not the one that was applied", ErrRestoredJournal, j.applied)}
+	}
+	return nil
+}
+
+// checkCaughtUp notes how far the journal is.
+func (j *Journal[W]) checkCaughtUp(applied, target uint64) {
+	if applied < target {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.progress.Phase, j.progress.Done, j.progress.Total = PhaseCatchingUp, applied, target
+		return
+	}
+	if !j.isCaughtUp() {
+		j.mu.Lock()
+		j.lastAt = time.Now()
+		j.mu.Unlock()
+		close(j.caughtUp)
 	}
 }
 
@@ -99,11 +204,15 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("journal position %d cannot be applied: panic: %v", position, p)
+			j.cfg.Logger.Error("applying an entry panicked", "position", position, "panic", p, "stack", string(debug.Stack()))
+			err = poison(position, fmt.Errorf("panic: %v", p))
 		}
 	}()
+	if slices.Contains(j.cfg.Skip, position) {
+		return j.skip(position, at, data)
+	}
 	if err := entry.Decode(data, e); err != nil {
-		return fmt.Errorf("journal position %d cannot be applied: %w", position, err)
+		return poison(position, err)
 	}
 	a := Applied[W]{Entry: e, Position: position, Time: at}
 	var f *inFlight[W]
@@ -116,11 +225,17 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 	if f != nil {
 		a.Callers = f.callers
 	}
-	if err := j.cfg.Apply(a); err != nil {
-		return fmt.Errorf("journal position %d cannot be applied: %w", position, err)
+	if err := j.cfg.Apply(a); errors.Is(err, ErrRebuild) {
+		if f != nil {
+			j.fail(f.callers.all(), ErrOutcomeUnknown)
+			close(f.done)
+		}
+		return &rebuildError{cause: err, avoid: 1}
+	} else if err != nil {
+		return poison(position, err)
 	}
 	j.mu.Lock()
-	j.applied, j.lastAt = position, time.Now()
+	j.noteApplied(position, at, data)
 	if f != nil {
 		j.waiting -= len(f.callers.Commands) + len(f.callers.Renewals) + len(f.callers.Barriers)
 	}
@@ -131,14 +246,42 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 	return nil
 }
 
-// explainGap says whether entries that were not delivered are still there.
+// poison is the error of an entry that cannot be applied: every instance stops
+// before it.
+func poison(position uint64, cause error) error {
+	if newer, ok := errors.AsType[*entry.NewerFormatError](cause); ok {
+		return &fatalError{fmt.Errorf("journal position %d: %w", position, newer)}
+	}
+	return &fatalError{fmt.Errorf("journal position %d cannot be applied, and nothing behind it is (to give that one entry up, start every instance with --skip %d): %w", position, position, cause)}
+}
+
+// skip passes over a position as an operator wishes.
+func (j *Journal[W]) skip(position uint64, at int64, data []byte) error {
+	if err := j.cfg.Skipped(position, at); err != nil {
+		return &fatalError{err}
+	}
+	j.cfg.Logger.Warn("a journal entry was skipped as configured", "position", position, "bytes", len(data))
+	j.mu.Lock()
+	j.noteApplied(position, at, data)
+	j.mu.Unlock()
+	return nil
+}
+
+// explainGap says what became of entries that were not delivered: passed over by
+// mistake, trimmed, or lost.
 func (j *Journal[W]) explainGap(ctx context.Context, next, got uint64) error {
-	info, err := j.stream.Info(ctx)
+	info, err := j.streamInfo(ctx)
 	if err != nil {
 		return err
 	}
 	if info.State.FirstSeq > next {
-		return &fatalError{fmt.Errorf("the journal begins at position %d, position %d is needed: it was trimmed or purged", info.State.FirstSeq, next)}
+		return &rebuildError{cause: fmt.Errorf("the journal begins at position %d, position %d is next: it was trimmed meanwhile", info.State.FirstSeq, next), atLeast: info.State.FirstSeq - 1}
+	}
+	if _, err := j.hashAt(ctx, next); err != nil {
+		if transient(err) {
+			return err
+		}
+		return &rebuildError{cause: fmt.Errorf("the store is damaged: %w", err), atLeast: next}
 	}
 	return fmt.Errorf("position %d came where %d was due", got, next)
 }
@@ -147,4 +290,48 @@ func (j *Journal[W]) position() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.applied
+}
+
+// restoring notes how far a restore is.
+func (j *Journal[W]) restoring(done, total int) {
+	j.setProgress(Progress{Phase: PhaseRestoring, Done: uint64(done), Total: uint64(total)})
+}
+
+func (j *Journal[W]) setProgress(p Progress) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.progress = p
+}
+
+// Progress returns how far the journal is.
+func (j *Journal[W]) Progress() Progress {
+	caughtUp := j.isCaughtUp()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	p := j.progress
+	if caughtUp && !j.lastAt.IsZero() {
+		p.Phase, p.Done, p.Total = PhaseFollowing, j.applied, j.applied
+	}
+	p.Snapshot, p.SnapshotBytes, p.SnapshotAt = j.snapshot.position, j.snapshot.bytes, j.snapshot.at
+	return p
+}
+
+// progressEvery is how often a start that takes longer says how far it is.
+const progressEvery = 2 * time.Second
+
+// reportProgress logs how far the start is, until it is done.
+func (j *Journal[W]) reportProgress(ctx context.Context) error {
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-j.caughtUp:
+			return nil
+		case <-ticker.C:
+			p := j.Progress()
+			j.cfg.Logger.Info("starting: "+p.Phase, "done", p.Done, "of", p.Total)
+		}
+	}
 }

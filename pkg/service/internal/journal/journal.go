@@ -20,6 +20,13 @@
 //     10 s old; then its callers get Failed with ErrOutcomeUnknown, because it
 //     may still have been stored. Entries stored twice, or late, are for Apply to
 //     fence: the header carries what that takes.
+//   - Snapshots: now and then the state is stored in the object store
+//     Config.Bucket (PRESENCE_SNAPSHOTS), while entries go on being applied, and
+//     the journal is trimmed behind the older of the last two. A start restores
+//     the newest that can be read and applies what is behind it; so does an
+//     instance that was away for so long that its next entry is gone.
+//   - A journal that is not the one that was applied, because it was restored or
+//     made anew, stops the instance; it goes on by Config.NewEpoch only.
 //   - Bounds: at most MaxWaiting commands and renewals wait for an answer; more
 //     are refused with ErrFull. An entry has at most MaxBytes bytes.
 package journal
@@ -71,6 +78,11 @@ var (
 	// ErrRejected is given to the callers of an entry that the stream refused:
 	// it is not stored.
 	ErrRejected = errors.New("the journal refused the entry")
+	// ErrRestoredJournal says that the stream is not the one that was applied.
+	ErrRestoredJournal = errors.New("the journal was restored from a backup, or made anew: changes that were acknowledged are missing in it (stop every instance, then start one with --new-epoch to go on with what is there)")
+	// ErrRebuild, returned by Apply, has the state restored and the entry applied
+	// again.
+	ErrRebuild = errors.New("the state must be built anew")
 	// ErrStopped refuses a command after Run has ended.
 	ErrStopped = errors.New("the journal is stopped")
 )
@@ -80,6 +92,7 @@ var (
 type Config[W any] struct {
 	JetStream jetstream.JetStream
 	Stream    string // default DefaultStream
+	Bucket    string // default DefaultBucket
 	Replicas  int    // of a stream that is created; default 1
 	Writer    string // a new one for every start
 	Logger    *slog.Logger
@@ -96,6 +109,31 @@ type Config[W any] struct {
 	// goroutine. An error stops the journal before the entry. The entry and
 	// the batch are valid during the call only.
 	Apply func(Applied[W]) error
+	// Restore replaces the state by that of a snapshot whose blocks next returns
+	// and returns its position. It calls progress now and then. Where it fails
+	// the state is not used before another Restore or Reset. Reset replaces it
+	// by an empty one as of a position. Both are called where Apply is.
+	Restore func(next func() ([]byte, error), progress func(done, total int)) (uint64, error)
+	Reset   func(position uint64)
+	// Snapshot begins one. It is called where Apply is.
+	Snapshot func() Snapshot
+	// Rank is the instance's place among those that append, from 0: the first
+	// takes the snapshots. ok is false while it has none. Default: 0.
+	Rank func() (rank int, ok bool)
+	// Skip are positions that are passed over: Skipped is called in the place
+	// of Apply.
+	Skip    []uint64
+	Skipped func(position uint64, at int64) error
+	// NewEpoch has a journal accepted that is not the one that was applied, or
+	// whose beginning is lost. BeginEpoch must be called then.
+	NewEpoch bool
+
+	// SnapshotBytes and SnapshotEntries are after how much journal a snapshot
+	// is due, Keep how old an entry is at least when it is trimmed. Defaults:
+	// DefaultSnapshotBytes, DefaultSnapshotEntries, DefaultKeep.
+	SnapshotBytes, SnapshotEntries uint64
+	Keep                           time.Duration
+
 	// Failed is called with the callers of an entry that is not going to be
 	// applied with them, on the appending goroutine.
 	Failed func(callers []W, err error)
@@ -128,8 +166,17 @@ type Renewing[W any] struct {
 type Journal[W any] struct {
 	cfg    Config[W]
 	stream jetstream.Stream
+	store  *store
+	wanted chan chan begunSnapshot // a snapshot is to begin, and who wants it
+	// generation is the highest epoch's that was seen; lost says that the
+	// journal's end was reached without the state that it stands for.
+	generation uint32
+	lost       bool
+	// shorterSince is since when the stream has been shorter than what was
+	// applied; follow's own.
+	shorterSince time.Time
 
-	attemptTimeout, giveUp time.Duration // the constants of these names; tests shorten them
+	attemptTimeout, giveUp, maintainEvery time.Duration // the constants of these names; tests shorten them
 
 	wake     chan struct{} // something is pending
 	caughtUp chan struct{}
@@ -139,10 +186,41 @@ type Journal[W any] struct {
 	waiting  int                     // callers between Submit and their answer
 	inFlight map[uint64]*inFlight[W] // by sequence: packed, not yet applied
 	sequence uint64                  // of the last entry packed
-	applied  uint64                  // position
-	lastAt   time.Time               // local time at which the last entry was applied
 	stopped  bool
+	// Of the last entry applied: its position, when that was by the local and by
+	// the journal's clock, and its hash; 0: not known.
+	applied uint64
+	lastAt  time.Time
+	wall    int64
+	hash    uint64
+	target  uint64 // the stream's last position when following began: before it the state is old
+	// The last snapshot, what was applied since, since when another is due, and
+	// when earlier entries were applied.
+	snapshot stored
+	since    volume
+	dueSince time.Time
+	marks    []mark
+	progress Progress
 }
+
+// Progress is how far a journal is, for people who wait for it.
+type Progress struct {
+	// Phase is PhaseRestoring, PhaseCatchingUp or PhaseFollowing; Done of Total
+	// are users in the first, positions in the others.
+	Phase       string
+	Done, Total uint64
+	// Snapshot is the position of the last snapshot known, SnapshotBytes its
+	// size, SnapshotAt when it was stored; 0 where there is none.
+	Snapshot, SnapshotBytes uint64
+	SnapshotAt              time.Time
+}
+
+// The phases of a journal, in their order.
+const (
+	PhaseRestoring  = "restoring"
+	PhaseCatchingUp = "catching up"
+	PhaseFollowing  = "following"
+)
 
 // Open finds the stream or creates it with the first entry in it. It starts
 // no goroutine.
@@ -150,14 +228,32 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 	if cfg.Stream == "" {
 		cfg.Stream = DefaultStream
 	}
+	if cfg.Bucket == "" {
+		cfg.Bucket = DefaultBucket
+	}
 	cfg.Replicas = max(cfg.Replicas, 1)
+	if cfg.SnapshotBytes == 0 {
+		cfg.SnapshotBytes = DefaultSnapshotBytes
+	}
+	if cfg.SnapshotEntries == 0 {
+		cfg.SnapshotEntries = DefaultSnapshotEntries
+	}
+	if cfg.Keep == 0 {
+		cfg.Keep = DefaultKeep
+	}
+	if cfg.Rank == nil {
+		cfg.Rank = func() (int, bool) { return 0, true }
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	j := &Journal[W]{
 		cfg:            cfg,
+		store:          &store{js: cfg.JetStream, bucket: cfg.Bucket, replicas: cfg.Replicas},
+		wanted:         make(chan chan begunSnapshot),
 		attemptTimeout: attemptTimeout,
 		giveUp:         giveUp,
+		maintainEvery:  maintainEvery,
 		wake:           make(chan struct{}, 1),
 		caughtUp:       make(chan struct{}),
 		inFlight:       make(map[uint64]*inFlight[W]),
@@ -172,18 +268,33 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 func (j *Journal[W]) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return j.follow(ctx) })
-	g.Go(func() error { return j.append(ctx) })
-	err := g.Wait()
-	j.stop()
-	return err
+	g.Go(func() error {
+		// Not when all have ended: a consumer that is just being replaced keeps
+		// the follower for up to 10 s, and callers should not wait for that.
+		defer j.stop()
+		return j.append(ctx)
+	})
+	g.Go(func() error { return j.maintain(ctx) })
+	g.Go(func() error { return j.reportProgress(ctx) })
+	return g.Wait()
 }
 
 // CaughtUp is closed when everything that the stream held when Run began has
 // been applied.
 func (j *Journal[W]) CaughtUp() <-chan struct{} { return j.caughtUp }
 
+func (j *Journal[W]) isCaughtUp() bool {
+	select {
+	case <-j.caughtUp:
+		return true
+	default:
+		return false
+	}
+}
+
 // SinceApplied returns how long ago the last entry was applied, by the local
-// monotonic clock.
+// monotonic clock. Entries that are caught up with after an interruption do not
+// count, but for the last.
 func (j *Journal[W]) SinceApplied() time.Duration {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -232,6 +343,14 @@ func (j *Journal[W]) Waiting() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.waiting
+}
+
+// Unpacked reports whether anything waits that is in no entry yet, such as
+// reports and renewals that nobody waits for.
+func (j *Journal[W]) Unpacked() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !j.pending.empty()
 }
 
 // Report appends a command that nobody waits for and that must not be refused

@@ -34,6 +34,9 @@ type rig struct {
 	last     uint64
 	answered map[string]string // caller → "applied" or an error
 	twice    []string
+	restored []uint64 // positions of the snapshots
+
+	asleep sync.Mutex // held to keep the rig from applying
 }
 
 func startBroker(t *testing.T) *nats.Conn {
@@ -54,25 +57,40 @@ func startBroker(t *testing.T) *nats.Conn {
 // open opens a journal; wrap may stand between it and JetStream.
 func open(t *testing.T, nc *nats.Conn, writer string, wrap func(jetstream.JetStream) jetstream.JetStream) *rig {
 	t.Helper()
+	return openWith(t, nc, writer, func(cfg *Config[string]) {
+		if wrap != nil {
+			cfg.JetStream = wrap(cfg.JetStream)
+		}
+	})
+}
+
+func openWith(t *testing.T, nc *nats.Conn, writer string, opts ...func(*Config[string])) *rig {
+	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &rig{nc: nc, js: js, answered: map[string]string{}, run: make(chan error, 1)}
-	through := js
-	if wrap != nil {
-		through = wrap(js)
+	cfg := Config[string]{
+		JetStream: js, Writer: writer, Epoch: "E1",
+		Genesis:  []entry.Command{{Kind: entry.Deaf}},
+		Stamp:    func(h *entry.Header) { h.Epoch = "E1" },
+		Apply:    r.apply,
+		Reset:    r.reset,
+		Restore:  r.restore,
+		Snapshot: r.snapshot,
+		Skipped: func(position uint64, _ int64) error {
+			return r.apply(Applied[string]{Entry: &entry.Entry{}, Position: position})
+		},
+		Failed: func(callers []string, err error) { r.answer(callers, err.Error()) },
 	}
-	r.Journal, err = Open(t.Context(), Config[string]{
-		JetStream: through, Writer: writer, Epoch: "E1",
-		Genesis: []entry.Command{{Kind: entry.Deaf}},
-		Stamp:   func(h *entry.Header) { h.Epoch = "E1" },
-		Apply:   r.apply,
-		Failed:  func(callers []string, err error) { r.answer(callers, err.Error()) },
-	})
-	if err != nil {
+	for _, o := range opts {
+		o(&cfg)
+	}
+	if r.Journal, err = Open(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
+	r.maintainEvery = 50 * time.Millisecond
 	return r
 }
 
@@ -92,7 +110,15 @@ func (r *rig) start(t *testing.T) *rig {
 	return r
 }
 
+func (r *rig) reset(position uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.commands, r.last = nil, position
+}
+
 func (r *rig) apply(a Applied[string]) error {
+	r.asleep.Lock()
+	defer r.asleep.Unlock()
 	r.mu.Lock()
 	if a.Position != r.last+1 {
 		r.mu.Unlock()
@@ -345,8 +371,8 @@ func TestJournal_Recreated(t *testing.T) {
 	r.Tick()
 	select {
 	case err := <-r.run:
-		if err == nil || !strings.Contains(err.Error(), "restored or a recreated") {
-			t.Errorf("Run: got %v, want an error about a recreated journal", err)
+		if err == nil || !errors.Is(err, ErrRestoredJournal) {
+			t.Errorf("Run: got %v, want ErrRestoredJournal", err)
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("Run goes on with a recreated journal")

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -29,8 +31,19 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 		MaxBytes:    -1,
 		MaxMsgSize:  -1,
 	}
+	list, err := j.store.list(ctx)
+	if err != nil {
+		return err
+	}
+	j.noteGeneration(list)
 	stream, err := j.cfg.JetStream.Stream(ctx, j.cfg.Stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if len(list) > 0 {
+			if !j.cfg.NewEpoch {
+				return fmt.Errorf("%w: the stream %s is gone, but there are snapshots of it", ErrRestoredJournal, j.cfg.Stream)
+			}
+			want.FirstSeq = list[0].position + 1 // so that the snapshot can be gone on from
+		}
 		stream, err = j.cfg.JetStream.CreateStream(ctx, want)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster
 			stream, err = j.cfg.JetStream.Stream(ctx, j.cfg.Stream)
@@ -43,7 +56,7 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 	if err := checkStream(stream.CachedInfo().Config, want); err != nil {
 		return fmt.Errorf("the stream %s cannot be the journal: %w", j.cfg.Stream, err)
 	}
-	return j.writeGenesis(ctx)
+	return j.writeGenesis(ctx, len(list) > 0)
 }
 
 // checkStream refuses a stream that could lose or reorder entries by itself.
@@ -67,45 +80,71 @@ func checkStream(have, want jetstream.StreamConfig) error {
 
 // writeGenesis appends the first entry, which gives the journal its epoch,
 // unless there is one.
-func (j *Journal[W]) writeGenesis(ctx context.Context) error {
-	info, err := j.stream.Info(ctx)
-	if err != nil {
-		return fmt.Errorf("reading the journal's state: %w", err)
-	}
-	if info.State.LastSeq > 0 {
+func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots bool) error {
+	info, err := j.streamInfo(ctx)
+	switch {
+	case err != nil:
+		return err
+	case info.State.LastSeq > 0:
 		return nil
+	case snapshots && !j.cfg.NewEpoch:
+		return fmt.Errorf("%w: the stream %s is empty, but there are snapshots of it", ErrRestoredJournal, j.cfg.Stream)
 	}
 	j.sequence = 1
 	data, err := entry.Append(nil, &entry.Entry{
-		Header:   entry.Header{Epoch: j.cfg.Epoch, Writer: j.cfg.Writer, Sequence: 1},
+		Header:   entry.Header{Epoch: j.cfg.Epoch, Generation: j.generation + 1, Writer: j.cfg.Writer, Sequence: 1, Knows: entry.Format},
 		Commands: j.cfg.Genesis,
 	})
 	if err != nil {
 		return err
 	}
-	_, err = j.cfg.JetStream.PublishMsg(ctx, &nats.Msg{Subject: j.subject(), Data: data},
-		jetstream.WithExpectStream(j.cfg.Stream), jetstream.WithExpectLastSequence(0))
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+	err = j.publishFirst(ctx, data, 0)
+	if errors.Is(err, errNotFirst) {
 		return nil // another instance was faster
 	}
+	return err
+}
+
+// errNotFirst says that another entry was appended meanwhile.
+var errNotFirst = errors.New("another instance appended an entry meanwhile: start one after the other")
+
+// publishFirst appends an entry right behind a position, or not at all.
+func (j *Journal[W]) publishFirst(ctx context.Context, data []byte, last uint64) error {
+	_, err := j.cfg.JetStream.PublishMsg(ctx, &nats.Msg{Subject: j.subject(), Data: data},
+		jetstream.WithExpectStream(j.cfg.Stream), jetstream.WithExpectLastSequence(last))
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+		return errNotFirst
+	}
 	if err != nil {
-		return fmt.Errorf("writing the journal's first entry: %w", err)
+		return fmt.Errorf("writing the epoch's first entry: %w", err)
 	}
 	return nil
 }
 
-// lastPosition returns the position of the stream's last entry.
-func (j *Journal[W]) lastPosition(ctx context.Context) (uint64, error) {
+// askTimeout bounds one question to the stream. While it has no leader nobody
+// answers, and who asked before there is one must ask again.
+const askTimeout = 2 * time.Second
+
+// streamInfo asks for the stream's state.
+func (j *Journal[W]) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	info, err := j.stream.Info(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("reading the journal's state: %w", err)
+		return nil, &transientError{fmt.Errorf("reading the journal's state: %w", err)}
 	}
-	if info.State.FirstSeq > 1 {
-		return 0, fmt.Errorf("the journal begins at position %d: it was trimmed, and this version reads no snapshots", info.State.FirstSeq)
-	}
-	if info.State.LastSeq == 0 {
-		return 0, errors.New("the journal is empty though its first entry was written: it was purged")
-	}
-	return info.State.LastSeq, nil
+	return info, nil
 }
+
+// noteGeneration remembers the highest generation of the snapshots.
+func (j *Journal[W]) noteGeneration(list []stored) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, x := range list {
+		j.generation = max(j.generation, x.generation)
+	}
+}
+
+// hashEntry tells an entry from any other.
+func hashEntry(data []byte) uint64 { return xxhash.Sum64(data) }

@@ -20,7 +20,7 @@ type connection struct {
 
 type connections struct {
 	known  map[connectionKey]*connection
-	closed []*connection // in the order of their closing
+	closed []*connection // in the order of their closing; what is in it is never changed
 }
 
 // bind makes a connection that of a lease; none unbinds it. One that closed does
@@ -62,6 +62,15 @@ func (s *State) closeConnection(key connectionKey) {
 	if c.closed {
 		return
 	}
+	for _, l := range c.leases {
+		switch {
+		case l.session == nil:
+		case l.live:
+			s.preserve(l.session.user)
+		default:
+			s.change(l.session.user)
+		}
+	}
 	c.closed, c.closedAt, c.kept = true, s.clock.lease, true
 	s.connections.closed = append(s.connections.closed, c)
 	if len(s.connections.closed) > maxClosed {
@@ -97,8 +106,7 @@ func (cs *connections) findOrAdd(key connectionKey) *connection {
 
 func (cs *connections) forgetOldest() {
 	c := cs.closed[0]
-	cs.closed[0] = nil
-	cs.closed = cs.closed[1:]
+	cs.closed = cs.closed[1:] // append makes a new array in time
 	c.kept = false
 	cs.drop(c)
 }

@@ -21,6 +21,8 @@ type gateway struct {
 	// last one repeated gets its answer again.
 	seq    uint64
 	answer GatewayAnswer
+
+	saved int // index in the snapshot at hand
 }
 
 // gatewayKey names one run of a gateway's process.
@@ -41,7 +43,7 @@ func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
 	if g == nil {
 		g = &gateway{key: key}
 		g.lease.gateway = g
-		s.leases.take(&g.lease, s.clock.lease)
+		s.takeLease(&g.lease)
 		s.gateways[key] = g
 	}
 	g.ttl = c.TTL
@@ -87,6 +89,7 @@ func (s *State) endGateway(g *gateway, logout bool) {
 	g.sessions = nil
 	slices.SortFunc(sessions, func(a, b *session) int { return cmp.Compare(a.number, b.number) })
 	for _, x := range sessions {
+		s.change(x.user)
 		x.gateway = nil
 		if logout {
 			s.touch(x.user, byLogout)
@@ -97,7 +100,7 @@ func (s *State) endGateway(g *gateway, logout bool) {
 		s.lose(x)
 	}
 	s.unbind(&g.lease)
-	s.leases.free(g.number, s.clock.lease)
+	s.freeLease(&g.lease)
 	delete(s.gateways, g.key)
 }
 
@@ -137,7 +140,7 @@ func (s *State) applyOp(g *gateway, op *entry.Command) *protocol.Error {
 	case entry.Set:
 		return s.set(op)
 	}
-	u := s.users[op.User]
+	u := s.users.get(op.User)
 	if u == nil {
 		return protocol.ErrSessionNotFound
 	}
@@ -152,6 +155,7 @@ func (s *State) applyOp(g *gateway, op *entry.Command) *protocol.Error {
 	case entry.Lost:
 		s.lose(x)
 	case entry.Idle:
+		s.change(u)
 		x.idle = op.Idle
 	default:
 		return protocol.ErrInvalidRequest.With("an op of this kind is not known")

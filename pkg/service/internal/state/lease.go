@@ -21,10 +21,10 @@ type lease struct {
 	number uint32 // names it in journal entries
 	ttl    uint32 // milliseconds
 	bound  int32  // index in connection.leases
+	bucket uint32 // where it waits in the calendar due; 0: nowhere
 	// deadline, of the lease clock: when it runs out; of a lost session, when
 	// that is forgotten.
 	deadline int64
-	bucket   int64 // where it waits in the calendar due; 0: nowhere
 
 	connection *connection // what it is bound to; nil for nothing
 }
@@ -50,7 +50,7 @@ func (s *State) schedule(l *lease) {
 	if due == math.MaxInt64 {
 		return
 	}
-	if b := bucketOf(due); l.bucket == 0 || b < l.bucket {
+	if b := leaseBucket(due); l.bucket == 0 || b < l.bucket {
 		l.bucket = b
 		s.due.add(b, l)
 	}
@@ -58,9 +58,18 @@ func (s *State) schedule(l *lease) {
 
 // extend makes a lease run from now for its TTL.
 func (s *State) extend(l *lease) {
+	if l.session != nil {
+		s.preserve(l.session.user)
+	}
 	l.live = true
-	l.deadline = s.clock.lease + int64(l.ttl)
+	s.setDeadline(l, s.clock.lease+int64(l.ttl))
 	s.schedule(l)
+}
+
+// setDeadline keeps the digest. A session's lease is preserved by the caller.
+func (s *State) setDeadline(l *lease, at int64) {
+	s.digest += deadlineHash(l.number, at) - deadlineHash(l.number, l.deadline)
+	l.deadline = at
 }
 
 // overdue reports whether a lease that was just bound and extended has run out
@@ -131,8 +140,7 @@ func (s *State) expireLeases() {
 // behind it.
 type leases struct {
 	byNumber []*lease
-	freed    []freed // in the order of their freeing
-	head     int     // first of freed that was not used again
+	freed    []freed // in the order of their freeing; what is in it is never changed
 }
 
 type freed struct {
@@ -140,15 +148,22 @@ type freed struct {
 	at     int64 // lease clock
 }
 
+// takeLease gives a new lease a number, freeLease takes it back.
+func (s *State) takeLease(l *lease) {
+	s.leases.take(l, s.clock.lease)
+	s.digest += deadlineHash(l.number, l.deadline)
+}
+
+func (s *State) freeLease(l *lease) {
+	s.digest -= deadlineHash(l.number, l.deadline)
+	s.leases.free(l.number, s.clock.lease)
+}
+
 // take gives a lease a number.
 func (ls *leases) take(l *lease, now int64) {
-	if ls.head < len(ls.freed) && ls.freed[ls.head].at+quarantine < now {
-		l.number = ls.freed[ls.head].number
-		ls.head++
-		if ls.head*2 > len(ls.freed) {
-			ls.freed = append(ls.freed[:0], ls.freed[ls.head:]...)
-			ls.head = 0
-		}
+	if len(ls.freed) > 0 && ls.freed[0].at+quarantine < now {
+		l.number = ls.freed[0].number
+		ls.freed = ls.freed[1:] // append makes a new array in time
 		ls.byNumber[l.number] = l
 		return
 	}
@@ -171,4 +186,4 @@ func (ls *leases) get(number uint32) *lease {
 }
 
 // count returns how many leases there are.
-func (ls *leases) count() int { return len(ls.byNumber) - (len(ls.freed) - ls.head) }
+func (ls *leases) count() int { return len(ls.byNumber) - len(ls.freed) }

@@ -18,7 +18,17 @@ import (
 // moment is what happens at one time of a generated history.
 type moment struct {
 	after    int64 // since the moment before
+	quiet    int   // entries without anything before it, almost 2 s each
 	commands []entry.Command
+	renewed  []uint32 // leases, whether they are there or not
+	by       string   // who writes it; empty: A
+}
+
+func (m moment) writer() string {
+	if m.by == "" {
+		return "A"
+	}
+	return m.by
 }
 
 // genHistory draws commands over few users, sessions, devices and connections,
@@ -27,13 +37,14 @@ func genHistory(t *rapid.T) []moment {
 	pick := func(label string, of ...string) string { return rapid.SampledFrom(of).Draw(t, label) }
 	genOp := rapid.Custom(func(t *rapid.T) entry.Command {
 		return entry.Command{
+			Idle: rapid.Bool().Draw(t, "idle"),
 			Kind: rapid.SampledFrom([]entry.Kind{entry.Login, entry.Login, entry.Logout, entry.Lost, entry.Idle, entry.Set}).Draw(t, "kind"),
 			User: pick("user", "u1", "u2", "u3"), Session: pick("session", "s1", "s2", "s3", "s4"), Device: pick("device", "", "d1"),
 		}
 	})
 	genCommand := rapid.Custom(func(t *rapid.T) entry.Command {
 		c := entry.Command{User: pick("user", "u1", "u2", "u3"), Session: pick("session", "s1", "s2", "s3", "s4")}
-		switch rapid.IntRange(0, 12).Draw(t, "kind") {
+		switch rapid.IntRange(0, 14).Draw(t, "kind") {
 		case 0, 1, 2:
 			c.Kind, c.Platform = entry.Login, "web"
 			c.Device = pick("device", "", "", "d1", "d2")
@@ -42,7 +53,7 @@ func genHistory(t *rapid.T) []moment {
 				c.Server, c.Client = "N1", uint64(rapid.IntRange(1, 4).Draw(t, "client"))
 			}
 		case 3, 4:
-			c.Kind, c.SetIdle = entry.Renew, rapid.Bool().Draw(t, "setIdle")
+			c.Kind, c.SetIdle, c.Idle = entry.Renew, rapid.Bool().Draw(t, "setIdle"), rapid.Bool().Draw(t, "idle")
 		case 5:
 			c.Kind, c.All = entry.Logout, rapid.IntRange(0, 3).Draw(t, "all") == 0
 		case 6, 7:
@@ -57,8 +68,8 @@ func genHistory(t *rapid.T) []moment {
 			if rapid.Bool().Draw(t, "bound") {
 				c.Server, c.Client = "N1", uint64(rapid.IntRange(1, 4).Draw(t, "client"))
 			}
-		case 11:
-			c = entry.Command{Kind: entry.Apply, Gateway: "g1", Process: pick("process", "p1", "p2"), Seq: uint64(rapid.IntRange(1, 5).Draw(t, "seq"))}
+		case 11, 13, 14:
+			c = entry.Command{Kind: entry.Apply, Gateway: "g1", Process: pick("process", "p1", "p2"), Seq: uint64(rapid.IntRange(1, 4).Draw(t, "seq"))}
 			c.Ops = rapid.SliceOfN(genOp, 1, 5).Draw(t, "ops")
 		case 12:
 			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.RenewGateway, entry.RenewGateway, entry.Close}).Draw(t, "kind"),
@@ -79,7 +90,10 @@ func genHistory(t *rapid.T) []moment {
 		return moment{
 			after: rapid.SampledFrom([]int64{0, 1, 99, 100, 500, 1_000, 1_000, 1_000, 1_999, 2_000, 2_001, 60_000, -3_600_000}).
 				Draw(t, "after"),
+			quiet:    rapid.SampledFrom([]int{0, 0, 0, 0, 0, 0, 0, 0, 0, 70}).Draw(t, "quiet"),
 			commands: rapid.SliceOfN(genCommand, 0, 6).Draw(t, "commands"),
+			renewed:  rapid.SliceOfN(rapid.Uint32Range(0, 5), 0, 2).Draw(t, "renewed"),
+			by:       rapid.SampledFrom([]string{"A", "A", "B"}).Draw(t, "by"),
 		}
 	})
 	return rapid.SliceOfN(genMoment, 1, 120).Draw(t, "history")
@@ -92,9 +106,13 @@ func play(t testing.TB, history []moment, split func(moment) [][]entry.Command, 
 	m := newMachine(t)
 	var told []string
 	for _, mo := range history {
+		m.pass(t, mo.quiet)
 		m.now += mo.after
-		for _, commands := range split(mo) {
+		for i, commands := range split(mo) {
 			e := entry.Entry{Header: m.header("A"), Commands: commands}
+			if i == 0 {
+				e.Renewed = mo.renewed
+			}
 			out, err := m.s.Apply(&e, m.s.Position()+1, m.now, true)
 			if err != nil {
 				t.Fatal(err)
@@ -109,6 +127,18 @@ func play(t testing.TB, history []moment, split func(moment) [][]entry.Command, 
 		}
 	}
 	return m.s, told
+}
+
+// pass applies entries without anything, which have everything announced.
+func (m *machine) pass(t testing.TB, quiet int) (entries []entry.Entry, at []int64) {
+	for range quiet {
+		m.now += maxStep - 1
+		e := entry.Entry{Header: m.header("A")}
+		e.Header.Flushed = m.s.Position()
+		m.apply(t, &e)
+		entries, at = append(entries, e), append(at, m.now)
+	}
+	return entries, at
 }
 
 func whole(m moment) [][]entry.Command { return [][]entry.Command{m.commands} }
@@ -151,7 +181,7 @@ func TestProperty_Invariants(t *testing.T) {
 		revisions := map[string]uint64{}
 		play(t, genHistory(rt), whole, func(s *State) {
 			checkInvariants(rt, s)
-			for id, u := range s.users {
+			for id, u := range s.users.byID {
 				if u.revision < revisions[id] {
 					rt.Fatalf("revision of %s fell from %d to %d", id, revisions[id], u.revision)
 				}
@@ -166,13 +196,15 @@ func TestProperty_Invariants(t *testing.T) {
 
 func checkInvariants(t *rapid.T, s *State) {
 	sessions, holding, owes := 0, 0, map[*writer]int{}
-	for id, u := range s.users {
-		if u.id != id || u.touched != 0 {
-			t.Fatalf("user %q: id %q, touched %d", id, u.id, u.touched)
+	digest := uint64(0)
+	for id, u := range s.users.byID {
+		if u.id != id || u.touched != 0 || s.users.list[u.place] != u {
+			t.Fatalf("user %q: id %q, touched %d, place %d", id, u.id, u.touched, u.place)
 		}
-		if u.announcer != nil {
-			owes[u.announcer]++
+		if u.owed != nil {
+			owes[u.owed.writer]++
 		}
+		digest += s.hash(u)
 		if u.textUntil != 0 && (u.textBucket == 0 || u.textBucket > bucketOf(u.textUntil)) {
 			t.Fatalf("the text of %s expires at %d but waits in bucket %d", id, u.textUntil, u.textBucket)
 		}
@@ -188,7 +220,7 @@ func checkInvariants(t *rapid.T, s *State) {
 				t.Fatalf("session %s of %s is not behind its number %d", x.id, id, x.number)
 			}
 			due := x.dueAt(s.params.Grace)
-			if !x.held() && (x.bucket == 0 || x.bucket > bucketOf(due)) {
+			if !x.held() && (x.bucket == 0 || x.bucket > leaseBucket(due)) {
 				t.Fatalf("session %s of %s is due at %d but waits in bucket %d", x.id, id, due, x.bucket)
 			}
 			if c := x.connection; c != nil && (c.leases[x.bound] != &x.lease || s.connections.known[c.key] != c || !x.live && c.closed) {
@@ -199,7 +231,7 @@ func checkInvariants(t *rapid.T, s *State) {
 	held := 0
 	for key, g := range s.gateways {
 		held += len(g.sessions)
-		if g.key != key || s.leases.get(g.number) != &g.lease || g.bucket == 0 || g.bucket > bucketOf(g.dueAt(s.params.Grace)) {
+		if g.key != key || s.leases.get(g.number) != &g.lease || g.bucket == 0 || g.bucket > leaseBucket(g.dueAt(s.params.Grace)) {
 			t.Fatalf("gateway %v: number %d, bucket %d, due at %d", key, g.number, g.bucket, g.dueAt(s.params.Grace))
 		}
 		for i, x := range g.sessions {
@@ -219,6 +251,14 @@ func checkInvariants(t *rapid.T, s *State) {
 			t.Fatalf("writer %s owes %d, says %d", w.id, owes[w], w.live)
 		}
 	}
+	for _, l := range s.leases.byNumber {
+		if l != nil {
+			digest += deadlineHash(l.number, l.deadline)
+		}
+	}
+	if digest != s.digest || len(s.users.list) != len(s.users.byID) {
+		t.Fatalf("the digest is %x, that of what there is %x", s.digest, digest)
+	}
 	for key, c := range s.connections.known {
 		if len(c.leases) == 0 && !c.kept {
 			t.Fatalf("connection %v is remembered for nothing", key)
@@ -230,9 +270,9 @@ func checkInvariants(t *rapid.T, s *State) {
 // and what follows from them only where exact.
 func dump(s *State, exact bool) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, s.epoch, s.clock, s.params)
-	for _, id := range slices.Sorted(maps.Keys(s.users)) {
-		u := s.users[id]
+	fmt.Fprintln(&b, s.epoch, s.generation, s.level, s.clock, s.params, s.leases.freed, len(s.leases.byNumber))
+	for _, id := range slices.Sorted(maps.Keys(s.users.byID)) {
+		u := s.users.get(id)
 		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s", id, u.text, u.textUntil, u.lastSeen, u.idleSince, u.updatedAt, u.cause)
 		for r := u.replaced; r != nil; r = r.next {
 			fmt.Fprintf(&b, " replaced %s until %d", r.session, r.until)
@@ -263,7 +303,13 @@ func dump(s *State, exact bool) string {
 	}
 	if exact {
 		for _, w := range s.writers {
-			fmt.Fprintln(&b, w.id, w.sequence, w.seen, w.live)
+			fmt.Fprint(&b, w.id, w.sequence, w.seen, w.knows, w.live)
+			for _, o := range w.owed {
+				if o.counts() {
+					fmt.Fprint(&b, " ", o.position, o.since)
+				}
+			}
+			b.WriteByte('\n')
 		}
 	}
 	return b.String()

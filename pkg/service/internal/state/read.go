@@ -10,6 +10,9 @@ import (
 // Epoch names the journal; empty before the first entry.
 func (s *State) Epoch() string { return s.epoch }
 
+// Generation counts epochs: entries of a lower one are of an earlier epoch.
+func (s *State) Generation() uint32 { return s.generation }
+
 // Position is that of the last entry applied.
 func (s *State) Position() uint64 { return s.position }
 
@@ -34,14 +37,14 @@ func (s *State) InAmnesty() bool { return s.clock.inAmnesty() }
 func (s *State) Params() entry.Params { return s.params }
 
 // Users, Sessions and Gateways count what is remembered, lost sessions included.
-func (s *State) Users() int    { return len(s.users) }
+func (s *State) Users() int    { return len(s.users.list) }
 func (s *State) Sessions() int { return s.leases.count() - len(s.gateways) }
 func (s *State) Gateways() int { return len(s.gateways) }
 
 // Status returns what everybody sees of a user; UNLOGINED with revision 0 of
 // one never seen. With detail it names the platforms of live sessions.
 func (s *State) Status(userID string, detail bool) protocol.Status {
-	u := s.users[userID]
+	u := s.users.get(userID)
 	if u == nil {
 		return unknownUser(userID)
 	}
@@ -61,7 +64,7 @@ func (s *State) Status(userID string, detail bool) protocol.Status {
 // OwnStatus returns what the user's own devices see, with all sessions in the
 // order of their logins.
 func (s *State) OwnStatus(userID string) (protocol.Status, []protocol.Session) {
-	u := s.users[userID]
+	u := s.users.get(userID)
 	if u == nil {
 		return unknownUser(userID), []protocol.Session{}
 	}
@@ -87,7 +90,7 @@ func (s *State) OwnStatus(userID string) (protocol.Status, []protocol.Session) {
 // it, and false where it is not live or its idleness would change: such a
 // renewal is a command.
 func (s *State) Lease(userID, session string, idle *bool) (uint32, bool) {
-	u := s.users[userID]
+	u := s.users.get(userID)
 	if u == nil {
 		return 0, false
 	}
@@ -101,7 +104,7 @@ func (s *State) Lease(userID, session string, idle *bool) (uint32, bool) {
 // WasReplaced reports whether a user's session was replaced by a later login of
 // its device.
 func (s *State) WasReplaced(userID, session string) bool {
-	u := s.users[userID]
+	u := s.users.get(userID)
 	return u != nil && u.wasReplaced(session, s.clock.lease)
 }
 

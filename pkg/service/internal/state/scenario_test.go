@@ -17,14 +17,16 @@ import (
 // and what the callers are answered. Rewrite them with -rewrite and read the
 // difference.
 //
-//	entry [writer=W] [seq=N] [epoch=E] [lease=±D] [latest=±D] [flushed=N]
+//	entry [writer=W] [seq=N] [epoch=E] [generation=N] [knows=N] [lease=±D] [latest=±D] [flushed=N]
 //	LOGIN LINES …           one command a line, see parseCommand
 //
 //	wait 6s                 the service runs on: an entry every second
 //	gap 10s                 nothing is appended for that long, then one entry
 //	get USER…               what everybody sees
 //	sessions USER           what the owner sees of the sessions
+//	skip                    the next position is passed over
 //	writers                 who has how much to announce
+//	level                   the format in force, and what could be
 //
 // Times are those of the journal; revisions are shown as position.index.
 func TestScenarios(t *testing.T) {
@@ -55,7 +57,11 @@ func newMachine(t testing.TB) *machine {
 
 func (m *machine) header(writer string) entry.Header {
 	m.sequence[writer]++
-	return entry.Header{Epoch: "E1", Writer: writer, Sequence: m.sequence[writer], LeaseClock: m.s.LeaseClock()}
+	epoch := m.s.Epoch()
+	if epoch == "" {
+		epoch = "E1"
+	}
+	return entry.Header{Epoch: epoch, Generation: m.s.Generation(), Writer: writer, Sequence: m.sequence[writer], LeaseClock: m.s.LeaseClock(), Knows: 1}
 }
 
 // apply applies an entry and prints results and events.
@@ -132,6 +138,13 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 		for _, x := range sessions {
 			fmt.Fprintf(&m.out, "%s device=%q platform=%s live=%t idle=%t bound=%t gateway=%q\n", x.SessionID, x.Device, x.Platform, x.Live, x.Idle, x.Bound, x.Gateway)
 		}
+	case "skip":
+		if err := m.s.Skip(m.s.Position()+1, m.now); err != nil {
+			t.Fatal(err)
+		}
+	case "level":
+		known, more := m.s.CanRaise()
+		fmt.Fprintf(&m.out, "in force %d, everybody knows %d, to be raised %t\n", m.s.Level(), known, more)
 	case "writers":
 		for _, w := range m.s.writers {
 			fmt.Fprintf(&m.out, "%s owes %d\n", w.id, w.live)
@@ -155,6 +168,12 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 		case "writer":
 		case "epoch":
 			e.Header.Epoch = a.Vals[0]
+		case "generation":
+			n, _ := strconv.ParseUint(a.Vals[0], 10, 32)
+			e.Header.Generation = uint32(n)
+		case "knows":
+			n, _ := strconv.ParseUint(a.Vals[0], 10, 8)
+			e.Header.Knows = uint8(n)
 		case "seq":
 			e.Header.Sequence, _ = strconv.ParseUint(a.Vals[0], 10, 64)
 			m.sequence[writer] = max(m.sequence[writer]-1, e.Header.Sequence)
@@ -187,6 +206,8 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 //	set alice text=hello expires=1h session=phone if=3.1
 //	closed N1/7
 //	deaf
+//	newepoch [empty]
+//	raise 2
 //	configure grace=5s retention=1h persistent
 //	open gw process ttl=30s on=N1/7   renewgateway gw process   close gw process [logout]
 //	apply gw process seq=1 login:alice:s1 set:alice:text logout:alice:s1 lost:alice:s1 idle:alice:s1
@@ -222,7 +243,7 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 	case "renew":
 		c = entry.Command{Kind: entry.Renew, User: name(0), Session: name(1), SetIdle: idle || active, Idle: idle}
 	case "renewed":
-		return c, int64(s.users[name(0)].session(name(1)).number)
+		return c, int64(s.users.get(name(0)).session(name(1)).number)
 	case "logout":
 		c = entry.Command{Kind: entry.Logout, User: name(0), Session: name(1)}
 		if name(1) == "all" {
@@ -255,6 +276,11 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 		for _, op := range names[2:] {
 			c.Ops = append(c.Ops, parseOp(t, op))
 		}
+	case "newepoch":
+		c = entry.Command{Kind: entry.NewEpoch, All: name(0) == "empty"}
+	case "raise":
+		c = entry.Command{Kind: entry.Raise}
+		c.Seq, _ = strconv.ParseUint(name(0), 10, 8)
 	case "deaf":
 		c = entry.Command{Kind: entry.Deaf}
 	case "configure":

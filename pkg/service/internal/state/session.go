@@ -28,7 +28,7 @@ type session struct {
 // login opens a session or resumes the one with its ID (PROTOCOL 4.1). by is
 // the gateway that does it for the user, or nil.
 func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error {
-	u := s.users[c.User]
+	u := s.users.get(c.User)
 	var x *session
 	if u != nil {
 		if x = u.session(c.Session); x == nil && u.wasReplaced(c.Session, s.clock.lease) {
@@ -40,13 +40,13 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 			}
 		}
 	} else {
-		u = s.findOrAddUser(c.User)
+		u = s.addUser(c.User)
 	}
 	s.touch(u, byLogin)
 	if x == nil {
 		x = &session{id: c.Session, user: u, loginAt: s.clock.wall}
 		x.lease.session = x
-		s.leases.take(&x.lease, s.clock.lease)
+		s.takeLease(&x.lease)
 		u.append(x)
 	}
 	x.device, x.platform = c.Device, c.Platform
@@ -92,6 +92,7 @@ func (s *State) makeRoom(u *user, device string) *protocol.Error {
 	if oldest == nil {
 		return protocol.ErrTooManySessions.Withf("the user has %d live sessions, at most %d are allowed", count, protocol.MaxSessionsPerUser)
 	}
+	s.change(u)
 	s.remove(oldest)
 	return nil
 }
@@ -104,7 +105,7 @@ func (s *State) revive(x *session) {
 
 // renew extends a session's lease by its name (PROTOCOL 4.2).
 func (s *State) renew(c *entry.Command) *protocol.Error {
-	u := s.users[c.User]
+	u := s.users.get(c.User)
 	if u == nil {
 		return protocol.ErrSessionNotFound
 	}
@@ -118,6 +119,7 @@ func (s *State) renew(c *entry.Command) *protocol.Error {
 		return protocol.ErrSessionNotFound.With("the session was lost with its connection: log in again")
 	}
 	if c.SetIdle {
+		s.change(u)
 		x.idle = c.Idle
 	}
 	s.renewSession(x)
@@ -139,7 +141,7 @@ func (s *State) renewSession(x *session) {
 // logout ends one session or all of a user's. Ending what is not there is not
 // an error (PROTOCOL 4.3).
 func (s *State) logout(c *entry.Command) {
-	u := s.users[c.User]
+	u := s.users.get(c.User)
 	if u == nil {
 		return
 	}
@@ -159,7 +161,7 @@ func (s *State) remove(x *session) {
 	u.unlink(x)
 	s.hold(x, nil)
 	s.unbind(&x.lease)
-	s.leases.free(x.number, s.clock.lease)
+	s.freeLease(&x.lease)
 	if x.live {
 		x.live = false
 		s.leaveOnline(u)
@@ -176,7 +178,7 @@ func (s *State) lose(x *session) {
 		s.unbind(&x.lease)
 	}
 	x.live, x.lostAt = false, s.clock.wall
-	x.deadline = roundUp(s.clock.lease+s.params.Retention, forgetGrain)
+	s.setDeadline(&x.lease, roundUp(s.clock.lease+s.params.Retention, forgetGrain))
 	s.schedule(&x.lease)
 	s.leaveOnline(x.user)
 }

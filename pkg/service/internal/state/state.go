@@ -60,12 +60,14 @@ const (
 
 // State is everything that follows from the journal up to a position.
 type State struct {
-	epoch    string
-	position uint64
-	clock    clock
-	params   entry.Params
+	epoch      string
+	generation uint32 // of the epoch: rises by one with each
+	level      uint8  // see Level
+	position   uint64
+	clock      clock
+	params     entry.Params
 
-	users       map[string]*user
+	users       users
 	gateways    map[gatewayKey]*gateway
 	leases      leases
 	connections connections
@@ -74,21 +76,36 @@ type State struct {
 	// due holds leases by their deadlines, those of lost sessions by when they
 	// are forgotten; forgets holds users that have nothing left to remember.
 	// Both run on the lease clock. expiries holds texts by wall time.
-	due      calendar[*lease]
-	forgets  calendar[*user]
-	expiries calendar[*user]
+	due      calendar[uint32, *lease]
+	forgets  calendar[uint32, *user]
+	expiries calendar[int64, *user]
 
 	// While an entry is applied: its writer, the revision of the change at
 	// hand, and the users it touched.
 	writer   *writer
 	revision uint64
 	touched  []touched
+
+	snapshot  *Snapshot // the one being taken, or nil
+	snapshots uint16    // numbers them, see user.saved
+
+	// digest is the sum of the hashes of users and deadlines, see Digest;
+	// digests remembers those of past positions, scratch is what hashing needs.
+	digest  uint64
+	digests [digestsKept]pointDigest
+	scratch []byte
 }
 
 // New returns the state before the first entry.
-func New() *State {
+func New() *State { return NewAt(0) }
+
+// NewAt returns a state without users as of a position, for the beginning of a
+// new epoch in a journal whose earlier entries are lost.
+func NewAt(position uint64) *State {
 	return &State{
-		users:       make(map[string]*user),
+		position:    position,
+		level:       1,
+		users:       users{byID: make(map[string]*user)},
 		gateways:    make(map[gatewayKey]*gateway),
 		connections: connections{known: make(map[connectionKey]*connection)},
 		params: entry.Params{
@@ -132,11 +149,13 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 	if position != s.position+1 {
 		return Outcome{}, fmt.Errorf("applying position %d after %d", position, s.position)
 	}
-	if s.position == 0 {
-		s.epoch = e.Header.Epoch
+	first := s.epoch == ""
+	if err := s.enterEpoch(e); err != nil {
+		return Outcome{}, err
 	}
 	s.position = position
-	s.clock.advance(at, position == 1)
+	s.clock.advance(at, first)
+	defer s.noteDigest()
 	s.writer = s.findWriter(e.Header.Writer)
 
 	out := Outcome{Fenced: s.fences(&e.Header)}
@@ -146,7 +165,7 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 		s.finish()
 		return out, nil
 	}
-	s.writer.accept(&e.Header, s.clock.lease)
+	s.accept(&e.Header)
 
 	index := 0
 	for _, number := range e.Renewed {
@@ -175,7 +194,7 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 		s.finish()
 		r.Revision = s.revision
 		if wanted && e.Commands[i].User != "" {
-			if u := s.users[e.Commands[i].User]; u != nil {
+			if u := s.users.get(e.Commands[i].User); u != nil {
 				r.Status = s.ownerView(u)
 			} else {
 				r.Status = unknownUser(e.Commands[i].User)
@@ -212,6 +231,9 @@ func (s *State) do(c *entry.Command, r *Result) error {
 		r.Err = s.applyOps(c, r)
 	case entry.Close:
 		s.closeGateway(c)
+	case entry.NewEpoch: // enterEpoch did it
+	case entry.Raise:
+		s.raise(uint8(c.Seq))
 	default:
 		return fmt.Errorf("unknown kind %d", c.Kind)
 	}
@@ -230,7 +252,7 @@ func (s *State) configure(c *entry.Command) error {
 			s.schedule(l)
 		}
 	}
-	for _, u := range s.users {
+	for _, u := range s.users.list {
 		s.scheduleForget(u)
 	}
 	return nil
@@ -246,6 +268,19 @@ func (s *State) fallDue() {
 	}
 	s.expireLeases()
 	s.forgetUsers()
+}
+
+// Skip passes over the entry at a position as if it held nothing, not even a
+// writer: one that an operator has every instance skip because it cannot be
+// applied. at is its timestamp.
+func (s *State) Skip(position uint64, at int64) error {
+	if position != s.position+1 {
+		return fmt.Errorf("skipping position %d after %d", position, s.position)
+	}
+	s.position = position
+	s.clock.advance(at, s.epoch == "")
+	s.noteDigest()
+	return nil
 }
 
 // NextDue returns in how many milliseconds the next deadline falls due, as the

@@ -10,7 +10,7 @@ import (
 
 // set changes a user's text (PROTOCOL 4.4). Text and expiry go together.
 func (s *State) set(c *entry.Command) *protocol.Error {
-	u := s.users[c.User]
+	u := s.users.get(c.User)
 	if c.Session != "" {
 		if err := u.liveSession(c.Session, s.clock.lease); err != nil {
 			return err
@@ -33,7 +33,7 @@ func (s *State) set(c *entry.Command) *protocol.Error {
 		if c.Text == "" {
 			return nil // nothing to clear, nothing to remember
 		}
-		u = s.findOrAddUser(c.User)
+		u = s.addUser(c.User)
 	}
 	s.touch(u, bySet)
 	u.text, u.textUntil = c.Text, until

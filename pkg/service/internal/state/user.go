@@ -14,15 +14,19 @@ type user struct {
 
 	// Of the last visible change:
 	revision  uint64
-	previous  uint64  // the revision before
-	updatedAt int64   // wall time
-	announcer *writer // who has yet to announce it for certain; nil: it is announced
+	previous  uint64 // the revision before
+	updatedAt int64  // wall time
+	owed      *owed  // who has yet to announce it for certain; nil: it is announced
 	cause     cause
-	touched   int32 // 1 + index in State.touched while a change is at hand
+
+	saved   uint16 // the last snapshot that has the user, see Snapshot
+	touched int32  // 1 + index in State.touched while a change is at hand
+	place   int32  // index in users.list
 
 	// textBucket and forgetBucket are where the user waits in the calendars
 	// expiries and forgets; 0: nowhere.
-	textBucket, forgetBucket int64
+	forgetBucket uint32
+	textBucket   int64
 }
 
 // replaced remembers a session that a later login of its device replaced.
@@ -54,20 +58,41 @@ type visible struct {
 	textUntil  int64
 }
 
-// touched is a user that the change at hand may have changed, as it was before.
+// touched is a user that the command at hand may have changed, as it was before.
 type touched struct {
 	user   *user
 	before visible
 	cause  cause
 }
 
-func (s *State) findOrAddUser(id string) *user {
-	u := s.users[id]
-	if u == nil {
-		u = &user{id: id, idleSince: -1}
-		s.users[id] = u
+// addUser adds a user of whom nothing is remembered. It stands for change.
+func (s *State) addUser(id string) *user {
+	u := &user{id: id, idleSince: -1}
+	s.users.add(u)
+	if s.snapshot != nil {
+		u.saved = s.snapshot.number // it is not in that one
 	}
+	s.note(u)
 	return u
+}
+
+// change must be called before anything of a user changes that a snapshot
+// holds, sessions included, but for the deadlines of leases (see extend) and
+// what is owed: it has the user saved as it was, and takes it out of the digest
+// until finish.
+func (s *State) change(u *user) {
+	if u.touched > 0 {
+		return
+	}
+	s.preserve(u)
+	s.digest -= s.hash(u)
+	s.note(u)
+}
+
+// note has finish look at a user.
+func (s *State) note(u *user) {
+	s.touched = append(s.touched, touched{user: u, before: u.visible()})
+	u.touched = int32(len(s.touched))
 }
 
 // statusType implements the rule of PROTOCOL 3: ONLINE while any session is
@@ -125,15 +150,11 @@ func (s *State) begin(index int) {
 	s.revision = s.position<<12 | uint64(index)
 }
 
-// touch must be called before a change to a user, with the cause that an event
-// will name.
+// touch is change, with the cause that an event will name, where what everybody
+// sees of the user may change.
 func (s *State) touch(u *user, cause cause) {
-	if u.touched > 0 {
-		s.touched[u.touched-1].cause = cause
-		return
-	}
-	s.touched = append(s.touched, touched{user: u, before: u.visible(), cause: cause})
-	u.touched = int32(len(s.touched))
+	s.change(u)
+	s.touched[u.touched-1].cause = cause
 }
 
 // finish gives the users whose view differs from before the change its
@@ -146,9 +167,10 @@ func (s *State) finish() {
 			u.previous, u.revision = u.revision, s.revision
 			u.updatedAt = s.clock.wall
 			u.cause = t.cause
-			s.writer.owe(u, s.revision, s.position, s.clock.lease)
+			s.owe(s.writer, u)
 		}
 		s.markIdle(u)
+		s.digest += s.hash(u)
 	}
 	clear(s.touched)
 	s.touched = s.touched[:0]
@@ -194,7 +216,7 @@ func (s *State) scheduleForget(u *user) {
 	if u.idleSince < 0 {
 		return
 	}
-	if b := bucketOf(s.forgetAt(u)); u.forgetBucket == 0 || b < u.forgetBucket {
+	if b := leaseBucket(s.forgetAt(u)); u.forgetBucket == 0 || b < u.forgetBucket {
 		u.forgetBucket = b
 		s.forgets.add(b, u)
 	}
@@ -212,13 +234,24 @@ func (s *State) forgetUsers() {
 			}
 			u.forgetBucket = 0
 			switch {
-			case u.idleSince < 0:
+			case u.idleSince < 0 || s.users.get(u.id) != u:
 			case s.forgetAt(u) > s.clock.lease:
 				s.scheduleForget(u)
-			case s.users[u.id] == u:
-				delete(s.users, u.id)
+			case u.owed != nil || u.touched > 0: // its end is to be announced first
+				u.forgetBucket = leaseBucket(s.clock.lease + forgetGrain)
+				s.forgets.add(u.forgetBucket, u)
+			default:
+				s.forgetUser(u)
 			}
 		}
+	}
+}
+
+func (s *State) forgetUser(u *user) {
+	s.preserve(u)
+	s.digest -= s.hash(u)
+	if moved := s.users.remove(u); moved != nil {
+		s.preserve(moved) // the walk of a snapshot may be past its new place
 	}
 }
 

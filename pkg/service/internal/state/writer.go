@@ -15,58 +15,66 @@ type writer struct {
 	id       string
 	sequence uint64 // of its last accepted entry
 	seen     int64  // lease clock of its last accepted entry
+	knows    uint8  // the newest entry format it understands
 
 	// owed are the changes it has to announce, in order. An item counts while
-	// its user's last change is its own; live counts those. The others are
-	// dropped when they are half of all, so owed stays within twice the users.
-	owed []owed
+	// it is its user's; live counts those. The others are dropped when they are
+	// half of all, so owed stays within twice the users.
+	owed []*owed
 	live int
 	last uint64 // number of the last item
+
+	saved int // index in the snapshot at hand
 }
 
 // owed is a change that a writer has to announce.
 type owed struct {
 	user     *user
+	writer   *writer
 	number   uint64 // rises by one an item, for Owed to go on from
-	revision uint64
 	position uint64 // the entry that made it this writer's to announce
 	since    int64  // lease clock of that entry
 }
 
-func (w *writer) counts(o *owed) bool {
-	return o.user.announcer == w && o.user.revision == o.revision
+func (o *owed) counts() bool { return o.user.owed == o }
+
+// owe leaves the announcement of a user's last change to a writer, from now on.
+// The one that owed an earlier change is freed of it: the later one is announced
+// instead.
+func (s *State) owe(w *writer, u *user) {
+	s.preserve(u)
+	if u.owed != nil {
+		u.owed.writer.live--
+	}
+	w.add(&owed{user: u, writer: w, position: s.position, since: s.clock.lease})
 }
 
-// owe adds a change. The writer that owed the user's change before is freed of
-// it: a later one of the same user is announced instead.
-func (w *writer) owe(u *user, revision, position uint64, now int64) {
-	if u.announcer != nil {
-		u.announcer.live--
-	}
+func (w *writer) add(o *owed) {
 	if len(w.owed) >= 1024 && len(w.owed) >= 2*w.live {
-		w.owed = slices.DeleteFunc(w.owed, func(o owed) bool { return !w.counts(&o) })
+		w.owed = slices.DeleteFunc(w.owed, func(o *owed) bool { return !o.counts() })
 	}
-	u.announcer = w
 	w.live++
 	w.last++
-	w.owed = append(w.owed, owed{user: u, number: w.last, revision: revision, position: position, since: now})
+	o.number, o.user.owed = w.last, o
+	w.owed = append(w.owed, o)
 }
 
 // oldest returns the first item that counts. What does not count must not decide
 // anything: how long it is kept is nobody's business.
 func (w *writer) oldest() *owed {
-	for !w.counts(&w.owed[0]) {
+	for !w.owed[0].counts() {
 		w.owed = w.owed[1:]
 	}
-	return &w.owed[0]
+	return w.owed[0]
 }
 
-// settle drops what was announced up to a position.
-func (w *writer) settle(position uint64) {
+// settle drops what a writer announced up to a position.
+func (s *State) settle(w *writer, position uint64) {
 	n := 0
 	for n < len(w.owed) && w.owed[n].position <= position {
-		if o := &w.owed[n]; w.counts(o) {
-			o.user.announcer = nil
+		if o := w.owed[n]; o.counts() {
+			s.preserve(o.user)
+			o.user.owed = nil
 			w.live--
 		}
 		n++
@@ -78,11 +86,11 @@ func (w *writer) settle(position uint64) {
 	}
 }
 
-// accept notes an entry of the writer.
-func (w *writer) accept(h *entry.Header, now int64) {
-	w.sequence = h.Sequence
-	w.seen = now
-	w.settle(h.Flushed)
+// accept notes an entry of the writer at hand.
+func (s *State) accept(h *entry.Header) {
+	w := s.writer
+	w.sequence, w.seen, w.knows = h.Sequence, s.clock.lease, h.Knows
+	s.settle(w, h.Flushed)
 }
 
 // findWriter returns the writer of an ID; a new one where there is none.
@@ -117,9 +125,9 @@ func (s *State) takeOver() {
 		}
 		items := w.owed
 		w.owed = nil
-		for i := range items {
-			if o := &items[i]; w.counts(o) {
-				s.writer.owe(o.user, o.revision, s.position, s.clock.lease)
+		for _, o := range items {
+			if o.counts() {
+				s.owe(s.writer, o.user)
 			}
 		}
 	}
@@ -130,6 +138,32 @@ func (s *State) forgetWriters() {
 	s.writers = slices.DeleteFunc(s.writers, func(w *writer) bool {
 		return w != s.writer && w.live == 0 && s.clock.lease-w.seen > writerKept
 	})
+}
+
+// Rank returns a writer's place among those in the table that appended not long
+// ago, from 0, and false where it is not among them.
+func (s *State) Rank(id string) (int, bool) {
+	rank := 0
+	for _, w := range s.writers {
+		if w.id == id {
+			return rank, true
+		}
+		if s.clock.lease-w.seen <= writerKept {
+			rank++
+		}
+	}
+	return 0, false
+}
+
+// SilentFor returns for how many milliseconds of the lease clock a writer has
+// appended nothing; 0 where it is not in the table.
+func (s *State) SilentFor(id string) int64 {
+	for _, w := range s.writers {
+		if w.id == id {
+			return s.clock.lease - w.seen
+		}
+	}
+	return 0
 }
 
 // Announcement is a change to publish: the public event, and the owner's.
@@ -148,14 +182,14 @@ func (s *State) Owed(id string, after uint64, limit int, yield func(Announcement
 		return after, false
 	}
 	w := s.writers[i]
-	start, _ := slices.BinarySearchFunc(w.owed, after+1, func(o owed, n uint64) int {
+	start, _ := slices.BinarySearchFunc(w.owed, after+1, func(o *owed, n uint64) int {
 		return cmp.Compare(o.number, n)
 	})
 	last = after
 	for ; start < len(w.owed) && limit > 0; start++ {
-		o := &w.owed[start]
+		o := w.owed[start]
 		last = o.number
-		if !w.counts(o) {
+		if !o.counts() {
 			continue
 		}
 		limit--

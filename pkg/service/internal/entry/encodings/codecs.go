@@ -74,7 +74,7 @@ func msgpTuple(e *entry.Entry) codec {
 func vtprotobuf(e *entry.Entry) codec {
 	h := e.Header
 	p := &protobuf.Entry{
-		Header:  &protobuf.Header{Epoch: h.Epoch, Writer: h.Writer, Sequence: h.Sequence, LeaseClock: h.LeaseClock, Latest: h.Latest, Flushed: h.Flushed},
+		Header:  &protobuf.Header{Epoch: h.Epoch, Generation: h.Generation, Writer: h.Writer, Sequence: h.Sequence, LeaseClock: h.LeaseClock, Latest: h.Latest, Flushed: h.Flushed, Knows: uint32(h.Knows), DigestAt: h.DigestAt, Digest: h.Digest},
 		Renewed: e.Renewed,
 	}
 	for _, c := range e.Commands {
@@ -104,7 +104,7 @@ func tagged(marshal func(any) ([]byte, error), unmarshal func([]byte, any) error
 	return func(e *entry.Entry) codec {
 		h := e.Header
 		t := entryT{
-			Header:  headerT{Epoch: h.Epoch, Writer: h.Writer, Sequence: h.Sequence, LeaseClock: h.LeaseClock, Latest: h.Latest, Flushed: h.Flushed},
+			Header:  headerT{Epoch: h.Epoch, Generation: h.Generation, Writer: h.Writer, Sequence: h.Sequence, LeaseClock: h.LeaseClock, Latest: h.Latest, Flushed: h.Flushed, Knows: h.Knows, DigestAt: h.DigestAt, Digest: h.Digest},
 			Renewed: e.Renewed,
 		}
 		for _, c := range e.Commands {

@@ -14,11 +14,15 @@ type headerT struct {
 	_          struct{} `cbor:",toarray"`
 	_msgpack   struct{} `msgpack:",as_array"` // read by vmihailenco/msgpack
 	Epoch      string   `json:"e"`
+	Generation uint32   `json:"g"`
 	Writer     string   `json:"w"`
 	Sequence   uint64   `json:"s"`
 	LeaseClock int64    `json:"l"`
 	Latest     int64    `json:"t"`
 	Flushed    uint64   `json:"f"`
+	Knows      uint8    `json:"k"`
+	DigestAt   uint64   `json:"p"`
+	Digest     uint64   `json:"d"`
 }
 
 type commandT struct {

@@ -89,6 +89,10 @@ type Header struct {
 	LeaseClock    int64                  `protobuf:"varint,4,opt,name=lease_clock,json=leaseClock,proto3" json:"lease_clock,omitempty"`
 	Latest        int64                  `protobuf:"varint,6,opt,name=latest,proto3" json:"latest,omitempty"`
 	Flushed       uint64                 `protobuf:"varint,5,opt,name=flushed,proto3" json:"flushed,omitempty"`
+	Generation    uint32                 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	Knows         uint32                 `protobuf:"varint,8,opt,name=knows,proto3" json:"knows,omitempty"`
+	DigestAt      uint64                 `protobuf:"varint,9,opt,name=digest_at,json=digestAt,proto3" json:"digest_at,omitempty"`
+	Digest        uint64                 `protobuf:"varint,10,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -161,6 +165,34 @@ func (x *Header) GetLatest() int64 {
 func (x *Header) GetFlushed() uint64 {
 	if x != nil {
 		return x.Flushed
+	}
+	return 0
+}
+
+func (x *Header) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Header) GetKnows() uint32 {
+	if x != nil {
+		return x.Knows
+	}
+	return 0
+}
+
+func (x *Header) GetDigestAt() uint64 {
+	if x != nil {
+		return x.DigestAt
+	}
+	return 0
+}
+
+func (x *Header) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
 	}
 	return 0
 }
@@ -397,7 +429,7 @@ const file_entry_proto_rawDesc = "" +
 	"\x05Entry\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.presence.encodings.HeaderR\x06header\x12\x18\n" +
 	"\arenewed\x18\x02 \x03(\rR\arenewed\x127\n" +
-	"\bcommands\x18\x03 \x03(\v2\x1b.presence.encodings.CommandR\bcommands\"\xa5\x01\n" +
+	"\bcommands\x18\x03 \x03(\v2\x1b.presence.encodings.CommandR\bcommands\"\x90\x02\n" +
 	"\x06Header\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x16\n" +
 	"\x06writer\x18\x02 \x01(\tR\x06writer\x12\x1a\n" +
@@ -405,7 +437,14 @@ const file_entry_proto_rawDesc = "" +
 	"\vlease_clock\x18\x04 \x01(\x03R\n" +
 	"leaseClock\x12\x16\n" +
 	"\x06latest\x18\x06 \x01(\x03R\x06latest\x12\x18\n" +
-	"\aflushed\x18\x05 \x01(\x04R\aflushed\"\xac\x03\n" +
+	"\aflushed\x18\x05 \x01(\x04R\aflushed\x12\x1e\n" +
+	"\n" +
+	"generation\x18\a \x01(\rR\n" +
+	"generation\x12\x14\n" +
+	"\x05knows\x18\b \x01(\rR\x05knows\x12\x1b\n" +
+	"\tdigest_at\x18\t \x01(\x04R\bdigestAt\x12\x16\n" +
+	"\x06digest\x18\n" +
+	" \x01(\x04R\x06digest\"\xac\x03\n" +
 	"\aCommand\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x18\n" +

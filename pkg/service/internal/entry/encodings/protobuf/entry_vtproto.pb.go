@@ -123,6 +123,26 @@ func (m *Header) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Digest != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Digest))
+		i--
+		dAtA[i] = 0x50
+	}
+	if m.DigestAt != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.DigestAt))
+		i--
+		dAtA[i] = 0x48
+	}
+	if m.Knows != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Knows))
+		i--
+		dAtA[i] = 0x40
+	}
+	if m.Generation != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Generation))
+		i--
+		dAtA[i] = 0x38
+	}
 	if m.Latest != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Latest))
 		i--
@@ -417,6 +437,18 @@ func (m *Header) SizeVT() (n int) {
 	}
 	if m.Latest != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Latest))
+	}
+	if m.Generation != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Generation))
+	}
+	if m.Knows != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Knows))
+	}
+	if m.DigestAt != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.DigestAt))
+	}
+	if m.Digest != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Digest))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -868,6 +900,82 @@ func (m *Header) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.Latest |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 7:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Generation", wireType)
+			}
+			m.Generation = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Generation |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Knows", wireType)
+			}
+			m.Knows = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Knows |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field DigestAt", wireType)
+			}
+			m.DigestAt = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.DigestAt |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 10:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Digest", wireType)
+			}
+			m.Digest = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Digest |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}

@@ -16,11 +16,15 @@ type Entry struct {
 //msgp:tuple Header
 type Header struct {
 	Epoch      string
+	Generation uint32
 	Writer     string
 	Sequence   uint64
 	LeaseClock int64
 	Latest     int64
 	Flushed    uint64
+	Knows      uint8
+	DigestAt   uint64
+	Digest     uint64
 }
 
 //msgp:tuple Command

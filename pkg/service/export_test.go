@@ -1,0 +1,54 @@
+package service
+
+import (
+	"io"
+
+	"presence/pkg/service/internal/state"
+)
+
+// Tests make an instance's state another one than the journal's by these: Copy
+// it, have entries applied, and Diverge to the copy as if those had done
+// nothing.
+
+// Copy returns a copy of the state.
+func (s *Service) Copy() (*state.State, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.state.BeginSnapshot()
+	defer x.End()
+	more := true
+	return state.Restore(func() (b []byte, err error) {
+		if !more {
+			return nil, io.EOF
+		}
+		b, more, err = x.Next(nil)
+		return b, err
+	}, nil)
+}
+
+// Diverge goes on with a copy in the place of the state.
+func (s *Service) Diverge(copied *state.State) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for copied.Position() < s.state.Position() {
+		if err := copied.Skip(copied.Position()+1, int64(s.state.AsOf())); err != nil {
+			return err
+		}
+	}
+	s.state = copied
+	return nil
+}
+
+// Digest returns the state's position and digest.
+func (s *Service) Digest() (position, digest uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.Position(), s.state.Digest()
+}
+
+// Rebuilt returns the last position for which the state was built anew.
+func (s *Service) Rebuilt() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.replica.rebuilt
+}

@@ -1,0 +1,360 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"presence/pkg/service/internal/entry"
+)
+
+// The rig's state is the list of users of all commands. A snapshot of it is one
+// block for each, behind one with the position.
+
+type rigSnapshot struct {
+	position uint64
+	blocks   []string
+}
+
+func (x *rigSnapshot) Position() uint64        { return x.position }
+func (x *rigSnapshot) Epoch() (string, uint32) { return "E1", 1 }
+func (x *rigSnapshot) Wall() int64             { return 1 }
+func (x *rigSnapshot) End()                    {}
+func (x *rigSnapshot) Next(b []byte) ([]byte, bool, error) {
+	b = append(b, x.blocks[0]...)
+	x.blocks = x.blocks[1:]
+	return b, len(x.blocks) > 0, nil
+}
+
+func (r *rig) snapshot() Snapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &rigSnapshot{position: r.last, blocks: append([]string{fmt.Sprint(r.last)}, r.commands...)}
+}
+
+func (r *rig) restore(next func() ([]byte, error), progress func(done, total int)) (uint64, error) {
+	block, err := next()
+	if err != nil {
+		return 0, err
+	}
+	var position uint64
+	if _, err := fmt.Sscan(string(block), &position); err != nil {
+		return 0, err
+	}
+	var commands []string
+	for {
+		block, err := next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+		commands = append(commands, string(block))
+		progress(len(commands), len(commands))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.commands, r.last = commands, position
+	r.restored = append(r.restored, position)
+	return position, nil
+}
+
+// small has snapshots taken after few entries, and trims at once.
+func small(cfg *Config[string]) {
+	cfg.SnapshotEntries, cfg.Keep = 20, time.Millisecond
+}
+
+// fill appends commands one after the other and returns their users.
+func (r *rig) fill(t *testing.T, from, to int) (users []string) {
+	t.Helper()
+	for i := from; i < to; i++ {
+		user := fmt.Sprintf("u%d", i)
+		r.submit(t, user)
+		r.waitAnswer(t, user, "applied")
+		users = append(users, user)
+	}
+	return users
+}
+
+func (r *rig) wantCommands(t *testing.T, want []string) {
+	t.Helper()
+	r.wait(t, "every command is applied once", func() bool { return slices.Equal(r.commands, want) })
+}
+
+// snapshots waits until there are as many, the newest behind a position.
+func (r *rig) snapshots(t *testing.T, count int, behind uint64) []stored {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		list, err := r.store.list(t.Context())
+		if err == nil && len(list) >= count && list[0].position > behind {
+			return list
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not %d snapshots behind %d within 30 s: %v, %v", count, behind, list, err)
+		}
+		r.Tick()
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (r *rig) firstSeq(t *testing.T) uint64 {
+	t.Helper()
+	info, err := r.streamInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.State.FirstSeq
+}
+
+// twoSnapshots fills a journal until it has two and is trimmed behind the older.
+func twoSnapshots(t *testing.T, nc *nats.Conn, opts ...func(*Config[string])) (*rig, []string) {
+	t.Helper()
+	r := openWith(t, nc, "A", append([]func(*Config[string]){small}, opts...)...).start(t)
+	users := r.fill(t, 0, 30)
+	first := r.snapshots(t, 1, 0)
+	users = append(users, r.fill(t, 30, 60)...)
+	list := r.snapshots(t, 2, first[0].position)
+	users = append(users, r.fill(t, 60, 65)...)
+	deadline := time.Now().Add(30 * time.Second)
+	for r.firstSeq(t) != list[1].position {
+		if time.Now().After(deadline) {
+			t.Fatalf("the journal begins at %d, want it trimmed to %d", r.firstSeq(t), list[1].position)
+		}
+		r.Tick()
+		time.Sleep(50 * time.Millisecond)
+	}
+	return r, users
+}
+
+func (r *rig) stop(t *testing.T) {
+	t.Helper()
+	r.cancel()
+	if err := <-r.run; err != nil {
+		t.Fatalf("Run: %v", err)
+	}
+}
+
+// TestSnapshot_StartBehindOne: a journal that was trimmed is gone on from its
+// newest snapshot, and everything is applied once.
+func TestSnapshot_StartBehindOne(t *testing.T) {
+	nc := startBroker(t)
+	a, users := twoSnapshots(t, nc)
+	newest := a.snapshots(t, 2, 0)[0]
+	a.stop(t)
+	b := openWith(t, nc, "B", small).start(t)
+	b.wantCommands(t, users)
+	if !slices.Equal(b.restored, []uint64{newest.position}) {
+		t.Errorf("restored the snapshots of %v, want that of %d", b.restored, newest.position)
+	}
+	b.wantCommands(t, append(users, b.fill(t, 100, 110)...))
+}
+
+// damage has an object's contents lost, as when its chunks were never stored.
+func (r *rig) damage(t *testing.T, x stored) {
+	t.Helper()
+	os, err := r.store.objects(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.GetInfo(t.Context(), x.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := r.js.Stream(t.Context(), "OBJ_"+DefaultBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("$O."+DefaultBucket+".C."+info.NUID)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSnapshot_DamagedFallsBack: where the newest snapshot cannot be read the
+// one before serves; where neither can, the instance says so and stops, and goes
+// on without the state only by NewEpoch.
+func TestSnapshot_DamagedFallsBack(t *testing.T) {
+	nc := startBroker(t)
+	a, users := twoSnapshots(t, nc)
+	list := a.snapshots(t, 2, 0)
+	a.stop(t)
+	a.damage(t, list[0])
+	b := openWith(t, nc, "B").start(t)
+	b.wantCommands(t, users)
+	if !slices.Equal(b.restored, []uint64{list[1].position}) {
+		t.Errorf("restored the snapshots of %v, want that of %d", b.restored, list[1].position)
+	}
+	b.stop(t)
+
+	a.damage(t, list[1])
+	c := openWith(t, nc, "C")
+	err := c.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "--new-epoch") {
+		t.Fatalf("Run without a snapshot: got %v, want an error that names --new-epoch", err)
+	}
+	d := openWith(t, nc, "D", func(cfg *Config[string]) { cfg.NewEpoch = true }).start(t)
+	if err := d.BeginEpoch(t.Context(), "E2"); err != nil {
+		t.Fatal(err)
+	}
+	d.wantCommands(t, d.fill(t, 200, 205))
+	e := openWith(t, nc, "E").start(t)
+	d.wantCommands(t, e.commands)
+}
+
+// TestSnapshot_SleptPastTrim: an instance whose next entry is gone builds its
+// state anew and goes on.
+func TestSnapshot_SleptPastTrim(t *testing.T) {
+	nc := startBroker(t)
+	b := openWith(t, nc, "B").start(t)
+	b.asleep.Lock()
+	a := openWith(t, nc, "A", small).start(t)
+	users := a.fill(t, 0, 2500) // more than a consumer has on its way
+	for a.firstSeq(t) < 2000 {
+		a.Tick()
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.asleep.Unlock()
+	b.wantCommands(t, users)
+	if len(b.restored) == 0 {
+		t.Error("no snapshot was restored")
+	}
+	b.wantCommands(t, append(users, b.fill(t, 5000, 5005)...))
+}
+
+// TestJournal_RestoredBackup: a stream that ends before a snapshot of it, or
+// holds other entries, is not gone on with unless that is wanted.
+func TestJournal_RestoredBackup(t *testing.T) {
+	nc := startBroker(t)
+	a, _ := twoSnapshots(t, nc)
+	newest := a.snapshots(t, 2, 0)[0]
+	a.stop(t)
+	if err := a.js.DeleteStream(t.Context(), DefaultStream); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), configOf(a, "B")); !errors.Is(err, ErrRestoredJournal) {
+		t.Fatalf("Open without the stream: got %v, want ErrRestoredJournal", err)
+	}
+	c := openWith(t, nc, "C", func(cfg *Config[string]) { cfg.NewEpoch = true }).start(t)
+	if !slices.Equal(c.restored, []uint64{newest.position}) {
+		t.Errorf("restored the snapshots of %v, want that of %d", c.restored, newest.position)
+	}
+	want := slices.Clone(c.commands)
+	if err := c.BeginEpoch(t.Context(), "E2"); err != nil {
+		t.Fatal(err)
+	}
+	c.wantCommands(t, append(want, c.fill(t, 300, 305)...))
+	c.stop(t)
+
+	// A stream with other entries at the snapshot's position.
+	if err := c.js.DeleteStream(t.Context(), DefaultStream); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: DefaultStream, Subjects: []string{DefaultStream + ".entries"}, Discard: jetstream.DiscardNew}); err != nil {
+		t.Fatal(err)
+	}
+	for range newest.position + 20 {
+		if _, err := c.js.Publish(t.Context(), DefaultStream+".entries", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := openWith(t, nc, "D").Run(t.Context()); !errors.Is(err, ErrRestoredJournal) {
+		t.Errorf("Run with other entries: got %v, want ErrRestoredJournal", err)
+	}
+}
+
+// TestJournal_SkipPoison: an entry that cannot be read stops every instance before
+// it; one that is told to skips it.
+func TestJournal_SkipPoison(t *testing.T) {
+	nc := startBroker(t)
+	a := openWith(t, nc, "A").start(t)
+	users := a.fill(t, 0, 3)
+	ack, err := a.js.Publish(t.Context(), DefaultStream+".entries", []byte{entry.Format, 0xff})
+	if err != nil {
+		t.Fatal(err)
+	}
+	skip := fmt.Sprintf("--skip %d", ack.Sequence)
+	if err := <-a.run; err == nil || !strings.Contains(err.Error(), skip) {
+		t.Fatalf("Run: got %v, want an error that names %s", err, skip)
+	}
+	if err := openWith(t, nc, "B").Run(t.Context()); err == nil || !strings.Contains(err.Error(), skip) {
+		t.Fatalf("Run again: got %v, want an error that names %s", err, skip)
+	}
+	c := openWith(t, nc, "C", func(cfg *Config[string]) { cfg.Skip = []uint64{ack.Sequence} }).start(t)
+	c.wantCommands(t, append(users, c.fill(t, 10, 12)...))
+	c.stop(t)
+
+	if _, err := c.js.Publish(t.Context(), DefaultStream+".entries", []byte{entry.Format + 1}); err != nil {
+		t.Fatal(err)
+	}
+	err = openWith(t, nc, "D", func(cfg *Config[string]) { cfg.Skip = []uint64{ack.Sequence} }).Run(t.Context())
+	if _, ok := errors.AsType[*entry.NewerFormatError](err); !ok {
+		t.Errorf("Run with an entry of a newer format: got %v, want NewerFormatError", err)
+	}
+}
+
+// TestJournal_MissingEntry: an entry that the store lost from the middle is
+// never passed over.
+func TestJournal_MissingEntry(t *testing.T) {
+	nc := startBroker(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: DefaultStream, Subjects: []string{DefaultStream + ".entries"}, Discard: jetstream.DiscardNew})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := openWith(t, nc, "A").start(t)
+	a.fill(t, 0, 5)
+	a.stop(t)
+	if err := stream.DeleteMsg(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	if err := openWith(t, nc, "B").Run(t.Context()); err == nil || !strings.Contains(err.Error(), "position 4 is missing") {
+		t.Errorf("Run: got %v, want an error about position 4", err)
+	}
+}
+
+// TestStore_Sweep: what a writer that died left behind does not stay for ever,
+// and of removed snapshots nothing does.
+func TestStore_Sweep(t *testing.T) {
+	nc := startBroker(t)
+	a := openWith(t, nc, "A", small).start(t)
+	behind := uint64(0)
+	for i := range 4 {
+		a.fill(t, i*30, i*30+30)
+		behind = a.snapshots(t, min(i+1, 2), behind)[0].position
+	}
+	stream, err := a.js.Stream(t.Context(), "OBJ_"+DefaultBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter(">"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(info.State.Subjects) == 4 { // the list and the contents of two
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the store holds %v, want two snapshots only", info.State.Subjects)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func configOf(r *rig, writer string) Config[string] {
+	cfg := r.cfg
+	cfg.Writer = writer
+	return cfg
+}

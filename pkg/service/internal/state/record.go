@@ -1,0 +1,182 @@
+package state
+
+import (
+	"presence/pkg/protocol"
+)
+
+//go:generate go run github.com/tinylib/msgp -tests=false -io=false -unexported -o record_gen.go
+
+// The records of a snapshot, as MessagePack arrays: their fields are never
+// reordered or reused, and a new one makes a new snapshotFormat.
+
+// snapshotFormat is the newest one that this program writes and understands.
+const snapshotFormat = 1
+
+// headerRecord begins a snapshot: everything that there is not much of.
+//
+//msgp:tuple headerRecord
+type headerRecord struct {
+	Epoch        string
+	Generation   uint32
+	Level        uint8
+	Position     uint64
+	Wall         int64
+	Lease        int64
+	AmnestyUntil int64
+	Grace        int64 // of the parameters
+	Retention    int64
+	Persistent   bool
+	Writers      []writerRecord `msg:",limit=4096"`
+	Numbers      int            // leases.byNumber
+	Digest       uint64
+	// How many records follow, in this order.
+	Gateways, Closed, Freed, Users int
+}
+
+//msgp:tuple writerRecord
+type writerRecord struct {
+	ID       string
+	Sequence uint64
+	Seen     int64
+	Knows    uint8
+}
+
+//msgp:tuple gatewayRecord
+type gatewayRecord struct {
+	Gateway, Process string
+	Number, TTL      uint32
+	Deadline         int64
+	On               bindingRecord
+	Seq              uint64
+	Revision         uint64 // of the answer, like the next two
+	Applied          int
+	Failures         []failureRecord `msg:",limit=1000"`
+}
+
+//msgp:tuple failureRecord
+type failureRecord struct {
+	Index   int
+	User    string
+	Code    int
+	Name    string
+	Message string
+}
+
+// bindingRecord is the connection of a lease; Server is empty for none.
+//
+//msgp:tuple bindingRecord
+type bindingRecord struct {
+	Server   string
+	Client   uint64
+	Closed   bool
+	ClosedAt int64
+}
+
+//msgp:tuple closedRecord
+type closedRecord struct {
+	Server string
+	Client uint64
+	At     int64
+}
+
+//msgp:tuple freedRecord
+type freedRecord struct {
+	Number uint32
+	At     int64
+}
+
+//msgp:tuple userRecord
+type userRecord struct {
+	ID        string
+	Text      string
+	TextUntil int64
+	LastSeen  int64
+	IdleSince int64
+	Revision  uint64
+	Previous  uint64
+	UpdatedAt int64
+	Cause     uint8
+	// Writer has yet to announce the last change: 1 + its index; 0: none. Owed
+	// are the position since which it has, and its lease clock.
+	Writer    int
+	OwedAt    uint64
+	OwedSince int64
+	Sessions  []sessionRecord  `msg:",limit=4096"`
+	Replaced  []replacedRecord `msg:",limit=4096"`
+}
+
+//msgp:tuple sessionRecord
+type sessionRecord struct {
+	ID, Device, Platform string
+	Number, TTL          uint32
+	Deadline             int64
+	Flags                uint8 // live, idle, severed from the lowest bit on
+	LoginAt, LostAt      int64
+	Gateway              int // 1 + index of the one that holds it; 0: none
+	On                   bindingRecord
+}
+
+//msgp:tuple replacedRecord
+type replacedRecord struct {
+	Session string
+	Until   int64
+}
+
+func (r *bindingRecord) from(c *connection) {
+	*r = bindingRecord{}
+	if c != nil {
+		*r = bindingRecord{Server: c.key.server, Client: c.key.client, Closed: c.closed, ClosedAt: c.closedAt}
+	}
+}
+
+func (r *gatewayRecord) from(g *gateway) {
+	*r = gatewayRecord{
+		Gateway: g.key.gateway, Process: g.key.process, Number: g.number, TTL: g.ttl, Deadline: g.deadline,
+		Seq: g.seq, Revision: g.answer.Revision, Applied: g.answer.Applied,
+	}
+	r.On.from(g.connection)
+	for _, f := range g.answer.Failures {
+		r.Failures = append(r.Failures, failureRecord{Index: f.Index, User: f.UserID, Code: f.Code, Name: f.Name, Message: f.Message})
+	}
+}
+
+func (r *gatewayRecord) answer() GatewayAnswer {
+	a := GatewayAnswer{Revision: r.Revision, Applied: r.Applied}
+	for _, f := range r.Failures {
+		a.Failures = append(a.Failures, protocol.OpFailure{Index: f.Index,
+			UserFailure: protocol.UserFailure{UserID: f.User, Code: f.Code, Name: f.Name, Message: f.Message}})
+	}
+	return a
+}
+
+// from fills the record; its slices are used again.
+func (r *userRecord) from(u *user) {
+	sessions, replaced := r.Sessions[:0], r.Replaced[:0]
+	for x := u.sessions; x != nil; x = x.next {
+		sessions = append(sessions, sessionRecord{})
+		sessions[len(sessions)-1].from(x)
+	}
+	for p := u.replaced; p != nil; p = p.next {
+		replaced = append(replaced, replacedRecord{Session: p.session, Until: p.until})
+	}
+	*r = userRecord{
+		ID: u.id, Text: u.text, TextUntil: u.textUntil, LastSeen: u.lastSeen, IdleSince: u.idleSince,
+		Revision: u.revision, Previous: u.previous, UpdatedAt: u.updatedAt, Cause: uint8(u.cause),
+		Sessions: sessions, Replaced: replaced,
+	}
+	if o := u.owed; o != nil {
+		r.Writer, r.OwedAt, r.OwedSince = 1+o.writer.saved, o.position, o.since
+	}
+}
+
+func (r *sessionRecord) from(x *session) {
+	*r = sessionRecord{
+		ID: x.id, Device: x.device, Platform: x.platform, Number: x.number, TTL: x.ttl, Deadline: x.deadline,
+		Flags:   uint8(flag(x.live) | flag(x.idle)<<1 | flag(x.severed)<<2),
+		LoginAt: x.loginAt, LostAt: x.lostAt,
+	}
+	if x.gateway != nil {
+		r.Gateway = 1 + x.gateway.saved
+	}
+	r.On.from(x.connection)
+}

@@ -1,0 +1,287 @@
+package state
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"presence/pkg/service/internal/entry"
+)
+
+// ErrDamagedSnapshot is what Restore's errors are when a snapshot cannot be
+// read, or is not what was written.
+var ErrDamagedSnapshot = errors.New("damaged snapshot")
+
+// NewerSnapshotError says that a snapshot was written by a later version.
+type NewerSnapshotError struct{ Format byte }
+
+func (e *NewerSnapshotError) Error() string {
+	return fmt.Sprintf("snapshot of format %d, this version understands up to %d: start a newer version", e.Format, snapshotFormat)
+}
+
+// Progress of a restore: users so far and in all.
+type Progress struct{ Done, Total int }
+
+// Restore makes the state that a Snapshot wrote down. next returns its blocks in
+// their order, valid until the next call, and io.EOF behind the last. progress is
+// called now and then; it may be nil. The error wraps ErrDamagedSnapshot, is a
+// NewerSnapshotError, or is next's. What is read is trusted no further than that
+// no bytes whatever make Restore panic or use much more memory than they have.
+func Restore(next func() ([]byte, error), progress func(Progress)) (*State, error) {
+	if progress == nil {
+		progress = func(Progress) {}
+	}
+	block, err := next()
+	if err == io.EOF || err == nil && len(block) == 0 {
+		return nil, fmt.Errorf("%w: it is empty", ErrDamagedSnapshot)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if block[0] > snapshotFormat {
+		return nil, &NewerSnapshotError{Format: block[0]}
+	}
+	r := restorer{s: New()}
+	if block, err = r.begin(block[1:]); err != nil {
+		return nil, err
+	}
+	for {
+		if err := r.records(block); err != nil {
+			return nil, err
+		}
+		progress(Progress{Done: r.users, Total: r.header.Users})
+		if block, err = next(); err == io.EOF {
+			return r.finish()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// restorer is a state half restored.
+type restorer struct {
+	s        *State
+	header   headerRecord
+	gateways []*gateway
+	// How many records were read.
+	closed, freed, users int      // and len(gateways)
+	leases               []*lease // in any order
+
+	record userRecord
+}
+
+// damaged makes an error of what is wrong with a snapshot.
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrDamagedSnapshot, fmt.Errorf(format, args...))
+}
+
+// begin restores from the header.
+func (r *restorer) begin(b []byte) (rest []byte, err error) {
+	h := &r.header
+	if rest, err = h.UnmarshalMsg(b); err != nil {
+		return nil, damaged("its header: %w", err)
+	}
+	s := r.s
+	s.epoch, s.generation, s.level, s.position = h.Epoch, h.Generation, h.Level, h.Position
+	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil}
+	s.params = entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent}
+	if h.Epoch == "" || h.Users < 0 || h.Closed < 0 || h.Freed < 0 || h.Numbers < h.Freed {
+		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections", h.Users, h.Numbers, h.Freed, h.Closed)
+	}
+	for _, w := range h.Writers {
+		s.writers = append(s.writers, &writer{id: w.ID, sequence: w.Sequence, seen: w.Seen, knows: w.Knows})
+	}
+	return rest, nil
+}
+
+// records restores from a block of records behind the header.
+func (r *restorer) records(b []byte) (err error) {
+	for len(b) > 0 {
+		switch {
+		case len(r.gateways) < r.header.Gateways:
+			b, err = r.restoreGateway(b)
+		case r.closed < r.header.Closed:
+			b, err = r.restoreClosed(b)
+		case r.freed < r.header.Freed:
+			b, err = r.restoreFreed(b)
+		case r.users < r.header.Users:
+			b, err = r.restoreUser(b)
+		default:
+			err = damaged("%d bytes too many", len(b))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *restorer) restoreGateway(b []byte) ([]byte, error) {
+	var g gatewayRecord
+	b, err := g.UnmarshalMsg(b)
+	if err != nil {
+		return nil, damaged("gateway %d: %w", len(r.gateways), err)
+	}
+	x := &gateway{key: gatewayKey{g.Gateway, g.Process}, seq: g.Seq, answer: g.answer()}
+	if r.s.gateways[x.key] != nil {
+		return nil, damaged("gateway %q comes twice", g.Gateway)
+	}
+	x.lease.gateway = x
+	x.live, x.ttl = true, g.TTL
+	r.s.gateways[x.key] = x
+	r.gateways = append(r.gateways, x)
+	return b, r.restoreLease(&x.lease, g.Number, g.Deadline, &g.On)
+}
+
+func (r *restorer) restoreClosed(b []byte) ([]byte, error) {
+	var c closedRecord
+	b, err := c.UnmarshalMsg(b)
+	if err != nil {
+		return nil, damaged("closed connection %d: %w", r.closed, err)
+	}
+	r.closed++
+	cs := &r.s.connections
+	x := cs.findOrAdd(connectionKey{c.Server, c.Client})
+	if x.kept {
+		return nil, damaged("connection %d of %s closed twice", c.Client, c.Server)
+	}
+	x.closed, x.closedAt, x.kept = true, c.At, true
+	cs.closed = append(cs.closed, x)
+	return b, nil
+}
+
+func (r *restorer) restoreFreed(b []byte) ([]byte, error) {
+	var f freedRecord
+	b, err := f.UnmarshalMsg(b)
+	if err != nil {
+		return nil, damaged("free number %d: %w", r.freed, err)
+	}
+	r.freed++
+	if int(f.Number) >= r.header.Numbers {
+		return nil, damaged("the free number %d is beyond %d", f.Number, r.header.Numbers)
+	}
+	r.s.leases.freed = append(r.s.leases.freed, freed{number: f.Number, at: f.At})
+	return b, nil
+}
+
+func (r *restorer) restoreUser(b []byte) ([]byte, error) {
+	b, err := r.record.UnmarshalMsg(b)
+	if err != nil {
+		return nil, damaged("user %d: %w", r.users, err)
+	}
+	r.users++
+	s, u := r.s, &r.record
+	switch {
+	case s.users.get(u.ID) != nil:
+		return nil, damaged("user %q comes twice", u.ID)
+	case cause(u.Cause) > byExpiry:
+		return nil, damaged("user %q has the cause %d", u.ID, u.Cause)
+	}
+	x := &user{
+		id: u.ID, text: u.Text, textUntil: u.TextUntil, lastSeen: u.LastSeen, idleSince: u.IdleSince,
+		revision: u.Revision, previous: u.Previous, updatedAt: u.UpdatedAt, cause: cause(u.Cause),
+	}
+	s.users.add(x)
+	end := &x.sessions
+	for i := range u.Sessions {
+		if *end, err = r.restoreSession(x, &u.Sessions[i]); err != nil {
+			return nil, err
+		}
+		end = &(*end).next
+	}
+	last := &x.replaced
+	for _, p := range u.Replaced {
+		*last = &replaced{session: p.Session, until: p.Until}
+		last = &(*last).next
+	}
+	if u.Writer > 0 {
+		if u.Writer > len(s.writers) {
+			return nil, damaged("user %q is owed by writer %d of %d", u.ID, u.Writer, len(s.writers))
+		}
+		w := s.writers[u.Writer-1]
+		x.owed = &owed{user: x, writer: w, position: u.OwedAt, since: u.OwedSince}
+		w.owed = append(w.owed, x.owed)
+	}
+	s.scheduleForget(x)
+	s.scheduleExpiry(x)
+	s.digest += s.hash(x)
+	return b, nil
+}
+
+func (r *restorer) restoreSession(u *user, rec *sessionRecord) (*session, error) {
+	x := &session{
+		id: rec.ID, device: rec.Device, platform: rec.Platform, user: u,
+		idle: rec.Flags&2 != 0, severed: rec.Flags&4 != 0, loginAt: rec.LoginAt, lostAt: rec.LostAt,
+	}
+	x.lease.session = x
+	x.live, x.ttl = rec.Flags&1 != 0, rec.TTL
+	if rec.Gateway > 0 {
+		if rec.Gateway > len(r.gateways) || !x.live {
+			return nil, damaged("session %q of %q is held by gateway %d of %d", rec.ID, u.id, rec.Gateway, len(r.gateways))
+		}
+		r.s.hold(x, r.gateways[rec.Gateway-1])
+	}
+	return x, r.restoreLease(&x.lease, rec.Number, rec.Deadline, &rec.On)
+}
+
+func (r *restorer) restoreLease(l *lease, number uint32, deadline int64, on *bindingRecord) error {
+	if int(number) >= r.header.Numbers {
+		return damaged("the lease number %d is beyond %d", number, r.header.Numbers)
+	}
+	s := r.s
+	r.leases = append(r.leases, l)
+	l.number, l.deadline = number, deadline
+	s.digest += deadlineHash(number, deadline)
+	if on.Server != "" {
+		c := s.connections.findOrAdd(connectionKey{on.Server, on.Client})
+		if on.Closed && !c.kept {
+			c.closed, c.closedAt = true, on.ClosedAt
+		}
+		l.connection, l.bound = c, int32(len(c.leases))
+		c.leases = append(c.leases, l)
+	}
+	s.schedule(l)
+	return nil
+}
+
+// finish checks that everything came, and builds what is derived from all of it.
+func (r *restorer) finish() (*State, error) {
+	h, s := &r.header, r.s
+	if len(r.gateways) < h.Gateways || r.closed < h.Closed || r.freed < h.Freed || r.users < h.Users {
+		return nil, damaged("it ends after %d of %d users", r.users, h.Users)
+	}
+	if len(r.leases)+r.freed != h.Numbers {
+		return nil, damaged("%d leases and %d free numbers are not %d", len(r.leases), r.freed, h.Numbers)
+	}
+	byNumber := make([]*lease, h.Numbers)
+	for _, l := range r.leases {
+		if byNumber[l.number] != nil {
+			return nil, damaged("the lease number %d comes twice", l.number)
+		}
+		byNumber[l.number] = l
+	}
+	for _, f := range s.leases.freed {
+		if byNumber[f.number] != nil {
+			return nil, damaged("the number %d is both free and taken", f.number)
+		}
+	}
+	s.leases.byNumber = byNumber
+	for _, w := range s.writers {
+		items := w.owed
+		w.owed = nil
+		slices.SortFunc(items, func(a, b *owed) int {
+			return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.user.revision, b.user.revision), cmp.Compare(a.user.id, b.user.id))
+		})
+		for _, o := range items {
+			w.add(o)
+		}
+	}
+	if got := s.Digest(); got != h.Digest {
+		return nil, damaged("its digest is %016x, that of what it holds %016x", h.Digest, got)
+	}
+	s.noteDigest()
+	return s, nil
+}

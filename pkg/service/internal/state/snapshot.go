@@ -1,0 +1,142 @@
+package state
+
+import "errors"
+
+// Snapshot is the state as of one position, written down in steps while entries
+// go on being applied:
+//
+//	x := s.BeginSnapshot()                    // guarded like Apply
+//	for more := true; more; {
+//		block, more, err = x.Next(block[:0])  // guarded like a read; I/O between the steps
+//	}
+//
+// What has not been written when it is about to change is written first, by
+// Apply (copy on write, a user at a time). So an entry takes longer by what it
+// takes to write the users that it changes, and nothing ever waits for the
+// whole. Until a snapshot is at its end or given up it holds in memory what was
+// written early: at most all users' records.
+type Snapshot struct {
+	s      *State
+	number uint16 // user.saved of those who are written
+
+	header   headerRecord
+	gateways []byte // their records
+	begun    bool   // both are written
+	// What is in these is never changed, so that they can be written later.
+	closed []*connection
+	freed  []freed
+
+	step  int    // blockBytes; tests have smaller ones
+	place int    // in users.list: everybody before it is written
+	early []byte // records of those who were about to change
+
+	record userRecord
+}
+
+var errGivenUp = errors.New("the snapshot was given up")
+
+// blockBytes is about how much one step writes.
+const blockBytes = 64 << 10
+
+// BeginSnapshot begins to write the state down as it is now. It gives up a
+// snapshot that has not come to its end.
+func (s *State) BeginSnapshot() *Snapshot {
+	s.snapshots++
+	x := &Snapshot{s: s, number: s.snapshots, step: blockBytes, closed: s.connections.closed, freed: s.leases.freed}
+	x.header = headerRecord{
+		Epoch: s.epoch, Generation: s.generation, Level: s.level, Position: s.position,
+		Wall: s.clock.wall, Lease: s.clock.lease, AmnestyUntil: s.clock.amnestyUntil,
+		Grace: s.params.Grace, Retention: s.params.Retention, Persistent: s.params.Persistent,
+		Numbers: len(s.leases.byNumber), Digest: s.Digest(),
+		Closed: len(x.closed), Freed: len(x.freed), Users: len(s.users.list),
+	}
+	for i, w := range s.writers {
+		w.saved = i
+		x.header.Writers = append(x.header.Writers, writerRecord{ID: w.id, Sequence: w.sequence, Seen: w.seen, Knows: w.knows})
+	}
+	for _, g := range s.gateways {
+		g.saved = x.header.Gateways
+		x.header.Gateways++
+		var r gatewayRecord
+		r.from(g)
+		x.gateways = must(r.MarshalMsg(x.gateways))
+	}
+	s.snapshot = x
+	return x
+}
+
+// Position is the one that the snapshot is as of, Wall the journal's time then.
+func (x *Snapshot) Position() uint64 { return x.header.Position }
+func (x *Snapshot) Wall() int64      { return x.header.Wall }
+
+// Users counts those in the snapshot.
+func (x *Snapshot) Users() int { return x.header.Users }
+
+// End has Apply write nothing early any more. It must be called once the
+// snapshot is at its end or of no use, and is guarded like Apply.
+func (x *Snapshot) End() {
+	if x.s.snapshot == x {
+		x.s.snapshot = nil
+	}
+}
+
+// Next appends the next block to b and reports whether there are more. Blocks
+// are to be restored in the order in which they were written. It fails where the
+// snapshot was given up, which another one and a new epoch do too.
+func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
+	enough := len(b) + x.step
+	if x.s.snapshot != x {
+		return nil, false, errGivenUp
+	}
+	if !x.begun {
+		x.begun = true
+		b = must(x.header.MarshalMsg(append(b, snapshotFormat)))
+		b = append(b, x.gateways...)
+	}
+	for ; len(x.closed) > 0 && len(b) < enough; x.closed = x.closed[1:] {
+		c := x.closed[0]
+		b = must((&closedRecord{Server: c.key.server, Client: c.key.client, At: c.closedAt}).MarshalMsg(b))
+	}
+	for ; len(x.freed) > 0 && len(b) < enough; x.freed = x.freed[1:] {
+		b = must((&freedRecord{Number: x.freed[0].number, At: x.freed[0].at}).MarshalMsg(b))
+	}
+	if len(x.closed) > 0 || len(x.freed) > 0 {
+		return b, true, nil
+	}
+	b = append(b, x.early...)
+	x.early = x.early[:0]
+	list := x.s.users.list
+	for ; x.place < len(list) && len(b) < enough; x.place++ {
+		if u := list[x.place]; u.saved != x.number {
+			b = x.write(b, u)
+		}
+	}
+	return b, x.place < len(list), nil
+}
+
+// write appends a user's record.
+func (x *Snapshot) write(b []byte, u *user) []byte {
+	u.saved = x.number
+	x.record.from(u)
+	return must(x.record.MarshalMsg(b))
+}
+
+// preserve writes a user down, as it is, for the snapshot that is being taken.
+// It must be called before anything changes that a snapshot holds of the user;
+// change, extend and owe do.
+func (s *State) preserve(u *user) {
+	x := s.snapshot
+	if x == nil || u.saved == x.number {
+		return
+	}
+	x.early = x.write(x.early, u)
+}
+
+// must is for generated code, which fails on values that it cannot represent;
+// there are none in the records.
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

@@ -1,0 +1,252 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+)
+
+// These tests are white-box for the same reason as the properties.
+
+// blocksOf takes the steps that are left of a snapshot.
+func blocksOf(t testing.TB, x *Snapshot, blocks [][]byte) [][]byte {
+	for more := true; more; {
+		var b []byte
+		var err error
+		if b, more, err = x.Next(nil); err != nil {
+			t.Fatal(err)
+		}
+		blocks = append(blocks, b)
+	}
+	x.End()
+	return blocks
+}
+
+func restore(blocks [][]byte) (*State, error) {
+	return Restore(func() ([]byte, error) {
+		if len(blocks) == 0 {
+			return nil, io.EOF
+		}
+		b := blocks[0]
+		blocks = blocks[1:]
+		return b, nil
+	}, nil)
+}
+
+// TestProperty_Snapshot: a snapshot that is written while entries go on being
+// applied is restored to the state as it was when it began, and that goes on like
+// the state that it was taken of (G3, G14).
+func TestProperty_Snapshot(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		history := genHistory(rt)
+		begin := rapid.IntRange(0, len(history)-1).Draw(rt, "begin")
+		step := rapid.SampledFrom([]int{1, 1, 200}).Draw(rt, "step")
+		pace := rapid.IntRange(0, 2).Draw(rt, "pace") // steps after each entry
+		var x *Snapshot
+		var blocks [][]byte
+		var asOf string
+		var beyond []entry.Entry
+		var at []int64
+		writing := false
+		m := newMachine(t)
+		for i, mo := range history {
+			quiet, times := m.pass(t, mo.quiet)
+			if x != nil {
+				beyond, at = append(beyond, quiet...), append(at, times...)
+			}
+			m.now += mo.after
+			e := entry.Entry{Header: m.header(mo.writer()), Commands: mo.commands, Renewed: mo.renewed}
+			if i%3 == 0 {
+				e.Header.Flushed = m.s.Position() - min(m.s.Position(), 2)
+			}
+			if _, err := m.s.Apply(&e, m.s.Position()+1, m.now, false); err != nil {
+				rt.Fatal(err)
+			}
+			if x != nil {
+				beyond, at = append(beyond, e), append(at, m.now)
+			}
+			for range pace {
+				if !writing {
+					break
+				}
+				b, more, err := x.Next(nil)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				blocks = append(blocks, b)
+				if writing = more; !more {
+					x.End()
+				}
+			}
+			if i == begin {
+				x, asOf, writing = m.s.BeginSnapshot(), dump(m.s, true), true
+				x.step = step
+			}
+		}
+		if writing {
+			blocks = blocksOf(t, x, blocks)
+		}
+		restored, err := restore(blocks)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if got := dump(restored, true); got != asOf {
+			rt.Fatalf("restored: got\n%s\nwant\n%s", got, asOf)
+		}
+		checkInvariants(rt, restored)
+		for i := range beyond {
+			if _, err := restored.Apply(&beyond[i], restored.Position()+1, at[i], false); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		if got, want := dump(restored, true), dump(m.s, true); got != want {
+			rt.Fatalf("gone on: got\n%s\nwant\n%s", got, want)
+		}
+		if restored.Digest() != m.s.Digest() {
+			rt.Fatalf("gone on: the digests differ")
+		}
+		checkInvariants(rt, restored)
+	})
+}
+
+// TestSnapshot_WhileItIsWritten: changes that histories drawn at random rarely
+// hold while a snapshot is being written.
+func TestSnapshot_WhileItIsWritten(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		steps          int // written before the change: 1 is the header, then a user each
+		before, change func(t *testing.T, m *machine)
+	}{
+		{"one more session than there is room for", 1, func(t *testing.T, m *machine) {
+			for i := range protocol.MaxSessionsPerUser {
+				m.do(t, fmt.Sprintf("login alice s%d ttl=5s", i))
+			}
+			m.pass(t, 4) // they are lost
+		}, func(t *testing.T, m *machine) {
+			m.do(t, "login alice another")
+		}},
+		{"a gateway says that a session is idle", 1, func(t *testing.T, m *machine) {
+			m.do(t, "open g1 p1 ttl=30s", "apply g1 p1 seq=1 login:bob:s1")
+		}, func(t *testing.T, m *machine) {
+			m.do(t, "apply g1 p1 seq=2 idle:bob:s1")
+		}},
+		{"a user who is written is forgotten, one who is not takes the place", 2, func(t *testing.T, m *machine) {
+			m.do(t, "configure grace=5s retention=1m", "set alice text=x", "set bob text=y", "set carol text=z", "set alice")
+			m.pass(t, 3) // everything is announced
+		}, func(t *testing.T, m *machine) {
+			m.pass(t, 70)
+			if m.s.Users() != 2 {
+				t.Fatalf("%d users are left, want 2", m.s.Users())
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMachine(t)
+			c.before(t, m)
+			want := dump(m.s, true)
+			x := m.s.BeginSnapshot()
+			x.step = 1
+			var blocks [][]byte
+			for range c.steps {
+				b, _, err := x.Next(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				blocks = append(blocks, b)
+			}
+			c.change(t, m)
+			restored, err := restore(blocksOf(t, x, blocks))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := dump(restored, true); got != want {
+				t.Errorf("restored: got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// do applies commands, an entry for each.
+func (m *machine) do(t testing.TB, lines ...string) {
+	t.Helper()
+	for _, line := range lines {
+		c, _ := parseCommand(t, m.s, strings.Fields(line))
+		m.apply(t, &entry.Entry{Header: m.header("A"), Commands: []entry.Command{c}})
+	}
+}
+
+// someState is one with everything in it that a snapshot holds.
+func someState(t testing.TB) *State {
+	m := newMachine(t)
+	m.do(t,
+		"login alice phone device=pixel platform=android on=N1/7", "login alice phone2 device=pixel", "set alice text=hello expires=1h",
+		"open g1 p1 ttl=30s on=N1/8", "apply g1 p1 seq=1 login:bob:s1 login:carol:s2 logout:dave:s9", "login dave s3 ttl=5s", "logout dave s3",
+		"login erin s4 on=N1/9", "closed N1/9", "closed N1/10")
+	return m.s
+}
+
+// TestSnapshot_Damaged: whatever is cut off, left out or changed is noticed.
+func TestSnapshot_Damaged(t *testing.T) {
+	s := someState(t)
+	whole := slices.Concat(blocksOf(t, s.BeginSnapshot(), nil)...)
+	if _, err := restore([][]byte{whole}); err != nil {
+		t.Fatalf("restoring the whole: %v", err)
+	}
+	for n := range whole {
+		if _, err := restore([][]byte{whole[:n]}); !errors.Is(err, ErrDamagedSnapshot) {
+			t.Errorf("cut after %d of %d bytes: got %v, want ErrDamagedSnapshot", n, len(whole), err)
+		}
+	}
+	if _, err := restore([][]byte{whole, {0}}); !errors.Is(err, ErrDamagedSnapshot) {
+		t.Errorf("a byte too many: got %v, want ErrDamagedSnapshot", err)
+	}
+	changed := slices.Clone(whole)
+	i := strings.Index(string(whole), "hello")
+	changed[i] = 'j'
+	if _, err := restore([][]byte{changed}); !errors.Is(err, ErrDamagedSnapshot) {
+		t.Errorf("a text changed: got %v, want ErrDamagedSnapshot", err)
+	}
+	changed = slices.Clone(whole)
+	changed[0]++
+	var newer *NewerSnapshotError
+	if _, err := restore([][]byte{changed}); !errors.As(err, &newer) {
+		t.Errorf("a later format: got %v, want NewerSnapshotError", err)
+	}
+	if _, err := restore(nil); !errors.Is(err, ErrDamagedSnapshot) {
+		t.Errorf("nothing: got %v, want ErrDamagedSnapshot", err)
+	}
+}
+
+// TestSnapshot_GivenUp: one that another replaces does not go on as if it held
+// everything.
+func TestSnapshot_GivenUp(t *testing.T) {
+	s := someState(t)
+	x := s.BeginSnapshot()
+	s.BeginSnapshot().End()
+	if _, _, err := x.Next(nil); err == nil {
+		t.Error("the next step of a snapshot that was given up: got no error")
+	}
+}
+
+// FuzzRestore: no bytes make Restore panic, and what it accepts can be written
+// down again.
+func FuzzRestore(f *testing.F) {
+	f.Add(slices.Concat(blocksOf(f, someState(f).BeginSnapshot(), nil)...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := restore([][]byte{data})
+		if err != nil {
+			return
+		}
+		if _, err := restore(blocksOf(t, s.BeginSnapshot(), nil)); err != nil {
+			t.Fatalf("written down again: %v", err)
+		}
+	})
+}
