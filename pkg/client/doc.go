@@ -24,7 +24,7 @@
 // # What survives a reconnect
 //
 // Everything. While the connection is gone, requests wait for it until their
-// context ends. Afterwards each open session logs in again on the new
+// context ends, or for Options.Patience. Afterwards each open session logs in again on the new
 // connection, a Gateway binds its lease to it, and everything watched is
 // fetched anew. In between the client is blind and says so: State and OnState
 // tell, and Watched answers UNKNOWN. What does not survive is the connection
@@ -51,13 +51,26 @@
 // # Errors
 //
 // Errors of the service are errors of package protocol: compare with
-// errors.Is(err, protocol.ErrSessionReplaced). "overloaded" and "unavailable"
-// are tried again with backoff until the context ends: give one with a
-// deadline. Where nobody answers at all, the error is protocol.ErrUnavailable
-// and nats.ErrNoResponders after a few quick attempts. What is asked twice
-// without harm (everything but setting a status) is asked again when an answer
-// does not come; for setting a status that is protocol.ErrOutcomeUnknown: it
-// may have been done.
+// errors.Is(err, protocol.ErrSessionReplaced).
+//
+// "overloaded" and "unavailable" mean that nothing was done: every request is
+// tried again, with jittered backoff, until its context ends or, where that has
+// no deadline, for Options.Patience. So the restart of one of several instances,
+// or one that is cut off from its journal, is not seen. Where nobody answers at
+// all, as while the only instance restarts, it is tried again for three seconds;
+// the error is then protocol.ErrUnavailable and nats.ErrNoResponders.
+//
+// Where a request may have been done (no answer came, or outcome_unknown), it
+// is asked twice more if to do it twice is to do it once:
+//
+//	asked again   Login, Logout, LogoutAll, SetIdle and renewals, GetUserStatus and
+//	              other queries, everything of a Gateway, by the number of its request
+//	not           SetSelfStatus: meanwhile somebody else may have set another text,
+//	              which must not be overwritten by the earlier one, or the
+//	              revision may be another. It is protocol.ErrOutcomeUnknown: whoever
+//	              wants it sets again, or asks what holds.
+//
+// A session that was replaced (protocol.ErrSessionReplaced) is never tried again.
 //
 // # Concurrency
 //

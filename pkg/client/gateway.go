@@ -108,7 +108,7 @@ func (c *Client) OpenGateway(ctx context.Context, gatewayID string, opts Gateway
 	}
 	g.ended.init()
 	g.run.init(g)
-	if err := retry(ctx, true, func() error { return g.run.open(ctx) }); err != nil {
+	if err := c.retry(ctx, true, g.run.open); err != nil {
 		return nil, fmt.Errorf("opening the gateway %q: %w", gatewayID, err)
 	}
 	requests, abort := context.WithCancelCause(context.Background())

@@ -79,6 +79,11 @@ func (r *gatewayRun) renew(ctx context.Context) error {
 	case errors.Is(err, protocol.ErrLeaseNotFound):
 		r.startOver(false)
 		return err
+	case errors.Is(err, protocol.ErrOverloaded):
+		// It is renewed all the same (PROTOCOL 6). It was not where the instance
+		// that answered does not know the lease yet: there are two more to come.
+		r.renewAt = begun.Add(r.interval())
+		return nil
 	}
 	wait := backoff(r.missed, renewRetry, r.interval())
 	r.renewAt = time.Now().Add(wait)

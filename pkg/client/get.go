@@ -129,6 +129,8 @@ func (c *Client) pageWhole(ctx context.Context, req protocol.GetRequest, q query
 		ctx, cancel = context.WithTimeout(ctx, q.patience)
 		defer cancel()
 	}
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	for attempt := 0; ; attempt++ {
 		var reply protocol.GetReply
 		err := c.call(ctx, request{subject: c.subjects.Get(), body: req, repeatable: true}, &reply)

@@ -152,11 +152,31 @@ func TestErrorsOfTheWire(t *testing.T) {
 }
 
 func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	c, _, _ := f.connect(client.Options{Prefix: "elsewhere"})
 	_, err := c.GetUserStatus(testContext(t), []string{"alice"})
 	if !errors.Is(err, protocol.ErrUnavailable) || !errors.Is(err, nats.ErrNoResponders) || !strings.Contains(err.Error(), "elsewhere.get") {
 		t.Errorf("got %v, want unavailable that says who does not answer", err)
+	}
+}
+
+// TestNobodyAnswersForAWhile: a request that comes while the only instance
+// restarts is answered by the next one.
+func TestNobodyAnswersForAWhile(t *testing.T) {
+	f := newFake(t)
+	c, _, _ := f.connect(client.Options{Prefix: "later"})
+	done := make(chan error, 1)
+	go func() { _, err := c.SetSelfStatus(testContext(t), "alice", "x"); done <- err }()
+	select {
+	case err := <-done:
+		t.Fatalf("given up at once: %v", err)
+	case <-time.After(300 * time.Millisecond): // how long it is away
+	}
+	f.subjects = protocol.NewSubjects("later")
+	f.serve(f.subjects.AnyUser(protocol.OpSet), protocol.OpSet)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -14,6 +14,11 @@ type Options struct {
 	// Timeout is how long one attempt of a request waits for its answer where
 	// the context has no earlier deadline; default 5 s.
 	Timeout time.Duration
+	// Patience is how long a request is tried again, waiting for the connection
+	// included, where its context has no deadline; default 30 s, several times
+	// as long as a journal in a cluster is without a leader. A context with a
+	// deadline decides alone.
+	Patience time.Duration
 	// Resync is how often everything watched is fetched anew, jittered;
 	// default 1 minute.
 	Resync time.Duration
@@ -31,6 +36,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 5 * time.Second
+	}
+	if o.Patience <= 0 {
+		o.Patience = 30 * time.Second
 	}
 	if o.Resync <= 0 {
 		o.Resync = time.Minute

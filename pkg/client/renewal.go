@@ -84,14 +84,22 @@ func (s *Session) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	req := protocol.RenewRequest{SessionID: s.id, Idle: protocol.Ptr(s.isIdle())}
+	idle := s.isIdle()
+	req := protocol.RenewRequest{SessionID: s.id, Idle: &idle}
 	var reply protocol.ChangeReply
 	err = s.c.ask(ctx, request{subject: subject, body: req, repeatable: true}, &reply)
-	if errors.Is(err, protocol.ErrSessionNotFound) {
+	switch {
+	case errors.Is(err, protocol.ErrSessionNotFound):
 		return s.login(ctx)
-	}
-	if err == nil {
+	case errors.Is(err, protocol.ErrOverloaded) && s.sure && idle == s.said:
+		// The lease is extended all the same, only the answer was refused
+		// (PROTOCOL 6): to ask again at once would add to the load.
+		return nil
+	case err == nil:
+		s.said, s.sure = idle, true
 		s.c.own.note(reply.Epoch, reply.Revision)
+	case idle != s.said:
+		s.sure = false // it may have been done
 	}
 	return err
 }
@@ -111,12 +119,13 @@ func (s *Session) login(ctx context.Context) error {
 	if s.opts.Unbound {
 		identity = nil
 	}
+	idle := s.isIdle()
 	req := protocol.LoginRequest{
 		SessionID:  s.id,
 		Device:     s.opts.Device,
 		Platform:   s.opts.Platform,
 		TTLSeconds: ceilSeconds(s.opts.TTL),
-		Idle:       s.isIdle(),
+		Idle:       idle,
 		Connection: identity,
 	}
 	var reply protocol.LoginReply
@@ -124,7 +133,7 @@ func (s *Session) login(ctx context.Context) error {
 		return err
 	}
 	s.c.own.note(reply.Epoch, reply.Revision)
-	s.conn = conn
+	s.conn, s.said, s.sure = conn, idle, true
 	s.mu.Lock()
 	s.ttl = max(time.Duration(reply.TTLSeconds)*time.Second, time.Second)
 	s.mu.Unlock()

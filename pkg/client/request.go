@@ -6,24 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"presence/pkg/protocol"
-)
-
-// How often a request is asked again.
-const (
-	// A subscription on another server of the cluster may be unknown to ours
-	// for some milliseconds.
-	noResponderRetries = 4
-	noResponderWait    = 5 * time.Millisecond // then twice as long each time
-	// Requests that may be repeated, when no answer came.
-	noAnswerRetries = 2
-	// The backoff while the service is overloaded or unavailable.
-	busyWait    = 50 * time.Millisecond
-	busyWaitMax = 2 * time.Second
 )
 
 var (
@@ -38,48 +24,8 @@ type encoded []byte
 type request struct {
 	subject string
 	body    any // a message, or encoded
-	// repeatable: to do it twice is to do it once.
+	// repeatable: to do it twice is to do it once, see retry.
 	repeatable bool
-}
-
-// call asks until there is an answer, as far as retry allows.
-func (c *Client) call(ctx context.Context, r request, reply any) error {
-	return retry(ctx, r.repeatable, func() error { return c.ask(ctx, r, reply) })
-}
-
-// retry makes attempts until one succeeds, fails for good, or ctx ends, as the
-// package documentation says under Errors.
-func retry(ctx context.Context, repeatable bool, attempt func() error) error {
-	var noResponders, noAnswers, busy int
-	for {
-		err := attempt()
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		var wait time.Duration
-		switch {
-		case errors.Is(err, nats.ErrNoResponders): // first: it is ErrUnavailable as well
-			if noResponders == noResponderRetries {
-				return err
-			}
-			wait = noResponderWait << noResponders
-			noResponders++
-		case errors.Is(err, protocol.ErrOverloaded), errors.Is(err, protocol.ErrUnavailable):
-			wait = backoff(busy, busyWait, busyWaitMax)
-			busy++
-		case repeatable && (errors.Is(err, errNoAnswer) || errors.Is(err, protocol.ErrOutcomeUnknown)):
-			if noAnswers == noAnswerRetries {
-				return err
-			}
-			wait = jitter(busyWait)
-			noAnswers++
-		default:
-			return err
-		}
-		if !sleep(ctx, wait) {
-			return fmt.Errorf("%w (the last attempt: %w)", ctx.Err(), err)
-		}
-	}
 }
 
 // ask makes one attempt. It sends only while connected: what nats.go buffered

@@ -40,6 +40,9 @@ type Session struct {
 	// requests are not ordered among each other (PROTOCOL 1).
 	turn chan struct{}
 	conn context.Context // the connection of the last login; guarded by turn
+	// said is the idleness that the service has acknowledged last; sure, that
+	// none was said since that may have been done. Guarded by turn.
+	said, sure bool
 
 	mu   sync.Mutex
 	idle bool
@@ -58,7 +61,7 @@ func (c *Client) Login(ctx context.Context, userID string, opts LoginOptions) (*
 		c: c, userID: userID, id: opts.SessionID, opts: opts, idle: opts.Idle,
 		kept: make(chan struct{}), done: make(chan struct{}), turn: make(chan struct{}, 1),
 	}
-	if err := retry(ctx, true, func() error { return s.login(ctx) }); err != nil {
+	if err := c.retry(ctx, true, s.login); err != nil {
 		return nil, fmt.Errorf("logging in %q: %w", userID, err)
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
@@ -108,6 +111,8 @@ func (s *Session) SetSelfStatus(ctx context.Context, text string, opts ...SetOpt
 	if err := s.Err(); err != nil {
 		return protocol.Status{}, err
 	}
+	ctx, cancel := s.c.bounded(ctx) // for all of it
+	defer cancel()
 	status, err := s.c.set(ctx, s.userID, s.id, text, opts)
 	if errors.Is(err, protocol.ErrSessionNotFound) {
 		if err = s.inTurn(ctx, s.login); err == nil {
@@ -169,7 +174,7 @@ func (s *Session) close(ctx context.Context) error {
 // logout of this session is under way, unless the session has ended.
 func (s *Session) inTurn(ctx context.Context, attempt func(context.Context) error) error {
 	return s.alone(ctx, func() error {
-		return retry(ctx, true, func() error { return attempt(ctx) })
+		return s.c.retry(ctx, true, attempt)
 	})
 }
 

@@ -134,6 +134,37 @@ func TestSessionSurvivesFailedRenewals(t *testing.T) {
 	}
 }
 
+// TestSessionTakesOverloadedForRenewed: a renewal that is answered so is done
+// (PROTOCOL 6), and is not repeated at once, which would add to the load. What
+// it said of idleness is not done, unless that is not new.
+func TestSessionTakesOverloadedForRenewed(t *testing.T) {
+	f := newFake(t)
+	f.ttl = 3
+	c, _, _ := f.connect(client.Options{})
+	s := login(t, c, client.LoginOptions{})
+	f.with(func() { f.fail[protocol.OpRenew] = protocol.ErrOverloaded })
+	eventually(t, "a renewal", func() bool { return f.count(protocol.OpRenew) == 1 })
+	refused := time.Now()
+	eventually(t, "the next", func() bool { return f.count(protocol.OpRenew) == 2 })
+	if took := time.Since(refused); took < 3*time.Second/4/2 {
+		t.Errorf("the next renewal came after %v, want about a second", took)
+	}
+
+	done := make(chan error, 1)
+	go func() { done <- s.SetIdle(testContext(t), true) }()
+	asked := f.count(protocol.OpRenew)
+	eventually(t, "SetIdle is tried again", func() bool { return f.count(protocol.OpRenew) > asked+1 })
+	f.with(func() { delete(f.fail, protocol.OpRenew); f.idle = nil })
+	if err := <-done; err != nil {
+		t.Errorf("SetIdle after it was overloaded: %v", err)
+	}
+	f.with(func() {
+		if len(f.idle) == 0 || !f.idle[0] {
+			t.Errorf("the renewals said %v of idleness, want true", f.idle)
+		}
+	})
+}
+
 func TestSessionThatIsForgottenLogsInAgain(t *testing.T) {
 	f := newFake(t)
 	f.ttl = 1

@@ -1,0 +1,91 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+// How often a request is asked again.
+const (
+	// Nobody answers: a new subscription may be unknown for some milliseconds
+	// elsewhere in a cluster of NATS servers, and the restart of the only
+	// instance leaves a hole. Asked again ever more rarely, but no longer than
+	// noRespondersFor, because it may also be the wrong prefix.
+	noRespondersWait    = 5 * time.Millisecond
+	noRespondersWaitMax = 250 * time.Millisecond
+	noRespondersFor     = 3 * time.Second
+	// Requests that may be repeated, when no answer came.
+	noAnswerRetries = 2
+	// The backoff while the service is overloaded or unavailable.
+	busyWait    = 50 * time.Millisecond
+	busyWaitMax = 2 * time.Second
+)
+
+// call asks until there is an answer, as far as retry allows.
+func (c *Client) call(ctx context.Context, r request, reply any) error {
+	return c.retry(ctx, r.repeatable, func(ctx context.Context) error { return c.ask(ctx, r, reply) })
+}
+
+// bounded returns ctx with the deadline of Options.Patience, unless the caller
+// has chosen one.
+func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, chosen := ctx.Deadline(); chosen {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.opts.Patience)
+}
+
+// retry makes attempts until one succeeds, fails for good, or ctx or
+// Options.Patience ends:
+//
+//	overloaded, unavailable   nothing was done: again, with backoff, to the end
+//	no responders             nothing was sent to anybody: again, for noRespondersFor
+//	no answer, outcome_unknown   only what is repeatable, noAnswerRetries times
+//	anything else, session_replaced above all   never
+//
+// The errors say at the end what the last attempt met.
+func (c *Client) retry(ctx context.Context, repeatable bool, attempt func(context.Context) error) error {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	var noResponders, noAnswers, busy int
+	var nobodySince time.Time
+	for {
+		err := attempt(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		var wait time.Duration
+		switch {
+		case errors.Is(err, nats.ErrNoResponders): // first: it is ErrUnavailable as well
+			if noResponders == 0 {
+				nobodySince = time.Now()
+			}
+			wait = backoff(noResponders, noRespondersWait, noRespondersWaitMax)
+			if time.Since(nobodySince)+wait > noRespondersFor {
+				return err
+			}
+			noResponders++
+		case errors.Is(err, protocol.ErrOverloaded), errors.Is(err, protocol.ErrUnavailable):
+			wait = backoff(busy, busyWait, busyWaitMax)
+			busy++
+			noResponders = 0 // somebody was there
+		case repeatable && (errors.Is(err, errNoAnswer) || errors.Is(err, protocol.ErrOutcomeUnknown)):
+			if noAnswers == noAnswerRetries {
+				return err
+			}
+			wait = jitter(busyWait)
+			noAnswers++
+		default:
+			return err
+		}
+		if !sleep(ctx, wait) {
+			return fmt.Errorf("%w (the last attempt: %w)", ctx.Err(), err)
+		}
+	}
+}
