@@ -77,6 +77,7 @@ func globalFlags() []cli.Flag {
 		str("tlscert", "TLS certificate `FILE`, with --tlskey", "NATS_CERT"),
 		str("tlskey", "TLS key `FILE`, with --tlscert", "NATS_KEY"),
 		str("tlsca", "TLS certificate authority `FILE`", "NATS_CA"),
+		str("inbox-prefix", "`PREFIX` of the subjects where answers arrive, where the user may not subscribe to _INBOX.>", "NATS_INBOX_PREFIX"),
 		&cli.DurationFlag{Name: "timeout", Usage: "wait at most this `DURATION` for an answer", Value: 5 * time.Second, Sources: cli.EnvVars("NATS_TIMEOUT")},
 		&cli.StringFlag{Name: "prefix", Usage: "subject `PREFIX` of the service", Value: protocol.DefaultPrefix, Sources: cli.EnvVars("PRESENCE_PREFIX")},
 		&cli.BoolFlag{Name: "json", Usage: "print the JSON of the protocol, one object a line"},

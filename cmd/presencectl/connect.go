@@ -99,6 +99,7 @@ func natsContext(cmd *cli.Command) (*natscontext.Context, error) {
 		natscontext.WithCertificate(cmd.String("tlscert")),
 		natscontext.WithKey(cmd.String("tlskey")),
 		natscontext.WithCA(cmd.String("tlsca")),
+		natscontext.WithInboxPrefix(cmd.String("inbox-prefix")),
 	}
 	if user, password := cmd.String("user"), cmd.String("password"); password == "" {
 		opts = append(opts, natscontext.WithToken(user))

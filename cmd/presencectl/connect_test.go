@@ -53,8 +53,11 @@ func TestNobodyAnswers(t *testing.T) {
 	s := servicetest.StartBroker(t)
 	addr := strings.TrimPrefix(s.URL(), "nats://")
 	for _, command := range []string{"get", "watch", "login", "logout", "clear"} {
-		ctl(t, command, "alice", "-s", s.URL()).want(t, exitFailed,
-			"presencectl: nobody answers below presence.v1 on "+addr+": is presenced running there?")
+		t.Run(command, func(t *testing.T) {
+			t.Parallel() // the client waits for an instance that restarts
+			ctl(t, command, "alice", "-s", s.URL()).want(t, exitFailed,
+				"presencectl: nobody answers below presence.v1 on "+addr+": is presenced running there?")
+		})
 	}
 }
 
@@ -73,12 +76,12 @@ func TestCredentials(t *testing.T) {
 	ctl(t, "get", "alice", "-s", addr, "--user", "client", "--password", "wrong").want(t, exitFailed, refused)
 	ctl(t, "get", "alice", "-s", addr, "--user", "token").want(t, exitFailed, refused)
 	nobody := "presencectl: nobody answers below presence.v1 on " + addr + "…"
-	ctl(t, "get", "alice", "-s", addr, "--user", "client", "--password", servicetest.Password).want(t, exitFailed, nobody)
+	ctl(t, "get", "alice", "-s", addr, "--user", "client", "--password", servicetest.Password, "--timeout", "20s").want(t, exitFailed, nobody)
 	t.Setenv("NATS_USER", "client")
 	t.Setenv("NATS_PASSWORD", servicetest.Password)
 	t.Setenv("NATS_URL", s.URL())
-	ctl(t, "get", "alice").want(t, exitFailed, nobody)
-	ctl(t, "get", "alice", "--creds", "/nonexistent").want(t, exitFailed, nobody) // a user goes first, as with the nats CLI
+	ctl(t, "get", "alice", "--timeout", "20s").want(t, exitFailed, nobody)
+	ctl(t, "get", "alice", "--timeout", "20s", "--creds", "/nonexistent").want(t, exitFailed, nobody) // a user goes first, as with the nats CLI
 	t.Setenv("NATS_USER", "")
 	ctl(t, "get", "alice", "--creds", "/nonexistent").want(t, exitFailed, "presencectl: reading the credentials: open /nonexistent: no such file or directory")
 }

@@ -39,6 +39,9 @@ func (c *conn) reason(cause, err error) error {
 		fallthrough
 	case errors.Is(err, nats.ErrPermissionViolation):
 		_, text, _ := strings.Cut(err.Error(), nats.ErrPermissionViolation.Error()+": ")
+		if strings.Contains(text, ` to "`+nats.InboxPrefix) {
+			text += ": this user may have an inbox of its own (--inbox-prefix)"
+		}
 		return fmt.Errorf("the NATS server does not allow it: %s", text)
 	case errors.Is(cause, context.Canceled):
 		return errors.New("interrupted")

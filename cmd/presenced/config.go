@@ -16,12 +16,19 @@ import (
 // config is what the flags say, in their order.
 type config struct {
 	listen, data, sync string
+	natsConfig         string
+	insecure           bool
 
 	natsURL, journalURL, systemURL   string
 	creds, journalCreds, systemCreds string
 	singleAccount                    bool
-	clientsAccount                   string
+	clientsAccount, journalAccount   string
 	replicas                         int
+
+	snapshotEntries uint64
+	journalKeep     time.Duration
+	skip            []uint64
+	newEpoch        bool
 
 	prefix           string
 	grace, retention time.Duration
@@ -55,13 +62,20 @@ func (c *config) complete(given func(flag string) bool) error {
 	if err := protocol.CheckPrefix(c.prefix); err != nil {
 		return err
 	}
-	if c.external() {
+	switch {
+	case c.external():
 		return c.completeExternal(given)
+	case c.natsConfig != "":
+		return c.completeFile(given)
 	}
-	for _, f := range []string{"journal-url", "system-url", "creds", "journal-creds", "system-creds", "single-account", "clients-account", "replicas"} {
-		if given(f) {
-			return fmt.Errorf("--%s goes with --nats-url", f)
-		}
+	if f := firstGiven(given, "journal-account", "insecure"); f != "" {
+		return fmt.Errorf("--%s goes with --nats-config", f)
+	}
+	if f := firstGiven(given, "single-account", "clients-account", "replicas"); f != "" {
+		return fmt.Errorf("--%s goes with --nats-url or --nats-config", f)
+	}
+	if err := noCredentials(given); err != nil {
+		return err
 	}
 	if err := oneOf("sync", c.sync, syncAlways, syncInterval); err != nil {
 		return err
@@ -73,15 +87,50 @@ func (c *config) complete(given func(flag string) bool) error {
 }
 
 func (c *config) completeExternal(given func(flag string) bool) error {
-	for _, f := range []string{"listen", "data", "sync"} {
-		if given(f) {
-			return fmt.Errorf("--%s is about the NATS server inside, and --nats-url says that there is none", f)
-		}
+	if f := firstGiven(given, "listen", "data", "sync", "nats-config", "insecure"); f != "" {
+		return fmt.Errorf("--%s is about the NATS server inside, and --nats-url says that there is none", f)
+	}
+	if given("journal-account") {
+		return errors.New("--journal-account goes with --nats-config: with --nats-url the account is that of --journal-creds or --journal-url")
 	}
 	if c.journalURL == "" && c.journalCreds == "" && !c.singleAccount {
 		return errors.New("the journal needs an account that no client can enter: give --journal-creds or --journal-url, or --single-account to let clients reach it")
 	}
 	return nil
+}
+
+// inFile says what of a configuration file takes the place of a flag.
+var inFile = map[string]string{
+	"listen": "listen",
+	"data":   "jetstream { store_dir: … }",
+	"sync":   "jetstream { sync_interval: always }",
+}
+
+func (c *config) completeFile(given func(flag string) bool) error {
+	if f := firstGiven(given, "listen", "data", "sync"); f != "" {
+		return fmt.Errorf("--%s does not go with --nats-config, where the file says it: %s", f, inFile[f])
+	}
+	if c.singleAccount && c.journalAccount != "" {
+		return errors.New("--single-account and --journal-account contradict each other")
+	}
+	return noCredentials(given)
+}
+
+func noCredentials(given func(flag string) bool) error {
+	if f := firstGiven(given, "journal-url", "system-url", "creds", "journal-creds", "system-creds"); f != "" {
+		return fmt.Errorf("--%s goes with --nats-url: to the NATS server inside presenced needs none", f)
+	}
+	return nil
+}
+
+// firstGiven returns the first of some flags that was given.
+func firstGiven(given func(flag string) bool, flags ...string) string {
+	for _, f := range flags {
+		if given(f) {
+			return f
+		}
+	}
+	return ""
 }
 
 // defaultData finds a directory for data: what systemd made for the unit

@@ -35,17 +35,10 @@ func connect(cfg config, log *slog.Logger) (*connections, error) {
 }
 
 func (c *connections) openEmbedded(cfg config, log *slog.Logger) (err error) {
-	if c.broker, err = broker.Start(broker.Config{
-		Listen:     cfg.listen,
-		DataDir:    cfg.data,
-		SyncAlways: cfg.sync == syncAlways,
-		Prefix:     cfg.prefix,
-		Logger:     log,
-	}); err != nil {
+	if c.broker, err = startBroker(cfg, log); err != nil {
 		return err
 	}
-	log.Info("started the NATS server", "version", versionText(), "data", cfg.data, "sync", cfg.sync)
-	c.account, c.url, c.failed = broker.ClientsAccount, c.broker.ClientURL(), c.broker.Failed()
+	c.account, c.url, c.failed = c.broker.ClientsAccount(), c.broker.ClientURL(), c.broker.Failed()
 	if c.clients, err = c.broker.Connect(broker.Clients, handlers("presenced clients", log)...); err != nil {
 		return err
 	}
@@ -57,6 +50,36 @@ func (c *connections) openEmbedded(cfg config, log *slog.Logger) (err error) {
 	}
 	c.system, err = c.broker.Connect(broker.System, handlers("presenced system", log)...)
 	return err
+}
+
+func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
+	if cfg.natsConfig != "" {
+		b, err := broker.StartFile(broker.FileConfig{
+			Path:           cfg.natsConfig,
+			ClientsAccount: cfg.clientsAccount,
+			JournalAccount: cfg.journalAccount,
+			SingleAccount:  cfg.singleAccount,
+			Insecure:       cfg.insecure,
+			Replicas:       cfg.replicas,
+			Prefix:         cfg.prefix,
+			Logger:         log,
+		})
+		if err == nil {
+			log.Info("started the NATS server", "version", versionText(), "config", cfg.natsConfig, "server", b.Name())
+		}
+		return b, err
+	}
+	b, err := broker.Start(broker.Config{
+		Listen:     cfg.listen,
+		DataDir:    cfg.data,
+		SyncAlways: cfg.sync == syncAlways,
+		Prefix:     cfg.prefix,
+		Logger:     log,
+	})
+	if err == nil {
+		log.Info("started the NATS server", "version", versionText(), "data", cfg.data, "sync", cfg.sync)
+	}
+	return b, err
 }
 
 // close closes what is open and then stops the server inside: it must outlive

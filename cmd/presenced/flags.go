@@ -62,6 +62,13 @@ func inOurWords(err error) error {
 const description = `By default presenced starts a NATS server in its own process, with its data
 in --data. It listens on loopback only, because clients are not authenticated.
 
+With --nats-config it starts that server from a configuration file of nats-server
+instead: TLS, WebSocket, MQTT, leaf nodes, and clusters, in which several
+presenced share one journal (--replicas 3). The file needs an account APP with
+users for the clients, an account PRESENCE with JetStream for the journal, and a
+store_dir; presenced enters both by keys of its own. cmd/presenced/example has a
+complete one.
+
 With --nats-url it uses a NATS server or cluster of yours. That needs an account
 for the clients (--creds), another with JetStream that no client can enter for
 the journal (--journal-creds), and, so that sessions end with their connection
@@ -76,6 +83,8 @@ Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong usage
 const (
 	embedded = "NATS server inside"
 	external = "NATS server of yours"
+	either   = "NATS server of yours, or inside with --nats-config"
+	keeping  = "Journal and snapshots"
 	rules    = "Rules"
 	logging  = "Logging"
 )
@@ -97,6 +106,10 @@ func flags(c *config) []cli.Flag {
 		&cli.StringFlag{Name: "data", Usage: "`DIRECTORY` of the journal, made where it is missing", Category: embedded,
 			Destination: &c.data, Sources: env("data"), DefaultText: "$STATE_DIRECTORY, or presenced in $XDG_STATE_HOME or ~/.local/state"},
 		str(embedded, "sync", "`WHEN` the journal is fsynced: always, before each acknowledgement, or interval, every 2 minutes", syncAlways, &c.sync),
+		str(embedded, "nats-config", "configuration `FILE` of nats-server that says all this and more", "", &c.natsConfig),
+		str(embedded, "journal-account", "`NAME` of the journal's account in that file (default: "+broker.JournalAccount+")", "", &c.journalAccount),
+		&cli.BoolFlag{Name: "insecure", Usage: "let that file admit clients without credentials from other machines; they can act as any user",
+			Category: embedded, Destination: &c.insecure, Sources: env("insecure")},
 
 		secret("nats-url", "use the NATS server at these `URLS`, separated by commas, instead of one inside", &c.natsURL),
 		secret("journal-url", "`URLS` for the journal's account, where its user and password are in the URL (default: --nats-url)", &c.journalURL),
@@ -105,10 +118,19 @@ func flags(c *config) []cli.Flag {
 		secret("journal-creds", "credentials `FILE` of the journal's account", &c.journalCreds),
 		secret("system-creds", "credentials `FILE` of the system account", &c.systemCreds),
 		&cli.BoolFlag{Name: "single-account", Usage: "keep the journal in the clients' account, where any client can read and destroy it; for trying out",
-			Category: external, Destination: &c.singleAccount, Sources: env("single-account")},
-		str(external, "clients-account", "`NAME` of the clients' account in the system account's events (default: as the server says)", "", &c.clientsAccount),
+			Category: either, Destination: &c.singleAccount, Sources: env("single-account")},
+		str(either, "clients-account", "`NAME` of the clients' account (default: with --nats-config "+broker.ClientsAccount+", otherwise as the server says)", "", &c.clientsAccount),
 		&cli.IntFlag{Name: "replicas", Usage: "`NUMBER` of servers that hold the journal, where this instance creates it", Value: 1,
-			Category: external, Destination: &c.replicas, Sources: env("replicas")},
+			Category: either, Destination: &c.replicas, Sources: env("replicas")},
+
+		&cli.Uint64Flag{Name: "snapshot-entries", Usage: "`NUMBER` of journal entries after which the state is stored and the journal can be trimmed", Value: service.DefaultSnapshotEntries,
+			Category: keeping, Destination: &c.snapshotEntries, Sources: env("snapshot-entries")},
+		&cli.DurationFlag{Name: "journal-keep", Usage: "`DURATION` that a journal entry is kept at least", Value: service.DefaultJournalKeep,
+			Category: keeping, Destination: &c.journalKeep, Sources: env("journal-keep")},
+		&cli.Uint64SliceFlag{Name: "skip", Usage: "pass over the journal entry at `POSITION`, which cannot be applied; give it to every instance",
+			Category: keeping, Destination: &c.skip},
+		&cli.BoolFlag{Name: "new-epoch", Usage: "go on with a journal that was restored from a backup, made anew or lost its beginning; to one instance, once, while no other runs",
+			Category: keeping, Destination: &c.newEpoch},
 
 		str(rules, "prefix", "`PREFIX` of all subjects", protocol.DefaultPrefix, &c.prefix),
 		&cli.DurationFlag{Name: "grace", Usage: "`DURATION` that a session outlives its closed connection", Value: protocol.DefaultGrace,

@@ -3,6 +3,7 @@
 //
 //	presenced                                     # with a NATS server inside, on 127.0.0.1:4222
 //	presenced --data /var/lib/presenced --log-format json
+//	presenced --nats-config cluster.conf --replicas 3
 //	presenced --nats-url nats://10.0.0.5 --creds app.creds --journal-creds journal.creds
 //
 // Every flag has an environment variable, PRESENCED_ and its name; --help shows
@@ -14,7 +15,7 @@
 // second signal ends it at once, which costs no acknowledged change.
 //
 // Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong
-// usage. Errors are one line on stderr.
+// usage or a configuration file that cannot be used. Errors are one line on stderr.
 package main
 
 import (
@@ -25,6 +26,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"presence/pkg/broker"
 )
 
 func main() {
@@ -55,6 +58,10 @@ func (e usageError) Unwrap() error { return e.error }
 func report(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
+	}
+	if _, ok := errors.AsType[*broker.ConfigError](err); ok { // --help has nothing on it
+		fmt.Fprintf(stderr, "presenced: %v\n", err)
+		return 2
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintf(stderr, "presenced: %v (see presenced --help)\n", err)

@@ -33,6 +33,7 @@ func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 func TestWrongUsage(t *testing.T) {
 	data := t.TempDir()
+	t.Setenv("STORE", data) // of testdata/single.conf
 	for _, c := range []struct{ args, says string }{
 		{"--bogus", "--bogus"},
 		{"extra", `"extra"`},
@@ -43,8 +44,22 @@ func TestWrongUsage(t *testing.T) {
 		{"--log-format xml", "--log-format"},
 		{"--prefix a..b", "prefix"},
 		{"--creds x.creds", "--creds goes with --nats-url"},
-		{"--single-account", "--single-account goes with --nats-url"},
-		{"--replicas 3", "--replicas goes with --nats-url"},
+		{"--single-account", "--single-account goes with --nats-url or --nats-config"},
+		{"--replicas 3", "--replicas goes with --nats-url or --nats-config"},
+		{"--clients-account A", "--clients-account goes with --nats-url or --nats-config"},
+		{"--journal-account A", "--journal-account goes with --nats-config"},
+		{"--insecure", "--insecure goes with --nats-config"},
+		{"--nats-config nats.conf --listen 127.0.0.1:0", "--listen does not go with --nats-config"},
+		{"--nats-config nats.conf --data " + data, "--data does not go with --nats-config, where the file says it: jetstream { store_dir"},
+		{"--nats-config nats.conf --sync always", "sync_interval: always"},
+		{"--nats-config nats.conf --creds x.creds", "--creds goes with --nats-url"},
+		{"--nats-config nats.conf --nats-url nats://127.0.0.1:1 --single-account", "--nats-config is about the NATS server inside"},
+		{"--nats-url nats://127.0.0.1:1 --insecure --single-account", "--insecure is about the NATS server inside"},
+		{"--nats-url nats://127.0.0.1:1 --journal-account A --single-account", "--journal-creds"},
+		{"--nats-config nats.conf --single-account --journal-account A", "contradict"},
+		{"--nats-config /does/not/exist.conf", "/does/not/exist.conf: no such file"},
+		{"--nats-config testdata/single.conf --replicas 3 --log-level error", "testdata/single.conf: 3 replicas"},
+		{"--nats-config testdata/single.conf --clients-account USERS --log-level error", "no account USERS"},
 		{"--nats-url nats://127.0.0.1:1 --data " + data, "--data"},
 		{"--nats-url nats://127.0.0.1:1 --listen 127.0.0.1:0", "--listen"},
 		{"--nats-url nats://127.0.0.1:1", "--journal-creds"},
@@ -187,6 +202,71 @@ func TestRunUntilCancelled(t *testing.T) {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("got the welcome\n%swant it to say %q", stdout, want)
 		}
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("run: %v", err)
+		}
+	case <-time.After(waitFor):
+		t.Fatal("run did not return")
+	}
+}
+
+// A server of its own from a file: the welcome says where and how clients come in.
+func TestRunFromFile(t *testing.T) {
+	for _, c := range []struct {
+		file string
+		says []string
+		not  string
+	}{
+		{"single.conf", []string{"ready on nats://127.0.0.1:", " --server nats://127.0.0.1:"}, "--user"},
+		{"users.conf", []string{"ready on nats://presence.example.com:4333\n", " --server nats://presence.example.com:4333 --user NAME --password PASSWORD watch alice"}, "127.0.0.1"},
+	} {
+		t.Setenv("STORE", t.TempDir())
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stdout, stderr := &buffer{}, &buffer{}
+		done := make(chan error, 1)
+		go func() {
+			done <- run(ctx, []string{"presenced", "--nats-config", filepath.Join("testdata", c.file)}, nil, stdout, stderr)
+		}()
+		servicetest.Eventually(t, waitFor, "the welcome", func() bool { return strings.Contains(stdout.String(), "login alice") || len(done) > 0 })
+		for _, want := range c.says {
+			if !strings.Contains(stdout.String(), want) {
+				t.Errorf("%s: got the welcome\n%swant it to say %q", c.file, stdout, want)
+			}
+		}
+		if strings.Contains(stdout.String(), c.not) {
+			t.Errorf("%s: got the welcome\n%swant it not to say %q", c.file, stdout, c.not)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("%s: run: %v", c.file, err)
+		}
+		if strings.Contains(stderr.String(), "level=WARN") {
+			t.Errorf("%s: an ordinary life warns:\n%s", c.file, stderr)
+		}
+	}
+}
+
+// The first server of a cluster waits for the others, says so, and ends on a
+// signal meanwhile.
+func TestWaitsForCluster(t *testing.T) {
+	t.Setenv("STORE", t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stdout, stderr := &buffer{}, &buffer{}
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"presenced", "--nats-config", "testdata/cluster.conf", "--replicas", "3"}, nil, stdout, stderr)
+	}()
+	servicetest.Eventually(t, waitFor, "it to say what it waits for", func() bool {
+		return len(done) > 0 || strings.Contains(stderr.String(), "waiting for a majority of the cluster's servers")
+	})
+	if !strings.Contains(stderr.String(), "connected=1 of=3") || stdout.String() != "" || strings.Contains(stderr.String(), "Waiting for routing") {
+		t.Errorf("got\n%s%s\nwant once what is waited for, and nothing on stdout", stdout, stderr)
 	}
 	cancel()
 	select {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
@@ -24,11 +26,36 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	}
 	defer nats.close()
 
+	for begun := time.Now(); ; {
+		err := waitForCluster(ctx, nats, cfg.replicas, log)
+		if err == nil {
+			err = serveOnce(ctx, cfg, nats, stdout, log)
+		}
+		switch {
+		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+			return nil // ended by a signal while it was starting
+		case !nats.clustered() || !notYet(err):
+			return err
+		}
+		log.Warn("the cluster is not ready after all; trying again", "err", err, "since", time.Since(begun).Round(time.Second))
+	}
+}
+
+// journalStream is the name of the journal's stream.
+const journalStream = "PRESENCE_JOURNAL"
+
+// serveOnce makes a service and runs it.
+func serveOnce(ctx context.Context, cfg config, nats *connections, stdout io.Writer, log *slog.Logger) error {
 	s, err := service.New(service.Config{
 		Clients: nats.clients, Answers: nats.answers, Journal: nats.journal, System: nats.system,
 		ClientsAccount:       nats.account,
 		Prefix:               cfg.prefix,
+		Stream:               journalStream,
 		Replicas:             cfg.replicas,
+		SnapshotEntries:      cfg.snapshotEntries,
+		JournalKeep:          cfg.journalKeep,
+		Skip:                 cfg.skip,
+		NewEpoch:             cfg.newEpoch,
 		Grace:                cfg.grace,
 		Retention:            cfg.retention,
 		CustomStatusPolicy:   cfg.policy,
@@ -39,12 +66,14 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	if err != nil {
 		return usageError{err} // New only checks the configuration
 	}
+	served := false
 	err = runService(ctx, s, nats.failed, func() {
-		fmt.Fprint(stdout, welcome(cfg, nats.url))
+		served = true
+		fmt.Fprint(stdout, welcome(cfg, nats))
 		notify(log, "READY=1")
 	}, func() { notify(log, "STOPPING=1") })
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return nil // ended by a signal while it was starting
+	if err != nil && !served {
+		return notServed{err}
 	}
 	return err
 }
@@ -81,10 +110,13 @@ func runService(ctx context.Context, s *service.Service, failed <-chan error, re
 }
 
 // welcome says where the service is, and what to try first.
-func welcome(cfg config, url string) string {
+func welcome(cfg config, nats *connections) string {
 	var to strings.Builder
-	if url != "nats://"+broker.DefaultListen {
-		to.WriteString(" --server " + url)
+	if nats.url != "nats://"+broker.DefaultListen {
+		to.WriteString(" --server " + nats.url)
+	}
+	if nats.broker != nil && !nats.broker.Open() {
+		to.WriteString(" --user NAME --password PASSWORD")
 	}
 	if cfg.prefix != protocol.DefaultPrefix {
 		to.WriteString(" --prefix " + cfg.prefix)
@@ -92,7 +124,7 @@ func welcome(cfg config, url string) string {
 	return fmt.Sprintf(`presenced %[1]s is ready on %[2]s
 Try:   %[4]s%[3]s watch alice
  and   %[4]s%[3]s login alice     in another terminal
-`, versionText(), url, to.String(), presencectl())
+`, versionText(), nats.url, to.String(), presencectl())
 }
 
 // presencectl returns how to call the command line from here: by its name, or by

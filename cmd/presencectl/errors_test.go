@@ -1,0 +1,23 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Who may not subscribe to the usual inbox is told what there is for it, and
+// who may not do something else is not.
+func TestInboxDenied(t *testing.T) {
+	for text, hint := range map[string]bool{
+		`Permissions Violation for Subscription to "_INBOX.GQeJsYk7yt1EEsXeX0G6Fo.*"`: true,
+		`Permissions Violation for Publish to "presence.v1.user.bob.set"`:             false,
+	} {
+		got := (&conn{}).reason(nil, fmt.Errorf("%w: %s", nats.ErrPermissionViolation, text)).Error()
+		if !strings.Contains(got, text) || strings.Contains(got, "--inbox-prefix") != hint {
+			t.Errorf("%s: got %q", text, got)
+		}
+	}
+}
