@@ -7,10 +7,12 @@ LDFLAGS = -X main.version=$(VERSION)
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 5s
+CHAOS ?= 5m
+SEED ?= 0
 # A module of its own, whose dependencies are not the project's.
 ENCODINGS = pkg/service/internal/entry/encodings
 
-.PHONY: run build test race lint fmt vet staticcheck vuln fuzz encodings bench bench-full check clean
+.PHONY: run build test race lint fmt vet staticcheck vuln fuzz encodings bench bench-full chaos check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -21,8 +23,12 @@ build: ## build both commands into bin/
 test: ## all tests
 	$(GO) test ./...
 
-race: ## all tests with the race detector
-	$(GO) test -race ./...
+# Tests whose code runs in processes of its own, which are not built for the
+# race detector.
+PROCESSES = ^(TestChaos|TestLinearizable|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff)$$
+
+race: ## all tests with the race detector, but for those of other processes
+	$(GO) test -race -skip '$(PROCESSES)' ./...
 
 lint: fmt vet staticcheck
 
@@ -45,6 +51,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzParseUser -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/service/internal/entry
+	$(GO) test -run '^$$' -fuzz FuzzRestore -fuzztime $(FUZZTIME) ./pkg/service/internal/state
 
 encodings: ## the benchmark that chose the encoding of journal entries
 	cd $(ENCODINGS) && $(GO) test -bench . -benchtime 0.3s
@@ -54,6 +61,9 @@ bench: ## speed and size against raw NATS, in one run
 
 bench-full: ## the same with longer rounds and a million users
 	$(GO) run ./integration/bench -full
+
+chaos: ## three NATS servers and three presenced under faults for CHAOS; SEED=n draws those of an earlier run
+	$(GO) test ./integration -run '^(TestChaos|TestLinearizable)$$' -v -count 1 -parallel 1 -timeout 0 -chaos $(CHAOS) -seed $(SEED)
 
 check: lint test race fuzz vuln ## what CI runs
 

@@ -49,8 +49,13 @@ func to(op, userID string) string {
 
 // ask sends a request, a string as it is and anything else as JSON, and
 // decodes the answer. The error is the service's or that of NATS.
-func ask[Reply any](nc *nats.Conn, subject string, request any) (reply Reply, err error) {
-	m, err := nc.Request(subject, encode(request), soon)
+func ask[Reply any](nc *nats.Conn, subject string, request any) (Reply, error) {
+	return askWithin[Reply](nc, soon, subject, request)
+}
+
+// askWithin is ask with a limit of its own.
+func askWithin[Reply any](nc *nats.Conn, limit time.Duration, subject string, request any) (reply Reply, err error) {
+	m, err := nc.Request(subject, encode(request), limit)
 	if err != nil {
 		return reply, err
 	}
