@@ -52,6 +52,9 @@ func (s *Status) appendFields(b []byte) []byte {
 	if s.CustomStatusExpiresAt != 0 {
 		b = s.CustomStatusExpiresAt.appendJSON(append(b, `,"customStatusExpiresAt":`...))
 	}
+	if s.Availability != "" {
+		b = appendString(append(b, `,"availability":`...), string(s.Availability))
+	}
 	if s.LastSeenAt != 0 {
 		b = s.LastSeenAt.appendJSON(append(b, `,"lastSeenAt":`...))
 	}
@@ -80,17 +83,30 @@ func (e *Event) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
+// appendJSON encodes by hand what every change of a status is announced by.
 func (e *SelfEvent) appendJSON(b []byte) []byte {
-	b = appendString(append(b, `{"type":`...), e.Type)
-	if e.Status != nil {
-		b = e.Status.appendJSON(append(b, `,"status":`...))
+	if e.Type != SelfStatus || e.Status == nil {
+		data, err := marshal((*rareSelfEvent)(e))
+		if err != nil { // its fields can always be encoded
+			return append(b, `{}`...)
+		}
+		return append(b, data...)
 	}
+	b = e.Status.appendJSON(append(b, `{"type":"status","status":`...))
 	if e.Cause != "" {
 		b = appendString(append(b, `,"cause":`...), string(e.Cause))
 	}
-	b = appendString(append(b, `,"epoch":`...), e.Epoch)
+	if e.Revision != 0 {
+		b = strconv.AppendUint(append(b, `,"revision":`...), e.Revision, 10)
+	}
+	if e.Epoch != "" {
+		b = appendString(append(b, `,"epoch":`...), e.Epoch)
+	}
 	return append(b, '}')
 }
+
+// rareSelfEvent is a SelfEvent without its method.
+type rareSelfEvent SelfEvent
 
 func (r *ChangeReply) appendJSON(b []byte) []byte {
 	b = r.Status.appendJSON(append(b, `{"status":`...))
@@ -171,6 +187,12 @@ func (o *Op) appendJSON(b []byte) []byte {
 	}
 	if o.ExpiresInSeconds != nil {
 		b = strconv.AppendInt(append(b, `,"expiresInSeconds":`...), *o.ExpiresInSeconds, 10)
+	}
+	if o.Availability != nil {
+		b = appendString(append(b, `,"availability":`...), string(*o.Availability))
+	}
+	if o.AvailabilityExpiresInSeconds != nil {
+		b = strconv.AppendInt(append(b, `,"availabilityExpiresInSeconds":`...), *o.AvailabilityExpiresInSeconds, 10)
 	}
 	if o.IfRevision != nil {
 		b = strconv.AppendUint(append(b, `,"ifRevision":`...), *o.IfRevision, 10)

@@ -17,6 +17,7 @@ var genStatus = rapid.Custom(func(t *rapid.T) Status {
 		StatusType:            StatusType(rapid.IntRange(0, 3).Draw(t, "statusType")),
 		CustomStatus:          rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"<b>&", `"\`, "\u2028", "\x7f", "\xff"})).Draw(t, "customStatus"),
 		CustomStatusExpiresAt: time.Draw(t, "expires"),
+		Availability:          Availability(rapid.OneOf(rapid.Just(""), rapid.String()).Draw(t, "availability")),
 		LastSeenAt:            time.Draw(t, "lastSeen"),
 		Platforms:             rapid.SliceOf(rapid.String()).Draw(t, "platforms"),
 		Revision:              rapid.Uint64().Draw(t, "revision"),
@@ -36,7 +37,11 @@ var genOp = rapid.Custom(func(t *rapid.T) Op {
 		Idle:             rapid.Bool().Draw(t, "idle"),
 		CustomStatus:     rapid.Ptr(genText, true).Draw(t, "customStatus"),
 		ExpiresInSeconds: rapid.Ptr(rapid.Int64(), true).Draw(t, "expires"),
-		IfRevision:       rapid.Ptr(rapid.Uint64(), true).Draw(t, "ifRevision"),
+
+		Availability:                 rapid.Ptr(rapid.Just(Busy), true).Draw(t, "availability"),
+		AvailabilityExpiresInSeconds: rapid.Ptr(rapid.Int64(), true).Draw(t, "availabilityExpires"),
+
+		IfRevision: rapid.Ptr(rapid.Uint64(), true).Draw(t, "ifRevision"),
 	}
 })
 
@@ -57,6 +62,8 @@ func TestProperty_AppendIsEncodingJSON(t *testing.T) {
 			&Event{Status: s, Epoch: "e", PreviousRevision: 7, Cause: CauseLost},
 			&SelfEvent{Type: SelfStatus, Status: &s, Cause: CauseSet, Epoch: "e"},
 			&SelfEvent{Type: SelfSessions},
+			&SelfEvent{Type: SelfStatus},
+			&SelfEvent{Type: SelfKicked, SessionID: s.UserID, Reason: EndKicked, Revision: 7, Epoch: "e"},
 			&ChangeReply{Status: s, Revision: 7, Epoch: "e"},
 			&GetReply{SuccessUserList: list, FailureUserList: failures, Revision: 7, Epoch: "e", AsOf: s.UpdatedAt, Stale: true},
 		} {

@@ -46,7 +46,7 @@ const (
 	OpKindLogout = "logout" // UserID, SessionID
 	OpKindLost   = "lost"   // UserID, SessionID
 	OpKindIdle   = "idle"   // UserID, SessionID, Idle
-	OpKindSet    = "set"    // UserID, CustomStatus, ExpiresInSeconds, IfRevision, SessionID
+	OpKindSet    = "set"    // UserID, CustomStatus, ExpiresInSeconds, Availability, AvailabilityExpiresInSeconds, IfRevision, SessionID
 )
 
 // Op is one change by a gateway for one of its users. Which fields a kind uses
@@ -60,7 +60,11 @@ type Op struct {
 	Idle             bool    `json:"idle,omitempty"`
 	CustomStatus     *string `json:"customStatus,omitempty"`
 	ExpiresInSeconds *int64  `json:"expiresInSeconds,omitempty"`
-	IfRevision       *uint64 `json:"ifRevision,omitempty"`
+
+	Availability                 *Availability `json:"availability,omitempty"`
+	AvailabilityExpiresInSeconds *int64        `json:"availabilityExpiresInSeconds,omitempty"`
+
+	IfRevision *uint64 `json:"ifRevision,omitempty"`
 }
 
 // ApplyReply answers an ApplyRequest: how many ops were done, and which were
@@ -126,7 +130,8 @@ func (o *Op) Check(maxText int) error {
 		}
 	case OpKindLogout, OpKindLost, OpKindIdle:
 	case OpKindSet:
-		set := SetRequest{CustomStatus: o.CustomStatus, ExpiresInSeconds: o.ExpiresInSeconds, SessionID: o.SessionID}
+		set := SetRequest{CustomStatus: o.CustomStatus, ExpiresInSeconds: o.ExpiresInSeconds,
+			Availability: o.Availability, AvailabilityExpiresInSeconds: o.AvailabilityExpiresInSeconds, SessionID: o.SessionID}
 		return set.Check(maxText)
 	default:
 		return ErrInvalidRequest.Withf("op must be login, logout, lost, idle or set, not %q", o.Op)

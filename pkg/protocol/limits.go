@@ -19,6 +19,10 @@ const (
 	MaxCustomStatusBytes = 512
 	// MaxUsersPerGet bounds the list of one get request (PROTOCOL 4.5).
 	MaxUsersPerGet = 500
+	// MaxUsersPerList bounds a page of list (PROTOCOL 4.8).
+	MaxUsersPerList = 500
+	// MaxContacts bounds a user's contacts (PROTOCOL 4.6).
+	MaxContacts = 2000
 	// MaxOpsPerApply bounds the list of one apply request (PROTOCOL 4.7).
 	MaxOpsPerApply = 1000
 	// MaxBodyBytes bounds a request's and a reply's body (PROTOCOL 1).

@@ -41,7 +41,8 @@ type RenewRequest struct {
 	Idle      *bool  `json:"idle,omitempty"`
 }
 
-// LogoutRequest ends one session or all of a user's (PROTOCOL 4.3).
+// LogoutRequest ends one session or all of a user's (PROTOCOL 4.3). Those ended
+// by All must not log in again by themselves: they are session_replaced.
 type LogoutRequest struct {
 	SessionID string `json:"sessionID,omitempty"`
 	All       bool   `json:"all,omitempty"`
@@ -52,10 +53,9 @@ type LogoutRequest struct {
 type SetRequest struct {
 	CustomStatus     *string `json:"customStatus,omitempty"`
 	ExpiresInSeconds *int64  `json:"expiresInSeconds,omitempty"`
-	// Availability and its expiry are part of the contract and not built yet:
-	// the service answers feature_disabled.
-	Availability                 *string `json:"availability,omitempty"`
-	AvailabilityExpiresInSeconds *int64  `json:"availabilityExpiresInSeconds,omitempty"`
+	// Availability is a lasting value, or with an expiry a timed override.
+	Availability                 *Availability `json:"availability,omitempty"`
+	AvailabilityExpiresInSeconds *int64        `json:"availabilityExpiresInSeconds,omitempty"`
 	// IfRevision refuses the change unless the owner's status has it.
 	IfRevision *uint64 `json:"ifRevision,omitempty"`
 	// SessionID refuses the change unless that session is live.
@@ -114,12 +114,13 @@ type GetReply struct {
 
 // OwnStatusReply answers user.<user>.status: the owner's view with sessions.
 type OwnStatusReply struct {
-	Status   Status    `json:"status"`
-	Sessions []Session `json:"sessions"`
-	Revision uint64    `json:"revision"`
-	Epoch    string    `json:"epoch"`
-	AsOf     Time      `json:"asOf,omitzero"`
-	Stale    bool      `json:"stale"`
+	Status       Status               `json:"status"`
+	Availability AvailabilitySettings `json:"availability"`
+	Sessions     []Session            `json:"sessions"`
+	Revision     uint64               `json:"revision"`
+	Epoch        string               `json:"epoch"`
+	AsOf         Time                 `json:"asOf,omitzero"`
+	Stale        bool                 `json:"stale"`
 }
 
 // Session is one login of one device, as its owner sees it.

@@ -27,6 +27,10 @@ func TestGoldenMessages(t *testing.T) {
 	offline := protocol.Status{UserID: "bob@example.com", StatusType: protocol.Offline, LastSeenAt: 1_763_805_600_000, Revision: 8193, UpdatedAt: 1_763_805_600_000}
 	detailed := status
 	detailed.Platforms = []string{"android", "web"}
+	busy := status
+	busy.Availability = protocol.Busy
+	session := protocol.Session{SessionID: "s1", Device: "pixel-8", Platform: "android", Live: true, TTLSeconds: 30, Bound: true, LoginAt: 1_763_805_600_000}
+	overridden := protocol.AvailabilitySettings{Lasting: protocol.Busy, Override: protocol.DND, OverrideExpiresAt: 1_763_805_600_000}
 	for name, v := range map[string]any{
 		"status":        &status,
 		"status-detail": &detailed,
@@ -43,12 +47,11 @@ func TestGoldenMessages(t *testing.T) {
 		"get-request":       &protocol.GetRequest{UserIDList: []string{"alice", "bob"}, Detail: true, MinRevision: 7, Epoch: "e1", Fresh: true},
 		"get-reply": &protocol.GetReply{SuccessUserList: []protocol.Status{status, offline},
 			FailureUserList: []protocol.UserFailure{protocol.Failure("", protocol.ErrInvalidUserID)}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
-		"own-status-reply": &protocol.OwnStatusReply{Status: status, Sessions: []protocol.Session{{SessionID: "s1", Device: "pixel-8", Platform: "android",
-			Live: true, TTLSeconds: 30, Bound: true, LoginAt: 1_763_805_600_000}}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
-		"open-request":  &protocol.OpenRequest{Process: "p1", TTLSeconds: 30, Connection: &protocol.Connection{ServerID: "NABC", ClientID: 12}},
-		"lease-reply":   &protocol.LeaseReply{TTLSeconds: 30, GraceSeconds: 5, Seq: 7, Revision: 339521537, Epoch: "e1"},
-		"lease-request": &protocol.LeaseRequest{Process: "p1"},
-		"close-request": &protocol.CloseRequest{Process: "p1", Logout: true},
+		"own-status-reply": &protocol.OwnStatusReply{Status: status, Availability: overridden, Sessions: []protocol.Session{session}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
+		"open-request":     &protocol.OpenRequest{Process: "p1", TTLSeconds: 30, Connection: &protocol.Connection{ServerID: "NABC", ClientID: 12}},
+		"lease-reply":      &protocol.LeaseReply{TTLSeconds: 30, GraceSeconds: 5, Seq: 7, Revision: 339521537, Epoch: "e1"},
+		"lease-request":    &protocol.LeaseRequest{Process: "p1"},
+		"close-request":    &protocol.CloseRequest{Process: "p1", Logout: true},
 		"apply-request": &protocol.ApplyRequest{Process: "p1", Seq: 7, Ops: []protocol.Op{
 			{Op: protocol.OpKindLogin, UserID: "alice", SessionID: "s1", Device: "pixel-8", Platform: "web", Idle: true},
 			{Op: protocol.OpKindSet, UserID: "alice", CustomStatus: protocol.Ptr(""), IfRevision: protocol.Ptr[uint64](7)},
@@ -56,9 +59,30 @@ func TestGoldenMessages(t *testing.T) {
 		}},
 		"apply-reply": &protocol.ApplyReply{Applied: 2, Failures: []protocol.OpFailure{
 			{Index: 1, UserFailure: protocol.Failure("alice", protocol.ErrRevisionConflict)}}, Revision: 339521537, Epoch: "e1"},
-		"event":      &protocol.Event{Status: offline, Epoch: "e1", PreviousRevision: 4097, Cause: protocol.CauseLost},
-		"self-event": &protocol.SelfEvent{Type: protocol.SelfStatus, Status: &status, Cause: protocol.CauseSet, Epoch: "e1"},
-		"error":      protocol.ErrSessionNotFound,
+		"event":                    &protocol.Event{Status: offline, Epoch: "e1", PreviousRevision: 4097, Cause: protocol.CauseLost},
+		"self-event":               &protocol.SelfEvent{Type: protocol.SelfStatus, Status: &status, Cause: protocol.CauseSet, Epoch: "e1"},
+		"status-busy":              &busy,
+		"set-request-availability": &protocol.SetRequest{Availability: protocol.Ptr(protocol.DND), AvailabilityExpiresInSeconds: protocol.Ptr[int64](3600)},
+		"self-event-sessions":      &protocol.SelfEvent{Type: protocol.SelfSessions, Sessions: []protocol.Session{session}, Revision: 339521537, Epoch: "e1"},
+		"self-event-availability":  &protocol.SelfEvent{Type: protocol.SelfAvailability, Availability: &overridden, Revision: 339521537, Epoch: "e1"},
+		"self-event-kicked":        &protocol.SelfEvent{Type: protocol.SelfKicked, SessionID: "s1", Reason: protocol.EndKicked, Revision: 339521537, Epoch: "e1"},
+		"self-event-contacts":      &protocol.SelfEvent{Type: protocol.SelfContacts, Added: []string{"bob"}, Removed: []string{"carol"}, Version: 12, PreviousVersion: 9},
+		"contacts-request":         &protocol.ContactsRequest{Add: []string{"bob"}, Remove: []string{"carol"}},
+		"contacts-request-replace": &protocol.ContactsRequest{Replace: &[]string{}},
+		"contacts-reply":           &protocol.ContactsReply{Contacts: []string{"bob", "dave"}, FriendNotifications: true, Version: 12},
+		"stats-reply": &protocol.StatsReply{Users: protocol.UserCounts{Online: 3, Offline: 2, Unlogined: 1}, Sessions: map[string]int{"android": 1, "web": 3},
+			Leases: 7, Gateways: 1, Instances: []protocol.InstanceStats{{Writer: "w1", SilentMs: 250, Owes: 2, Format: 1, Answering: true}},
+			Limits: map[string]int64{"max-custom-status": 512}, Refusals: map[string]uint64{"invalid_request": 4}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
+		"list-request": &protocol.ListRequest{StatusType: protocol.Online, Cursor: "alice", Limit: 100},
+		"list-reply":   &protocol.ListReply{Users: []protocol.Status{status, offline}, Cursor: "bob=40example=2Ecom", Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
+		"user-request": &protocol.UserRequest{UserID: "alice"},
+		"explain-reply": &protocol.ExplainReply{Public: offline, Owner: busy, Why: []string{"invisible by the lasting value"}, Availability: overridden,
+			Sessions: []protocol.SessionDetail{{Session: session, EndsInSeconds: 12.5, Connection: &protocol.Connection{ServerID: "NABC", ClientID: 12}, ClosedSeconds: 1.25}},
+			Ended:    []protocol.EndedSession{{SessionID: "s0", Reason: protocol.EndReplaced, RememberedForSeconds: 3600}}, OwedBy: "w1", AmnestySeconds: 30,
+			Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
+		"kick-request": &protocol.KickRequest{UserID: "alice", SessionID: "s1"},
+		"kick-reply":   &protocol.KickReply{Ended: []string{"s1"}, Revision: 339521537, Epoch: "e1"},
+		"error":        protocol.ErrSessionNotFound,
 		"error-retry": &protocol.Error{Code: 429, Name: protocol.ErrRateLimited.Name, Message: protocol.ErrRateLimited.Message,
 			RetryAfterMs: 250},
 	} {

@@ -113,6 +113,8 @@ type Status struct {
 	CustomStatus string `json:"customStatus"`
 	// CustomStatusExpiresAt is left out where the text does not expire.
 	CustomStatusExpiresAt Time `json:"customStatusExpiresAt,omitzero"`
+	// Availability is left out while it is Available, or the user not ONLINE.
+	Availability Availability `json:"availability,omitempty"`
 	// LastSeenAt is when the user last stopped being ONLINE; left out while
 	// ONLINE or never seen.
 	LastSeenAt Time `json:"lastSeenAt,omitzero"`
@@ -137,17 +139,38 @@ type Event struct {
 	Cause            Cause  `json:"cause"`
 }
 
-// Types of a SelfEvent.
+// Types of a SelfEvent. A receiver ignores others.
 const (
-	SelfStatus   = "status"
-	SelfSessions = "sessions"
+	SelfStatus       = "status"       // Status, Cause
+	SelfSessions     = "sessions"     // Sessions
+	SelfAvailability = "availability" // Availability
+	SelfKicked       = "kicked"       // SessionID, Reason
+	SelfContacts     = "contacts"     // Added, Removed, Version, PreviousVersion
 )
 
 // SelfEvent is published on self.<user> for the user's own devices (PROTOCOL 5).
+// Which fields a type has is said beside it.
 type SelfEvent struct {
 	Type string `json:"type"`
-	// Status and Cause come with type "status": the owner's view.
+	// Status is the owner's view.
 	Status *Status `json:"status,omitempty"`
 	Cause  Cause   `json:"cause,omitempty"`
-	Epoch  string  `json:"epoch"`
+	// Sessions are all of the user's, in the order of their logins.
+	Sessions []Session `json:"sessions,omitempty"`
+	// Availability are the settings, whether what is shown changed or not.
+	Availability *AvailabilitySettings `json:"availability,omitempty"`
+	// SessionID names a session that was ended: its client must not log in
+	// again by itself.
+	SessionID string    `json:"sessionID,omitempty"`
+	Reason    EndReason `json:"reason,omitempty"`
+	// Added and Removed are what changed in the contacts from PreviousVersion
+	// to Version. A receiver that knew another version asks for all of them.
+	Added           []string `json:"added,omitempty"`
+	Removed         []string `json:"removed,omitempty"`
+	Version         uint64   `json:"version,omitempty"`
+	PreviousVersion uint64   `json:"previousVersion,omitempty"`
+	// Revision is what sessions and availability are as of: a later event is as
+	// of a higher one. Not with contacts.
+	Revision uint64 `json:"revision,omitempty"`
+	Epoch    string `json:"epoch,omitempty"`
 }

@@ -16,8 +16,11 @@ const ServiceName = "presence"
 // the project does. The shapes, with the prefix left out:
 //
 //	user.<user>.login|renew|logout|set|status   requests about one user (PROTOCOL 4.1 to 4.5)
+//	user.<user>.contacts                        whom the user knows (PROTOCOL 4.6)
 //	get                                         statuses of many (PROTOCOL 4.5)
 //	gateway.<gw>.open|renew|apply|close         many users behind one connection (PROTOCOL 4.7)
+//	stats, list, explain                        operators' questions (PROTOCOL 4.8)
+//	admin.kick, admin.erase                     operators' changes (PROTOCOL 4.8)
 //	status.<user>                               the public event (PROTOCOL 5)
 //	self.<user>                                 the owner's event (PROTOCOL 5)
 //
@@ -63,6 +66,8 @@ const (
 	OpOpen   = "open"
 	OpApply  = "apply"
 	OpClose  = "close"
+
+	OpContacts = "contacts"
 )
 
 // User returns the subject of a request about one user: op is one of the
@@ -75,11 +80,13 @@ func (s Subjects) User(userID, op string) (string, error) {
 	return s.prefix + ".user." + token + "." + op, nil
 }
 
-// Login, Renew, Logout, Set and OwnStatus are User with the op of their name.
+// Login, Renew, Logout, Set, Contacts and OwnStatus are User with the op of
+// their name.
 func (s Subjects) Login(userID string) (string, error)     { return s.User(userID, OpLogin) }
 func (s Subjects) Renew(userID string) (string, error)     { return s.User(userID, OpRenew) }
 func (s Subjects) Logout(userID string) (string, error)    { return s.User(userID, OpLogout) }
 func (s Subjects) Set(userID string) (string, error)       { return s.User(userID, OpSet) }
+func (s Subjects) Contacts(userID string) (string, error)  { return s.User(userID, OpContacts) }
 func (s Subjects) OwnStatus(userID string) (string, error) { return s.User(userID, OpStatus) }
 
 // Gateway returns the subject of a gateway's request: op is OpOpen, OpRenew,
@@ -104,6 +111,13 @@ func (s Subjects) ParseGateway(subject string) (string, error) {
 
 // Get is the subject of the query for many users.
 func (s Subjects) Get() string { return s.prefix + ".get" }
+
+// Stats, List, Explain, Kick and Erase are the subjects of operators' requests.
+func (s Subjects) Stats() string   { return s.prefix + ".stats" }
+func (s Subjects) List() string    { return s.prefix + ".list" }
+func (s Subjects) Explain() string { return s.prefix + ".explain" }
+func (s Subjects) Kick() string    { return s.prefix + ".admin.kick" }
+func (s Subjects) Erase() string   { return s.prefix + ".admin.erase" }
 
 // AnyUser is the subject a service listens on for one op of every user.
 func (s Subjects) AnyUser(op string) string { return s.prefix + ".user.*." + op }

@@ -118,6 +118,11 @@ func (r *SetRequest) Check(maxText int) error {
 			return err
 		}
 	}
+	if r.Availability != nil {
+		if err := r.Availability.Check(); err != nil {
+			return err
+		}
+	}
 	if r.AvailabilityExpiresInSeconds != nil {
 		if r.Availability == nil {
 			return ErrInvalidRequest.With("availabilityExpiresInSeconds goes with an availability")
