@@ -162,8 +162,9 @@ func badInputs() (table []badInput) {
 	add("renew: an unknown session", to(protocol.OpRenew, witness), `{"sessionID":"unheard-of"}`, protocol.ErrSessionNotFound)
 	add("renew: of somebody else", to(protocol.OpRenew, "stranger"), `{"sessionID":"phone"}`, protocol.ErrSessionNotFound)
 	add("login: one session too many", to(protocol.OpLogin, crowd), `{"sessionID":"another"}`, protocol.ErrTooManySessions)
-	add("set: availability", to(protocol.OpSet, witness), `{"availability":"busy"}`, protocol.ErrFeatureDisabled)
-	add("set: a text with an availability", to(protocol.OpSet, witness), `{"customStatus":"x","availability":"away"}`, protocol.ErrFeatureDisabled)
+	for _, a := range []string{"", "Busy", "unknown", "busy "} {
+		add("set: no availability "+a, to(protocol.OpSet, witness), fmt.Sprintf(`{"customStatus":"x","availability":%q}`, a), protocol.ErrInvalidRequest)
+	}
 
 	// Lists.
 	list := func(n int, id func(int) string) string {

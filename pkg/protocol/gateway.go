@@ -67,6 +67,15 @@ type Op struct {
 	IfRevision *uint64 `json:"ifRevision,omitempty"`
 }
 
+// Set is an op of the kind OpKindSet as the request that it stands for.
+func (o *Op) Set() *SetRequest {
+	return &SetRequest{
+		CustomStatus: o.CustomStatus, ExpiresInSeconds: o.ExpiresInSeconds,
+		Availability: o.Availability, AvailabilityExpiresInSeconds: o.AvailabilityExpiresInSeconds,
+		IfRevision: o.IfRevision, SessionID: o.SessionID,
+	}
+}
+
 // ApplyReply answers an ApplyRequest: how many ops were done, and which were
 // not. A failed op leaves the others.
 type ApplyReply struct {
@@ -130,9 +139,7 @@ func (o *Op) Check(maxText int) error {
 		}
 	case OpKindLogout, OpKindLost, OpKindIdle:
 	case OpKindSet:
-		set := SetRequest{CustomStatus: o.CustomStatus, ExpiresInSeconds: o.ExpiresInSeconds,
-			Availability: o.Availability, AvailabilityExpiresInSeconds: o.AvailabilityExpiresInSeconds, SessionID: o.SessionID}
-		return set.Check(maxText)
+		return o.Set().Check(maxText)
 	default:
 		return ErrInvalidRequest.Withf("op must be login, logout, lost, idle or set, not %q", o.Op)
 	}

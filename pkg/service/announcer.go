@@ -166,19 +166,33 @@ func (a *announcer) publish() (more bool, err error) {
 }
 
 func (a *announcer) send(n *state.Announcement) error {
-	s := a.service
-	subject, err := s.subjects.Event(n.Public.UserID)
+	if n.Announce {
+		subject, err := a.service.subjects.Event(n.UserID)
+		if err != nil {
+			return err
+		}
+		if err := a.sendTo(subject, &n.Public); err != nil {
+			return err
+		}
+	}
+	if !n.Tell && len(n.Self) == 0 {
+		return nil
+	}
+	subject, err := a.service.subjects.Self(n.UserID)
 	if err != nil {
 		return err
 	}
-	if err := a.sendTo(subject, &n.Public); err != nil {
-		return err
+	if n.Tell {
+		if err := a.sendTo(subject, &n.Status); err != nil {
+			return err
+		}
 	}
-	subject, err = s.subjects.Self(n.Public.UserID)
-	if err != nil {
-		return err
+	for i := range n.Self {
+		if err := a.sendTo(subject, &n.Self[i]); err != nil {
+			return err
+		}
 	}
-	return a.sendTo(subject, &n.Owner)
+	return nil
 }
 
 func (a *announcer) sendTo(subject string, event any) (err error) {

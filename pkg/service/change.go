@@ -120,7 +120,7 @@ func (s *Service) logout(c *call) error {
 	return s.submit(c, entry.Command{Kind: entry.Logout, User: user, Session: r.SessionID, All: r.All})
 }
 
-// set implements PROTOCOL 4.4 but for availability.
+// set implements PROTOCOL 4.4.
 func (s *Service) set(c *call) error {
 	var r protocol.SetRequest
 	user, err := s.decodeUser(c, &r)
@@ -130,14 +130,41 @@ func (s *Service) set(c *call) error {
 	if err != nil {
 		return err
 	}
-	if r.Availability != nil {
-		return protocol.ErrFeatureDisabled.With("availability is not available in this version")
-	}
-	command := entry.Command{Kind: entry.Set, User: user, Session: r.SessionID}
-	setText(&command, r.CustomStatus, r.ExpiresInSeconds, r.IfRevision)
 	c.reply = s.changeReply
-	return s.submit(c, command)
+	return s.submit(c, setCommand(user, &r))
 }
+
+// availabilities are the journal's numbers of the wire's names.
+var availabilities = map[protocol.Availability]entry.Availability{
+	protocol.Available: entry.Available,
+	protocol.Away:      entry.Away,
+	protocol.Busy:      entry.Busy,
+	protocol.DND:       entry.DND,
+	protocol.Invisible: entry.Invisible,
+}
+
+// setCommand is what a checked set says, on either way to it.
+func setCommand(user string, r *protocol.SetRequest) entry.Command {
+	c := entry.Command{Kind: entry.Set, User: user, Session: r.SessionID, KeepText: r.CustomStatus == nil}
+	if r.CustomStatus != nil {
+		c.Text = *r.CustomStatus
+	}
+	if r.ExpiresInSeconds != nil {
+		c.Expires = milliseconds(*r.ExpiresInSeconds)
+	}
+	if r.Availability != nil {
+		c.Availability = availabilities[*r.Availability]
+	}
+	if r.AvailabilityExpiresInSeconds != nil {
+		c.Override = milliseconds(*r.AvailabilityExpiresInSeconds)
+	}
+	if r.IfRevision != nil {
+		c.CheckRevision, c.IfRevision = true, *r.IfRevision
+	}
+	return c
+}
+
+func milliseconds(seconds int64) int64 { return seconds * 1000 }
 
 func (s *Service) changeReply(_ *call, r *state.Result) (any, error) {
 	epoch, _ := s.rules()

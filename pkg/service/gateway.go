@@ -3,7 +3,6 @@ package service
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
@@ -123,29 +122,17 @@ var opKinds = map[string]entry.Kind{
 	protocol.OpKindLogout: entry.Logout,
 	protocol.OpKindLost:   entry.Lost,
 	protocol.OpKindIdle:   entry.Idle,
-	protocol.OpKindSet:    entry.Set,
 }
 
 func opCommand(o *protocol.Op) entry.Command {
+	if o.Op == protocol.OpKindSet {
+		return setCommand(o.UserID, o.Set())
+	}
 	op := entry.Command{Kind: opKinds[o.Op], User: o.UserID, Session: o.SessionID, Device: o.Device, Platform: o.Platform, Idle: o.Idle}
-	switch op.Kind {
-	case entry.Login:
+	if op.Kind == entry.Login {
 		setDefault(&op.Platform, "unknown")
-	case entry.Set:
-		setText(&op, o.CustomStatus, o.ExpiresInSeconds, o.IfRevision)
 	}
 	return op
-}
-
-// setText fills in what a set says, on either way to it.
-func setText(c *entry.Command, text *string, expiresInSeconds *int64, ifRevision *uint64) {
-	c.Text = *text
-	if expiresInSeconds != nil {
-		c.Expires = *expiresInSeconds * int64(time.Second/time.Millisecond)
-	}
-	if ifRevision != nil {
-		c.CheckRevision, c.IfRevision = true, *ifRevision
-	}
 }
 
 func (s *Service) applyReply(c *call, r *state.Result) (any, error) {

@@ -128,7 +128,7 @@ func (s *Service) ownStatusReply(c *call, _ *state.Result) (any, error) {
 	reply := protocol.OwnStatusReply{Stale: s.stale()}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	reply.Status, reply.Sessions = s.state.OwnStatus(c.user)
+	reply.Status, reply.Availability, reply.Sessions = s.state.OwnStatus(c.user)
 	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
 	return reply, nil
 }

@@ -90,10 +90,12 @@ const (
 	Login Kind = 2
 	// Renew extends a session's lease: User, Session, and Idle where SetIdle.
 	Renew Kind = 3
-	// Logout ends Session of User, or all of User's where All.
+	// Logout ends Session of User, or all of User's where All: those must not
+	// log in again by themselves.
 	Logout Kind = 4
-	// Set changes the text of User: Text, Expires; Session and IfRevision
-	// are conditions.
+	// Set changes what User says: the text unless KeepText (Text, Expires), the
+	// availability unless Keep (Availability, Override); Session and IfRevision are
+	// conditions.
 	Set Kind = 5
 	// Closed says that the broker closed the connection Server, Client.
 	Closed Kind = 6
@@ -118,6 +120,23 @@ const (
 	NewEpoch Kind = 14
 	// Raise puts the behaviour of format Seq in force.
 	Raise Kind = 15
+	// Kick ends Session of User, or all of User's where All, as an operator
+	// wants it. Erase forgets User altogether.
+	Kick  Kind = 16
+	Erase Kind = 17
+)
+
+// Availability is a protocol.Availability in one byte.
+type Availability uint8
+
+// The availabilities. Their numbers are in journals and snapshots.
+const (
+	Keep      Availability = 0 // in a command: leave what is
+	Available Availability = 1
+	Away      Availability = 2
+	Busy      Availability = 3
+	DND       Availability = 4
+	Invisible Availability = 5
 )
 
 // Command is one change. Which fields a kind uses is said beside it; the rest
@@ -136,8 +155,13 @@ type Command struct {
 	Server string `msg:"n,omitempty"`
 	Client uint64 `msg:"c,omitempty"`
 	// Text is the custom status; Expires its lifetime in milliseconds, 0 for ever.
-	Text    string `msg:"x,omitempty"`
-	Expires int64  `msg:"e,omitempty"`
+	Text     string `msg:"x,omitempty"`
+	Expires  int64  `msg:"e,omitempty"`
+	KeepText bool   `msg:"y,omitempty"`
+	// Availability is a lasting one, or with Override, its lifetime in
+	// milliseconds, a timed one.
+	Availability Availability `msg:"h,omitempty"`
+	Override     int64        `msg:"w,omitempty"`
 	// IfRevision is heeded where CheckRevision.
 	IfRevision    uint64  `msg:"r,omitempty"`
 	CheckRevision bool    `msg:"v,omitempty"`

@@ -7,11 +7,39 @@ import (
 )
 
 // MarshalMsg implements msgp.Marshaler
+func (z Availability) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	o = msgp.AppendUint8(o, uint8(z))
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *Availability) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	{
+		var zb0001 uint8
+		zb0001, bts, err = msgp.ReadUint8Bytes(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		(*z) = Availability(zb0001)
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z Availability) Msgsize() (s int) {
+	s = msgp.Uint8Size
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(20)
-	var zb0001Mask uint32 /* 20 bits */
+	zb0001Len := uint32(23)
+	var zb0001Mask uint32 /* 23 bits */
 	_ = zb0001Mask
 	if z.User == "" {
 		zb0001Len--
@@ -61,33 +89,45 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.IfRevision == 0 {
+	if z.KeepText == false {
 		zb0001Len--
 		zb0001Mask |= 0x2000
 	}
-	if z.CheckRevision == false {
+	if z.Availability == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.Params == nil {
+	if z.Override == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x8000
 	}
-	if z.Gateway == "" {
+	if z.IfRevision == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x10000
 	}
-	if z.Process == "" {
+	if z.CheckRevision == false {
 		zb0001Len--
 		zb0001Mask |= 0x20000
 	}
-	if z.Seq == 0 {
+	if z.Params == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40000
 	}
-	if z.Ops == nil {
+	if z.Gateway == "" {
 		zb0001Len--
 		zb0001Mask |= 0x80000
+	}
+	if z.Process == "" {
+		zb0001Len--
+		zb0001Mask |= 0x100000
+	}
+	if z.Seq == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x200000
+	}
+	if z.Ops == nil {
+		zb0001Len--
+		zb0001Mask |= 0x400000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -158,16 +198,31 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendInt64(o, z.Expires)
 		}
 		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+			// string "y"
+			o = append(o, 0xa1, 0x79)
+			o = msgp.AppendBool(o, z.KeepText)
+		}
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+			// string "h"
+			o = append(o, 0xa1, 0x68)
+			o = msgp.AppendUint8(o, uint8(z.Availability))
+		}
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+			// string "w"
+			o = append(o, 0xa1, 0x77)
+			o = msgp.AppendInt64(o, z.Override)
+		}
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "r"
 			o = append(o, 0xa1, 0x72)
 			o = msgp.AppendUint64(o, z.IfRevision)
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
 			// string "v"
 			o = append(o, 0xa1, 0x76)
 			o = msgp.AppendBool(o, z.CheckRevision)
 		}
-		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
 			// string "o"
 			o = append(o, 0xa1, 0x6f)
 			if z.Params == nil {
@@ -185,22 +240,22 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendBool(o, z.Params.Persistent)
 			}
 		}
-		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
 			// string "g"
 			o = append(o, 0xa1, 0x67)
 			o = msgp.AppendString(o, z.Gateway)
 		}
-		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+		if (zb0001Mask & 0x100000) == 0 { // if not omitted
 			// string "q"
 			o = append(o, 0xa1, 0x71)
 			o = msgp.AppendString(o, z.Process)
 		}
-		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+		if (zb0001Mask & 0x200000) == 0 { // if not omitted
 			// string "b"
 			o = append(o, 0xa1, 0x62)
 			o = msgp.AppendUint64(o, z.Seq)
 		}
-		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+		if (zb0001Mask & 0x400000) == 0 { // if not omitted
 			// string "l"
 			o = append(o, 0xa1, 0x6c)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Ops)))
@@ -226,7 +281,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	var zb0001Mask uint32 /* 19 bits */
+	var zb0001Mask uint32 /* 22 bits */
 	_ = zb0001Mask
 	for zb0001 > 0 {
 		zb0001--
@@ -330,20 +385,45 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			zb0001Mask |= 0x800
+		case "y":
+			z.KeepText, bts, err = msgp.ReadBoolBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "KeepText")
+				return
+			}
+			zb0001Mask |= 0x1000
+		case "h":
+			{
+				var zb0003 uint8
+				zb0003, bts, err = msgp.ReadUint8Bytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Availability")
+					return
+				}
+				z.Availability = Availability(zb0003)
+			}
+			zb0001Mask |= 0x2000
+		case "w":
+			z.Override, bts, err = msgp.ReadInt64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Override")
+				return
+			}
+			zb0001Mask |= 0x4000
 		case "r":
 			z.IfRevision, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "IfRevision")
 				return
 			}
-			zb0001Mask |= 0x1000
+			zb0001Mask |= 0x8000
 		case "v":
 			z.CheckRevision, bts, err = msgp.ReadBoolBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "CheckRevision")
 				return
 			}
-			zb0001Mask |= 0x2000
+			zb0001Mask |= 0x10000
 		case "o":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -355,14 +435,14 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.Params == nil {
 					z.Params = new(Params)
 				}
-				var zb0003 uint32
-				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0004 uint32
+				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Params")
 					return
 				}
-				for zb0003 > 0 {
-					zb0003--
+				for zb0004 > 0 {
+					zb0004--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "Params")
@@ -396,43 +476,43 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					}
 				}
 			}
-			zb0001Mask |= 0x4000
+			zb0001Mask |= 0x20000
 		case "g":
 			z.Gateway, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Gateway")
 				return
 			}
-			zb0001Mask |= 0x8000
+			zb0001Mask |= 0x40000
 		case "q":
 			z.Process, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Process")
 				return
 			}
-			zb0001Mask |= 0x10000
+			zb0001Mask |= 0x80000
 		case "b":
 			z.Seq, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Seq")
 				return
 			}
-			zb0001Mask |= 0x20000
+			zb0001Mask |= 0x100000
 		case "l":
-			var zb0004 uint32
-			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Ops")
 				return
 			}
-			if zb0004 > 1000 {
+			if zb0005 > 1000 {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.Ops) >= int(zb0004) {
-				z.Ops = (z.Ops)[:zb0004]
+			if cap(z.Ops) >= int(zb0005) {
+				z.Ops = (z.Ops)[:zb0005]
 			} else {
-				z.Ops = make([]Command, zb0004)
+				z.Ops = make([]Command, zb0005)
 			}
 			for za0001 := range z.Ops {
 				bts, err = z.Ops[za0001].UnmarshalMsg(bts)
@@ -441,7 +521,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
-			zb0001Mask |= 0x40000
+			zb0001Mask |= 0x200000
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -451,7 +531,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		}
 	}
 	// Clear omitted fields.
-	if zb0001Mask != 0x7ffff {
+	if zb0001Mask != 0x3fffff {
 		if (zb0001Mask & 0x1) == 0 {
 			z.User = ""
 		}
@@ -489,24 +569,33 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			z.Expires = 0
 		}
 		if (zb0001Mask & 0x1000) == 0 {
-			z.IfRevision = 0
+			z.KeepText = false
 		}
 		if (zb0001Mask & 0x2000) == 0 {
-			z.CheckRevision = false
+			z.Availability = 0
 		}
 		if (zb0001Mask & 0x4000) == 0 {
-			z.Params = nil
+			z.Override = 0
 		}
 		if (zb0001Mask & 0x8000) == 0 {
-			z.Gateway = ""
+			z.IfRevision = 0
 		}
 		if (zb0001Mask & 0x10000) == 0 {
-			z.Process = ""
+			z.CheckRevision = false
 		}
 		if (zb0001Mask & 0x20000) == 0 {
-			z.Seq = 0
+			z.Params = nil
 		}
 		if (zb0001Mask & 0x40000) == 0 {
+			z.Gateway = ""
+		}
+		if (zb0001Mask & 0x80000) == 0 {
+			z.Process = ""
+		}
+		if (zb0001Mask & 0x100000) == 0 {
+			z.Seq = 0
+		}
+		if (zb0001Mask & 0x200000) == 0 {
 			z.Ops = nil
 		}
 	}
@@ -516,7 +605,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Command) Msgsize() (s int) {
-	s = 3 + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.User) + 2 + msgp.StringPrefixSize + len(z.Session) + 2 + msgp.StringPrefixSize + len(z.Device) + 2 + msgp.StringPrefixSize + len(z.Platform) + 2 + msgp.Uint32Size + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Server) + 2 + msgp.Uint64Size + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.Int64Size + 2 + msgp.Uint64Size + 2 + msgp.BoolSize + 2
+	s = 3 + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.User) + 2 + msgp.StringPrefixSize + len(z.Session) + 2 + msgp.StringPrefixSize + len(z.Device) + 2 + msgp.StringPrefixSize + len(z.Platform) + 2 + msgp.Uint32Size + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Server) + 2 + msgp.Uint64Size + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.Int64Size + 2 + msgp.BoolSize + 2 + msgp.Uint8Size + 2 + msgp.Int64Size + 2 + msgp.Uint64Size + 2 + msgp.BoolSize + 2
 	if z.Params == nil {
 		s += msgp.NilSize
 	} else {

@@ -62,6 +62,12 @@ func (s *State) hash(u *user) uint64 {
 	b := appendText(s.scratch[:0], u.id)
 	b = appendText(b, u.text)
 	b = appendNumbers(b, uint64(u.textUntil), uint64(u.lastSeen), uint64(u.idleSince), u.revision, u.previous, uint64(u.updatedAt), uint64(u.cause))
+	b = appendNumbers(b, uint64(u.lasting), uint64(u.override), uint64(u.overrideUntil), flag(u.erased))
+	if h := u.hidden; h != nil {
+		b = appendText(b, h.text)
+		b = appendNumbers(b, uint64(h.statusType), uint64(h.textUntil), uint64(h.lastSeen), h.revision, h.previous, uint64(h.updatedAt),
+			uint64(h.cause), uint64(h.until), uint64(h.idleSince), flag(h.gone), uint64(h.ended))
+	}
 	for x := u.sessions; x != nil; x = x.next {
 		b = appendText(b, x.id)
 		b = appendText(b, x.device)
@@ -77,7 +83,7 @@ func (s *State) hash(u *user) uint64 {
 	}
 	for r := u.replaced; r != nil; r = r.next {
 		b = appendText(b, r.session)
-		b = appendNumbers(b, uint64(r.until))
+		b = appendNumbers(b, uint64(r.until), uint64(r.reason))
 	}
 	s.scratch = b
 	return xxhash.Sum64(b)

@@ -92,8 +92,7 @@ func (s *State) endGateway(g *gateway, logout bool) {
 		s.change(x.user)
 		x.gateway = nil
 		if logout {
-			s.touch(x.user, byLogout)
-			s.remove(x)
+			s.logoutSession(x)
 			continue
 		}
 		x.severed = true
@@ -150,13 +149,11 @@ func (s *State) applyOp(g *gateway, op *entry.Command) *protocol.Error {
 	}
 	switch op.Kind {
 	case entry.Logout:
-		s.touch(u, byLogout)
-		s.remove(x)
+		s.logoutSession(x)
 	case entry.Lost:
 		s.lose(x)
 	case entry.Idle:
-		s.change(u)
-		x.idle = op.Idle
+		s.setIdle(x, op.Idle)
 	default:
 		return protocol.ErrInvalidRequest.With("an op of this kind is not known")
 	}

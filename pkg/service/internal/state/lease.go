@@ -61,6 +61,10 @@ func (s *State) extend(l *lease) {
 	if l.session != nil {
 		s.preserve(l.session.user)
 	}
+	if l.session != nil && !l.live {
+		l.live = true
+		s.countSession(l.session, +1)
+	}
 	l.live = true
 	s.setDeadline(l, s.clock.lease+int64(l.ttl))
 	s.schedule(l)

@@ -3,12 +3,14 @@ package state
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 )
 
@@ -44,7 +46,7 @@ func genHistory(t *rapid.T) []moment {
 	})
 	genCommand := rapid.Custom(func(t *rapid.T) entry.Command {
 		c := entry.Command{User: pick("user", "u1", "u2", "u3"), Session: pick("session", "s1", "s2", "s3", "s4")}
-		switch rapid.IntRange(0, 14).Draw(t, "kind") {
+		switch rapid.IntRange(0, 17).Draw(t, "kind") {
 		case 0, 1, 2:
 			c.Kind, c.Platform = entry.Login, "web"
 			c.Device = pick("device", "", "", "d1", "d2")
@@ -61,6 +63,12 @@ func genHistory(t *rapid.T) []moment {
 			if c.Text != "" {
 				c.Expires = rapid.SampledFrom([]int64{0, 1_000, 7_000}).Draw(t, "expires")
 			}
+		case 15, 16:
+			c.Kind, c.Session, c.KeepText = entry.Set, "", rapid.Bool().Draw(t, "keepText")
+			c.Availability = rapid.SampledFrom([]entry.Availability{entry.Available, entry.Busy, entry.Invisible, entry.Invisible}).Draw(t, "availability")
+			c.Override = rapid.SampledFrom([]int64{0, 1_000, 7_000}).Draw(t, "override")
+		case 17:
+			c.Kind, c.All = rapid.SampledFrom([]entry.Kind{entry.Kick, entry.Kick, entry.Erase}).Draw(t, "ending"), rapid.Bool().Draw(t, "all")
 		case 8:
 			c = entry.Command{Kind: entry.Closed, Server: "N1", Client: uint64(rapid.IntRange(1, 4).Draw(t, "client"))}
 		case 10:
@@ -182,7 +190,7 @@ func TestProperty_Invariants(t *testing.T) {
 		play(t, genHistory(rt), whole, func(s *State) {
 			checkInvariants(rt, s)
 			for id, u := range s.users.byID {
-				if u.revision < revisions[id] {
+				if u.revision != 0 && u.revision < revisions[id] { // 0: forgotten meanwhile, and nothing seen since
 					rt.Fatalf("revision of %s fell from %d to %d", id, revisions[id], u.revision)
 				}
 				revisions[id] = u.revision
@@ -196,7 +204,7 @@ func TestProperty_Invariants(t *testing.T) {
 
 func checkInvariants(t *rapid.T, s *State) {
 	sessions, holding, owes := 0, 0, map[*writer]int{}
-	digest := uint64(0)
+	digest, counted := uint64(0), &State{}
 	for id, u := range s.users.byID {
 		if u.id != id || u.touched != 0 || s.users.list[u.place] != u {
 			t.Fatalf("user %q: id %q, touched %d, place %d", id, u.id, u.touched, u.place)
@@ -204,13 +212,30 @@ func checkInvariants(t *rapid.T, s *State) {
 		if u.owed != nil {
 			owes[u.owed.writer]++
 		}
-		digest += s.hash(u)
-		if u.textUntil != 0 && (u.textBucket == 0 || u.textBucket > bucketOf(u.textUntil)) {
-			t.Fatalf("the text of %s expires at %d but waits in bucket %d", id, u.textUntil, u.textBucket)
+		if u.hidden != nil && u.hidden.owed != nil {
+			owes[u.hidden.owed.writer]++
 		}
-		if idle := u.sessions == nil && u.text == ""; idle != (u.idleSince >= 0) {
+		if u.hidden != nil && u.owed != nil && u.owed.all()&owePublic != 0 {
+			t.Fatalf("what everybody sees of %s, who is hidden, is owed with what the owner does", id)
+		}
+		digest += s.hash(u)
+		if at := u.nextExpiry(); at != 0 && (u.expiryBucket == 0 || u.expiryBucket > bucketOf(at)) {
+			t.Fatalf("what %s said expires at %d but waits in bucket %d", id, at, u.expiryBucket)
+		}
+		if idle := u.isForgettable(); idle != (u.idleSince >= 0) {
 			t.Fatalf("user %s: idle %t since %d", id, idle, u.idleSince)
 		}
+		if at, ok := s.nextForget(u); ok && (u.forgetBucket == 0 || u.forgetBucket > leaseBucket(at)) {
+			t.Fatalf("something of %s is forgotten at %d but waits in bucket %d", id, at, u.forgetBucket)
+		}
+		if u.chosen() == entry.Invisible && u.hidden == nil || u.hidden != nil && u.hidden.statusType == protocol.Online {
+			t.Fatalf("user %s chose %d and is seen as %+v", id, u.chosen(), u.hidden)
+		}
+		if u.override == entry.Keep && u.overrideUntil != 0 {
+			t.Fatalf("user %s: no override until %d", id, u.overrideUntil)
+		}
+		counted.countUser(u.public(u.own()).statusType, u.publicRevision(), +1)
+		counted.countSessions(u, +1)
 		for x := u.sessions; x != nil; x = x.next {
 			sessions++
 			if x.gateway != nil {
@@ -227,6 +252,9 @@ func checkInvariants(t *rapid.T, s *State) {
 				t.Fatalf("session %s of %s: its connection %v does not know it", x.id, id, c.key)
 			}
 		}
+	}
+	if users, platforms := s.Counts(); !reflect.DeepEqual(counted.counts.users, s.counts.users) || !maps.Equal(counted.counts.platforms, platforms) {
+		t.Fatalf("counted %+v %v, there are %+v", users, platforms, counted.counts)
 	}
 	held := 0
 	for key, g := range s.gateways {
@@ -275,11 +303,18 @@ func dump(s *State, exact bool) string {
 		u := s.users.get(id)
 		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s", id, u.text, u.textUntil, u.lastSeen, u.idleSince, u.updatedAt, u.cause)
 		for r := u.replaced; r != nil; r = r.next {
-			fmt.Fprintf(&b, " replaced %s until %d", r.session, r.until)
+			fmt.Fprintf(&b, " replaced %s until %d %s %t", r.session, r.until, r.reason.wire(), r.owed)
+		}
+		fmt.Fprint(&b, " set ", u.settings(), u.erased)
+		if h := u.hidden; h != nil {
+			fmt.Fprintf(&b, " seen as %+v seen %d updated %d %s until %d idle %d gone %t ended %d", h.view, h.lastSeen, h.updatedAt, h.cause, h.until, h.idleSince, h.gone, h.ended)
 		}
 		b.WriteByte('\n')
 		if exact {
 			fmt.Fprintln(&b, "  ", u.revision, u.previous)
+			if h := u.hidden; h != nil {
+				fmt.Fprintln(&b, "  ", h.revision, h.previous)
+			}
 		}
 		for x := u.sessions; x != nil; x = x.next {
 			fmt.Fprintf(&b, "   %s %q %s live %t idle %t severed %t ttl %d due %d number %d login %d lost %d", x.id, x.device, x.platform,
@@ -304,12 +339,14 @@ func dump(s *State, exact bool) string {
 	if exact {
 		for _, w := range s.writers {
 			fmt.Fprint(&b, w.id, w.sequence, w.seen, w.knows, w.live)
+			var items []string // whose order within an entry decides nothing
 			for _, o := range w.owed {
 				if o.counts() {
-					fmt.Fprint(&b, " ", o.position, o.since)
+					items = append(items, fmt.Sprint(o.position, " ", o.user.id, " ", o.hidden != nil, o.since, o.all()))
 				}
 			}
-			b.WriteByte('\n')
+			slices.Sort(items)
+			fmt.Fprintln(&b, items)
 		}
 	}
 	return b.String()

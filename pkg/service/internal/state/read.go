@@ -49,7 +49,7 @@ func (s *State) Status(userID string, detail bool) protocol.Status {
 		return unknownUser(userID)
 	}
 	st := s.publicView(u)
-	if detail {
+	if detail && u.hidden == nil {
 		for x := u.sessions; x != nil; x = x.next {
 			if x.live {
 				st.Platforms = append(st.Platforms, x.platform)
@@ -61,13 +61,18 @@ func (s *State) Status(userID string, detail bool) protocol.Status {
 	return st
 }
 
-// OwnStatus returns what the user's own devices see, with all sessions in the
-// order of their logins.
-func (s *State) OwnStatus(userID string) (protocol.Status, []protocol.Session) {
+// OwnStatus returns what the user's own devices see, what is set, and all
+// sessions in the order of their logins.
+func (s *State) OwnStatus(userID string) (protocol.Status, protocol.AvailabilitySettings, []protocol.Session) {
 	u := s.users.get(userID)
 	if u == nil {
-		return unknownUser(userID), []protocol.Session{}
+		return unknownUser(userID), protocol.AvailabilitySettings{Lasting: protocol.Available}, []protocol.Session{}
 	}
+	return s.ownerView(u), u.settings(), u.sessionList()
+}
+
+// sessionList returns all sessions in the order of their logins.
+func (u *user) sessionList() []protocol.Session {
 	sessions := []protocol.Session{}
 	for x := u.sessions; x != nil; x = x.next {
 		sessions = append(sessions, protocol.Session{
@@ -83,7 +88,7 @@ func (s *State) OwnStatus(userID string) (protocol.Status, []protocol.Session) {
 			LostAt:     protocol.Time(x.lostAt),
 		})
 	}
-	return s.ownerView(u), sessions
+	return sessions
 }
 
 // Lease returns the number of a session's lease, by which an entry may renew
@@ -101,8 +106,8 @@ func (s *State) Lease(userID, session string, idle *bool) (uint32, bool) {
 	return x.number, true
 }
 
-// WasReplaced reports whether a user's session was replaced by a later login of
-// its device.
+// WasReplaced reports whether a user's session was ended so that it must not come
+// back by itself.
 func (s *State) WasReplaced(userID, session string) bool {
 	u := s.users.get(userID)
 	return u != nil && u.wasReplaced(session, s.clock.lease)

@@ -103,6 +103,33 @@ type userRecord struct {
 	OwedSince int64
 	Sessions  []sessionRecord  `msg:",limit=4096"`
 	Replaced  []replacedRecord `msg:",limit=4096"`
+	// Owes is what of the last changes Writer has yet to announce.
+	Owes          uint8
+	Lasting       uint8
+	Override      uint8
+	OverrideUntil int64
+	Erased        bool
+	Hidden        *hiddenRecord // nil: the owner's view
+}
+
+// hiddenRecord is what everybody sees of a user who is hidden.
+//
+//msgp:tuple hiddenRecord
+type hiddenRecord struct {
+	StatusType       uint8
+	Text             string
+	TextUntil        int64
+	LastSeen         int64
+	Revision         uint64
+	Previous         uint64
+	UpdatedAt        int64
+	Cause            uint8
+	Until, IdleSince int64
+	Ended            int64
+	Gone             bool
+	Writer           int // as in userRecord
+	OwedAt           uint64
+	OwedSince        int64
 }
 
 //msgp:tuple sessionRecord
@@ -120,6 +147,8 @@ type sessionRecord struct {
 type replacedRecord struct {
 	Session string
 	Until   int64
+	Reason  uint8
+	Owed    bool
 }
 
 func (r *bindingRecord) from(c *connection) {
@@ -157,15 +186,25 @@ func (r *userRecord) from(u *user) {
 		sessions[len(sessions)-1].from(x)
 	}
 	for p := u.replaced; p != nil; p = p.next {
-		replaced = append(replaced, replacedRecord{Session: p.session, Until: p.until})
+		replaced = append(replaced, replacedRecord{Session: p.session, Until: p.until, Reason: uint8(p.reason), Owed: p.owed})
 	}
 	*r = userRecord{
 		ID: u.id, Text: u.text, TextUntil: u.textUntil, LastSeen: u.lastSeen, IdleSince: u.idleSince,
 		Revision: u.revision, Previous: u.previous, UpdatedAt: u.updatedAt, Cause: uint8(u.cause),
 		Sessions: sessions, Replaced: replaced,
+		Lasting: uint8(u.lasting), Override: uint8(u.override), OverrideUntil: u.overrideUntil, Erased: u.erased,
+	}
+	if h := u.hidden; h != nil {
+		r.Hidden = &hiddenRecord{
+			StatusType: uint8(h.statusType), Text: h.text, TextUntil: h.textUntil, LastSeen: h.lastSeen, Revision: h.revision,
+			Previous: h.previous, UpdatedAt: h.updatedAt, Cause: uint8(h.cause), Until: h.until, IdleSince: h.idleSince, Ended: h.ended, Gone: h.gone,
+		}
+		if o := h.owed; o != nil {
+			r.Hidden.Writer, r.Hidden.OwedAt, r.Hidden.OwedSince = 1+o.writer.saved, o.position, o.since
+		}
 	}
 	if o := u.owed; o != nil {
-		r.Writer, r.OwedAt, r.OwedSince = 1+o.writer.saved, o.position, o.since
+		r.Writer, r.OwedAt, r.OwedSince, r.Owes = 1+o.writer.saved, o.position, o.since, uint8(o.all())
 	}
 }
 

@@ -492,12 +492,134 @@ func (z *headerRecord) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
-func (z replacedRecord) MarshalMsg(b []byte) (o []byte, err error) {
+func (z *hiddenRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 2
-	o = append(o, 0x92)
+	// array header, size 15
+	o = append(o, 0x9f)
+	o = msgp.AppendUint8(o, z.StatusType)
+	o = msgp.AppendString(o, z.Text)
+	o = msgp.AppendInt64(o, z.TextUntil)
+	o = msgp.AppendInt64(o, z.LastSeen)
+	o = msgp.AppendUint64(o, z.Revision)
+	o = msgp.AppendUint64(o, z.Previous)
+	o = msgp.AppendInt64(o, z.UpdatedAt)
+	o = msgp.AppendUint8(o, z.Cause)
+	o = msgp.AppendInt64(o, z.Until)
+	o = msgp.AppendInt64(o, z.IdleSince)
+	o = msgp.AppendInt64(o, z.Ended)
+	o = msgp.AppendBool(o, z.Gone)
+	o = msgp.AppendInt(o, z.Writer)
+	o = msgp.AppendUint64(o, z.OwedAt)
+	o = msgp.AppendInt64(o, z.OwedSince)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *hiddenRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 != 15 {
+		err = msgp.ArrayError{Wanted: 15, Got: zb0001}
+		return
+	}
+	z.StatusType, bts, err = msgp.ReadUint8Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "StatusType")
+		return
+	}
+	z.Text, bts, err = msgp.ReadStringBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Text")
+		return
+	}
+	z.TextUntil, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "TextUntil")
+		return
+	}
+	z.LastSeen, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "LastSeen")
+		return
+	}
+	z.Revision, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Revision")
+		return
+	}
+	z.Previous, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Previous")
+		return
+	}
+	z.UpdatedAt, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "UpdatedAt")
+		return
+	}
+	z.Cause, bts, err = msgp.ReadUint8Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Cause")
+		return
+	}
+	z.Until, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Until")
+		return
+	}
+	z.IdleSince, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "IdleSince")
+		return
+	}
+	z.Ended, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Ended")
+		return
+	}
+	z.Gone, bts, err = msgp.ReadBoolBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Gone")
+		return
+	}
+	z.Writer, bts, err = msgp.ReadIntBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Writer")
+		return
+	}
+	z.OwedAt, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "OwedAt")
+		return
+	}
+	z.OwedSince, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "OwedSince")
+		return
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *hiddenRecord) Msgsize() (s int) {
+	s = 1 + msgp.Uint8Size + msgp.StringPrefixSize + len(z.Text) + msgp.Int64Size + msgp.Int64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Int64Size + msgp.Uint8Size + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.BoolSize + msgp.IntSize + msgp.Uint64Size + msgp.Int64Size
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *replacedRecord) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// array header, size 4
+	o = append(o, 0x94)
 	o = msgp.AppendString(o, z.Session)
 	o = msgp.AppendInt64(o, z.Until)
+	o = msgp.AppendUint8(o, z.Reason)
+	o = msgp.AppendBool(o, z.Owed)
 	return
 }
 
@@ -509,8 +631,8 @@ func (z *replacedRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 2 {
-		err = msgp.ArrayError{Wanted: 2, Got: zb0001}
+	if zb0001 != 4 {
+		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
 		return
 	}
 	z.Session, bts, err = msgp.ReadStringBytes(bts)
@@ -523,13 +645,23 @@ func (z *replacedRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Until")
 		return
 	}
+	z.Reason, bts, err = msgp.ReadUint8Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Reason")
+		return
+	}
+	z.Owed, bts, err = msgp.ReadBoolBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Owed")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z replacedRecord) Msgsize() (s int) {
-	s = 1 + msgp.StringPrefixSize + len(z.Session) + msgp.Int64Size
+func (z *replacedRecord) Msgsize() (s int) {
+	s = 1 + msgp.StringPrefixSize + len(z.Session) + msgp.Int64Size + msgp.Uint8Size + msgp.BoolSize
 	return
 }
 
@@ -636,8 +768,8 @@ func (z *sessionRecord) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *userRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 14
-	o = append(o, 0x9e)
+	// array header, size 20
+	o = append(o, 0xdc, 0x0, 0x14)
 	o = msgp.AppendString(o, z.ID)
 	o = msgp.AppendString(o, z.Text)
 	o = msgp.AppendInt64(o, z.TextUntil)
@@ -660,10 +792,25 @@ func (z *userRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	}
 	o = msgp.AppendArrayHeader(o, uint32(len(z.Replaced)))
 	for za0002 := range z.Replaced {
-		// array header, size 2
-		o = append(o, 0x92)
-		o = msgp.AppendString(o, z.Replaced[za0002].Session)
-		o = msgp.AppendInt64(o, z.Replaced[za0002].Until)
+		o, err = z.Replaced[za0002].MarshalMsg(o)
+		if err != nil {
+			err = msgp.WrapError(err, "Replaced", za0002)
+			return
+		}
+	}
+	o = msgp.AppendUint8(o, z.Owes)
+	o = msgp.AppendUint8(o, z.Lasting)
+	o = msgp.AppendUint8(o, z.Override)
+	o = msgp.AppendInt64(o, z.OverrideUntil)
+	o = msgp.AppendBool(o, z.Erased)
+	if z.Hidden == nil {
+		o = msgp.AppendNil(o)
+	} else {
+		o, err = z.Hidden.MarshalMsg(o)
+		if err != nil {
+			err = msgp.WrapError(err, "Hidden")
+			return
+		}
 	}
 	return
 }
@@ -676,8 +823,8 @@ func (z *userRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 14 {
-		err = msgp.ArrayError{Wanted: 14, Got: zb0001}
+	if zb0001 != 20 {
+		err = msgp.ArrayError{Wanted: 20, Got: zb0001}
 		return
 	}
 	z.ID, bts, err = msgp.ReadStringBytes(bts)
@@ -778,24 +925,50 @@ func (z *userRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		z.Replaced = make([]replacedRecord, zb0003)
 	}
 	for za0002 := range z.Replaced {
-		var zb0004 uint32
-		zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+		bts, err = z.Replaced[za0002].UnmarshalMsg(bts)
 		if err != nil {
 			err = msgp.WrapError(err, "Replaced", za0002)
 			return
 		}
-		if zb0004 != 2 {
-			err = msgp.ArrayError{Wanted: 2, Got: zb0004}
+	}
+	z.Owes, bts, err = msgp.ReadUint8Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Owes")
+		return
+	}
+	z.Lasting, bts, err = msgp.ReadUint8Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Lasting")
+		return
+	}
+	z.Override, bts, err = msgp.ReadUint8Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Override")
+		return
+	}
+	z.OverrideUntil, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "OverrideUntil")
+		return
+	}
+	z.Erased, bts, err = msgp.ReadBoolBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Erased")
+		return
+	}
+	if msgp.IsNil(bts) {
+		bts, err = msgp.ReadNilBytes(bts)
+		if err != nil {
 			return
 		}
-		z.Replaced[za0002].Session, bts, err = msgp.ReadStringBytes(bts)
-		if err != nil {
-			err = msgp.WrapError(err, "Replaced", za0002, "Session")
-			return
+		z.Hidden = nil
+	} else {
+		if z.Hidden == nil {
+			z.Hidden = new(hiddenRecord)
 		}
-		z.Replaced[za0002].Until, bts, err = msgp.ReadInt64Bytes(bts)
+		bts, err = z.Hidden.UnmarshalMsg(bts)
 		if err != nil {
-			err = msgp.WrapError(err, "Replaced", za0002, "Until")
+			err = msgp.WrapError(err, "Hidden")
 			return
 		}
 	}
@@ -805,13 +978,19 @@ func (z *userRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *userRecord) Msgsize() (s int) {
-	s = 1 + msgp.StringPrefixSize + len(z.ID) + msgp.StringPrefixSize + len(z.Text) + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Int64Size + msgp.Uint8Size + msgp.IntSize + msgp.Uint64Size + msgp.Int64Size + msgp.ArrayHeaderSize
+	s = 3 + msgp.StringPrefixSize + len(z.ID) + msgp.StringPrefixSize + len(z.Text) + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Int64Size + msgp.Uint8Size + msgp.IntSize + msgp.Uint64Size + msgp.Int64Size + msgp.ArrayHeaderSize
 	for za0001 := range z.Sessions {
 		s += z.Sessions[za0001].Msgsize()
 	}
 	s += msgp.ArrayHeaderSize
 	for za0002 := range z.Replaced {
-		s += 1 + msgp.StringPrefixSize + len(z.Replaced[za0002].Session) + msgp.Int64Size
+		s += z.Replaced[za0002].Msgsize()
+	}
+	s += msgp.Uint8Size + msgp.Uint8Size + msgp.Uint8Size + msgp.Int64Size + msgp.BoolSize
+	if z.Hidden == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Hidden.Msgsize()
 	}
 	return
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 )
 
@@ -177,14 +178,20 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	switch {
 	case s.users.get(u.ID) != nil:
 		return nil, damaged("user %q comes twice", u.ID)
-	case cause(u.Cause) > byExpiry:
+	case cause(u.Cause) > byErasure:
 		return nil, damaged("user %q has the cause %d", u.ID, u.Cause)
+	case u.Lasting == uint8(entry.Keep) || u.Lasting > uint8(entry.Invisible) || u.Override > uint8(entry.Invisible):
+		return nil, damaged("user %q has the availabilities %d and %d", u.ID, u.Lasting, u.Override)
 	}
 	x := &user{
 		id: u.ID, text: u.Text, textUntil: u.TextUntil, lastSeen: u.LastSeen, idleSince: u.IdleSince,
 		revision: u.Revision, previous: u.Previous, updatedAt: u.UpdatedAt, cause: cause(u.Cause),
+		lasting: entry.Availability(u.Lasting), override: entry.Availability(u.Override), overrideUntil: u.OverrideUntil, erased: u.Erased,
 	}
 	s.users.add(x)
+	if err := x.restoreHidden(u.Hidden); err != nil {
+		return nil, err
+	}
 	end := &x.sessions
 	for i := range u.Sessions {
 		if *end, err = r.restoreSession(x, &u.Sessions[i]); err != nil {
@@ -194,21 +201,54 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	}
 	last := &x.replaced
 	for _, p := range u.Replaced {
-		*last = &replaced{session: p.Session, until: p.Until}
+		if p.Reason > uint8(wasErased) {
+			return nil, damaged("a session of user %q ended for the reason %d", u.ID, p.Reason)
+		}
+		*last = &replaced{session: p.Session, until: p.Until, reason: endReason(p.Reason), owed: p.Owed}
 		last = &(*last).next
 	}
-	if u.Writer > 0 {
-		if u.Writer > len(s.writers) {
-			return nil, damaged("user %q is owed by writer %d of %d", u.ID, u.Writer, len(s.writers))
+	if x.owed, err = r.restoreOwed(u.Writer, owed{user: x, position: u.OwedAt, since: u.OwedSince, fresh: owes(u.Owes)}); err != nil {
+		return nil, err
+	}
+	if h := x.hidden; h != nil {
+		if h.owed, err = r.restoreOwed(u.Hidden.Writer, owed{user: x, hidden: h, position: u.Hidden.OwedAt, since: u.Hidden.OwedSince}); err != nil {
+			return nil, err
 		}
-		w := s.writers[u.Writer-1]
-		x.owed = &owed{user: x, writer: w, position: u.OwedAt, since: u.OwedSince}
-		w.owed = append(w.owed, x.owed)
 	}
 	s.scheduleForget(x)
 	s.scheduleExpiry(x)
+	s.countUser(x.public(x.own()).statusType, x.publicRevision(), +1)
+	s.countSessions(x, +1)
 	s.digest += s.hash(x)
 	return b, nil
+}
+
+// restoreOwed restores what a writer, 1 + its index, has to announce; 0: none.
+func (r *restorer) restoreOwed(writer int, o owed) (*owed, error) {
+	if writer == 0 {
+		return nil, nil
+	}
+	if writer < 0 || writer > len(r.s.writers) {
+		return nil, damaged("user %q is owed by writer %d of %d", o.user.id, writer, len(r.s.writers))
+	}
+	o.writer = r.s.writers[writer-1]
+	o.writer.owed = append(o.writer.owed, &o)
+	return &o, nil
+}
+
+func (u *user) restoreHidden(h *hiddenRecord) error {
+	if h == nil {
+		return nil
+	}
+	if t := protocol.StatusType(h.StatusType); t != protocol.Offline && t != protocol.Unlogined || cause(h.Cause) > byErasure {
+		return damaged("user %q is hidden as %d with the cause %d", u.id, h.StatusType, h.Cause)
+	}
+	u.hidden = &hidden{
+		view:     view{statusType: protocol.StatusType(h.StatusType), text: h.Text, textUntil: h.TextUntil},
+		lastSeen: h.LastSeen, revision: h.Revision, previous: h.Previous, updatedAt: h.UpdatedAt, cause: cause(h.Cause),
+		until: h.Until, idleSince: h.IdleSince, ended: h.Ended, gone: h.Gone,
+	}
+	return nil
 }
 
 func (r *restorer) restoreSession(u *user, rec *sessionRecord) (*session, error) {
@@ -273,10 +313,11 @@ func (r *restorer) finish() (*State, error) {
 		items := w.owed
 		w.owed = nil
 		slices.SortFunc(items, func(a, b *owed) int {
-			return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.user.revision, b.user.revision), cmp.Compare(a.user.id, b.user.id))
+			return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.user.revision, b.user.revision), cmp.Compare(a.user.id, b.user.id),
+				cmp.Compare(a.all(), b.all()))
 		})
 		for _, o := range items {
-			w.add(o)
+			s.give(w, o)
 		}
 	}
 	if got := s.Digest(); got != h.Digest {

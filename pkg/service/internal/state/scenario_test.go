@@ -2,6 +2,8 @@ package state
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 )
 
@@ -23,7 +26,9 @@ import (
 //	wait 6s                 the service runs on: an entry every second
 //	gap 10s                 nothing is appended for that long, then one entry
 //	get USER…               what everybody sees
+//	own USER                what the owner sees, and what is set
 //	sessions USER           what the owner sees of the sessions
+//	counts                  users by what everybody sees, live sessions by platform
 //	skip                    the next position is passed over
 //	writers                 who has how much to announce
 //	level                   the format in force, and what could be
@@ -87,17 +92,57 @@ func (m *machine) apply(t testing.TB, e *entry.Entry) Outcome {
 			m.out.WriteByte('\n')
 		case c.Kind == entry.Open:
 			fmt.Fprintf(&m.out, "%s opened %s, last request %d\n", m.time(), c.Gateway, r.Seq)
+		case len(r.Ended) > 0:
+			fmt.Fprintf(&m.out, "%s ended %s: %v\n", m.time(), c.User, r.Ended)
 		case len(r.Replaced) > 0:
 			fmt.Fprintf(&m.out, "%s replaced %s: %v\n", m.time(), c.User, r.Replaced)
 		}
 	}
 	id := e.Header.Writer
-	m.cursor[id], _ = m.s.Owed(id, m.cursor[id], 1<<20, func(a Announcement) {
-		p := a.Public
-		fmt.Fprintf(&m.out, "%s event %s %s %q cause=%s revision=%s previous=%s\n", m.time(), p.UserID, p.StatusType,
-			p.CustomStatus, p.Cause, showRevision(p.Revision), showRevision(p.PreviousRevision))
-	})
+	m.cursor[id], _ = m.s.Owed(id, m.cursor[id], 1<<20, m.announced)
 	return out
+}
+
+// announced prints what is published. What the owner is told is shown where it is
+// not what everybody is.
+func (m *machine) announced(a Announcement) {
+	p := a.Public
+	if a.Announce {
+		fmt.Fprintf(&m.out, "%s event %s %s cause=%s revision=%s previous=%s\n", m.time(), p.UserID, showStatus(p.Status),
+			p.Cause, showRevision(p.Revision), showRevision(p.PreviousRevision))
+	}
+	if own := a.Status.Status; a.Tell && (!a.Announce || !reflect.DeepEqual(*own, p.Status) || a.Status.Cause != p.Cause) {
+		fmt.Fprintf(&m.out, "%s   self %s %s cause=%s revision=%s\n", m.time(), a.UserID, showStatus(*own), a.Status.Cause, showRevision(own.Revision))
+	}
+	for _, e := range a.Self {
+		fmt.Fprintf(&m.out, "%s   self %s %s", m.time(), a.UserID, e.Type)
+		switch e.Type {
+		case protocol.SelfSessions:
+			for _, x := range e.Sessions {
+				fmt.Fprintf(&m.out, " %s live=%t idle=%t", x.SessionID, x.Live, x.Idle)
+			}
+		case protocol.SelfAvailability:
+			fmt.Fprintf(&m.out, " %s", showSettings(*e.Availability))
+		case protocol.SelfKicked:
+			fmt.Fprintf(&m.out, " %s reason=%s", e.SessionID, e.Reason)
+		}
+		m.out.WriteByte('\n')
+	}
+}
+
+func showStatus(st protocol.Status) string {
+	s := fmt.Sprintf("%s %q", st.StatusType, st.CustomStatus)
+	if st.Availability != "" {
+		s += " " + string(st.Availability)
+	}
+	return s
+}
+
+func showSettings(s protocol.AvailabilitySettings) string {
+	if s.Override == "" {
+		return string(s.Lasting)
+	}
+	return fmt.Sprintf("%s, %s until %s", s.Lasting, s.Override, time.Duration(int64(s.OverrideExpiresAt)-testStart)*time.Millisecond)
 }
 
 func (m *machine) time() string {
@@ -127,17 +172,23 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 	case "get":
 		for _, a := range d.CmdArgs {
 			st := m.s.Status(a.Key, true)
-			fmt.Fprintf(&m.out, "%s %s %q platforms=%v revision=%s", st.UserID, st.StatusType, st.CustomStatus, st.Platforms, showRevision(st.Revision))
+			fmt.Fprintf(&m.out, "%s %s platforms=%v revision=%s", st.UserID, showStatus(st), st.Platforms, showRevision(st.Revision))
 			if st.LastSeenAt != 0 {
 				fmt.Fprintf(&m.out, " lastSeen=%s", time.Duration(int64(st.LastSeenAt)-testStart)*time.Millisecond)
 			}
 			m.out.WriteByte('\n')
 		}
 	case "sessions":
-		_, sessions := m.s.OwnStatus(d.CmdArgs[0].Key)
+		_, _, sessions := m.s.OwnStatus(d.CmdArgs[0].Key)
 		for _, x := range sessions {
 			fmt.Fprintf(&m.out, "%s device=%q platform=%s live=%t idle=%t bound=%t gateway=%q\n", x.SessionID, x.Device, x.Platform, x.Live, x.Idle, x.Bound, x.Gateway)
 		}
+	case "own":
+		st, settings, _ := m.s.OwnStatus(d.CmdArgs[0].Key)
+		fmt.Fprintf(&m.out, "%s %s set=%s revision=%s\n", st.UserID, showStatus(st), showSettings(settings), showRevision(st.Revision))
+	case "counts":
+		users, sessions := m.s.Counts()
+		fmt.Fprintf(&m.out, "online %d offline %d unlogined %d, sessions %v\n", users.Online, users.Offline, users.Unlogined, sessions)
 	case "skip":
 		if err := m.s.Skip(m.s.Position()+1, m.now); err != nil {
 			t.Fatal(err)
@@ -203,7 +254,8 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 //	login alice phone device=pixel platform=android ttl=30s on=N1/7 idle
 //	renew alice phone [idle|active]    renewed alice phone (by its number)
 //	logout alice phone|all
-//	set alice text=hello expires=1h session=phone if=3.1
+//	set alice text=hello expires=1h session=phone if=3.1 availability=busy for=1h   (no text=: kept)
+//	kick alice phone|all      erase alice
 //	closed N1/7
 //	deaf
 //	newepoch [empty]
@@ -250,7 +302,14 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 			c.Session, c.All = "", true
 		}
 	case "set":
-		c = entry.Command{Kind: entry.Set, User: name(0), Text: args["text"], Session: args["session"]}
+		text, said := args["text"]
+		c = entry.Command{Kind: entry.Set, User: name(0), Text: text, Session: args["session"]}
+		if a := args["availability"]; a != "" {
+			c.Availability, c.KeepText = parseAvailability(t, a), !said
+		}
+		if d := args["for"]; d != "" {
+			c.Override = parseDuration(t, d)
+		}
 		if e := args["expires"]; e != "" {
 			c.Expires = parseDuration(t, e)
 		}
@@ -260,6 +319,13 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 			i, _ := strconv.ParseUint(index, 10, 64)
 			c.CheckRevision, c.IfRevision = true, p*entry.IndexSpan+i
 		}
+	case "kick":
+		c = entry.Command{Kind: entry.Kick, User: name(0), Session: name(1)}
+		if name(1) == "all" {
+			c.Session, c.All = "", true
+		}
+	case "erase":
+		c = entry.Command{Kind: entry.Erase, User: name(0)}
 	case "closed":
 		c = entry.Command{Kind: entry.Closed}
 		c.Server, c.Client = parseConnection(name(0))
@@ -307,6 +373,14 @@ func parseOp(t testing.TB, s string) entry.Command {
 		op.Platform = "gw"
 	}
 	return op
+}
+
+func parseAvailability(t testing.TB, s string) entry.Availability {
+	i := slices.Index(availabilities[:], protocol.Availability(s))
+	if i <= 0 {
+		t.Fatalf("not an availability: %q", s)
+	}
+	return entry.Availability(i)
 }
 
 func parseConnection(s string) (server string, client uint64) {

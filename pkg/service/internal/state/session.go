@@ -43,13 +43,19 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 		u = s.addUser(c.User)
 	}
 	s.touch(u, byLogin)
+	u.erased = false
+	if x == nil || !x.live || x.idle != c.Idle {
+		s.tell(u, oweSessions)
+	}
 	if x == nil {
 		x = &session{id: c.Session, user: u, loginAt: s.clock.wall}
 		x.lease.session = x
 		s.takeLease(&x.lease)
 		u.append(x)
 	}
+	s.countSession(x, -1)
 	x.device, x.platform = c.Device, c.Platform
+	s.countSession(x, +1)
 	x.ttl, x.idle = c.TTL, c.Idle
 	s.hold(x, by)
 	s.bind(&x.lease, connectionKey{c.Server, c.Client})
@@ -63,8 +69,7 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 		next := y.next
 		if y != x && c.Device != "" && y.device == c.Device {
 			r.Replaced = append(r.Replaced, y.id)
-			u.remember(y.id, s.clock.lease)
-			s.remove(y)
+			s.endFor(y, wasReplaced)
 		}
 		y = next
 	}
@@ -119,8 +124,7 @@ func (s *State) renew(c *entry.Command) *protocol.Error {
 		return protocol.ErrSessionNotFound.With("the session was lost with its connection: log in again")
 	}
 	if c.SetIdle {
-		s.change(u)
-		x.idle = c.Idle
+		s.setIdle(x, c.Idle)
 	}
 	s.renewSession(x)
 	return nil
@@ -134,8 +138,19 @@ func (s *State) renewSession(x *session) {
 	}
 	if !x.live {
 		s.touch(x.user, byLogin)
+		s.tell(x.user, oweSessions)
 	}
 	s.revive(x)
+}
+
+// setIdle notes whether somebody is at a session's device.
+func (s *State) setIdle(x *session, idle bool) {
+	if x.idle == idle {
+		return
+	}
+	s.touch(x.user, bySet)
+	s.tell(x.user, oweSessions)
+	x.idle = idle
 }
 
 // logout ends one session or all of a user's. Ending what is not there is not
@@ -145,14 +160,19 @@ func (s *State) logout(c *entry.Command) {
 	if u == nil {
 		return
 	}
-	for x := u.sessions; x != nil; {
-		next := x.next
-		if c.All || x.id == c.Session {
-			s.touch(u, byLogout)
-			s.remove(x)
-		}
-		x = next
+	if c.All {
+		s.endSessions(u, func(*session) bool { return true }, byLogout, wasLoggedOut)
+		return
 	}
+	if x := u.session(c.Session); x != nil {
+		s.logoutSession(x)
+	}
+}
+
+func (s *State) logoutSession(x *session) {
+	s.touch(x.user, byLogout)
+	s.tell(x.user, oweSessions)
+	s.remove(x)
 }
 
 // remove ends a session: it is not remembered.
@@ -163,6 +183,7 @@ func (s *State) remove(x *session) {
 	s.unbind(&x.lease)
 	s.freeLease(&x.lease)
 	if x.live {
+		s.countSession(x, -1)
 		x.live = false
 		s.leaveOnline(u)
 	}
@@ -172,20 +193,26 @@ func (s *State) remove(x *session) {
 // lose ends a live session without a logout: it is kept for the retention.
 func (s *State) lose(x *session) {
 	s.touch(x.user, byLoss)
+	s.tell(x.user, oweSessions)
 	if x.gateway != nil || x.connection != nil && x.connection.closed {
 		x.severed = true
 		s.hold(x, nil)
 		s.unbind(&x.lease)
 	}
+	s.countSession(x, -1)
 	x.live, x.lostAt = false, s.clock.wall
-	s.setDeadline(&x.lease, roundUp(s.clock.lease+s.params.Retention, forgetGrain))
+	s.setDeadline(&x.lease, s.lostUntil())
 	s.schedule(&x.lease)
 	s.leaveOnline(x.user)
 }
 
+// lostUntil is until when a session is kept that is lost now.
+func (s *State) lostUntil() int64 { return roundUp(s.clock.lease+s.params.Retention, forgetGrain) }
+
 // forget ends a lost session whose retention is over.
 func (s *State) forget(x *session) {
 	s.touch(x.user, byExpiry)
+	s.tell(x.user, oweSessions)
 	s.remove(x)
 }
 
@@ -228,30 +255,4 @@ func (u *user) unlink(x *session) {
 		p = &(*p).next
 	}
 	*p, x.next = x.next, nil
-}
-
-// remember notes that a session was replaced, in the place of the oldest such
-// note where there are too many.
-func (u *user) remember(session string, now int64) {
-	kept, p := 0, &u.replaced
-	for *p != nil {
-		if (*p).until <= now || (*p).session == session {
-			*p = (*p).next
-			continue
-		}
-		kept, p = kept+1, &(*p).next
-	}
-	*p = &replaced{session: session, until: now + replacedKept}
-	if kept == maxReplaced {
-		u.replaced = u.replaced.next
-	}
-}
-
-func (u *user) wasReplaced(session string, now int64) bool {
-	for r := u.replaced; r != nil; r = r.next {
-		if r.session == session && r.until > now {
-			return true
-		}
-	}
-	return false
 }

@@ -74,11 +74,17 @@ type State struct {
 	writers     []*writer // in order of appearance
 
 	// due holds leases by their deadlines, those of lost sessions by when they
-	// are forgotten; forgets holds users that have nothing left to remember.
-	// Both run on the lease clock. expiries holds texts by wall time.
+	// are forgotten; forgets holds users that have nothing left to remember, and
+	// hidden ones. Both run on the lease clock. expiries holds what users said,
+	// by wall time.
 	due      calendar[uint32, *lease]
 	forgets  calendar[uint32, *user]
 	expiries calendar[int64, *user]
+
+	counts counts // derived from users, see Counts
+	// lastOwed numbers what is to be announced, for all writers: one that was
+	// forgotten and comes back goes on from where it was.
+	lastOwed uint64
 
 	// While an entry is applied: its writer, the revision of the change at
 	// hand, and the users it touched.
@@ -136,6 +142,8 @@ type Result struct {
 	Session  string
 	TTL      int64
 	Replaced []string
+	// Ended answers a Kick and an Erase.
+	Ended []string
 	// Seq answers an Open: that of the last Apply. Gateway answers an Apply.
 	Seq     uint64
 	Gateway GatewayAnswer
@@ -231,6 +239,10 @@ func (s *State) do(c *entry.Command, r *Result) error {
 		r.Err = s.applyOps(c, r)
 	case entry.Close:
 		s.closeGateway(c)
+	case entry.Kick:
+		s.kick(c, r)
+	case entry.Erase:
+		s.erase(c, r)
 	case entry.NewEpoch: // enterEpoch did it
 	case entry.Raise:
 		s.raise(uint8(c.Seq))
@@ -261,7 +273,7 @@ func (s *State) configure(c *entry.Command) error {
 // fallDue lets everything happen that is due: texts that expire, leases that run
 // out, lost sessions and users that are forgotten.
 func (s *State) fallDue() {
-	s.expireTexts()
+	s.expire()
 	s.expireConnections()
 	if s.clock.inAmnesty() {
 		return

@@ -8,7 +8,8 @@ import (
 	"presence/pkg/service/internal/entry"
 )
 
-// set changes a user's text (PROTOCOL 4.4). Text and expiry go together.
+// set changes what a user says: the text, whose expiry goes with it, and the
+// availability (PROTOCOL 4.4).
 func (s *State) set(c *entry.Command) *protocol.Error {
 	u := s.users.get(c.User)
 	if c.Session != "" {
@@ -30,31 +31,54 @@ func (s *State) set(c *entry.Command) *protocol.Error {
 		until = s.clock.wall + c.Expires
 	}
 	if u == nil {
-		if c.Text == "" {
+		if c.Text == "" && c.Availability <= entry.Available {
 			return nil // nothing to clear, nothing to remember
 		}
 		u = s.addUser(c.User)
 	}
 	s.touch(u, bySet)
-	u.text, u.textUntil = c.Text, until
+	u.erased = false
+	if !c.KeepText {
+		u.text, u.textUntil = c.Text, until
+	}
+	if c.Availability != entry.Keep {
+		s.setAvailability(u, c.Availability, c.Override)
+	}
 	s.scheduleExpiry(u)
 	return nil
 }
 
-// scheduleExpiry puts a user whose text expires into the calendar.
+// nextExpiry is when, by wall time, something that a user said ends: the text,
+// as the owner or as everybody sees it, or an override; 0: never.
+func (u *user) nextExpiry() int64 {
+	at := u.textUntil
+	earlier := func(t int64) {
+		if t != 0 && (at == 0 || t < at) {
+			at = t
+		}
+	}
+	earlier(u.overrideUntil)
+	if u.hidden != nil {
+		earlier(u.hidden.textUntil)
+	}
+	return at
+}
+
+// scheduleExpiry puts a user of whom something expires into the calendar.
 func (s *State) scheduleExpiry(u *user) {
-	if u.textUntil == 0 {
+	at := u.nextExpiry()
+	if at == 0 {
 		return
 	}
-	if b := bucketOf(u.textUntil); u.textBucket == 0 || b < u.textBucket {
-		u.textBucket = b
+	if b := bucketOf(at); u.expiryBucket == 0 || b < u.expiryBucket {
+		u.expiryBucket = b
 		s.expiries.add(b, u)
 	}
 }
 
-// expireTexts clears the texts whose time has come. Wall time decides, in and
-// out of an amnesty: the user named a moment.
-func (s *State) expireTexts() {
+// expire ends the texts and overrides whose time has come. Wall time decides, in
+// and out of an amnesty: the user named a moment.
+func (s *State) expire() {
 	var due []*user
 	for {
 		bucket, users := s.expiries.pop(s.clock.wall)
@@ -62,22 +86,36 @@ func (s *State) expireTexts() {
 			break
 		}
 		for _, u := range users {
-			if u.textBucket != bucket {
+			if u.expiryBucket != bucket {
 				continue // waits in an earlier one since
 			}
-			u.textBucket = 0
-			switch {
-			case u.textUntil == 0:
-			case bucketOf(u.textUntil)*bucketWidth > s.clock.wall:
-				s.scheduleExpiry(u)
-			default:
+			u.expiryBucket = 0
+			if s.expired(u.nextExpiry()) {
 				due = append(due, u)
+			} else {
+				s.scheduleExpiry(u)
 			}
 		}
 	}
 	slices.SortFunc(due, func(a, b *user) int { return cmp.Compare(a.id, b.id) })
 	for _, u := range due {
 		s.touch(u, byExpiry)
-		u.text, u.textUntil = "", 0
+		if s.expired(u.textUntil) {
+			u.text, u.textUntil = "", 0
+		}
+		if s.expired(u.overrideUntil) {
+			u.override, u.overrideUntil = entry.Keep, 0
+			s.tell(u, oweSettings)
+		}
+		if u.hidden != nil && s.expired(u.hidden.textUntil) {
+			s.expireHiddenText(u)
+		}
+		s.scheduleExpiry(u)
 	}
+}
+
+// expired reports whether something that ends at a moment, 0 for never, has: at
+// the end of the moment's bucket.
+func (s *State) expired(at int64) bool {
+	return at != 0 && bucketOf(at)*bucketWidth <= s.clock.wall
 }

@@ -1,6 +1,9 @@
 package state
 
-import "presence/pkg/protocol"
+import (
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+)
 
 // user is everything that is remembered of a user.
 type user struct {
@@ -10,30 +13,30 @@ type user struct {
 	lastSeen  int64 // wall time at which the user last stopped being ONLINE
 	idleSince int64 // lease clock since when there is nothing to remember; -1: there is
 	sessions  *session
-	replaced  *replaced // the first of the sessions that later logins replaced
+	replaced  *replaced // the first of the sessions that were ended, see remember
 
-	// Of the last visible change:
+	overrideUntil int64   // wall time at which override ends
+	hidden        *hidden // what everybody else sees; nil: what the owner does
+
+	// Of the last change that the owner sees:
 	revision  uint64
-	previous  uint64 // the revision before
+	previous  uint64 // what everybody else saw before; of no meaning while hidden
 	updatedAt int64  // wall time
 	owed      *owed  // who has yet to announce it for certain; nil: it is announced
 	cause     cause
+
+	lasting  entry.Availability
+	override entry.Availability // Keep: none
+	erased   bool               // to be forgotten as soon as it is announced
 
 	saved   uint16 // the last snapshot that has the user, see Snapshot
 	touched int32  // 1 + index in State.touched while a change is at hand
 	place   int32  // index in users.list
 
-	// textBucket and forgetBucket are where the user waits in the calendars
+	// expiryBucket and forgetBucket are where the user waits in the calendars
 	// expiries and forgets; 0: nowhere.
 	forgetBucket uint32
-	textBucket   int64
-}
-
-// replaced remembers a session that a later login of its device replaced.
-type replaced struct {
-	session string
-	until   int64     // lease clock
-	next    *replaced // in the order of their replacing
+	expiryBucket int64
 }
 
 // cause is a protocol.Cause in one byte.
@@ -45,29 +48,35 @@ const (
 	byLoss
 	bySet
 	byExpiry
+	byKick
+	byErasure
 )
 
 func (c cause) String() string {
-	return string([...]protocol.Cause{protocol.CauseLogin, protocol.CauseLogout, protocol.CauseLost, protocol.CauseSet, protocol.CauseExpired}[c])
+	return string([...]protocol.Cause{protocol.CauseLogin, protocol.CauseLogout, protocol.CauseLost, protocol.CauseSet, protocol.CauseExpired,
+		protocol.CauseKicked, protocol.CauseErased}[c])
 }
 
-// visible is what a change must differ in to be one (PROTOCOL 2).
-type visible struct {
-	statusType protocol.StatusType
-	text       string
-	textUntil  int64
+// view is what a change must differ in to be a visible one (PROTOCOL 2).
+type view struct {
+	text         string
+	textUntil    int64
+	statusType   protocol.StatusType
+	availability entry.Availability
 }
 
 // touched is a user that the command at hand may have changed, as it was before.
 type touched struct {
-	user   *user
-	before visible
-	cause  cause
+	user        *user
+	own, public view
+	revision    uint64 // of the public view
+	cause       cause
+	owes        owes // what is to be told besides
 }
 
 // addUser adds a user of whom nothing is remembered. It stands for change.
 func (s *State) addUser(id string) *user {
-	u := &user{id: id, idleSince: -1}
+	u := &user{id: id, idleSince: -1, lasting: entry.Available}
 	s.users.add(u)
 	if s.snapshot != nil {
 		u.saved = s.snapshot.number // it is not in that one
@@ -91,8 +100,16 @@ func (s *State) change(u *user) {
 
 // note has finish look at a user.
 func (s *State) note(u *user) {
-	s.touched = append(s.touched, touched{user: u, before: u.visible()})
+	t := touched{user: u, own: u.own(), revision: u.publicRevision()}
+	t.public = u.public(t.own)
+	s.touched = append(s.touched, t)
 	u.touched = int32(len(s.touched))
+}
+
+// tell adds to what is to be told of the change at hand.
+func (s *State) tell(u *user, what owes) {
+	s.change(u)
+	s.touched[u.touched-1].owes |= what
 }
 
 // statusType implements the rule of PROTOCOL 3: ONLINE while any session is
@@ -116,29 +133,56 @@ func (u *user) online() bool {
 	return false
 }
 
-func (u *user) visible() visible {
-	return visible{statusType: u.statusType(), text: u.text, textUntil: u.textUntil}
+// own is what the user's own devices see.
+func (u *user) own() view {
+	t := u.statusType()
+	return view{statusType: t, text: u.text, textUntil: u.textUntil, availability: u.availability(t)}
+}
+
+// public is what everybody else sees; own is what own returns.
+func (u *user) public(own view) view {
+	if u.hidden != nil {
+		return u.hidden.view
+	}
+	return own
+}
+
+// publicRevision is that of the last change of the public view.
+func (u *user) publicRevision() uint64 {
+	if u.hidden != nil {
+		return u.hidden.revision
+	}
+	return u.revision
 }
 
 // ownerView is the status as the user's own devices see it.
 func (s *State) ownerView(u *user) protocol.Status {
+	return u.own().status(u.id, u.lastSeen, u.revision, u.updatedAt)
+}
+
+// publicView is the status as everybody else sees it.
+func (s *State) publicView(u *user) protocol.Status {
+	if h := u.hidden; h != nil {
+		return h.status(u.id, h.lastSeen, h.revision, h.updatedAt)
+	}
+	return s.ownerView(u)
+}
+
+func (v view) status(id string, lastSeen int64, revision uint64, updatedAt int64) protocol.Status {
 	st := protocol.Status{
-		UserID:                u.id,
-		StatusType:            u.statusType(),
-		CustomStatus:          u.text,
-		CustomStatusExpiresAt: protocol.Time(u.textUntil),
-		Revision:              u.revision,
-		UpdatedAt:             protocol.Time(u.updatedAt),
+		UserID:                id,
+		StatusType:            v.statusType,
+		CustomStatus:          v.text,
+		CustomStatusExpiresAt: protocol.Time(v.textUntil),
+		Availability:          wire(v.availability),
+		Revision:              revision,
+		UpdatedAt:             protocol.Time(updatedAt),
 	}
 	if st.StatusType != protocol.Online {
-		st.LastSeenAt = protocol.Time(u.lastSeen)
+		st.LastSeenAt = protocol.Time(lastSeen)
 	}
 	return st
 }
-
-// publicView is the status as everybody else sees it. The two views are the
-// same as long as nobody can be invisible.
-func (s *State) publicView(u *user) protocol.Status { return s.ownerView(u) }
 
 // unknownUser is the view of somebody who was never seen (PROTOCOL 4.5).
 func unknownUser(id string) protocol.Status {
@@ -160,20 +204,55 @@ func (s *State) touch(u *user, cause cause) {
 // finish gives the users whose view differs from before the change its
 // revision, and leaves their announcement to the entry's writer.
 func (s *State) finish() {
-	for _, t := range s.touched {
-		u := t.user
-		u.touched = 0
-		if u.visible() != t.before {
-			u.previous, u.revision = u.revision, s.revision
-			u.updatedAt = s.clock.wall
-			u.cause = t.cause
-			s.owe(s.writer, u)
-		}
-		s.markIdle(u)
-		s.digest += s.hash(u)
+	for i := range s.touched {
+		t := &s.touched[i]
+		t.user.touched = 0
+		s.revise(t)
+		s.markIdle(t.user)
+		s.scheduleForget(t.user)
+		s.digest += s.hash(t.user)
 	}
 	clear(s.touched)
 	s.touched = s.touched[:0]
+}
+
+// revise gives what is seen of a user the revision of the change at hand, where
+// that changed it, and leaves its announcement to the entry's writer.
+func (s *State) revise(t *touched) {
+	u, what := t.user, t.owes
+	own := u.own()
+	rest, shown := s.hide(u, own)
+	online := t.own.statusType == protocol.Online && own.statusType == protocol.Online
+	if own != t.own || what&oweOwner != 0 {
+		u.revision, u.updatedAt, u.cause = s.revision, s.clock.wall, t.cause
+		switch {
+		case shown:
+			u.cause = byLogin
+		case online && t.cause != byExpiry: // the end of the only active session, say
+			u.cause = bySet
+		}
+		what |= oweOwner
+	}
+	if public := u.public(own); public != t.public || what&owePublic != 0 {
+		what |= owePublic
+		if h := u.hidden; h != nil {
+			h.revision, h.previous, h.updatedAt = s.revision, t.revision, s.clock.wall
+		} else {
+			u.previous = t.revision
+		}
+	}
+	if !online {
+		what &^= oweSessions // there is no other device to tell
+	}
+	s.countUser(t.public.statusType, t.revision, -1)
+	s.countUser(u.public(own).statusType, u.publicRevision(), +1)
+	if u.hidden != nil && what&owePublic != 0 {
+		what &^= owePublic
+		s.oweHidden(s.writer, u)
+	}
+	if what |= rest; what != 0 {
+		s.owe(s.writer, u, what)
+	}
 }
 
 // leaveOnline does what goes with the end of a user's last live session: the
@@ -192,36 +271,64 @@ func (s *State) leaveOnline(u *user) {
 // markIdle notes since when there is nothing to remember of a user but
 // lastSeen, and has the user forgotten a retention later.
 func (s *State) markIdle(u *user) {
-	idle := u.sessions == nil && u.text == ""
+	idle := u.isForgettable()
 	switch {
 	case !idle:
 		u.idleSince = -1
 	case u.idleSince < 0:
 		u.idleSince = s.clock.lease
-		s.scheduleForget(u)
 	}
 }
 
-// forgetAt returns when an idle user is forgotten: never before its replaced
+// isForgettable reports whether there is nothing to remember of a user but
+// lastSeen and which sessions were ended.
+func (u *user) isForgettable() bool {
+	return u.sessions == nil && u.text == "" && u.lasting == entry.Available && u.override == entry.Keep &&
+		(u.hidden == nil || u.hidden.gone)
+}
+
+// forgetAt returns when an idle user is forgotten: never before its ended
 // sessions are.
 func (s *State) forgetAt(u *user) int64 {
-	at := u.idleSince + s.params.Retention
-	for r := u.replaced; r != nil; r = r.next {
-		at = max(at, r.until)
+	at := u.idleSince
+	if !u.erased {
+		at += s.params.Retention
+		for r := u.replaced; r != nil; r = r.next {
+			at = max(at, r.until)
+		}
 	}
 	return roundUp(at, forgetGrain)
 }
 
+// nextForget returns when something about a user is forgotten, and false for
+// never, or not before something is announced.
+func (s *State) nextForget(u *user) (at int64, ok bool) {
+	if u.idleSince >= 0 && !u.isOwed() {
+		at, ok = s.forgetAt(u), true
+	}
+	if u.hidden != nil {
+		if step, steps := u.hidden.nextStep(s.params.Retention); steps && (!ok || step < at) {
+			return step, true
+		}
+	}
+	return at, ok
+}
+
+// scheduleForget puts a user of whom something is to be forgotten into the
+// calendar. What is to be announced first is put there once it is.
 func (s *State) scheduleForget(u *user) {
-	if u.idleSince < 0 {
+	at, ok := s.nextForget(u)
+	if !ok {
 		return
 	}
-	if b := leaseBucket(s.forgetAt(u)); u.forgetBucket == 0 || b < u.forgetBucket {
+	if b := leaseBucket(at); u.forgetBucket == 0 || b < u.forgetBucket {
 		u.forgetBucket = b
 		s.forgets.add(b, u)
 	}
 }
 
+// forgetUsers forgets the users that have been idle for long enough, and lets
+// happen what is due to the views of hidden ones.
 func (s *State) forgetUsers() {
 	for {
 		bucket, users := s.forgets.pop(s.clock.lease)
@@ -233,13 +340,16 @@ func (s *State) forgetUsers() {
 				continue // waits in an earlier one since
 			}
 			u.forgetBucket = 0
+			if s.users.get(u.id) != u {
+				continue
+			}
+			if u.hidden != nil {
+				s.stepHidden(u)
+			}
 			switch {
-			case u.idleSince < 0 || s.users.get(u.id) != u:
-			case s.forgetAt(u) > s.clock.lease:
+			case u.idleSince < 0 || s.forgetAt(u) > s.clock.lease:
 				s.scheduleForget(u)
-			case u.owed != nil || u.touched > 0: // its end is to be announced first
-				u.forgetBucket = leaseBucket(s.clock.lease + forgetGrain)
-				s.forgets.add(u.forgetBucket, u)
+			case u.isOwed() || u.touched > 0: // comes back when its end is announced
 			default:
 				s.forgetUser(u)
 			}
@@ -250,6 +360,7 @@ func (s *State) forgetUsers() {
 func (s *State) forgetUser(u *user) {
 	s.preserve(u)
 	s.digest -= s.hash(u)
+	s.countUser(u.public(u.own()).statusType, u.publicRevision(), -1)
 	if moved := s.users.remove(u); moved != nil {
 		s.preserve(moved) // the walk of a snapshot may be past its new place
 	}

@@ -1,0 +1,49 @@
+package state
+
+import "presence/pkg/protocol"
+
+// Announcement is what is to be published about a user's last changes.
+type Announcement struct {
+	UserID string
+	// Public is for everybody where Announce.
+	Public   protocol.Event
+	Announce bool
+	// Status is the owner's view where Tell, and Self what else the user's own
+	// devices are told.
+	Status protocol.SelfEvent
+	Tell   bool
+	Self   []protocol.SelfEvent
+}
+
+func (s *State) announcement(u *user, what owes) Announcement {
+	a := Announcement{UserID: u.id, Announce: what&owePublic != 0, Tell: what&oweOwner != 0}
+	if a.Announce {
+		a.Public = protocol.Event{Status: s.publicView(u), Epoch: s.epoch, PreviousRevision: u.previous, Cause: protocol.Cause(u.cause.String())}
+		if h := u.hidden; h != nil {
+			a.Public.PreviousRevision, a.Public.Cause = h.previous, protocol.Cause(h.cause.String())
+		}
+	}
+	if a.Tell {
+		status := s.ownerView(u)
+		a.Status = protocol.SelfEvent{Type: protocol.SelfStatus, Status: &status, Cause: protocol.Cause(u.cause.String()), Epoch: s.epoch}
+	}
+	if what&oweSettings != 0 {
+		settings := u.settings()
+		a.add(s, protocol.SelfEvent{Type: protocol.SelfAvailability, Availability: &settings})
+	}
+	if what&oweSessions != 0 {
+		a.add(s, protocol.SelfEvent{Type: protocol.SelfSessions, Sessions: u.sessionList()})
+	}
+	for r := u.replaced; what&oweEnds != 0 && r != nil; r = r.next {
+		if r.owed {
+			a.add(s, protocol.SelfEvent{Type: protocol.SelfKicked, SessionID: r.session, Reason: r.reason.wire()})
+		}
+	}
+	return a
+}
+
+// add adds an event that is as of the state's revision.
+func (a *Announcement) add(s *State, e protocol.SelfEvent) {
+	e.Revision, e.Epoch = s.Revision(), s.epoch
+	a.Self = append(a.Self, e)
+}

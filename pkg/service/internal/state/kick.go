@@ -1,0 +1,49 @@
+package state
+
+import (
+	"presence/pkg/service/internal/entry"
+)
+
+// kick ends one session of a user or all, as an operator wants it (PROTOCOL 4.8).
+// Kicking what is not there is not an error.
+func (s *State) kick(c *entry.Command, r *Result) {
+	u := s.users.get(c.User)
+	if u == nil {
+		return
+	}
+	r.Ended = s.endSessions(u, func(x *session) bool { return c.All || x.id == c.Session }, byKick, wasKicked)
+}
+
+// erase ends all sessions of a user, clears what is known, announces that, and
+// has the user forgotten as soon as it is (PROTOCOL 4.8).
+func (s *State) erase(c *entry.Command, r *Result) {
+	u := s.users.get(c.User)
+	if u == nil {
+		return
+	}
+	s.touch(u, byErasure)
+	r.Ended = s.endSessions(u, func(*session) bool { return true }, byErasure, wasErased)
+	s.tell(u, owePublic|oweOwner) // its revision is gone, whether it looked like that before or not
+	u.text, u.textUntil, u.lastSeen = "", 0, 0
+	u.lasting, u.override, u.overrideUntil = entry.Available, entry.Keep, 0
+	if u.hidden != nil {
+		s.show(u)
+	}
+	u.erased, u.idleSince = true, -1
+}
+
+// endSessions ends those sessions of a user that which says, and returns their
+// IDs.
+func (s *State) endSessions(u *user, which func(*session) bool, cause cause, reason endReason) (ended []string) {
+	for x := u.sessions; x != nil; {
+		next := x.next
+		if which(x) {
+			s.touch(u, cause)
+			s.tell(u, oweSessions)
+			ended = append(ended, x.id)
+			s.endFor(x, reason)
+		}
+		x = next
+	}
+	return ended
+}
