@@ -282,6 +282,7 @@ func watchForChanges(t *testing.T, kit *servicetest.Kit) *changeWatch {
 	w := &changeWatch{nc: nc}
 	w.before = w.state(t)
 	w.events = record(t, nc, subjects.AnyEvent(), subjects.AnySelf())
+	w.hear(t) // the events of what was done so far, which may come after the replies
 	return w
 }
 
@@ -298,8 +299,7 @@ func (w *changeWatch) state(t *testing.T) (state []any) {
 	return state
 }
 
-// check waits for two events that it causes itself, which shows that others
-// would have arrived before them.
+// check reports whatever changed or was announced since the last time.
 func (w *changeWatch) check(t *testing.T) {
 	t.Helper()
 	now := w.state(t)
@@ -309,6 +309,15 @@ func (w *changeWatch) check(t *testing.T) {
 		}
 	}
 	w.before = now
+	for _, m := range w.hear(t) {
+		t.Errorf("something was announced on %s: %s", m.Subject, m.Data)
+	}
+}
+
+// hear returns what was announced since the last time. It waits for two events
+// that it causes itself, which shows that others would have arrived before them.
+func (w *changeWatch) hear(t *testing.T) (others []received) {
+	t.Helper()
 	w.rounds++
 	text := fmt.Sprintf("round %d", w.rounds)
 	setText(t, w.nc, "marker", text)
@@ -320,10 +329,11 @@ func (w *changeWatch) check(t *testing.T) {
 	heard := w.events.all()
 	for _, m := range heard[w.heard:] {
 		if m.Subject != event && m.Subject != self {
-			t.Errorf("something was announced on %s: %s", m.Subject, m.Data)
+			others = append(others, m)
 		}
 	}
 	w.heard = len(heard)
+	return others
 }
 
 // TestG10_RefusedWithoutAReplySubject: there is nobody to tell, and nothing

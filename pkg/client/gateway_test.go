@@ -449,10 +449,14 @@ func TestGatewayLogsInAgainAfterALostLease(t *testing.T) {
 		userID, what, _ := strings.Cut(ev, " ")
 		told[userID] = append(told[userID], what)
 	}
-	for userID, want := range map[string]string{"user0": "[UNLOGINED logout]", "user1": "[]", "user2": "[ONLINE login]", "user7": "[]", "new": "[ONLINE login]", "user2499": "[ONLINE login]"} {
+	for userID, want := range map[string]string{"user0": "[UNLOGINED logout]", "user1": "[]", "user7": "[]", "new": "[ONLINE login]", "user2499": "[ONLINE login]"} {
 		if got := fmt.Sprint(told[userID]); got != want {
 			t.Errorf("events of %s: got %s, want %s", userID, got, want)
 		}
+	}
+	// Logged in idle, as it was held, and then not: under load one event for both.
+	if got := fmt.Sprint(told["user2"]); got != "[ONLINE login ONLINE set]" && got != "[ONLINE set]" {
+		t.Errorf("events of user2: got %s", got)
 	}
 	if len(told) != users-2+2 { // all but users 1 and 7; the new one, and the first mark
 		t.Errorf("events of %d users", len(told))
