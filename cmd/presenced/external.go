@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"presence/pkg/protocol"
+
 	"github.com/nats-io/nats.go"
 )
 
@@ -75,6 +77,7 @@ func dial(name, urls, creds string, log *slog.Logger) (*nats.Conn, error) {
 	opts := append(handlers(name, log),
 		nats.ReconnectBufSize(-1), // what cannot be sent now must not be sent later
 		nats.Name(name),
+		nats.CustomInboxPrefix(protocol.RoleService.InboxPrefix("")),
 		nats.Timeout(askWithin),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250*time.Millisecond),

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"presence/pkg/protocol"
@@ -55,16 +54,6 @@ type accountNames struct{ clients, journal, system string }
 
 var defaultNames = accountNames{clients: ClientsAccount, journal: JournalAccount, system: "SYS"}
 
-// brokerSubjects begin requests to the broker itself. presenced sends none on
-// its clients' connection, so that a forged reply subject cannot make its
-// answer one.
-var brokerSubjects = []string{"$JS.>", "$SYS.>", "$KV.>", "$O.>"}
-
-// monitorSubjects are requests that the broker answers to anyone with what it
-// knows of all connections of the account, addresses included. A client has
-// no business there; $SYS.REQ.USER.INFO, about itself, it may ask.
-var monitorSubjects = []string{"$SYS.REQ.SERVER.>", "$SYS.REQ.ACCOUNT.>"}
-
 func serverOptions(cfg Config, keys accountKeys) (*server.Options, error) {
 	opts := &server.Options{}
 	if err := opts.ProcessConfigString(accountsConfig); err != nil {
@@ -114,14 +103,12 @@ const minPayload = 1 << 20
 // publishes itself leaves by another user, which is not restricted: the broker
 // would look up every reply and event, a tenth of all its work.
 func addUsers(opts *server.Options, names accountNames, keys accountKeys, prefix string) {
-	subjects := protocol.NewSubjects(prefix)
-	notBy := slices.Concat(subjects.RequestSubjects(), subjects.EventSubjects(), brokerSubjects)
 	add := func(a Account, account string, p *server.Permissions) {
 		opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{Nkey: keys[a].public, Account: findAccount(opts, account), Permissions: p})
 	}
 	add(System, names.system, nil)
 	add(Journal, names.journal, nil)
-	add(Clients, names.clients, &server.Permissions{Publish: &server.SubjectPermission{Deny: notBy}})
+	add(Clients, names.clients, permissions(prefix, protocol.RoleListener))
 	add(Answers, names.clients, nil)
 	if opts.AuthCallout != nil { // it is not asked about presenced
 		for _, a := range []Account{System, Journal, Clients, Answers} {
@@ -132,16 +119,20 @@ func addUsers(opts *server.Options, names accountNames, keys accountKeys, prefix
 
 // addAnyone lets those who connect without credentials into the clients'
 // account, as a user who can neither forge events nor take requests.
-//
-// A subscription with a wider wildcard than a denied subject is accepted, and
-// the denied messages are left out of it.
 func addAnyone(opts *server.Options, account string, keys accountKeys, prefix string) {
-	subjects := protocol.NewSubjects(prefix)
-	opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{Nkey: keys[anyone].public, Account: findAccount(opts, account), Permissions: &server.Permissions{
-		Publish:   &server.SubjectPermission{Deny: slices.Concat(subjects.EventSubjects(), monitorSubjects)},
-		Subscribe: &server.SubjectPermission{Deny: subjects.RequestSubjects()},
-	}})
+	opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{
+		Nkey: keys[anyone].public, Account: findAccount(opts, account), Permissions: permissions(prefix, protocol.RoleAnyone),
+	})
 	opts.NoAuthUser = keys[anyone].public
+}
+
+// permissions are those of PROTOCOL 9 as nats-server has them.
+func permissions(prefix string, r protocol.Role) *server.Permissions {
+	p := protocol.NewSubjects(prefix).Permissions(r, "")
+	return &server.Permissions{
+		Publish:   &server.SubjectPermission{Allow: p.Publish.Allow, Deny: p.Publish.Deny},
+		Subscribe: &server.SubjectPermission{Allow: p.Subscribe.Allow, Deny: p.Subscribe.Deny},
+	}
 }
 
 // findAccount returns nil where opts have no account of that name.

@@ -149,17 +149,13 @@ func (s Subjects) AnySelf() string  { return s.prefix + ".self.*" }
 // only the service may subscribe to, and must itself never publish on
 // (PROTOCOL 9).
 func (s Subjects) RequestSubjects() []string {
-	names := []string{"user.>", "get", "gateway.>", "stats", "list", "explain", "admin.>"}
-	for i, n := range names {
-		names[i] = s.prefix + "." + n
-	}
-	return names
+	return s.below("user.>", "gateway.>", "get", "list", "stats", "explain", "admin.>")
 }
 
 // EventSubjects are the wildcards that cover every event subject: what only
 // the service may publish on (PROTOCOL 9).
 func (s Subjects) EventSubjects() []string {
-	return []string{s.prefix + ".status.>", s.prefix + ".self.>"}
+	return s.below("status.>", "self.>")
 }
 
 // ParseUser returns the user of a request subject <prefix>.user.<token>.<op>.

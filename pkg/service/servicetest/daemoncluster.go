@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"presence/pkg/protocol"
+
 	"github.com/nats-io/nats.go"
 )
 
@@ -63,14 +65,19 @@ func StartDaemonCluster(t testing.TB, config string, args ...string) *DaemonClus
 	return c
 }
 
+// exampleRoles are those of the clients in the configuration file.
+var exampleRoles = map[string]protocol.Role{
+	"alice": protocol.RoleUser, "gw1": protocol.RoleGateway, "reader": protocol.RoleReader, "operator": protocol.RoleOperator,
+}
+
 // Connect connects to one of the servers as a user of the configuration file.
 // The connection goes on to another server when that one is down, and is closed
 // with the test.
 func (c *DaemonCluster) Connect(t testing.TB, daemon int, user string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	own := []nats.Option{nats.UserInfo(user, user)}
-	if user != "sys" {
-		own = append(own, nats.CustomInboxPrefix("_INBOX."+user))
+	if role := exampleRoles[user]; role != "" {
+		own = append(own, nats.CustomInboxPrefix(role.InboxPrefix(user)))
 	}
 	return c.Daemons[daemon].Connect(t, append(own, opts...)...)
 }
