@@ -38,6 +38,15 @@ var ops = []struct{ op, body string }{
 	{protocol.OpStatus, `{"nothing":0%s}`},
 }
 
+// others are the requests whose subject names no user, likewise.
+var others = []struct{ subject, body string }{
+	{subjects.Get(), `{"userIDList":["witness"]%s}`},
+	{subjects.Stats(), `{"nothing":0%s}`},
+	{subjects.Explain(), `{"userID":"witness"%s}`},
+	{subjects.Kick(), `{"userID":"witness","sessionID":"unheard-of"%s}`},
+	{subjects.Erase(), `{"userID":"stranger"%s}`},
+}
+
 // badInputs builds the table of what has to be refused.
 func badInputs() (table []badInput) {
 	add := func(name, subject, body string, want *protocol.Error) {
@@ -67,14 +76,18 @@ func badInputs() (table []badInput) {
 		for _, o := range ops {
 			add(o.op+": "+name, to(o.op, witness), body, protocol.ErrInvalidRequest)
 		}
-		add("get: "+name, subjects.Get(), body, protocol.ErrInvalidRequest)
+		for _, o := range others {
+			add(o.subject+": "+name, o.subject, body, protocol.ErrInvalidRequest)
+		}
 	}
 	huge := strings.Repeat("x", protocol.MaxBodyBytes)
 	for _, o := range ops {
 		add(o.op+": over the limit", to(o.op, witness), fmt.Sprintf(o.body, `,"unknown":"`+huge+`"`), protocol.ErrRequestTooLarge)
 		add(o.op+": one byte over the limit", to(o.op, witness), fill(o.body, protocol.MaxBodyBytes+1), protocol.ErrRequestTooLarge)
 	}
-	add("get: over the limit", subjects.Get(), `{"userIDList":["`+huge+`"]}`, protocol.ErrRequestTooLarge)
+	for _, o := range others {
+		add(o.subject+": over the limit", o.subject, fmt.Sprintf(o.body, `,"unknown":"`+huge+`"`), protocol.ErrRequestTooLarge)
+	}
 
 	// A wrong type for each field, in a body that is accepted otherwise.
 	wrong := func(subject, body, fields string, values ...string) {
@@ -107,6 +120,19 @@ func badInputs() (table []badInput) {
 	wrong(subjects.Get(), `{"userIDList":["witness"]%s}`, "detail fresh", noBool...)
 	wrong(subjects.Get(), `{"userIDList":["witness"]%s}`, "minRevision", append(noInteger, "-1")...)
 	wrong(subjects.Get(), `{"userIDList":["witness"]%s}`, "epoch", noText...)
+	for _, subject := range []string{subjects.Explain(), subjects.Kick(), subjects.Erase()} {
+		wrong(subject, `{"unknown":0%s}`, "userID", noText...)
+		for name, id := range map[string]string{"nobody": "", "too long": strings.Repeat("x", protocol.MaxUserIDBytes+1), "two lines": `a\nb`, "half a letter": `\ud800`} {
+			want := protocol.ErrInvalidUserID
+			if name == "half a letter" {
+				want = protocol.ErrInvalidRequest
+			}
+			add(subject+": "+name, subject, `{"userID":"`+id+`"}`, want)
+		}
+		add(subject+": no userID", subject, `{}`, protocol.ErrInvalidUserID)
+		add(subject+": userid", subject, `{"userid":"witness"}`, protocol.ErrInvalidUserID)
+	}
+	wrong(subjects.Kick(), `{"userID":"witness"%s}`, "sessionID", append(noText, `"a.b"`, `">"`, `"`+strings.Repeat("x", protocol.MaxSessionIDBytes+1)+`"`)...)
 	// What the message quotes must not make the answer too large to be sent.
 	add("login: a number of half a megabyte", to(protocol.OpLogin, witness), fillWith("0", `{"ttlSeconds":5.5%s}`, protocol.MaxBodyBytes), protocol.ErrInvalidRequest)
 
@@ -189,7 +215,7 @@ func badInputs() (table []badInput) {
 		}
 	}
 	for _, subject := range []string{"user.witness", "user.witness.set.more", "user.witness.more.set", "user.set", "user..set", "user.witness.SET", "user.witness.erase",
-		"user.>", "get.witness", "set", "user.witness.contacts", "gateway.g1.rename", "stats", "list", "explain", "admin.erase"} {
+		"user.>", "get.witness", "set", "user.witness.contacts", "gateway.g1.rename", "stats.more", "explain.witness", "list", "admin", "admin.forget"} {
 		add("nobody serves "+subject, subjects.Prefix()+"."+subject, `{"customStatus":"x","userID":"witness"}`, nil)
 	}
 	return table

@@ -201,13 +201,16 @@ func (st *endpointStats) snapshot() EndpointStats {
 	if out.Requests > 0 {
 		out.AverageMs = float64(st.nanoseconds.Load()) / float64(out.Requests) / 1e6
 	}
+	out.ErrorsByName = make(map[string]uint64)
+	st.addErrors(out.ErrorsByName)
+	return out
+}
+
+// addErrors adds the errors answered to a count by name.
+func (st *endpointStats) addErrors(to map[string]uint64) {
 	for i := range st.byError {
 		if n := st.byError[i].Load(); n > 0 {
-			if out.ErrorsByName == nil {
-				out.ErrorsByName = make(map[string]uint64)
-			}
-			out.ErrorsByName[errorNames[i]] = n
+			to[errorNames[i]] += n
 		}
 	}
-	return out
 }

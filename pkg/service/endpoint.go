@@ -36,6 +36,10 @@ func (s *Service) routes() []*endpoint {
 		{name: "gateway-renew", subject: gateway(protocol.OpRenew), handle: s.gatewayRenew},
 		{name: "gateway-apply", subject: gateway(protocol.OpApply), handle: s.gatewayApply},
 		{name: "gateway-close", subject: gateway(protocol.OpClose), handle: s.gatewayClose},
+		{name: "stats", subject: s.subjects.Stats(), handle: s.stats},
+		{name: "explain", subject: s.subjects.Explain(), handle: s.explain},
+		{name: "kick", subject: s.subjects.Kick(), handle: s.kick},
+		{name: "erase", subject: s.subjects.Erase(), handle: s.erase},
 	}
 }
 

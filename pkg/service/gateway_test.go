@@ -16,6 +16,9 @@ import (
 
 func TestMain(m *testing.M) { servicetest.Main(m) }
 
+// waitFor bounds what must happen without any timer of the contract.
+const waitFor = 45 * time.Second
+
 // request sends a request and reads the reply into reply, or returns the error
 // of the wire.
 func request(t testing.TB, nc *nats.Conn, subject string, body, reply any) *protocol.Error {

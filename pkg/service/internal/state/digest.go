@@ -72,7 +72,7 @@ func (s *State) hash(u *user) uint64 {
 		b = appendText(b, x.id)
 		b = appendText(b, x.device)
 		b = appendText(b, x.platform)
-		b = appendNumbers(b, uint64(x.number), uint64(x.ttl), flag(x.live)|flag(x.idle)<<1|flag(x.severed)<<2, uint64(x.loginAt), uint64(x.lostAt))
+		b = appendNumbers(b, uint64(x.number), uint64(x.ttl), flag(x.live)|flag(x.idle)<<1|flag(x.severed)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
 		if x.gateway != nil {
 			b = appendNumbers(b, uint64(x.gateway.number))
 		}

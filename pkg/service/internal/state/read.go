@@ -41,6 +41,9 @@ func (s *State) Users() int    { return len(s.users.list) }
 func (s *State) Sessions() int { return s.leases.count() - len(s.gateways) }
 func (s *State) Gateways() int { return len(s.gateways) }
 
+// Leases counts those of sessions, lost ones included, and of gateways.
+func (s *State) Leases() int { return s.leases.count() }
+
 // Status returns what everybody sees of a user; UNLOGINED with revision 0 of
 // one never seen. With detail it names the platforms of live sessions.
 func (s *State) Status(userID string, detail bool) protocol.Status {
@@ -75,20 +78,25 @@ func (s *State) OwnStatus(userID string) (protocol.Status, protocol.Availability
 func (u *user) sessionList() []protocol.Session {
 	sessions := []protocol.Session{}
 	for x := u.sessions; x != nil; x = x.next {
-		sessions = append(sessions, protocol.Session{
-			SessionID:  x.id,
-			Device:     x.device,
-			Platform:   x.platform,
-			Live:       x.live,
-			Idle:       x.idle,
-			TTLSeconds: int64(x.ttl) / 1000,
-			Bound:      x.connection != nil,
-			Gateway:    x.gatewayID(),
-			LoginAt:    protocol.Time(x.loginAt),
-			LostAt:     protocol.Time(x.lostAt),
-		})
+		sessions = append(sessions, x.plain())
 	}
 	return sessions
+}
+
+// plain is the session as its owner sees it.
+func (x *session) plain() protocol.Session {
+	return protocol.Session{
+		SessionID:  x.id,
+		Device:     x.device,
+		Platform:   x.platform,
+		Live:       x.live,
+		Idle:       x.idle,
+		TTLSeconds: int64(x.ttl) / 1000,
+		Bound:      x.connection != nil,
+		Gateway:    x.gatewayID(),
+		LoginAt:    protocol.Time(x.loginAt),
+		LostAt:     protocol.Time(x.lostAt),
+	}
 }
 
 // Lease returns the number of a session's lease, by which an entry may renew

@@ -137,7 +137,7 @@ type sessionRecord struct {
 	ID, Device, Platform string
 	Number, TTL          uint32
 	Deadline             int64
-	Flags                uint8 // live, idle, severed from the lowest bit on
+	Flags                uint8 // live, idle, severed from the lowest bit on, then two bits of loss
 	LoginAt, LostAt      int64
 	Gateway              int // 1 + index of the one that holds it; 0: none
 	On                   bindingRecord
@@ -211,7 +211,7 @@ func (r *userRecord) from(u *user) {
 func (r *sessionRecord) from(x *session) {
 	*r = sessionRecord{
 		ID: x.id, Device: x.device, Platform: x.platform, Number: x.number, TTL: x.ttl, Deadline: x.deadline,
-		Flags:   uint8(flag(x.live) | flag(x.idle)<<1 | flag(x.severed)<<2),
+		Flags:   uint8(flag(x.live)|flag(x.idle)<<1|flag(x.severed)<<2) | uint8(x.loss)<<3,
 		LoginAt: x.loginAt, LostAt: x.lostAt,
 	}
 	if x.gateway != nil {

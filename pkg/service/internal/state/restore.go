@@ -254,7 +254,7 @@ func (u *user) restoreHidden(h *hiddenRecord) error {
 func (r *restorer) restoreSession(u *user, rec *sessionRecord) (*session, error) {
 	x := &session{
 		id: rec.ID, device: rec.Device, platform: rec.Platform, user: u,
-		idle: rec.Flags&2 != 0, severed: rec.Flags&4 != 0, loginAt: rec.LoginAt, lostAt: rec.LostAt,
+		idle: rec.Flags&2 != 0, severed: rec.Flags&4 != 0, loss: loss(rec.Flags >> 3 & 3), loginAt: rec.LoginAt, lostAt: rec.LostAt,
 	}
 	x.lease.session = x
 	x.live, x.ttl = rec.Flags&1 != 0, rec.TTL

@@ -138,6 +138,13 @@ func showStatus(st protocol.Status) string {
 	return s
 }
 
+func showConnection(c *protocol.Connection) string {
+	if c == nil {
+		return "nothing"
+	}
+	return fmt.Sprintf("%s/%d", c.ServerID, c.ClientID)
+}
+
 func showSettings(s protocol.AvailabilitySettings) string {
 	if s.Override == "" {
 		return string(s.Lasting)
@@ -186,6 +193,21 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 	case "own":
 		st, settings, _ := m.s.OwnStatus(d.CmdArgs[0].Key)
 		fmt.Fprintf(&m.out, "%s %s set=%s revision=%s\n", st.UserID, showStatus(st), showSettings(settings), showRevision(st.Revision))
+	case "explain":
+		for _, a := range d.CmdArgs {
+			r := m.s.Explain(a.Key)
+			fmt.Fprintf(&m.out, "%s, others see %s\n", showStatus(r.Owner), showStatus(r.Public))
+			for _, why := range r.Why {
+				fmt.Fprintf(&m.out, "  %s\n", why)
+			}
+			for _, x := range r.Sessions {
+				fmt.Fprintf(&m.out, "  session %s live=%t ends=%g closed=%g on=%v process=%q\n", x.SessionID, x.Live, x.EndsInSeconds, x.ClosedSeconds, showConnection(x.Connection), x.Process)
+			}
+			for _, e := range r.Ended {
+				fmt.Fprintf(&m.out, "  ended %s reason=%s for=%g\n", e.SessionID, e.Reason, e.RememberedForSeconds)
+			}
+			fmt.Fprintf(&m.out, "  forgotten=%g owed=%q amnesty=%g\n", r.ForgottenInSeconds, r.OwedBy, r.AmnestySeconds)
+		}
 	case "counts":
 		users, sessions := m.s.Counts()
 		fmt.Fprintf(&m.out, "online %d offline %d unlogined %d, sessions %v\n", users.Online, users.Offline, users.Unlogined, sessions)

@@ -21,6 +21,7 @@ type session struct {
 	// severed: it was lost together with its connection or its gateway, so that
 	// only a login makes it live again, not a renewal.
 	severed bool
+	loss    loss // how it was lost, for people
 
 	loginAt, lostAt int64 // wall time
 }
@@ -104,7 +105,7 @@ func (s *State) makeRoom(u *user, device string) *protocol.Error {
 
 // revive makes a session live from now for its TTL.
 func (s *State) revive(x *session) {
-	x.severed, x.lostAt = false, 0
+	x.severed, x.loss, x.lostAt = false, lostSilent, 0
 	s.extend(&x.lease)
 }
 
@@ -194,7 +195,15 @@ func (s *State) remove(x *session) {
 func (s *State) lose(x *session) {
 	s.touch(x.user, byLoss)
 	s.tell(x.user, oweSessions)
-	if x.gateway != nil || x.connection != nil && x.connection.closed {
+	switch {
+	case x.gateway != nil || x.severed: // it is by the end of its gateway
+		x.loss = lostByGateway
+	case x.connection != nil && x.connection.closed:
+		x.loss = lostWithConnection
+	default:
+		x.loss = lostSilent
+	}
+	if x.loss != lostSilent {
 		x.severed = true
 		s.hold(x, nil)
 		s.unbind(&x.lease)

@@ -3,6 +3,7 @@ package state
 import (
 	"slices"
 
+	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 )
 
@@ -86,6 +87,15 @@ func (s *State) forgetWriters() {
 	s.writers = slices.DeleteFunc(s.writers, func(w *writer) bool {
 		return w != s.writer && w.live == 0 && s.clock.lease-w.seen > writerKept
 	})
+}
+
+// Instances returns the table of writers, as operators see it.
+func (s *State) Instances() []protocol.InstanceStats {
+	list := make([]protocol.InstanceStats, 0, len(s.writers))
+	for _, w := range s.writers {
+		list = append(list, protocol.InstanceStats{Writer: w.id, SilentMs: s.clock.lease - w.seen, Owes: w.live, Format: int(w.knows)})
+	}
+	return list
 }
 
 // Rank returns a writer's place among those in the table that appended not long

@@ -1,0 +1,114 @@
+package service
+
+import (
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/state"
+)
+
+// stats implements "stats" of PROTOCOL 4.8.
+func (s *Service) stats(c *call) error {
+	if err := c.decode(&struct{}{}); err != nil {
+		return err
+	}
+	if err := s.refuseUntrusted(); err != nil {
+		return err
+	}
+	c.reply = s.statsReply
+	return s.answerNow(c)
+}
+
+func (s *Service) statsReply(*call, *state.Result) (any, error) {
+	reply := &protocol.StatsReply{Limits: s.cfg.limits(), Refusals: s.refusals(), Stale: s.stale()}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	reply.Users, reply.Sessions = s.state.Counts()
+	if reply.Sessions == nil {
+		reply.Sessions = map[string]int{}
+	}
+	reply.Leases, reply.Gateways, reply.Instances = s.state.Leases(), s.state.Gateways(), s.state.Instances()
+	for i := range reply.Instances {
+		reply.Instances[i].Answering = reply.Instances[i].Writer == s.writer
+	}
+	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
+	return reply, nil
+}
+
+// limits are those in force, by the names of their flags.
+func (c *Config) limits() map[string]int64 {
+	return map[string]int64{
+		"max-custom-status": int64(c.MaxCustomStatusBytes),
+	}
+}
+
+// refusals counts the errors answered since the start, by name.
+func (s *Service) refusals() map[string]uint64 {
+	all := make(map[string]uint64)
+	for _, e := range s.endpoints {
+		e.stats.addErrors(all)
+	}
+	return all
+}
+
+// explain implements "explain" of PROTOCOL 4.8.
+func (s *Service) explain(c *call) error {
+	var r protocol.UserRequest
+	err := c.decode(&r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err == nil {
+		err = s.refuseUntrusted()
+	}
+	if err != nil {
+		return err
+	}
+	c.user, c.reply = r.UserID, s.explainReply
+	return s.answerNow(c)
+}
+
+func (s *Service) explainReply(c *call, _ *state.Result) (any, error) {
+	stale := s.stale()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	reply := s.state.Explain(c.user)
+	reply.Stale = stale
+	return &reply, nil
+}
+
+// kick implements "admin.kick" of PROTOCOL 4.8.
+func (s *Service) kick(c *call) error {
+	var r protocol.KickRequest
+	err := c.decode(&r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err != nil {
+		return err
+	}
+	c.reply = s.kickReply
+	return s.submit(c, entry.Command{Kind: entry.Kick, User: r.UserID, Session: r.SessionID, All: r.SessionID == ""})
+}
+
+// erase implements "admin.erase" of PROTOCOL 4.8.
+func (s *Service) erase(c *call) error {
+	var r protocol.UserRequest
+	err := c.decode(&r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err != nil {
+		return err
+	}
+	c.reply = s.kickReply
+	return s.submit(c, entry.Command{Kind: entry.Erase, User: r.UserID})
+}
+
+func (s *Service) kickReply(_ *call, r *state.Result) (any, error) {
+	epoch, _ := s.rules()
+	reply := &protocol.KickReply{Ended: r.Ended, Revision: r.Revision, Epoch: epoch}
+	if reply.Ended == nil {
+		reply.Ended = []string{}
+	}
+	return reply, nil
+}

@@ -1,0 +1,168 @@
+package service_test
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service"
+	"presence/pkg/service/servicetest"
+)
+
+// must sends a request that has to be accepted.
+func must[Reply any](t testing.TB, nc *nats.Conn, subject string, body any) (reply Reply) {
+	t.Helper()
+	if err := request(t, nc, subject, body, &reply); err != nil {
+		t.Fatalf("%s: %v", subject, err)
+	}
+	return reply
+}
+
+// refused sends a request that has to be refused.
+func refused(t testing.TB, nc *nats.Conn, subject string, body any, want *protocol.Error) {
+	t.Helper()
+	var reply any
+	if err := request(t, nc, subject, body, &reply); err == nil || err.Name != want.Name {
+		t.Errorf("%s: got %v (%v), want %s", subject, err, reply, want.Name)
+	}
+}
+
+// to is the subject of a request about a user.
+func to(t testing.TB, user, op string) string {
+	t.Helper()
+	subject, err := subjects.User(user, op)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return subject
+}
+
+func login(t testing.TB, nc *nats.Conn, user string, body protocol.LoginRequest) protocol.LoginReply {
+	t.Helper()
+	return must[protocol.LoginReply](t, nc, to(t, user, protocol.OpLogin), body)
+}
+
+func setAvailability(t testing.TB, nc *nats.Conn, user string, a protocol.Availability) {
+	t.Helper()
+	must[protocol.ChangeReply](t, nc, to(t, user, protocol.OpSet), protocol.SetRequest{Availability: &a})
+}
+
+// TestStats: users and sessions are counted as they are shown, refusals by name.
+func TestStats(t *testing.T) {
+	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.MaxCustomStatusBytes = 100 }))
+	nc := kit.Connect(t)
+	for user, platform := range map[string]string{"alice": "web", "bob": "web", "carol": "linux", "dave": "web"} {
+		login(t, nc, user, protocol.LoginRequest{SessionID: "s1", Platform: platform})
+	}
+	setAvailability(t, nc, "dave", protocol.Invisible)
+	must[protocol.ChangeReply](t, nc, to(t, "carol", protocol.OpLogout), protocol.LogoutRequest{SessionID: "s1"})
+	refused(t, nc, to(t, "alice", protocol.OpRenew), protocol.RenewRequest{SessionID: "s2"}, protocol.ErrSessionNotFound)
+	refused(t, nc, to(t, "alice", protocol.OpRenew), protocol.RenewRequest{}, protocol.ErrInvalidRequest)
+	refused(t, nc, subjects.Explain(), protocol.UserRequest{}, protocol.ErrInvalidUserID)
+	refused(t, nc, subjects.Get(), protocol.GetRequest{}, protocol.ErrInvalidRequest)
+
+	got := must[protocol.StatsReply](t, nc, subjects.Stats(), struct{}{})
+	if want := (protocol.UserCounts{Online: 2, Offline: 1, Unlogined: 1}); got.Users != want {
+		t.Errorf("users: got %+v, want %+v", got.Users, want)
+	}
+	if want := map[string]int{"web": 2}; !reflect.DeepEqual(got.Sessions, want) {
+		t.Errorf("sessions: got %v, want %v", got.Sessions, want)
+	}
+	if got.Leases != 3 || got.Gateways != 0 {
+		t.Errorf("got %d leases and %d gateways, want 3 and 0", got.Leases, got.Gateways)
+	}
+	if want := map[string]uint64{"session_not_found": 1, "invalid_request": 2, "invalid_user_id": 1}; !reflect.DeepEqual(got.Refusals, want) {
+		t.Errorf("refusals: got %v, want %v", got.Refusals, want)
+	}
+	if got.Limits["max-custom-status"] != 100 {
+		t.Errorf("limits: got %v, want max-custom-status 100", got.Limits)
+	}
+	if len(got.Instances) != 1 || !got.Instances[0].Answering || got.Instances[0].Format == 0 {
+		t.Errorf("instances: got %+v, want the one that answers", got.Instances)
+	}
+	if got.Revision == 0 || got.Epoch == "" || got.Stale {
+		t.Errorf("got revision %d, epoch %q, stale %t", got.Revision, got.Epoch, got.Stale)
+	}
+}
+
+// TestExplain: an operator is told the truth about an invisible user, in
+// sentences. Which sentences is the state machine's (testdata/scenarios).
+func TestExplain(t *testing.T) {
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	login(t, nc, "alice", protocol.LoginRequest{SessionID: "s1", Platform: "web"})
+	setAvailability(t, nc, "alice", protocol.Invisible)
+	got := must[protocol.ExplainReply](t, nc, subjects.Explain(), protocol.UserRequest{UserID: "alice"})
+	if got.Owner.StatusType != protocol.Online || got.Public.StatusType != protocol.Offline {
+		t.Errorf("got owner %v and public %v, want ONLINE and OFFLINE", got.Owner, got.Public)
+	}
+	if why := strings.Join(got.Why, "\n"); !strings.Contains(why, "ONLINE: session s1 (web) is live") || !strings.Contains(why, "everybody else sees OFFLINE: the user is invisible") {
+		t.Errorf("why: got\n%s", why)
+	}
+	if len(got.Sessions) != 1 || got.Sessions[0].EndsInSeconds <= 0 || got.Sessions[0].EndsInSeconds > 30 {
+		t.Errorf("sessions: got %+v", got.Sessions)
+	}
+	if got := must[protocol.ExplainReply](t, nc, subjects.Explain(), protocol.UserRequest{UserID: "nobody"}); len(got.Why) != 1 || got.Public.Revision != 0 || got.Sessions == nil || got.Ended == nil {
+		t.Errorf("nobody: got %+v", got)
+	}
+}
+
+// TestG08_KickedStaysOut: a kicked session cannot come back under its ID, is told
+// so, and kicking what is not there is no error.
+func TestG08_KickedStaysOut(t *testing.T) {
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	self, err := nc.SubscribeSync("presence.v1.self.alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"s1", "s2"} {
+		login(t, nc, "alice", protocol.LoginRequest{SessionID: id})
+	}
+	if got := must[protocol.KickReply](t, nc, subjects.Kick(), protocol.KickRequest{UserID: "alice", SessionID: "s1"}); !reflect.DeepEqual(got.Ended, []string{"s1"}) {
+		t.Errorf("kick of s1: ended %v", got.Ended)
+	}
+	refused(t, nc, to(t, "alice", protocol.OpRenew), protocol.RenewRequest{SessionID: "s1"}, protocol.ErrSessionReplaced)
+	refused(t, nc, to(t, "alice", protocol.OpLogin), protocol.LoginRequest{SessionID: "s1"}, protocol.ErrSessionReplaced)
+	waitForMessage(t, self, `"type":"kicked"`, `"sessionID":"s1"`, `"reason":"kicked"`)
+	if st := get(t, nc, "alice")[0]; st.StatusType != protocol.Online {
+		t.Errorf("alice, with s2 left: got %v, want ONLINE", st)
+	}
+	if got := must[protocol.KickReply](t, nc, subjects.Kick(), protocol.KickRequest{UserID: "alice"}); !reflect.DeepEqual(got.Ended, []string{"s2"}) {
+		t.Errorf("kick of all: ended %v", got.Ended)
+	}
+	if st := get(t, nc, "alice")[0]; st.StatusType != protocol.Unlogined {
+		t.Errorf("alice, kicked: got %v, want UNLOGINED", st)
+	}
+	for _, user := range []string{"alice", "nobody"} {
+		if got := must[protocol.KickReply](t, nc, subjects.Kick(), protocol.KickRequest{UserID: user}); got.Ended == nil || len(got.Ended) != 0 || got.Revision == 0 {
+			t.Errorf("kick of what is not there: got %+v, want an empty list and a revision", got)
+		}
+	}
+}
+
+// waitForMessage waits for a message that has all of some parts.
+func waitForMessage(t testing.TB, sub *nats.Subscription, parts ...string) *nats.Msg {
+	t.Helper()
+	var found *nats.Msg
+	servicetest.Eventually(t, waitFor, "a message with "+strings.Join(parts, " "), func() bool {
+		for {
+			m, err := sub.NextMsg(0)
+			if err != nil {
+				return false
+			}
+			all := true
+			for _, part := range parts {
+				all = all && strings.Contains(string(m.Data), part)
+			}
+			if all {
+				found = m
+				return true
+			}
+		}
+	})
+	return found
+}
