@@ -12,12 +12,14 @@ import (
 // arrows says which of the module's packages each package may import, and which
 // of the heavy dependencies. Tests of a package are not held to it.
 var arrows = map[string][]string{
-	"pkg/protocol":                 {},
-	"pkg/service/internal/entry":   {},
-	"pkg/service/internal/state":   {"pkg/protocol", "pkg/service/internal/entry"},
-	"pkg/service/internal/journal": {"pkg/service/internal/entry", "nats.go"},
+	"pkg/protocol":                    {},
+	"pkg/service/internal/entry":      {},
+	"pkg/service/internal/state":      {"pkg/protocol", "pkg/service/internal/entry"},
+	"pkg/service/internal/journal":    {"pkg/service/internal/entry", "nats.go"},
+	"pkg/service/internal/replica":    {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state"},
+	"pkg/service/internal/simulation": {},
 	"pkg/service": {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state",
-		"pkg/service/internal/journal", "nats.go"},
+		"pkg/service/internal/journal", "pkg/service/internal/replica", "nats.go"},
 	"pkg/client":              {"pkg/protocol", "nats.go"},
 	"pkg/broker":              {"pkg/protocol", "nats.go", "nats-server"},
 	"pkg/service/servicetest": {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service/internal/replica"
 	"presence/pkg/service/internal/state"
 )
 
@@ -14,10 +15,6 @@ const (
 	// state, and between two round trips to the broker while more wait: the
 	// pace at which the broker takes them is the pace at which they are made.
 	announceBatch = 512
-	// announceAgain is how long an event that reached the broker is still owed:
-	// after a reconnect what was published in that time is published again.
-	// The broker that took it may have died with it.
-	announceAgain = 5 * time.Second
 	// markEvery is how often the announcer asks the broker what it has got.
 	markEvery = 250 * time.Millisecond
 )
@@ -37,17 +34,7 @@ type announcer struct {
 
 	// mu is never held over a publish: packing an entry asks for flushed.
 	mu     sync.Mutex
-	cursor uint64 // number of the last change published
-	resets int    // how often the cursor was set back
-	sentAt uint64 // position up to which everything was published
-	marks  []mark
-	final  bool // the instance stops: what is flushed counts at once
-}
-
-// mark says that everything up to a position had reached the broker at a time.
-type mark struct {
-	position uint64
-	at       time.Time
+	ledger replica.Ledger
 }
 
 func newAnnouncer(s *Service) *announcer {
@@ -62,12 +49,10 @@ func (a *announcer) kick() {
 	}
 }
 
-// again has everything announced that is still owed: all of the last
-// announceAgain, and more.
+// again has everything announced that is still owed.
 func (a *announcer) again() {
 	a.mu.Lock()
-	a.cursor, a.sentAt, a.marks = 0, 0, nil
-	a.resets++
+	a.ledger.Again()
 	a.mu.Unlock()
 	a.kick()
 }
@@ -76,21 +61,21 @@ func (a *announcer) again() {
 func (a *announcer) flushed() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	position := uint64(0)
-	for _, m := range a.marks {
-		if !a.final && time.Since(m.at) < announceAgain {
-			break
-		}
-		position = m.position
-	}
-	return position
+	return a.ledger.Flushed(time.Now())
 }
 
-// finish makes marks count at once: the instance is about to stop.
+// finish has what reached the broker count at once: the instance is about to stop.
 func (a *announcer) finish() {
 	a.mu.Lock()
-	a.final = true
+	a.ledger.Finish()
 	a.mu.Unlock()
+}
+
+// turn returns how far the announcer is.
+func (a *announcer) turn() replica.Turn {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ledger.Turn()
 }
 
 // run announces until ctx is done.
@@ -138,13 +123,11 @@ func (a *announcer) flush() error {
 func (a *announcer) publish() (more bool, err error) {
 	a.sending.Lock()
 	defer a.sending.Unlock()
-	a.mu.Lock()
-	cursor, resets := a.cursor, a.resets
-	a.mu.Unlock()
+	turn := a.turn()
 	s := a.service
 	batch := a.batch[:0]
 	s.mu.RLock()
-	last, more := s.state.Owed(s.writer, cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
+	last, more := s.state.Owed(s.writer, turn.Cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
 	position := s.state.Position()
 	s.mu.RUnlock()
 	a.batch = batch
@@ -155,14 +138,7 @@ func (a *announcer) publish() (more bool, err error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.resets != resets { // set back meanwhile: from the beginning
-		return true, nil
-	}
-	a.cursor = last
-	if !more {
-		a.sentAt = position
-	}
-	return more, nil
+	return a.ledger.Published(turn, last, position, more), nil
 }
 
 func (a *announcer) send(n *state.Announcement) error {
@@ -205,22 +181,12 @@ func (a *announcer) sendTo(subject string, event any) (err error) {
 // mark asks the broker whether it has got everything published so far. Where it
 // does not say so, all of it stays owed.
 func (a *announcer) mark() error {
-	a.mu.Lock()
-	position, resets := a.sentAt, a.resets
-	a.mu.Unlock()
-	if err := a.service.cfg.Answers.FlushTimeout(announceAgain); err != nil {
+	turn := a.turn()
+	if err := a.service.cfg.Answers.FlushTimeout(replica.AnnounceAgain); err != nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.resets != resets {
-		return nil // what was asked about is to be published again
-	}
-	now := time.Now()
-	// Of the marks that are old enough, the last says it all.
-	for len(a.marks) > 1 && now.Sub(a.marks[1].at) >= announceAgain {
-		a.marks = a.marks[1:]
-	}
-	a.marks = append(a.marks, mark{position: position, at: now})
+	a.ledger.Reached(turn, time.Now())
 	return nil
 }

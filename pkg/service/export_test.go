@@ -50,5 +50,5 @@ func (s *Service) Digest() (position, digest uint64) {
 func (s *Service) Rebuilt() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.replica.rebuilt
+	return s.digests.Rebuilt()
 }

@@ -5,21 +5,12 @@ import (
 
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
+	"presence/pkg/service/internal/replica"
 	"presence/pkg/service/internal/state"
 )
 
-// replica is what makes this instance's state one of several that are the same:
-// how it is restored, written down, and compared with the others' (G14). Its
-// fields belong to the goroutine that applies, but for what Service.mu guards.
-type replica struct {
-	// confirmed is the last position whose digest is in the journal and is this
-	// state's, rebuilt the last for which the state was built anew because the
-	// digest was another. disputed, where not 0, is a position whose digest is
-	// to be journaled although another is. Guarded by Service.mu.
-	confirmed, rebuilt, disputed uint64
-	// untrusted says that the state is known to be wrong. Guarded by Service.mu.
-	untrusted bool
-}
+// What makes this instance's state one of several that are the same: how it is
+// restored, written down, and compared with the others' (G14).
 
 // restore is the journal's Restore.
 func (s *Service) restore(next func() ([]byte, error), progress func(done, total int)) (uint64, error) {
@@ -37,7 +28,7 @@ func (s *Service) reset(position uint64) { s.replace(state.NewAt(position)) }
 func (s *Service) replace(with *state.State) {
 	s.mu.Lock()
 	s.state = with
-	s.replica.untrusted = false
+	s.untrusted = false
 	s.mu.Unlock()
 	s.announcer.again() // what is owed is numbered anew
 }
@@ -56,50 +47,26 @@ func (s *Service) rank() (int, bool) {
 	return s.state.Rank(s.writer)
 }
 
-// compare compares a digest that an entry carries with this state's. Who differs
-// builds its state anew, from a snapshot and the journal. Who was built anew for
-// that position and differs still knows that it is the other who is wrong, and
-// says so in the journal: then that one does the same. mu is held.
+// compare compares a digest that an entry carries with this state's. mu is held.
 func (s *Service) compare(h *entry.Header) error {
-	own, ok := s.state.DigestAt(h.DigestAt)
-	r := &s.replica
-	switch {
-	case !ok || h.Epoch != s.state.Epoch():
-		return nil
-	case own == h.Digest:
-		r.confirmed = max(r.confirmed, h.DigestAt)
-		return nil
-	case h.DigestAt <= r.rebuilt:
+	verdict, own := s.digests.Compare(s.state, h)
+	switch verdict {
+	case replica.TheyErr:
 		s.log.Error("this instance's state was built anew and still differs from what another holds: that one must be wrong",
 			"position", h.DigestAt, "writer", h.Writer, "digest", fmt.Sprintf("%016x", own), "theirs", fmt.Sprintf("%016x", h.Digest))
-		r.disputed = h.DigestAt
-		return nil
+	case replica.Rebuild:
+		s.untrusted = true
+		return fmt.Errorf("%w: at position %d this instance's digest is %016x, that of writer %s %016x (G14)",
+			journal.ErrRebuild, h.DigestAt, own, h.Writer, h.Digest)
 	}
-	r.rebuilt, r.untrusted = h.DigestAt, true
-	return fmt.Errorf("%w: at position %d this instance's digest is %016x, that of writer %s %016x (G14)",
-		journal.ErrRebuild, h.DigestAt, own, h.Writer, h.Digest)
-}
-
-// stampDigest has an entry carry the digest as of the last position that is to
-// be compared, unless another entry does. mu is held.
-func (s *Service) stampDigest(h *entry.Header) {
-	r := &s.replica
-	at := s.state.Position() / state.DigestEvery * state.DigestEvery
-	if r.disputed != 0 {
-		at, r.disputed = r.disputed, 0
-	} else if at <= r.confirmed {
-		return
-	}
-	if sum, ok := s.state.DigestAt(at); ok {
-		h.DigestAt, h.Digest = at, sum
-	}
+	return nil
 }
 
 // trusted reports whether queries may be answered from the state.
 func (s *Service) trusted() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return !s.replica.untrusted
+	return !s.untrusted
 }
 
 // snapshot is the journal's Snapshot.

@@ -33,6 +33,7 @@ import (
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
+	"presence/pkg/service/internal/replica"
 	"presence/pkg/service/internal/state"
 )
 
@@ -55,9 +56,11 @@ type Service struct {
 	registered atomic.Bool  // an entry of this instance is applied
 	pauses     pauses
 
-	mu      sync.RWMutex // guards state and what replica says
+	mu      sync.RWMutex // guards the next three
 	state   *state.State
-	replica replica
+	digests replica.Digests
+	// untrusted says that the state is known to be wrong.
+	untrusted bool
 
 	waitMu  sync.Mutex // guards waiters
 	waiters []waiter
@@ -248,14 +251,10 @@ func (s *Service) barrier(ctx context.Context) error {
 // stamp fills in an entry's header when it is packed.
 func (s *Service) stamp(h *entry.Header) {
 	s.mu.Lock()
-	h.Epoch, h.Generation, h.LeaseClock = s.state.Epoch(), s.state.Generation(), s.state.LeaseClock()
-	now := s.state.AsOf().Time().Add(s.journal.SinceApplied())
-	s.stampDigest(h)
+	replica.Stamp(h, s.state, s.journal.SinceApplied(), s.registered.Load())
+	s.digests.Stamp(h, s.state)
 	s.mu.Unlock()
-	if s.registered.Load() { // before, the last entry applied may be of long ago
-		h.Latest = now.Add(protocol.OutcomeWithin).UnixMilli()
-	}
-	h.Flushed, h.Knows = s.announcer.flushed(), entry.Format
+	h.Flushed = s.announcer.flushed()
 }
 
 // apply is the journal's Apply: it applies an entry and hands on what follows.

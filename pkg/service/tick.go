@@ -7,30 +7,13 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/replica"
 )
 
-const (
-	// tickEvery is how long the journal may be silent before an entry is
-	// appended for the sake of time alone.
-	tickEvery = time.Second
-	// tickGrain is how often it is asked whether an entry is due. It adds to
-	// the time to OFFLINE (G5).
-	tickGrain = 200 * time.Millisecond
-	// tickTurn is how much longer each further instance in the table of writers
-	// waits, so that one of them appends, not all. Where the first has died that
-	// adds to the time to OFFLINE too, until it is out of the table. At most
-	// maxTurns of them add up: the lease clock counts 2 s of silence at most.
-	tickTurn = 150 * time.Millisecond
-	maxTurns = 4
-	// showEvery is how often every instance appends an entry of its own, so that
-	// it stays in the table of writers: less than a minute.
-	showEvery = 20 * time.Second
-)
-
-// tick appends an entry when the journal has been silent for a second or the
-// next deadline is due, so that the lease clock runs while the service runs.
+// tick appends an entry when time needs one, so that the lease clock runs while
+// the service runs.
 func (s *Service) tick(ctx context.Context) {
-	ticker := time.NewTicker(tickGrain)
+	ticker := time.NewTicker(replica.TickGrain)
 	defer ticker.Stop()
 	for {
 		select {
@@ -40,16 +23,11 @@ func (s *Service) tick(ctx context.Context) {
 		}
 		silent := s.journal.SinceApplied()
 		s.mu.RLock()
-		wait, waits := s.state.NextDue()
+		due := replica.Due(s.state, s.writer, silent)
 		rank, known := s.state.Rank(s.writer)
-		mine := time.Duration(s.state.SilentFor(s.writer)) * time.Millisecond
 		level, raise := s.state.CanRaise()
 		s.mu.RUnlock()
-		turn := time.Duration(min(rank, maxTurns)) * tickTurn
-		switch {
-		case silent >= tickEvery-tickGrain/2+turn,
-			waits && silent >= max(time.Duration(wait)*time.Millisecond, tickGrain/2)+turn,
-			!known || mine >= showEvery:
+		if due {
 			s.journal.Tick()
 		}
 		if raise && rank == 0 && known {

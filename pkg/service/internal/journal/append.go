@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -83,7 +82,9 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	if j.forget(sequence) {
 		all := callers.all()
 		j.cfg.Logger.Warn("a journal entry failed", "callers", len(all), "err", err)
-		j.putBack(e, len(callers.Commands))
+		j.mu.Lock()
+		j.pending.PutBack(e, callers)
+		j.mu.Unlock()
 		j.fail(all, err)
 	}
 	return nil
@@ -103,51 +104,28 @@ func (j *Journal[W]) awaitApplied(ctx context.Context, applied <-chan struct{}) 
 	}
 }
 
-// putBack has the reports and renewals of a failed entry appended with the next
-// one: they may take effect late, and twice, but they must not be lost.
-func (j *Journal[W]) putBack(e *entry.Entry, commands int) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	p := &j.pending
-	if reports := e.Commands[commands:]; len(p.reports)+len(reports) <= maxReports {
-		p.reports = append(reports[:len(reports):len(reports)], p.reports...)
-	}
-	for _, number := range e.Renewed {
-		var none W
-		p.renew(number, none, false)
-	}
-}
-
 // publish publishes an entry, again and again, and returns its position, or 0
 // where it was applied before its acknowledgement came.
 func (j *Journal[W]) publish(ctx context.Context, data []byte, applied <-chan struct{}) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, j.giveUp)
 	defer cancel()
-	outcome := ErrRejected // until an attempt is left without an answer
-	for attempt := 0; ; attempt++ {
+	var attempts Attempts
+	for {
 		begun := time.Now()
-		ack, err := j.publishOnce(ctx, data)
-		var api *jetstream.APIError
-		switch {
-		case err == nil:
-			return ack, nil
-		case errors.As(err, &api):
-			// The stream answered: it did not store this attempt. An earlier
-			// one that nobody answered may have been.
-			if api.Code != 503 || outcome == ErrRejected {
-				return 0, fmt.Errorf("%w: %w", outcome, err)
-			}
-		case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrReconnectBufExceeded):
-			// Nobody leads the stream at the moment, or it was not sent.
-		default:
-			outcome = ErrOutcomeUnknown
+		position, err := j.publishOnce(ctx, data)
+		if err == nil {
+			return position, nil
+		}
+		again, outcome := attempts.Failed(err)
+		if !again {
+			return 0, outcome
 		}
 		select {
 		case <-applied:
 			return 0, nil
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%w: %w", outcome, err)
-		case <-time.After(max(0, min(j.attemptTimeout, 50*time.Millisecond<<min(attempt, 5))-time.Since(begun))):
+			return 0, outcome
+		case <-time.After(min(j.attemptTimeout, attempts.Pause(time.Since(begun)))):
 		}
 	}
 }

@@ -53,12 +53,6 @@ const (
 	MaxWaiting = 1 << 16
 	// MaxBytes bounds an entry: half of what a NATS server accepts by default.
 	MaxBytes = 512 << 10
-	// attemptTimeout is how long one publish waits for its acknowledgement
-	// before the entry is published again.
-	attemptTimeout = 2 * time.Second
-	// giveUp is how old an entry may be when it is published for the last time
-	// and waits for its acknowledgement.
-	giveUp = 10 * time.Second
 	// gatherTurns bounds how often others are let run before an entry is packed.
 	gatherTurns = 8
 	// appliedWithin bounds the wait for an acknowledged entry to be applied
@@ -182,7 +176,7 @@ type Journal[W any] struct {
 	caughtUp chan struct{}
 
 	mu       sync.Mutex
-	pending  pending[W]
+	pending  Queue[W]
 	waiting  int                     // callers between Submit and their answer
 	inFlight map[uint64]*inFlight[W] // by sequence: packed, not yet applied
 	sequence uint64                  // of the last entry packed
@@ -251,8 +245,8 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 		cfg:            cfg,
 		store:          &store{js: cfg.JetStream, bucket: cfg.Bucket, replicas: cfg.Replicas},
 		wanted:         make(chan chan begunSnapshot),
-		attemptTimeout: attemptTimeout,
-		giveUp:         giveUp,
+		attemptTimeout: AttemptTimeout,
+		giveUp:         GiveUp,
 		maintainEvery:  maintainEvery,
 		wake:           make(chan struct{}, 1),
 		caughtUp:       make(chan struct{}),
@@ -305,7 +299,7 @@ func (j *Journal[W]) SinceApplied() time.Duration {
 // command's place, or in Failed. The error is ErrFull or ErrStopped; then the
 // caller does not come back.
 func (j *Journal[W]) Submit(c entry.Command, caller W) error {
-	return j.admit(func(p *pending[W]) { p.command(c, caller) })
+	return j.admit(func(q *Queue[W]) { q.Command(c, caller) })
 }
 
 // Renew has a lease renewed by its number. The caller comes back where answer
@@ -319,7 +313,7 @@ func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
 		return ErrStopped
 	}
 	full := j.waiting >= MaxWaiting
-	j.pending.renew(number, caller, answer && !full)
+	j.pending.Renew(number, caller, answer && !full)
 	j.poke()
 	if answer && full {
 		return ErrFull
@@ -334,7 +328,7 @@ func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
 // back when that is applied: a read of the state is linearizable then. What was
 // submitted before may be in a later entry, see Waiting.
 func (j *Journal[W]) Barrier(caller W) error {
-	return j.admit(func(p *pending[W]) { p.barriers = append(p.barriers, caller) })
+	return j.admit(func(q *Queue[W]) { q.Barrier(caller) })
 }
 
 // Waiting returns how many callers of commands, renewals and barriers have not
@@ -350,7 +344,7 @@ func (j *Journal[W]) Waiting() int {
 func (j *Journal[W]) Unpacked() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return !j.pending.empty()
+	return !j.pending.Empty()
 }
 
 // Report appends a command that nobody waits for and that must not be refused
@@ -362,10 +356,9 @@ func (j *Journal[W]) Report(c entry.Command) error {
 	if j.stopped {
 		return ErrStopped
 	}
-	if len(j.pending.reports) >= maxReports {
-		return ErrFull
+	if err := j.pending.Report(c); err != nil {
+		return err
 	}
-	j.pending.reports = append(j.pending.reports, c)
 	j.poke()
 	return nil
 }
@@ -373,12 +366,12 @@ func (j *Journal[W]) Report(c entry.Command) error {
 // Tick has an entry appended, be it empty, so that time goes on.
 func (j *Journal[W]) Tick() {
 	j.mu.Lock()
-	j.pending.tick = true
+	j.pending.Tick()
 	j.mu.Unlock()
 	j.poke()
 }
 
-func (j *Journal[W]) admit(add func(*pending[W])) error {
+func (j *Journal[W]) admit(add func(*Queue[W])) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	switch {
@@ -391,6 +384,17 @@ func (j *Journal[W]) admit(add func(*pending[W])) error {
 	add(&j.pending)
 	j.poke()
 	return nil
+}
+
+// take makes the next entry of what is pending, and returns nil where nothing is.
+func (j *Journal[W]) take() (*entry.Entry, *Callers[W]) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e, callers := j.pending.Take()
+	if !j.pending.Empty() {
+		j.poke()
+	}
+	return e, callers
 }
 
 // poke wakes the appending goroutine.

@@ -1,0 +1,166 @@
+package journal
+
+import "presence/pkg/service/internal/entry"
+
+// maxReports bounds the commands that nobody waits for, see Journal.Report.
+const maxReports = 1 << 16
+
+// Queue is what waits for a writer's next entry: the rules by which commands are
+// packed. Its commands and barriers are bounded by MaxWaiting, which the Journal
+// sees to, its reports by maxReports, its renewals by the number of leases. The
+// zero value is empty. It is not safe for concurrent use.
+type Queue[W any] struct {
+	commands []entry.Command
+	callers  []W // of the commands
+	reports  []entry.Command
+	renewed  []uint32            // in the order of their coming, each once
+	waits    map[uint32]struct{} // the same
+	renewing []Renewing[W]
+	barriers []W
+	tick     bool
+}
+
+// Command adds a command with its caller.
+func (q *Queue[W]) Command(c entry.Command, caller W) {
+	q.commands = append(q.commands, c)
+	q.callers = append(q.callers, caller)
+}
+
+// Report adds a command that nobody waits for. It returns ErrFull where too many
+// of them wait.
+func (q *Queue[W]) Report(c entry.Command) error {
+	if len(q.reports) >= maxReports {
+		return ErrFull
+	}
+	q.reports = append(q.reports, c)
+	return nil
+}
+
+// Renew adds a renewal of a lease, whose caller wants an answer or not.
+func (q *Queue[W]) Renew(number uint32, caller W, answer bool) {
+	if q.waits == nil {
+		q.waits = make(map[uint32]struct{})
+	}
+	if _, waits := q.waits[number]; !waits {
+		q.waits[number] = struct{}{}
+		q.renewed = append(q.renewed, number)
+	}
+	if answer {
+		q.renewing = append(q.renewing, Renewing[W]{Number: number, Caller: caller})
+	}
+}
+
+// Barrier has a caller go with the next entry, be it an empty one.
+func (q *Queue[W]) Barrier(caller W) { q.barriers = append(q.barriers, caller) }
+
+// Tick has an entry appended, be it an empty one.
+func (q *Queue[W]) Tick() { q.tick = true }
+
+// Empty reports whether there is nothing to make an entry of.
+func (q *Queue[W]) Empty() bool {
+	return len(q.commands) == 0 && len(q.reports) == 0 && len(q.renewed) == 0 && len(q.barriers) == 0 && !q.tick
+}
+
+// Take moves what fits into one entry out of the queue, and returns nil where
+// nothing is in it. However many commands wait, half of an entry is there for
+// renewals and a quarter for reports, if they need it: a flood of changes must
+// not make anybody's lease run out. In the entry commands come before reports: a
+// login that was submitted before its connection's end was reported takes effect
+// before it.
+func (q *Queue[W]) Take() (*entry.Entry, *Callers[W]) {
+	if q.Empty() {
+		return nil, nil
+	}
+	e, callers := &entry.Entry{}, &Callers[W]{}
+	room, bytes := entry.MaxCommands, MaxBytes
+	q.takeRenewals(e, callers, room/2)
+	room -= len(e.Renewed)
+	bytes -= renewalBytes * len(e.Renewed)
+
+	forReports := room / 2
+	reports := fits(q.reports, &forReports, &bytes)
+	room -= reports
+	commands := fits(q.commands, &room, &bytes)
+	e.Commands, q.commands = cut(q.commands, commands)
+	callers.Commands, q.callers = cut(q.callers, commands)
+	var head []entry.Command
+	head, q.reports = cut(q.reports, reports)
+	e.Commands = append(e.Commands, head...)
+
+	callers.Barriers, q.barriers = q.barriers, nil
+	q.tick = false
+	return e, callers
+}
+
+// PutBack has the reports and renewals of an entry that did not take effect
+// appended with the next one: they may take effect late, and twice, but they
+// must not be lost. callers are the entry's.
+func (q *Queue[W]) PutBack(e *entry.Entry, callers *Callers[W]) {
+	if reports := e.Commands[len(callers.Commands):]; len(q.reports)+len(reports) <= maxReports {
+		q.reports = append(reports[:len(reports):len(reports)], q.reports...)
+	}
+	for _, number := range e.Renewed {
+		var none W
+		q.Renew(number, none, false)
+	}
+}
+
+// renewalBytes is what a renewal takes in an entry, at most.
+const renewalBytes = 5
+
+// takeRenewals moves at most limit renewals, the oldest.
+func (q *Queue[W]) takeRenewals(e *entry.Entry, callers *Callers[W], limit int) {
+	if len(q.renewed) <= limit {
+		e.Renewed, q.renewed = q.renewed, nil
+		clear(q.waits)
+		callers.Renewals, q.renewing = q.renewing, nil
+		return
+	}
+	e.Renewed, q.renewed = cut(q.renewed, limit)
+	for _, number := range e.Renewed {
+		delete(q.waits, number)
+	}
+	var kept []Renewing[W]
+	for _, r := range q.renewing {
+		if _, waits := q.waits[r.Number]; waits {
+			kept = append(kept, r)
+		} else {
+			callers.Renewals = append(callers.Renewals, r)
+		}
+	}
+	q.renewing = kept
+}
+
+// fits returns how many of the commands fit, and takes them off the room. One
+// always does where half of the entry is empty, however large it is: an entry
+// may be half as large again as MaxBytes.
+func fits(commands []entry.Command, room, bytes *int) int {
+	n := 0
+	for n < len(commands) && *room > 0 {
+		size := commands[n].Size()
+		if size > *bytes && !(n == 0 && *bytes > MaxBytes/2) {
+			break
+		}
+		*bytes -= size
+		*room--
+		n++
+	}
+	return n
+}
+
+// cut returns the first n of s and a rest that does not share their array, so
+// that what is in flight is not held by what comes after it.
+func cut[T any](s []T, n int) (head, rest []T) {
+	if n == len(s) {
+		return s[:n:n], nil
+	}
+	return s[:n:n], append(rest, s[n:]...)
+}
+
+func (c *Callers[W]) all() []W {
+	all := append(append([]W(nil), c.Commands...), c.Barriers...)
+	for _, r := range c.Renewals {
+		all = append(all, r.Caller)
+	}
+	return all
+}

@@ -1,0 +1,95 @@
+package replica
+
+import "time"
+
+// AnnounceAgain is how long an event that reached the broker is still owed:
+// after a reconnect what was published in that time is published again. The
+// broker that took it may have died with it.
+const AnnounceAgain = 5 * time.Second
+
+// Ledger keeps the accounts of which changes an instance has announced (G4). It
+// has no queue: what waits is in the state, coalesced to one event for each user.
+//
+//	turn := l.Turn()
+//	last, more := s.Owed(writer, turn.Cursor, …)   // publish what it yields
+//	l.Published(turn, last, s.Position(), more)    // the position is that of the look
+//
+//	turn = l.Turn()                                // a round trip to the broker
+//	l.Reached(turn, now)
+//
+// What was published counts as announced, and Flushed says so to all others, when
+// the broker has had it for AnnounceAgain. The zero value has announced nothing.
+type Ledger struct {
+	cursor uint64 // number of the last change published
+	resets int    // how often the cursor was set back
+	sentAt uint64 // position up to which everything was published
+	marks  []mark
+	final  bool // the instance stops: what is flushed counts at once
+}
+
+// mark says that everything up to a position had reached the broker at a time.
+type mark struct {
+	position uint64
+	at       time.Time
+}
+
+// Turn is how far the ledger was when something began that takes its time.
+type Turn struct {
+	Cursor uint64
+	sentAt uint64
+	resets int
+}
+
+// Turn begins a publication, or a round trip to the broker.
+func (l *Ledger) Turn() Turn { return Turn{Cursor: l.cursor, sentAt: l.sentAt, resets: l.resets} }
+
+// Published notes that everything was published up to the change with the number
+// last; without more, up to a position. It reports whether there is more to
+// publish: always where the ledger was set back meanwhile.
+func (l *Ledger) Published(t Turn, last, position uint64, more bool) bool {
+	if l.resets != t.resets {
+		return true
+	}
+	l.cursor = last
+	if !more {
+		l.sentAt = position
+	}
+	return more
+}
+
+// Reached notes that what was published when a turn began has reached the broker
+// by now.
+func (l *Ledger) Reached(t Turn, now time.Time) {
+	if l.resets != t.resets {
+		return // what was asked about is to be published again
+	}
+	// Of the marks that are old enough, the last says it all.
+	for len(l.marks) > 1 && now.Sub(l.marks[1].at) >= AnnounceAgain {
+		l.marks = l.marks[1:]
+	}
+	l.marks = append(l.marks, mark{position: t.sentAt, at: now})
+}
+
+// Again has everything announced that is still owed: all of the last
+// AnnounceAgain, and more. It must be called when the connection for events was
+// lost, and when the state was replaced, in which changes are numbered anew.
+func (l *Ledger) Again() {
+	l.cursor, l.sentAt, l.marks = 0, 0, nil
+	l.resets++
+}
+
+// Finish has what reached the broker count at once: the instance is about to
+// stop.
+func (l *Ledger) Finish() { l.final = true }
+
+// Flushed returns the position up to which nothing is owed any more.
+func (l *Ledger) Flushed(now time.Time) uint64 {
+	position := uint64(0)
+	for _, m := range l.marks {
+		if !l.final && now.Sub(m.at) < AnnounceAgain {
+			break
+		}
+		position = m.position
+	}
+	return position
+}

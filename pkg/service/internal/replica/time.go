@@ -1,0 +1,55 @@
+package replica
+
+import (
+	"time"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/state"
+)
+
+const (
+	// TickGrain is how often it is asked whether an entry is due. It adds to
+	// the time to OFFLINE (G5).
+	TickGrain = 200 * time.Millisecond
+	// tickEvery is how long the journal may be silent before an entry is
+	// appended for the sake of time alone.
+	tickEvery = time.Second
+	// tickTurn is how much longer each further instance in the table of writers
+	// waits, so that one of them appends, not all. Where the first has died that
+	// adds to the time to OFFLINE too, until it is out of the table. At most
+	// maxTurns of them add up: the lease clock counts 2 s of silence at most.
+	tickTurn = 150 * time.Millisecond
+	maxTurns = 4
+	// showEvery is how often every instance appends an entry of its own, so that
+	// it stays in the table of writers: less than a minute.
+	showEvery = 20 * time.Second
+)
+
+// Due reports whether an entry is to be appended for the sake of time, so that
+// the lease clock runs while the service runs: when the journal has been silent
+// for a second, when the next deadline is due, and when the writer would be
+// forgotten. silent is how long ago the last entry was applied.
+func Due(s *state.State, writer string, silent time.Duration) bool {
+	wait, waits := s.NextDue()
+	rank, known := s.Rank(writer)
+	mine := time.Duration(s.SilentFor(writer)) * time.Millisecond
+	turn := time.Duration(min(rank, maxTurns)) * tickTurn
+	switch {
+	case silent >= tickEvery-TickGrain/2+turn,
+		waits && silent >= max(time.Duration(wait)*time.Millisecond, TickGrain/2)+turn,
+		!known || mine >= showEvery:
+		return true
+	}
+	return false
+}
+
+// Stamp fills in what an entry's header says of the state and of the time when
+// it is packed. registered says that the state is no older than the silence: an
+// entry of this writer is applied.
+func Stamp(h *entry.Header, s *state.State, silent time.Duration, registered bool) {
+	h.Epoch, h.Generation, h.LeaseClock, h.Knows = s.Epoch(), s.Generation(), s.LeaseClock(), entry.Format
+	if registered {
+		h.Latest = s.AsOf().Time().Add(silent + protocol.OutcomeWithin).UnixMilli()
+	}
+}
