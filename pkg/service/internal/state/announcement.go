@@ -36,7 +36,7 @@ func (s *State) announcement(u *user, what owes) Announcement {
 	}
 	for r := u.replaced; what&oweEnds != 0 && r != nil; r = r.next {
 		if r.owed {
-			a.add(s, protocol.SelfEvent{Type: protocol.SelfKicked, SessionID: r.session, Reason: r.reason.wire()})
+			a.add(s, protocol.SelfEvent{Type: protocol.SelfKicked, SessionID: r.session.String(), Reason: r.reason.wire()})
 		}
 	}
 	return a

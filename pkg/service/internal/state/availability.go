@@ -69,6 +69,14 @@ func (u *user) settings() protocol.AvailabilitySettings {
 	return s
 }
 
+// setChosen notes what is chosen. The user is being changed.
+func (u *user) setChosen(lasting, override entry.Availability, until int64) {
+	u.lasting, u.override = lasting, override
+	if until != u.overrideUntil {
+		u.needRare().overrideUntil = until
+	}
+}
+
 // setAvailability sets the lasting value, which ends an override, or with a
 // lifetime the override (PROTOCOL 4.4). The user is being changed.
 func (s *State) setAvailability(u *user, a entry.Availability, lifetime int64) {
@@ -79,6 +87,6 @@ func (s *State) setAvailability(u *user, a entry.Availability, lifetime int64) {
 	if lasting == u.lasting && override == u.override && until == u.overrideUntil {
 		return
 	}
-	u.lasting, u.override, u.overrideUntil = lasting, override, until
+	u.setChosen(lasting, override, until)
 	s.tell(u, oweSettings)
 }

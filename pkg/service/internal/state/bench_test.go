@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"testing"
 
 	"presence/pkg/service/internal/entry"
@@ -66,4 +67,16 @@ func BenchmarkRestore(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkHeap is the live heap of a user with one session and nothing to be
+// announced.
+func BenchmarkHeap(b *testing.B) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s := millionUsers(b)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(s.Users()), "B/user")
 }

@@ -35,10 +35,11 @@ func (s *State) countSession(x *session, by int) {
 	if s.counts.platforms == nil {
 		s.counts.platforms = make(map[string]int)
 	}
-	if n := s.counts.platforms[x.platform] + by; n != 0 {
-		s.counts.platforms[x.platform] = n
+	platform := x.platform.Value()
+	if n := s.counts.platforms[platform] + by; n != 0 {
+		s.counts.platforms[platform] = n
 	} else {
-		delete(s.counts.platforms, x.platform)
+		delete(s.counts.platforms, platform)
 	}
 }
 

@@ -69,9 +69,9 @@ func (s *State) hash(u *user) uint64 {
 			uint64(h.cause), uint64(h.until), uint64(h.idleSince), flag(h.gone), uint64(h.ended))
 	}
 	for x := u.sessions; x != nil; x = x.next {
-		b = appendText(b, x.id)
+		b = appendText(b, string(x.id))
 		b = appendText(b, x.device)
-		b = appendText(b, x.platform)
+		b = appendText(b, x.platform.Value())
 		b = appendNumbers(b, uint64(x.number), uint64(x.ttl), flag(x.live)|flag(x.idle)<<1|flag(x.severed)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
 		if x.gateway != nil {
 			b = appendNumbers(b, uint64(x.gateway.number))
@@ -82,7 +82,7 @@ func (s *State) hash(u *user) uint64 {
 		}
 	}
 	for r := u.replaced; r != nil; r = r.next {
-		b = appendText(b, r.session)
+		b = appendText(b, string(r.session))
 		b = appendNumbers(b, uint64(r.until), uint64(r.reason))
 	}
 	s.scratch = b

@@ -31,7 +31,7 @@ func (s *State) Explain(userID string) protocol.ExplainReply {
 	}
 	for x := u.replaced; x != nil; x = x.next {
 		if left := x.until - s.clock.lease; left > 0 {
-			r.Ended = append(r.Ended, protocol.EndedSession{SessionID: x.session, Reason: x.reason.wire(), RememberedForSeconds: seconds(left)})
+			r.Ended = append(r.Ended, protocol.EndedSession{SessionID: x.session.String(), Reason: x.reason.wire(), RememberedForSeconds: seconds(left)})
 		}
 	}
 	if at, ok := s.nextForget(u); ok && u.idleSince >= 0 {
@@ -205,11 +205,11 @@ func (x *session) title() string {
 	if x.device != "" {
 		more = append(more, x.device)
 	}
-	more = append(more, x.platform)
+	more = append(more, x.platform.Value())
 	if x.idle {
 		more = append(more, "idle")
 	}
-	return x.id + " (" + strings.Join(more, ", ") + ")"
+	return x.id.String() + " (" + strings.Join(more, ", ") + ")"
 }
 
 func seconds(milliseconds int64) float64 { return float64(milliseconds) / 1000 }

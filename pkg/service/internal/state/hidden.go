@@ -37,7 +37,7 @@ func (s *State) hide(u *user, own view) (rest owes, shown bool) {
 	switch invisible := u.chosen() == entry.Invisible; {
 	case invisible && u.hidden == nil:
 		s.countSessions(u, -1)
-		u.hidden = s.lastView(u, own)
+		u.needRare().hidden = s.lastView(u, own)
 		return u.split(), false
 	case !invisible && u.hidden != nil && own.statusType == protocol.Online:
 		s.show(u)

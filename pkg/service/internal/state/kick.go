@@ -11,7 +11,8 @@ func (s *State) kick(c *entry.Command, r *Result) {
 	if u == nil {
 		return
 	}
-	r.Ended = s.endSessions(u, func(x *session) bool { return c.All || x.id == c.Session }, byKick, wasKicked)
+	id := packID(c.Session)
+	r.Ended = s.endSessions(u, func(x *session) bool { return c.All || x.id == id }, byKick, wasKicked)
 }
 
 // erase ends all sessions of a user, clears what is known, announces that, and
@@ -25,7 +26,7 @@ func (s *State) erase(c *entry.Command, r *Result) {
 	r.Ended = s.endSessions(u, func(*session) bool { return true }, byErasure, wasErased)
 	s.tell(u, owePublic|oweOwner) // its revision is gone, whether it looked like that before or not
 	u.text, u.textUntil, u.lastSeen = "", 0, 0
-	u.lasting, u.override, u.overrideUntil = entry.Available, entry.Keep, 0
+	u.setChosen(entry.Available, entry.Keep, 0)
 	if u.hidden != nil {
 		s.show(u)
 	}
@@ -40,7 +41,7 @@ func (s *State) endSessions(u *user, which func(*session) bool, cause cause, rea
 		if which(x) {
 			s.touch(u, cause)
 			s.tell(u, oweSessions)
-			ended = append(ended, x.id)
+			ended = append(ended, x.id.String())
 			s.endFor(x, reason)
 		}
 		x = next

@@ -17,7 +17,16 @@ type lease struct {
 	// session while it is live, in the place of this lease.
 	gateway *gateway
 
-	live   bool
+	live bool
+
+	// Of a session's lease alone, here because there is room: nobody is at the
+	// device; the session was lost together with its connection or its gateway,
+	// so that only a login makes it live again, not a renewal; how it was lost,
+	// for people; and its index in gateway.sessions.
+	idle, severed bool
+	loss          loss
+	place         int32
+
 	number uint32 // names it in journal entries
 	ttl    uint32 // milliseconds
 	bound  int32  // index in connection.leases

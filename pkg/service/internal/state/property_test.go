@@ -205,6 +205,9 @@ func TestProperty_Invariants(t *testing.T) {
 func checkInvariants(t *rapid.T, s *State) {
 	sessions, holding, owes := 0, 0, map[*writer]int{}
 	digest, counted := uint64(0), &State{}
+	if nothingRare != (rare{}) {
+		t.Fatalf("what users without anything rare share was written to: %+v", nothingRare)
+	}
 	for id, u := range s.users.byID {
 		if u.id != id || u.touched != 0 || s.users.list[u.place] != u {
 			t.Fatalf("user %q: id %q, touched %d, place %d", id, u.id, u.touched, u.place)
@@ -317,7 +320,7 @@ func dump(s *State, exact bool) string {
 			}
 		}
 		for x := u.sessions; x != nil; x = x.next {
-			fmt.Fprintf(&b, "   %s %q %s live %t idle %t severed %t ttl %d due %d number %d login %d lost %d", x.id, x.device, x.platform,
+			fmt.Fprintf(&b, "   %s %q %s live %t idle %t severed %t ttl %d due %d number %d login %d lost %d", x.id, x.device, x.platform.Value(),
 				x.live, x.idle, x.severed, x.ttl, x.dueAt(s.params.Grace), x.number, x.loginAt, x.lostAt)
 			if x.connection != nil {
 				fmt.Fprintf(&b, " on %v", x.connection.key)

@@ -55,7 +55,7 @@ func (s *State) Status(userID string, detail bool) protocol.Status {
 	if detail && u.hidden == nil {
 		for x := u.sessions; x != nil; x = x.next {
 			if x.live {
-				st.Platforms = append(st.Platforms, x.platform)
+				st.Platforms = append(st.Platforms, x.platform.Value())
 			}
 		}
 		slices.Sort(st.Platforms)
@@ -86,9 +86,9 @@ func (u *user) sessionList() []protocol.Session {
 // plain is the session as its owner sees it.
 func (x *session) plain() protocol.Session {
 	return protocol.Session{
-		SessionID:  x.id,
+		SessionID:  x.id.String(),
 		Device:     x.device,
-		Platform:   x.platform,
+		Platform:   x.platform.Value(),
 		Live:       x.live,
 		Idle:       x.idle,
 		TTLSeconds: int64(x.ttl) / 1000,

@@ -186,7 +186,7 @@ func (r *userRecord) from(u *user) {
 		sessions[len(sessions)-1].from(x)
 	}
 	for p := u.replaced; p != nil; p = p.next {
-		replaced = append(replaced, replacedRecord{Session: p.session, Until: p.until, Reason: uint8(p.reason), Owed: p.owed})
+		replaced = append(replaced, replacedRecord{Session: p.session.String(), Until: p.until, Reason: uint8(p.reason), Owed: p.owed})
 	}
 	*r = userRecord{
 		ID: u.id, Text: u.text, TextUntil: u.textUntil, LastSeen: u.lastSeen, IdleSince: u.idleSince,
@@ -210,7 +210,7 @@ func (r *userRecord) from(u *user) {
 
 func (r *sessionRecord) from(x *session) {
 	*r = sessionRecord{
-		ID: x.id, Device: x.device, Platform: x.platform, Number: x.number, TTL: x.ttl, Deadline: x.deadline,
+		ID: x.id.String(), Device: x.device, Platform: x.platform.Value(), Number: x.number, TTL: x.ttl, Deadline: x.deadline,
 		Flags:   uint8(flag(x.live)|flag(x.idle)<<1|flag(x.severed)<<2) | uint8(x.loss)<<3,
 		LoginAt: x.loginAt, LostAt: x.lostAt,
 	}

@@ -5,7 +5,7 @@ import "presence/pkg/protocol"
 // replaced remembers a session that was ended by somebody else than itself: it
 // must not be opened again by its client (PROTOCOL 4.1).
 type replaced struct {
-	session string
+	session sessionID
 	until   int64 // lease clock
 	reason  endReason
 	owed    bool      // the end is to be told yet
@@ -36,8 +36,8 @@ func (s *State) endFor(x *session, reason endReason) {
 
 // remember notes that a session was ended, in the place of the oldest such note
 // where there are too many.
-func (u *user) remember(session string, now int64, reason endReason) {
-	kept, p := 0, &u.replaced
+func (u *user) remember(session sessionID, now int64, reason endReason) {
+	kept, p := 0, &u.needRare().replaced
 	for *p != nil {
 		if (*p).until <= now || (*p).session == session {
 			*p = (*p).next
@@ -52,8 +52,12 @@ func (u *user) remember(session string, now int64, reason endReason) {
 }
 
 func (u *user) wasReplaced(session string, now int64) bool {
+	if u.replaced == nil {
+		return false
+	}
+	id := packID(session)
 	for r := u.replaced; r != nil; r = r.next {
-		if r.session == session && r.until > now {
+		if r.session == id && r.until > now {
 			return true
 		}
 	}

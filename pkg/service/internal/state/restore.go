@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"unique"
 
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
@@ -176,8 +177,6 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	r.users++
 	s, u := r.s, &r.record
 	switch {
-	case s.users.get(u.ID) != nil:
-		return nil, damaged("user %q comes twice", u.ID)
 	case cause(u.Cause) > byErasure:
 		return nil, damaged("user %q has the cause %d", u.ID, u.Cause)
 	case u.Lasting == uint8(entry.Keep) || u.Lasting > uint8(entry.Invisible) || u.Override > uint8(entry.Invisible):
@@ -186,9 +185,10 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	x := &user{
 		id: u.ID, text: u.Text, textUntil: u.TextUntil, lastSeen: u.LastSeen, idleSince: u.IdleSince,
 		revision: u.Revision, previous: u.Previous, updatedAt: u.UpdatedAt, cause: cause(u.Cause),
-		lasting: entry.Availability(u.Lasting), override: entry.Availability(u.Override), overrideUntil: u.OverrideUntil, erased: u.Erased,
+		erased: u.Erased, rare: &nothingRare,
 	}
-	s.users.add(x)
+	x.setChosen(entry.Availability(u.Lasting), entry.Availability(u.Override), u.OverrideUntil)
+	s.users.list = append(s.users.list, x) // found by ID from finish on
 	if err := x.restoreHidden(u.Hidden); err != nil {
 		return nil, err
 	}
@@ -199,12 +199,15 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 		}
 		end = &(*end).next
 	}
+	if len(u.Replaced) > 0 {
+		x.needRare()
+	}
 	last := &x.replaced
 	for _, p := range u.Replaced {
 		if p.Reason > uint8(wasErased) {
 			return nil, damaged("a session of user %q ended for the reason %d", u.ID, p.Reason)
 		}
-		*last = &replaced{session: p.Session, until: p.Until, reason: endReason(p.Reason), owed: p.Owed}
+		*last = &replaced{session: packID(p.Session), until: p.Until, reason: endReason(p.Reason), owed: p.Owed}
 		last = &(*last).next
 	}
 	if x.owed, err = r.restoreOwed(u.Writer, owed{user: x, position: u.OwedAt, since: u.OwedSince, fresh: owes(u.Owes)}); err != nil {
@@ -243,7 +246,7 @@ func (u *user) restoreHidden(h *hiddenRecord) error {
 	if t := protocol.StatusType(h.StatusType); t != protocol.Offline && t != protocol.Unlogined || cause(h.Cause) > byErasure {
 		return damaged("user %q is hidden as %d with the cause %d", u.id, h.StatusType, h.Cause)
 	}
-	u.hidden = &hidden{
+	u.needRare().hidden = &hidden{
 		view:     view{statusType: protocol.StatusType(h.StatusType), text: h.Text, textUntil: h.TextUntil},
 		lastSeen: h.LastSeen, revision: h.Revision, previous: h.Previous, updatedAt: h.UpdatedAt, cause: cause(h.Cause),
 		until: h.Until, idleSince: h.IdleSince, ended: h.Ended, gone: h.Gone,
@@ -253,10 +256,11 @@ func (u *user) restoreHidden(h *hiddenRecord) error {
 
 func (r *restorer) restoreSession(u *user, rec *sessionRecord) (*session, error) {
 	x := &session{
-		id: rec.ID, device: rec.Device, platform: rec.Platform, user: u,
-		idle: rec.Flags&2 != 0, severed: rec.Flags&4 != 0, loss: loss(rec.Flags >> 3 & 3), loginAt: rec.LoginAt, lostAt: rec.LostAt,
+		id: packID(rec.ID), device: rec.Device, platform: unique.Make(rec.Platform), user: u,
+		loginAt: rec.LoginAt, lostAt: rec.LostAt,
 	}
 	x.lease.session = x
+	x.idle, x.severed, x.loss = rec.Flags&2 != 0, rec.Flags&4 != 0, loss(rec.Flags>>3&3)
 	x.live, x.ttl = rec.Flags&1 != 0, rec.TTL
 	if rec.Gateway > 0 {
 		if rec.Gateway > len(r.gateways) || !x.live {
@@ -309,6 +313,9 @@ func (r *restorer) finish() (*State, error) {
 		}
 	}
 	s.leases.byNumber = byNumber
+	if twice := s.users.index(); twice != "" {
+		return nil, damaged("user %q comes twice", twice)
+	}
 	for _, w := range s.writers {
 		items := w.owed
 		w.owed = nil

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"unique"
+
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 )
@@ -10,18 +12,11 @@ import (
 // names a gateway, that holds it.
 type session struct {
 	lease
-	id       string
+	id       sessionID
 	device   string
-	platform string
-	user     *user    // nil once it has ended
-	next     *session // of the same user, in order of login
-
-	place int32 // index in gateway.sessions
-	idle  bool
-	// severed: it was lost together with its connection or its gateway, so that
-	// only a login makes it live again, not a renewal.
-	severed bool
-	loss    loss // how it was lost, for people
+	platform unique.Handle[string] // there are few
+	user     *user                 // nil once it has ended
+	next     *session              // of the same user, in order of login
 
 	loginAt, lostAt int64 // wall time
 }
@@ -49,13 +44,13 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 		s.tell(u, oweSessions)
 	}
 	if x == nil {
-		x = &session{id: c.Session, user: u, loginAt: s.clock.wall}
+		x = &session{id: packID(c.Session), user: u, platform: unique.Make(c.Platform), loginAt: s.clock.wall}
 		x.lease.session = x
 		s.takeLease(&x.lease)
 		u.append(x)
 	}
 	s.countSession(x, -1)
-	x.device, x.platform = c.Device, c.Platform
+	x.device, x.platform = c.Device, unique.Make(c.Platform)
 	s.countSession(x, +1)
 	x.ttl, x.idle = c.TTL, c.Idle
 	s.hold(x, by)
@@ -69,12 +64,12 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	for y := u.sessions; y != nil; {
 		next := y.next
 		if y != x && c.Device != "" && y.device == c.Device {
-			r.Replaced = append(r.Replaced, y.id)
+			r.Replaced = append(r.Replaced, y.id.String())
 			s.endFor(y, wasReplaced)
 		}
 		y = next
 	}
-	r.Session, r.TTL = x.id, int64(x.ttl)
+	r.Session, r.TTL = c.Session, int64(x.ttl)
 	return nil
 }
 
@@ -241,7 +236,8 @@ func (u *user) liveSession(id string, now int64) *protocol.Error {
 	return nil
 }
 
-func (u *user) session(id string) *session {
+func (u *user) session(name string) *session {
+	id := packID(name)
 	for x := u.sessions; x != nil; x = x.next {
 		if x.id == id {
 			return x

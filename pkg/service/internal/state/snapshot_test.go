@@ -214,6 +214,10 @@ func TestSnapshot_Damaged(t *testing.T) {
 	if _, err := restore([][]byte{changed}); !errors.Is(err, ErrDamagedSnapshot) {
 		t.Errorf("a text changed: got %v, want ErrDamagedSnapshot", err)
 	}
+	twice := strings.Replace(string(whole), "erin", "dave", 1)
+	if _, err := restore([][]byte{[]byte(twice)}); !errors.Is(err, ErrDamagedSnapshot) || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("a user twice: got %v, want ErrDamagedSnapshot", err)
+	}
 	changed = slices.Clone(whole)
 	changed[0]++
 	var newer *NewerSnapshotError
@@ -249,4 +253,26 @@ func FuzzRestore(f *testing.F) {
 			t.Fatalf("written down again: %v", err)
 		}
 	})
+}
+
+// TestSessionID: IDs of every shape come back as they were, and different ones
+// stay different.
+func TestSessionID(t *testing.T) {
+	const canonical = "0b6b0c5a-5b0e-4d5f-9d0a-0123456789ab"
+	packed := map[sessionID]string{}
+	for _, id := range []string{"", "s1", canonical, strings.ToUpper(canonical), "0b6b0c5a-5b0e-4d5f-9d0a-0123456789AB",
+		strings.ReplaceAll(canonical, "-", ""), "0b6b0c5a-5b0e-4d5f-1d0a-0123456789ab", "0b6b0c5a_5b0e-4d5f-9d0a-0123456789ab",
+		"sixteen-bytes-id", strings.Repeat("x", 36), strings.Repeat("x", 64), "00000000-0000-0000-0000-000000000000"} {
+		p := packID(id)
+		if got := p.String(); got != id {
+			t.Errorf("packID(%q).String(): got %q", id, got)
+		}
+		if other, ok := packed[p]; ok {
+			t.Errorf("%q and %q are packed alike", id, other)
+		}
+		packed[p] = id
+	}
+	if len(packID(canonical)) != packedLength {
+		t.Errorf("packID(%q) has %d bytes", canonical, len(packID(canonical)))
+	}
 }

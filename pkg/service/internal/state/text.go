@@ -71,7 +71,7 @@ func (s *State) scheduleExpiry(u *user) {
 		return
 	}
 	if b := bucketOf(at); u.expiryBucket == 0 || b < u.expiryBucket {
-		u.expiryBucket = b
+		u.needRare().expiryBucket = b
 		s.expiries.add(b, u)
 	}
 }
@@ -104,7 +104,7 @@ func (s *State) expire() {
 			u.text, u.textUntil = "", 0
 		}
 		if s.expired(u.overrideUntil) {
-			u.override, u.overrideUntil = entry.Keep, 0
+			u.setChosen(u.lasting, entry.Keep, 0)
 			s.tell(u, oweSettings)
 		}
 		if u.hidden != nil && s.expired(u.hidden.textUntil) {

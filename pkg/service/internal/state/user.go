@@ -13,10 +13,7 @@ type user struct {
 	lastSeen  int64 // wall time at which the user last stopped being ONLINE
 	idleSince int64 // lease clock since when there is nothing to remember; -1: there is
 	sessions  *session
-	replaced  *replaced // the first of the sessions that were ended, see remember
-
-	overrideUntil int64   // wall time at which override ends
-	hidden        *hidden // what everybody else sees; nil: what the owner does
+	*rare
 
 	// Of the last change that the owner sees:
 	revision  uint64
@@ -33,10 +30,26 @@ type user struct {
 	touched int32  // 1 + index in State.touched while a change is at hand
 	place   int32  // index in users.list
 
-	// expiryBucket and forgetBucket are where the user waits in the calendars
-	// expiries and forgets; 0: nowhere.
-	forgetBucket uint32
-	expiryBucket int64
+	forgetBucket uint32 // where the user waits in the calendar forgets; 0: nowhere
+}
+
+// rare is what there is of few users only. The others share nothingRare, and
+// take no room for it.
+type rare struct {
+	overrideUntil int64     // wall time at which override ends
+	hidden        *hidden   // what everybody else sees; nil: what the owner does
+	replaced      *replaced // the first of the sessions that were ended, see remember
+	expiryBucket  int64     // where the user waits in the calendar expiries; 0: nowhere
+}
+
+var nothingRare rare // is never written to
+
+// needRare must be called before anything rare of a user is set.
+func (u *user) needRare() *rare {
+	if u.rare == &nothingRare {
+		u.rare = &rare{}
+	}
+	return u.rare
 }
 
 // cause is a protocol.Cause in one byte.
@@ -76,7 +89,7 @@ type touched struct {
 
 // addUser adds a user of whom nothing is remembered. It stands for change.
 func (s *State) addUser(id string) *user {
-	u := &user{id: id, idleSince: -1, lasting: entry.Available}
+	u := &user{id: id, idleSince: -1, lasting: entry.Available, rare: &nothingRare}
 	s.users.add(u)
 	if s.snapshot != nil {
 		u.saved = s.snapshot.number // it is not in that one
