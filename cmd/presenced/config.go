@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,6 +36,7 @@ type config struct {
 	policy           string
 	maxCustomStatus  int
 
+	http                string
 	logLevel, logFormat string
 	level               slog.Level // logLevel
 }
@@ -61,6 +63,11 @@ func (c *config) complete(given func(flag string) bool) error {
 	}
 	if err := protocol.CheckPrefix(c.prefix); err != nil {
 		return err
+	}
+	if c.http != "" {
+		if _, _, err := net.SplitHostPort(c.http); err != nil {
+			return fmt.Errorf("--http must be host:port, such as 127.0.0.1:8222, not %q", c.http)
+		}
 	}
 	switch {
 	case c.external():

@@ -86,7 +86,7 @@ const (
 	either   = "NATS server of yours, or inside with --nats-config"
 	keeping  = "Journal and snapshots"
 	rules    = "Rules"
-	logging  = "Logging"
+	watching = "Health and logging"
 )
 
 func flags(c *config) []cli.Flag {
@@ -141,7 +141,8 @@ func flags(c *config) []cli.Flag {
 		&cli.IntFlag{Name: "max-custom-status", Usage: "limit of a custom status in `BYTES`", Value: protocol.MaxCustomStatusBytes,
 			Category: rules, Destination: &c.maxCustomStatus, Sources: env("max-custom-status")},
 
-		str(logging, "log-level", "`LEVEL` debug, info, warn or error", "info", &c.logLevel),
-		str(logging, "log-format", "`FORMAT` text or json", formatText, &c.logFormat),
+		str(watching, "http", "`ADDRESS`, host:port, for /healthz, /readyz and /metrics; anyone who reaches it may read them (default: none)", "", &c.http),
+		str(watching, "log-level", "`LEVEL` debug, info, warn or error", "info", &c.logLevel),
+		str(watching, "log-format", "`FORMAT` text or json", formatText, &c.logFormat),
 	}
 }

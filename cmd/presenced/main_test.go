@@ -43,6 +43,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--log-level loud", "--log-level"},
 		{"--log-format xml", "--log-format"},
 		{"--prefix a..b", "prefix"},
+		{"--http 8222", "--http must be host:port"},
 		{"--creds x.creds", "--creds goes with --nats-url"},
 		{"--single-account", "--single-account goes with --nats-url or --nats-config"},
 		{"--replicas 3", "--replicas goes with --nats-url or --nats-config"},

@@ -15,11 +15,30 @@ import (
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// serve runs the service until ctx is done or it has to stop.
+// serve runs the service, and what says how it is, until ctx is done or one of
+// them has to stop.
 func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	log := cfg.logger(stderr)
+	m, err := newMonitor(cfg.http, log)
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the very end
+	g, inner := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.run(watching) })
+	g.Go(func() error {
+		defer stop()
+		return serveMonitored(inner, cfg, m, stdout, log)
+	})
+	return g.Wait()
+}
+
+func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Writer, log *slog.Logger) error {
+	m.starting("starting: the NATS server")
 	nats, err := connect(cfg, log) // which logs nothing where it fails: the error says it
 	if err != nil {
 		return err
@@ -27,9 +46,9 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	defer nats.close()
 
 	for begun := time.Now(); ; {
-		err := waitForCluster(ctx, nats, cfg.replicas, log)
+		err := waitForCluster(ctx, nats, cfg.replicas, m, log)
 		if err == nil {
-			err = serveOnce(ctx, cfg, nats, stdout, log)
+			err = serveOnce(ctx, cfg, nats, m, stdout, log)
 		}
 		switch {
 		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
@@ -45,7 +64,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 const journalStream = "PRESENCE_JOURNAL"
 
 // serveOnce makes a service and runs it.
-func serveOnce(ctx context.Context, cfg config, nats *connections, stdout io.Writer, log *slog.Logger) error {
+func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) error {
 	s, err := service.New(service.Config{
 		Clients: nats.clients, Answers: nats.answers, Journal: nats.journal, System: nats.system,
 		ClientsAccount:       nats.account,
@@ -66,6 +85,7 @@ func serveOnce(ctx context.Context, cfg config, nats *connections, stdout io.Wri
 	if err != nil {
 		return usageError{err} // New only checks the configuration
 	}
+	m.serving(s)
 	served := false
 	err = runService(ctx, s, nats.failed, func() {
 		served = true

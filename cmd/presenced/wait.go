@@ -38,7 +38,7 @@ func (c *connections) clustered() bool {
 
 // waitForCluster waits until the journal can be opened, or ctx is done. It
 // returns at once where the server inside is not one of a cluster.
-func waitForCluster(ctx context.Context, c *connections, replicas int, log *slog.Logger) error {
+func waitForCluster(ctx context.Context, c *connections, replicas int, m *monitor, log *slog.Logger) error {
 	if !c.clustered() {
 		return nil
 	}
@@ -64,6 +64,7 @@ func waitForCluster(ctx context.Context, c *connections, replicas int, log *slog
 			}
 			return nil
 		}
+		m.starting("waiting for " + lacks)
 		if waited >= sayFirst && time.Since(said) >= sayEvery {
 			said = time.Now()
 			log.Info("waiting for "+lacks, args...)

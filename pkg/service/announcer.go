@@ -175,7 +175,10 @@ func (a *announcer) sendTo(subject string, event any) (err error) {
 	if a.buffer, err = protocol.AppendMarshal(a.buffer[:0], event); err != nil {
 		return err
 	}
-	return a.service.cfg.Answers.Publish(subject, a.buffer)
+	if err = a.service.cfg.Answers.Publish(subject, a.buffer); err == nil {
+		a.service.counted.events.Add(1)
+	}
+	return err
 }
 
 // mark asks the broker whether it has got everything published so far. Where it

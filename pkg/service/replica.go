@@ -52,9 +52,11 @@ func (s *Service) compare(h *entry.Header) error {
 	verdict, own := s.digests.Compare(s.state, h)
 	switch verdict {
 	case replica.TheyErr:
+		s.counted.mismatches.Add(1)
 		s.log.Error("this instance's state was built anew and still differs from what another holds: that one must be wrong",
 			"position", h.DigestAt, "writer", h.Writer, "digest", fmt.Sprintf("%016x", own), "theirs", fmt.Sprintf("%016x", h.Digest))
 	case replica.Rebuild:
+		s.counted.mismatches.Add(1)
 		s.untrusted = true
 		return fmt.Errorf("%w: at position %d this instance's digest is %016x, that of writer %s %016x (G14)",
 			journal.ErrRebuild, h.DigestAt, own, h.Writer, h.Digest)

@@ -45,8 +45,10 @@ type Service struct {
 	cfg      Config
 	log      *slog.Logger
 	subjects protocol.Subjects
-	writer   string // this start of this instance
+	writer   string        // this start of this instance
+	opened   chan struct{} // closed when journal is set
 	ready    chan struct{}
+	leaving  atomic.Bool // it stops, or has stopped
 
 	journal    *journal.Journal[*call]
 	responder  *responder
@@ -55,6 +57,7 @@ type Service struct {
 	handling   atomic.Int64 // requests whose handler runs
 	registered atomic.Bool  // an entry of this instance is applied
 	pauses     pauses
+	counted    counted
 
 	mu      sync.RWMutex // guards the next three
 	state   *state.State
@@ -77,6 +80,7 @@ func New(cfg Config) (*Service, error) {
 		log:      cfg.Logger,
 		subjects: protocol.NewSubjects(cfg.Prefix),
 		writer:   uuid.NewString(),
+		opened:   make(chan struct{}),
 		ready:    make(chan struct{}),
 		state:    state.New(),
 		pauses:   pauses{begun: time.Now()},
@@ -94,9 +98,11 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 // that it accepted, announces what it changed, and returns nil. An error says
 // why it could not start or had to stop.
 func (s *Service) Run(ctx context.Context) error {
+	defer s.leaving.Store(true)
 	if err := s.openJournal(ctx); err != nil {
 		return err
 	}
+	close(s.opened)
 	// The goroutines outlive ctx by the time it takes to drain.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -197,6 +203,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 		s.log.Info("stopping: no more requests are taken")
 	case <-inner.Done():
 	}
+	s.leaving.Store(true)
 	err = s.drain(inner, micro, connections, others)
 	stopTicking()
 	owned.Wait()
@@ -274,6 +281,7 @@ func (s *Service) apply(a journal.Applied[*call]) error {
 		answers = s.answers(a.Callers, &out)
 	}
 	s.mu.Unlock()
+	s.counted.applied.Add(1)
 	s.responder.push(answers)
 	s.releaseWaiters(a.Position)
 	if a.Entry.Header.Writer == s.writer {

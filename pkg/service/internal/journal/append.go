@@ -61,6 +61,7 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	sequence, applied := j.sequence, j.applied
 	f := &inFlight[W]{callers: callers, done: make(chan struct{})}
 	j.inFlight[sequence] = f
+	j.publishedAt = time.Now()
 	j.mu.Unlock()
 
 	e.Header.Writer, e.Header.Sequence = j.cfg.Writer, sequence
@@ -70,6 +71,9 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 		return fmt.Errorf("encoding a journal entry: %w", err)
 	}
 	position, err := j.publish(ctx, data, f.done)
+	if ctx.Err() == nil {
+		j.noteOutcome(err)
+	}
 	switch {
 	case err == nil && position != 0 && position <= applied:
 		return fmt.Errorf("%w: it acknowledged position %d after %d was applied", ErrRestoredJournal, position, applied)
@@ -80,12 +84,10 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 		return nil // stop gives the callers back
 	}
 	if j.forget(sequence) {
-		all := callers.all()
-		j.cfg.Logger.Warn("a journal entry failed", "callers", len(all), "err", err)
 		j.mu.Lock()
 		j.pending.PutBack(e, callers)
 		j.mu.Unlock()
-		j.fail(all, err)
+		j.fail(callers.all(), err)
 	}
 	return nil
 }
@@ -140,6 +142,49 @@ func (j *Journal[W]) publishOnce(ctx context.Context, data []byte) (uint64, erro
 		return 0, err
 	}
 	return ack.Sequence, nil
+}
+
+// sayEvery is how often it is logged that entries fail: where the journal is
+// full every one does.
+const sayEvery = 10 * time.Second
+
+// noteOutcome remembers what became of an entry, for Appending, and logs it when
+// that changes and now and then while it stays bad.
+func (j *Journal[W]) noteOutcome(err error) {
+	j.mu.Lock()
+	j.publishedAt = time.Time{}
+	before := j.refused
+	j.refused = err
+	say := err != nil && (before == nil || time.Since(j.refusedSaid) >= sayEvery)
+	if say {
+		j.refusedSaid = time.Now()
+	}
+	j.mu.Unlock()
+	switch {
+	case say:
+		j.cfg.Logger.Warn("journal entries fail", "err", err)
+	case err == nil && before != nil:
+		j.cfg.Logger.Info("journal entries are stored again")
+	}
+}
+
+// Appending returns why the journal takes no entries from here: what became of
+// the last one, or that the one in flight is not acknowledged for too long. It
+// returns nil where nothing speaks against it.
+func (j *Journal[W]) Appending() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.publishedAt.IsZero() {
+		return j.refused
+	}
+	since := time.Since(j.publishedAt)
+	switch {
+	case j.refused != nil:
+		return j.refused
+	case since > j.attemptTimeout+time.Second:
+		return fmt.Errorf("an entry is not acknowledged for %v", since.Round(time.Second))
+	}
+	return nil
 }
 
 // forget takes an entry out of those in flight and reports whether it was there.

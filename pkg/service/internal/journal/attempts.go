@@ -40,6 +40,7 @@ func (a *Attempts) Failed(err error) (again bool, outcome error) {
 		// The stream answered: it did not store this attempt. An earlier one
 		// that nobody answered may have been.
 		again = api.Code == 503 && a.unanswered
+		err = fmt.Errorf("%s (JetStream's error %d)", api.Description, api.ErrorCode)
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrReconnectBufExceeded):
 		// Nobody leads the stream at the moment, or it was not sent.
 	default:

@@ -28,7 +28,7 @@ func (j *Journal[W]) follow(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var err error
 		if anew != nil {
-			j.setProgress(Progress{Phase: PhaseRestoring})
+			j.restoring(0, 0)
 			if err = j.begin(ctx, anew.atLeast, anew.avoid); err == nil {
 				anew = nil
 			}
@@ -139,6 +139,7 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 	j.mu.Lock()
 	j.target = target
 	j.mu.Unlock()
+	j.catchingUpFrom(next - 1)
 	j.checkCaughtUp(next-1, target)
 	var e entry.Entry
 	for {
@@ -187,9 +188,7 @@ func (j *Journal[W]) checkLast(data []byte) error {
 // checkCaughtUp notes how far the journal is.
 func (j *Journal[W]) checkCaughtUp(applied, target uint64) {
 	if applied < target {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.progress.Phase, j.progress.Done, j.progress.Total = PhaseCatchingUp, applied, target
+		j.catchingUp(applied, target)
 		return
 	}
 	if !j.isCaughtUp() {
@@ -290,48 +289,4 @@ func (j *Journal[W]) position() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.applied
-}
-
-// restoring notes how far a restore is.
-func (j *Journal[W]) restoring(done, total int) {
-	j.setProgress(Progress{Phase: PhaseRestoring, Done: uint64(done), Total: uint64(total)})
-}
-
-func (j *Journal[W]) setProgress(p Progress) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.progress = p
-}
-
-// Progress returns how far the journal is.
-func (j *Journal[W]) Progress() Progress {
-	caughtUp := j.isCaughtUp()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	p := j.progress
-	if caughtUp && !j.lastAt.IsZero() {
-		p.Phase, p.Done, p.Total = PhaseFollowing, j.applied, j.applied
-	}
-	p.Snapshot, p.SnapshotBytes, p.SnapshotAt = j.snapshot.position, j.snapshot.bytes, j.snapshot.at
-	return p
-}
-
-// progressEvery is how often a start that takes longer says how far it is.
-const progressEvery = 2 * time.Second
-
-// reportProgress logs how far the start is, until it is done.
-func (j *Journal[W]) reportProgress(ctx context.Context) error {
-	ticker := time.NewTicker(progressEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-j.caughtUp:
-			return nil
-		case <-ticker.C:
-			p := j.Progress()
-			j.cfg.Logger.Info("starting: "+p.Phase, "done", p.Done, "of", p.Total)
-		}
-	}
 }

@@ -170,7 +170,8 @@ type Journal[W any] struct {
 	// applied; follow's own.
 	shorterSince time.Time
 
-	attemptTimeout, giveUp, maintainEvery time.Duration // the constants of these names; tests shorten them
+	// The constants of these names; tests shorten them.
+	attemptTimeout, giveUp, maintainEvery, progressEvery time.Duration
 
 	wake     chan struct{} // something is pending
 	caughtUp chan struct{}
@@ -195,26 +196,12 @@ type Journal[W any] struct {
 	dueSince time.Time
 	marks    []mark
 	progress Progress
+	// Why the last entry was not stored, nil where it was, and when that was
+	// logged; since when the one in flight is being published, zero where there
+	// is none.
+	refused                  error
+	refusedSaid, publishedAt time.Time
 }
-
-// Progress is how far a journal is, for people who wait for it.
-type Progress struct {
-	// Phase is PhaseRestoring, PhaseCatchingUp or PhaseFollowing; Done of Total
-	// are users in the first, positions in the others.
-	Phase       string
-	Done, Total uint64
-	// Snapshot is the position of the last snapshot known, SnapshotBytes its
-	// size, SnapshotAt when it was stored; 0 where there is none.
-	Snapshot, SnapshotBytes uint64
-	SnapshotAt              time.Time
-}
-
-// The phases of a journal, in their order.
-const (
-	PhaseRestoring  = "restoring"
-	PhaseCatchingUp = "catching up"
-	PhaseFollowing  = "following"
-)
 
 // Open finds the stream or creates it with the first entry in it. It starts
 // no goroutine.
@@ -248,6 +235,7 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 		attemptTimeout: AttemptTimeout,
 		giveUp:         GiveUp,
 		maintainEvery:  maintainEvery,
+		progressEvery:  progressEvery,
 		wake:           make(chan struct{}, 1),
 		caughtUp:       make(chan struct{}),
 		inFlight:       make(map[uint64]*inFlight[W]),

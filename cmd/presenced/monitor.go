@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"presence/pkg/service"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Limits of the HTTP server.
+const (
+	httpTimeout   = 10 * time.Second // of a request and of its answer
+	maxHTTPHeader = 8 << 10
+	// statusEvery is how often systemd is told what changed.
+	statusEvery = 2 * time.Second
+)
+
+// monitor says how the daemon is, from its start to its end: to whoever asks by
+// HTTP, where --http has an address for it, and to systemd.
+//
+//	/healthz  200: the process is there and answers
+//	/readyz   200, or 503 with the reason in one line
+//	/metrics  figures in Prometheus' text format, see metrics.go
+//
+// Nothing that it shows names a user.
+type monitor struct {
+	log      *slog.Logger
+	listener net.Listener // nil without --http
+
+	mu      sync.Mutex
+	phase   string           // while there is no service
+	service *service.Service // the one that runs
+}
+
+// newMonitor opens the address, so that another process there is an error
+// before anything is started.
+func newMonitor(address string, log *slog.Logger) (*monitor, error) {
+	m := &monitor{log: log, phase: "starting"}
+	if address == "" {
+		return m, nil
+	}
+	var err error
+	if m.listener, err = net.Listen("tcp", address); err != nil {
+		return nil, fmt.Errorf("--http: %w", err)
+	}
+	log.Info("health and metrics by HTTP", "ready", "http://"+m.listener.Addr().String()+"/readyz")
+	return m, nil
+}
+
+// run answers until ctx is done.
+func (m *monitor) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { m.tellSystemd(ctx); return nil })
+	if m.listener != nil {
+		server := &http.Server{
+			Handler:           m.handler(),
+			ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: time.Minute,
+			MaxHeaderBytes: maxHTTPHeader,
+			ErrorLog:       slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
+		}
+		g.Go(func() error {
+			if err := server.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("--http: %w", err)
+			}
+			return nil
+		})
+		g.Go(func() error {
+			<-ctx.Done()
+			return server.Close() // nobody misses half an answer of a process that ends
+		})
+	}
+	return g.Wait()
+}
+
+// starting says what is waited for while there is no service.
+func (m *monitor) starting(phase string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.phase, m.service = phase, nil
+}
+
+// serving says which service runs.
+func (m *monitor) serving(s *service.Service) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.service = s
+}
+
+// health returns why the daemon is not ready, and the service, nil while there is
+// none.
+func (m *monitor) health() (*service.Service, error) {
+	m.mu.Lock()
+	s, phase := m.service, m.phase
+	m.mu.Unlock()
+	if s == nil {
+		return nil, errors.New(phase)
+	}
+	return s, s.Health()
+}
+
+func (m *monitor) handler() http.Handler {
+	mux := http.NewServeMux()
+	text := func(pattern string, answer func(w http.ResponseWriter)) {
+		mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			w.Header().Set("Cache-Control", "no-store")
+			answer(w)
+		})
+	}
+	text("/{$}", func(w http.ResponseWriter) {
+		fmt.Fprintf(w, "presenced %s\n\n/healthz  is it alive?\n/readyz   should it get requests? if not, why?\n/metrics  figures, in Prometheus' text format\n", versionText())
+	})
+	text("/healthz", func(w http.ResponseWriter) { fmt.Fprintln(w, "alive") })
+	text("/readyz", func(w http.ResponseWriter) {
+		if _, err := m.health(); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, err)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	text("/metrics", func(w http.ResponseWriter) {
+		s, err := m.health()
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		writeMetrics(w, s, err == nil, time.Now())
+	})
+	return mux
+}
+
+// tellSystemd has "systemctl status" show why the daemon is not ready, and has
+// systemd wait for a start that goes on, however long it takes.
+func (m *monitor) tellSystemd(ctx context.Context) {
+	ticker := time.NewTicker(statusEvery)
+	defer ticker.Stop()
+	told := ""
+	for {
+		_, err := m.health()
+		status := "ready"
+		if err != nil {
+			status = err.Error()
+		}
+		if status != told {
+			notify(m.log, fmt.Sprintf("STATUS=%s\nEXTEND_TIMEOUT_USEC=%d", status, extendBy.Microseconds()))
+			told = status
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// extendBy is how much longer systemd waits each time that a start has got on.
+const extendBy = 30 * time.Second

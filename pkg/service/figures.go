@@ -1,0 +1,103 @@
+package service
+
+import (
+	"sync/atomic"
+	"time"
+
+	"presence/pkg/protocol"
+)
+
+// Figures are what an instance measures. Those of the state are the same on
+// every instance that is as far; the others are its own, and count from its start.
+type Figures struct {
+	Endpoints []EndpointFigures
+
+	// Of the state.
+	Position  uint64
+	Users     protocol.UserCounts
+	Sessions  int // live ones of users shown ONLINE
+	Leases    int // of sessions, lost ones included, and of gateways
+	Gateways  int
+	Instances int // that appended within the last minute
+	InAmnesty bool
+
+	// Of the journal as this instance sees it.
+	Applied       uint64        // entries applied, again where the state was built anew
+	Lag           time.Duration // since the last of them; 0 until it is caught up
+	Waiting       int           // callers whose command is not applied yet
+	Snapshot      uint64        // position of the last one known; 0: none
+	SnapshotBytes uint64
+	SnapshotAt    time.Time
+
+	// Of announcing.
+	Events uint64 // published
+	Owed   int    // changes that this instance has yet to announce for certain
+
+	Mismatches uint64 // digests in the journal that were not this instance's
+}
+
+// EndpointFigures are those of one kind of request.
+type EndpointFigures struct {
+	Name     string
+	Requests uint64
+	Errors   map[string]uint64 // by the names of PROTOCOL 6; those that there were
+	Dropped  uint64            // for their reply subject; not in Requests
+	Busy     time.Duration     // from arrival to answer, of all Requests together
+}
+
+// counted is what the instance counts beside its endpoints.
+type counted struct{ applied, events, mismatches atomic.Uint64 }
+
+// silentFor is how long an instance that runs appends nothing at most, and more:
+// see showEvery.
+const silentFor = time.Minute
+
+// Figures returns the figures of now. It may be called at any time.
+func (s *Service) Figures() Figures {
+	f := Figures{Applied: s.counted.applied.Load(), Events: s.counted.events.Load(), Mismatches: s.counted.mismatches.Load()}
+	for _, e := range s.endpoints {
+		f.Endpoints = append(f.Endpoints, e.stats.figures(e.name))
+	}
+	s.mu.RLock()
+	f.Position, f.InAmnesty = s.state.Position(), s.state.InAmnesty()
+	users, platforms := s.state.Counts()
+	f.Users = users
+	for _, n := range platforms { // whose names are the clients' choice
+		f.Sessions += n
+	}
+	f.Gateways, f.Leases = s.state.Gateways(), s.state.Gateways()+s.state.Sessions()
+	for _, i := range s.state.Instances() {
+		if i.Writer == s.writer {
+			f.Owed = i.Owes
+		}
+		if i.SilentMs < silentFor.Milliseconds() {
+			f.Instances++
+		}
+	}
+	s.mu.RUnlock()
+	select {
+	case <-s.opened:
+	default:
+		return f
+	}
+	p := s.journal.Progress()
+	f.Snapshot, f.SnapshotBytes, f.SnapshotAt = p.Snapshot, p.SnapshotBytes, p.SnapshotAt
+	f.Waiting = s.journal.Waiting()
+	if s.journal.Follows() {
+		f.Lag = s.journal.SinceApplied()
+	}
+	return f
+}
+
+func (st *endpointStats) figures(name string) EndpointFigures {
+	f := EndpointFigures{
+		Name: name, Requests: st.requests.Load(), Dropped: st.dropped.Load(), Busy: time.Duration(st.nanoseconds.Load()),
+		Errors: make(map[string]uint64),
+	}
+	for i := range st.byError {
+		if n := st.byError[i].Load(); n > 0 {
+			f.Errors[errorNames[i]] = n
+		}
+	}
+	return f
+}

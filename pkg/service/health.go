@@ -1,0 +1,57 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/journal"
+)
+
+// Health returns why the instance should get no requests, in one line for
+// people; nil where it is ready: caught up with the journal, in step with it,
+// able to append to it, and connected to who asks. It may be called at any time.
+func (s *Service) Health() error {
+	if s.leaving.Load() {
+		return errors.New("stopping")
+	}
+	select {
+	case <-s.opened:
+	default:
+		return errors.New("starting: opening the journal")
+	}
+	if p := s.journal.Progress(); p.Phase != journal.PhaseFollowing {
+		return errors.New(p.String())
+	}
+	if !s.trusted() {
+		return errors.New("the state differs from another instance's and is built anew")
+	}
+	if silent := s.journal.SinceApplied(); silent > protocol.StaleAfter {
+		return withCause(fmt.Sprintf("stale: nothing was applied from the journal for %v", silent.Round(time.Second)), s.journal.Appending())
+	}
+	if err := s.journal.Appending(); err != nil {
+		return withCause("changes are refused", err)
+	}
+	if s.pauses.paused() {
+		return errors.New("the process stood still and is catching up")
+	}
+	if !s.cfg.Clients.IsConnected() || !s.cfg.Answers.IsConnected() {
+		return errors.New("the connection to the clients' account is lost")
+	}
+	select {
+	case <-s.ready:
+		return nil
+	default:
+		return errors.New("starting: joining the other instances")
+	}
+}
+
+// withCause adds what is known of the cause, on the same line.
+func withCause(what string, cause error) error {
+	if cause == nil {
+		return errors.New(what)
+	}
+	return errors.New(what + ": " + strings.Join(strings.Fields(cause.Error()), " "))
+}

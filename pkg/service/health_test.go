@@ -1,0 +1,143 @@
+package service_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"presence/pkg/broker"
+	"presence/pkg/protocol"
+	"presence/pkg/service"
+	"presence/pkg/service/servicetest"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const soon = 20 * time.Second
+
+// awaitHealth waits until an instance is not ready for a reason that contains
+// text; empty for ready.
+func awaitHealth(t *testing.T, s *service.Service, text string) {
+	t.Helper()
+	var last error
+	deadline := time.Now().Add(soon)
+	for time.Now().Before(deadline) {
+		if last = s.Health(); (last == nil) == (text == "") && (last == nil || strings.Contains(last.Error(), text)) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("Health: got %v, want %q", last, text)
+}
+
+// TestHealth: an instance is ready from when it serves until it stops, but while
+// its server is away, and says why.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.StartOverNATS(t)
+	s := kit.Instances[0].Service
+	awaitHealth(t, s, "")
+	if f := s.Figures(); f.Position == 0 || f.Applied == 0 || f.Instances != 1 {
+		t.Errorf("Figures when ready: got %+v", f)
+	}
+
+	unstarted, err := service.New(service.Config{Clients: kit.Instances[0].Clients, Journal: kit.Instances[0].Journal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitHealth(t, unstarted, "starting: opening the journal")
+	if f := unstarted.Figures(); f.Position != 0 || len(f.Endpoints) == 0 {
+		t.Errorf("Figures of what does not run: got %+v", f)
+	}
+
+	kit.Server.Stop(t)
+	awaitHealth(t, s, "stale: nothing was applied from the journal for")
+	if lag := s.Figures().Lag; lag < protocol.StaleAfter {
+		t.Errorf("Figures while stale: got a lag of %v", lag)
+	}
+	kit.Server.Restart(t)
+	awaitHealth(t, s, "")
+	kit.Instances[0].Stop(t)
+	awaitHealth(t, s, "stopping")
+}
+
+// limitJournal bounds the journal's stream to what it has and some bytes; -1
+// takes the bound away.
+func limitJournal(t *testing.T, nc *nats.Conn, more int64) {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "PRESENCE_JOURNAL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := stream.CachedInfo()
+	cfg := info.Config
+	cfg.MaxBytes = -1
+	if more >= 0 {
+		cfg.MaxBytes = int64(info.State.Bytes) + more
+	}
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestJournalFull: a journal at its limit refuses entries. Callers are told that
+// nothing was done, and nothing was; readers go on and are told that it is stale;
+// the instance is not ready. When there is room again all goes on by itself.
+func TestJournalFull(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.StartOverNATS(t)
+	s, nc := kit.Instances[0].Service, kit.Connect(t)
+	admin := kit.ConnectAs(t, broker.Journal)
+	login, _ := subjects.Login("alice")
+	set, _ := subjects.Set("alice")
+	var reply protocol.ChangeReply
+	if err := request(t, nc, login, protocol.LoginRequest{TTLSeconds: 3600}, &reply); err != nil {
+		t.Fatal(err)
+	}
+	limitJournal(t, admin, 2000)
+	acknowledged := ""
+	var refused *protocol.Error
+	for i := 0; refused == nil; i++ {
+		if i > 2000 {
+			t.Fatal("nothing was refused")
+		}
+		text := strings.Repeat("x", i%100+1)
+		if refused = request(t, nc, set, map[string]any{"customStatus": text}, &reply); refused == nil {
+			acknowledged = text
+		}
+	}
+	if refused.Name != protocol.ErrUnavailable.Name {
+		t.Errorf("a set that the journal refused: got %v, want unavailable", refused)
+	}
+	if acknowledged == "" {
+		t.Fatal("nothing was acknowledged before")
+	}
+	awaitHealth(t, s, "maximum bytes exceeded")
+	servicetest.Eventually(t, soon, "readers to be told that it is stale", func() bool {
+		var reply protocol.GetReply
+		if err := request(t, nc, subjects.Get(), protocol.GetRequest{UserIDList: []string{"alice"}}, &reply); err != nil {
+			t.Fatalf("get: %v", err)
+		}
+		if got := reply.SuccessUserList[0].CustomStatus; got != acknowledged {
+			t.Fatalf("get: got the text %q, want the last one that was acknowledged, %q", got, acknowledged)
+		}
+		return reply.Stale
+	})
+	if err := request(t, nc, set, map[string]any{"customStatus": "while it is full"}, &reply); err == nil || err.Name != protocol.ErrUnavailable.Name {
+		t.Errorf("a set while it is full: got %v, want unavailable", err)
+	}
+
+	limitJournal(t, admin, -1)
+	awaitHealth(t, s, "")
+	if got := get(t, nc, "alice")[0]; got.CustomStatus != acknowledged || got.StatusType != protocol.Online {
+		t.Errorf("after it: got %+v, want ONLINE with %q", got, acknowledged)
+	}
+	if err := request(t, nc, set, map[string]any{"customStatus": "again"}, &reply); err != nil {
+		t.Errorf("a set after it: %v", err)
+	}
+}
