@@ -42,6 +42,7 @@ var ops = []struct{ op, body string }{
 var others = []struct{ subject, body string }{
 	{subjects.Get(), `{"userIDList":["witness"]%s}`},
 	{subjects.Stats(), `{"nothing":0%s}`},
+	{subjects.List(), `{"limit":1%s}`},
 	{subjects.Explain(), `{"userID":"witness"%s}`},
 	{subjects.Kick(), `{"userID":"witness","sessionID":"unheard-of"%s}`},
 	{subjects.Erase(), `{"userID":"stranger"%s}`},
@@ -133,6 +134,10 @@ func badInputs() (table []badInput) {
 		add(subject+": userid", subject, `{"userid":"witness"}`, protocol.ErrInvalidUserID)
 	}
 	wrong(subjects.Kick(), `{"userID":"witness"%s}`, "sessionID", append(noText, `"a.b"`, `">"`, `"`+strings.Repeat("x", protocol.MaxSessionIDBytes+1)+`"`)...)
+	wrong(subjects.List(), `{"unknown":0%s}`, "statusType limit", append(noInteger, "-1")...)
+	wrong(subjects.List(), `{"unknown":0%s}`, "statusType", "4", "255", "256", "257")
+	wrong(subjects.List(), `{"unknown":0%s}`, "limit", "501", "1000000")
+	wrong(subjects.List(), `{"unknown":0%s}`, "cursor", append(noText, `"="`, `"=41"`, `"a.b"`, `"é"`, `">"`, `"`+strings.Repeat("x", protocol.MaxUserIDBytes+1)+`"`)...)
 	// What the message quotes must not make the answer too large to be sent.
 	add("login: a number of half a megabyte", to(protocol.OpLogin, witness), fillWith("0", `{"ttlSeconds":5.5%s}`, protocol.MaxBodyBytes), protocol.ErrInvalidRequest)
 
@@ -215,7 +220,7 @@ func badInputs() (table []badInput) {
 		}
 	}
 	for _, subject := range []string{"user.witness", "user.witness.set.more", "user.witness.more.set", "user.set", "user..set", "user.witness.SET", "user.witness.erase",
-		"user.>", "get.witness", "set", "user.witness.contacts", "gateway.g1.rename", "stats.more", "explain.witness", "list", "admin", "admin.forget"} {
+		"user.>", "get.witness", "set", "user.witness.contacts", "gateway.g1.rename", "stats.more", "explain.witness", "list.more", "admin", "admin.forget"} {
 		add("nobody serves "+subject, subjects.Prefix()+"."+subject, `{"customStatus":"x","userID":"witness"}`, nil)
 	}
 	return table

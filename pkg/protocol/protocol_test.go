@@ -323,3 +323,17 @@ func TestErrorsAcrossTheWire(t *testing.T) {
 		t.Errorf("AsError: got %v", got)
 	}
 }
+
+// TestCompareTokens: user IDs are in the order of their tokens.
+func TestCompareTokens(t *testing.T) {
+	ids := []string{"a", "a=", "a b", "ab", "aB", "a-b", "a_b", "a.b", "a~", "é", "è", "z", "Z", "_", "-", "=", "~", "0", "a=0", "a00"}
+	for _, a := range ids {
+		for _, b := range ids {
+			x, _ := protocol.EncodeToken(a)
+			y, _ := protocol.EncodeToken(b)
+			if got, want := protocol.CompareTokens(a, b), strings.Compare(x, y); got != want {
+				t.Errorf("CompareTokens(%q, %q): got %d, want %d, as of %s and %s", a, b, got, want, x, y)
+			}
+		}
+	}
+}

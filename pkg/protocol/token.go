@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -89,6 +90,27 @@ func DecodeToken(token string) (string, error) {
 	}
 	id := string(b)
 	return id, CheckUserID(id)
+}
+
+// CompareTokens compares user IDs by their tokens, the order of list (PROTOCOL
+// 4.8), without encoding them.
+func CompareTokens(a, b string) int {
+	n := min(len(a), len(b))
+	i := 0
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	if i == n {
+		return cmp.Compare(len(a), len(b))
+	}
+	x, y := a[i], b[i]
+	switch escaped := !isTokenByte(x); {
+	case escaped && isTokenByte(y):
+		x = '='
+	case !escaped && !isTokenByte(y):
+		y = '='
+	}
+	return cmp.Compare(x, y)
 }
 
 var errToken = ErrInvalidUserID.With("the subject token of the user is not in its canonical spelling")

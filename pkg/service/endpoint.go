@@ -37,6 +37,7 @@ func (s *Service) routes() []*endpoint {
 		{name: "gateway-apply", subject: gateway(protocol.OpApply), handle: s.gatewayApply},
 		{name: "gateway-close", subject: gateway(protocol.OpClose), handle: s.gatewayClose},
 		{name: "stats", subject: s.subjects.Stats(), handle: s.stats},
+		{name: "list", subject: s.subjects.List(), handle: s.list},
 		{name: "explain", subject: s.subjects.Explain(), handle: s.explain},
 		{name: "kick", subject: s.subjects.Kick(), handle: s.kick},
 		{name: "erase", subject: s.subjects.Erase(), handle: s.erase},

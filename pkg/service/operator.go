@@ -50,6 +50,50 @@ func (s *Service) refusals() map[string]uint64 {
 	return all
 }
 
+// orderStep is how many users are put in order while the state is locked: for
+// about a millisecond.
+const orderStep = 500
+
+// list implements "list" of PROTOCOL 4.8. The first one puts the users in order,
+// a million in one to two seconds, while only other lists wait.
+func (s *Service) list(c *call) error {
+	r := protocol.ListRequest{}
+	err := c.decode(&r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err == nil {
+		err = s.refuseUntrusted()
+	}
+	if err != nil {
+		return err
+	}
+	setDefault(&r.Limit, protocol.MaxUsersPerList)
+	reply := &protocol.ListReply{Users: make([]protocol.Status, 0, r.Limit), Stale: s.stale()}
+	for !s.listed(&r, reply) {
+		s.mu.Lock()
+		s.state.Order(orderStep)
+		s.mu.Unlock()
+	}
+	c.succeed(s, reply)
+	return nil
+}
+
+// listed fills in a page, and reports whether it could: the users must be in
+// order.
+func (s *Service) listed(r *protocol.ListRequest, reply *protocol.ListReply) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if !s.state.Ordered() {
+		return false
+	}
+	after, _ := protocol.DecodeToken(r.Cursor) // checked; empty for the first page
+	last := s.state.List(after, r.StatusType, r.Limit, func(st protocol.Status) { reply.Users = append(reply.Users, st) })
+	reply.Cursor, _ = protocol.EncodeToken(last)
+	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
+	return true
+}
+
 // explain implements "explain" of PROTOCOL 4.8.
 func (s *Service) explain(c *call) error {
 	var r protocol.UserRequest

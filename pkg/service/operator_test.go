@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -165,4 +166,55 @@ func waitForMessage(t testing.TB, sub *nats.Subscription, parts ...string) *nats
 		}
 	})
 	return found
+}
+
+// TestList: pages are in the order of the users' tokens, each user is on one, and
+// a statusType selects.
+func TestList(t *testing.T) {
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	for _, user := range []string{"bob", "al", "alice", "al ice", "Bob", "al=ice", "é", "_"} {
+		login(t, nc, user, protocol.LoginRequest{SessionID: "s1"})
+	}
+	setAvailability(t, nc, "bob", protocol.Invisible)
+	setAvailability(t, nc, "never-seen", protocol.Invisible)
+	for _, c := range []struct {
+		statusType protocol.StatusType
+		limit      int
+	}{{0, 500}, {0, 0}, {0, 1}, {0, 3}, {protocol.Online, 2}, {protocol.Offline, 2}, {protocol.Unlogined, 2}} {
+		var got []string
+		pages := 0
+		for request, begun := (protocol.ListRequest{StatusType: c.statusType, Limit: c.limit}), false; request.Cursor != "" || !begun; begun = true {
+			reply := must[protocol.ListReply](t, nc, subjects.List(), request)
+			for _, st := range reply.Users {
+				got = append(got, st.UserID)
+				if c.statusType != 0 && st.StatusType != c.statusType {
+					t.Errorf("listed as %v: %+v", c.statusType, st)
+				}
+			}
+			if reply.Users == nil || reply.Revision == 0 || reply.Epoch == "" || reply.Stale {
+				t.Errorf("list: got %+v", reply)
+			}
+			request.Cursor, pages = reply.Cursor, pages+1
+		}
+		want := []string{"Bob", "_", "al", "al=20ice", "al=3Dice", "alice", "bob", "=C3=A9"}
+		slices.Sort(want)
+		switch c.statusType {
+		case protocol.Online:
+			want = slices.DeleteFunc(want, func(token string) bool { return token == "bob" })
+		case protocol.Offline:
+			want = []string{"bob"}
+		case protocol.Unlogined:
+			want = nil
+		}
+		for i, id := range got {
+			got[i], _ = protocol.EncodeToken(id)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("list of type %v by %d: got %q, want %q", c.statusType, c.limit, got, want)
+		}
+		if c.limit == 1 && pages != len(want) {
+			t.Errorf("list by 1: got %d pages, want %d", pages, len(want))
+		}
+	}
 }

@@ -300,15 +300,15 @@ func (u *user) isForgettable() bool {
 		(u.hidden == nil || u.hidden.gone)
 }
 
-// forgetAt returns when an idle user is forgotten: never before its ended
-// sessions are.
+// forgetAt returns when an idle user is forgotten: one who was erased at once,
+// any other not before its ended sessions are.
 func (s *State) forgetAt(u *user) int64 {
-	at := u.idleSince
-	if !u.erased {
-		at += s.params.Retention
-		for r := u.replaced; r != nil; r = r.next {
-			at = max(at, r.until)
-		}
+	if u.erased {
+		return u.idleSince
+	}
+	at := u.idleSince + s.params.Retention
+	for r := u.replaced; r != nil; r = r.next {
+		at = max(at, r.until)
 	}
 	return roundUp(at, forgetGrain)
 }

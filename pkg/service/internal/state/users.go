@@ -5,6 +5,8 @@ package state
 type users struct {
 	byID map[string]*user
 	list []*user // user.place is the index; in no order
+
+	order *order // for List; nil: nobody asked for one
 }
 
 func (us *users) get(id string) *user { return us.byID[id] }
@@ -13,6 +15,9 @@ func (us *users) add(u *user) {
 	u.place = int32(len(us.list))
 	us.list = append(us.list, u)
 	us.byID[u.id] = u
+	if us.order != nil {
+		us.order.tree.ReplaceOrInsert(u)
+	}
 }
 
 // index makes byID of the list, at once: to let the map grow with a million users
@@ -46,5 +51,8 @@ func (us *users) remove(u *user) (moved *user) {
 	us.list[last] = nil
 	us.list = us.list[:last]
 	delete(us.byID, u.id)
+	if us.order != nil {
+		us.order.tree.Delete(u)
+	}
 	return moved
 }

@@ -1,0 +1,84 @@
+package state
+
+import (
+	"presence/pkg/protocol"
+
+	"github.com/google/btree"
+)
+
+// maxLooked bounds how many users List looks at for one page, and pageBytes how
+// many bytes its statuses have as JSON.
+const (
+	maxLooked = 10 * protocol.MaxUsersPerList
+	pageBytes = protocol.MaxBodyBytes - 4096
+)
+
+// order is all users in the order of their tokens. It is made when the first page
+// of a list is asked for, from the end of users.list to its beginning, and kept
+// from then on: who never lists pays nothing for it. To put a million users in
+// order takes about as long as to restore them (BenchmarkOrder, BenchmarkRestore),
+// which a start has no time for.
+type order struct {
+	tree *btree.BTreeG[*user] // nil: not begun
+	left int                  // users.list up to here has still to be put in
+}
+
+// degree of the tree: an item takes about 17 bytes.
+const degree = 64
+
+func newOrder(left int) *order {
+	return &order{left: left, tree: btree.NewG(degree, func(a, b *user) bool { return protocol.CompareTokens(a.id, b.id) < 0 })}
+}
+
+// Ordered reports whether Order has come to its end.
+func (s *State) Ordered() bool { return s.users.order != nil && s.users.order.left == 0 }
+
+// Order does a part of what List needs, for n users. It is guarded like Apply.
+func (s *State) Order(n int) {
+	us := &s.users
+	if us.order == nil {
+		us.order = newOrder(len(us.list))
+	}
+	o := us.order
+	for o.left = min(o.left, len(us.list)); o.left > 0 && n > 0; n-- {
+		o.left--
+		o.tree.ReplaceOrInsert(us.list[o.left])
+	}
+}
+
+// List calls yield for the users behind after in the order of their tokens, of
+// all or of one statusType, as everybody sees them: at most limit, and no more
+// than a reply can hold. It returns the last user looked at where there may be
+// more, and empty where there are none. The users must be Ordered.
+//
+// A user who looks like one never seen neither is listed nor is counted as looked
+// at nor ends a page: nothing tells of such a one (G9).
+func (s *State) List(after string, t protocol.StatusType, limit int, yield func(protocol.Status)) (last string) {
+	looked, bytes, more := 0, 0, false
+	s.users.order.tree.AscendGreaterOrEqual(&user{id: after}, func(u *user) bool {
+		if u.id == after || u.publicRevision() == 0 {
+			return true
+		}
+		if more = limit == 0 || looked == maxLooked; more {
+			return false
+		}
+		if st := s.publicView(u); t == 0 || t == st.StatusType {
+			if bytes += statusBytes(&st); bytes > pageBytes {
+				more = true
+				return false
+			}
+			limit--
+			yield(st)
+		}
+		looked, last = looked+1, u.id
+		return true
+	})
+	if !more {
+		return ""
+	}
+	return last
+}
+
+// statusBytes is no less than what a status has as JSON, where a byte takes two
+// at most.
+func statusBytes(st *protocol.Status) int { return 512 + 2*len(st.UserID) + 2*len(st.CustomStatus) }
