@@ -25,7 +25,7 @@ func TestProperty_List(t *testing.T) {
 		change := func() {
 			e := entry.Entry{Header: m.header("A")}
 			e.Header.Flushed = m.s.Position() // so that erased users go
-			m.now += 100_000
+			m.now += 1_000
 			for range rapid.IntRange(0, 4).Draw(rt, "changes") {
 				id := genListed.Draw(rt, "user") + genListed.Draw(rt, "user")
 				if rapid.Bool().Draw(rt, "come") {
@@ -62,6 +62,9 @@ func TestProperty_List(t *testing.T) {
 		}
 		if !slices.IsSorted(tokens) || len(slices.Compact(slices.Clone(tokens))) != len(tokens) {
 			rt.Fatalf("listed %q, not in order", tokens)
+		}
+		if have, want := m.s.users.order.tree.Len(), len(m.s.users.list); have != want {
+			rt.Fatalf("%d users are in order, of %d", have, want)
 		}
 		for _, id := range there {
 			if !slices.Contains(listed, id) {
