@@ -147,6 +147,14 @@ func Unmarshal(body []byte, v any) error {
 	if len(body) > MaxBodyBytes {
 		return ErrRequestTooLarge.Withf("the body has %d bytes, at most %d are allowed", len(body), MaxBodyBytes)
 	}
+	if p, ok := v.(plainDecoder); ok && p.decodePlain(body) {
+		return nil
+	}
+	return unmarshal(body, v)
+}
+
+// unmarshal is Unmarshal the general way.
+func unmarshal(body []byte, v any) error {
 	trimmed := bytes.TrimLeft(body, " \t\r\n")
 	if len(trimmed) == 0 || trimmed[0] != '{' {
 		return ErrInvalidRequest.With("the body must be a JSON object")

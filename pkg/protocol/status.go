@@ -70,27 +70,17 @@ func (t Time) AppendText(b []byte) ([]byte, error) {
 		return v.AppendFormat(b, timeLayout), nil
 	}
 	// AppendFormat would read the layout again each time.
-	digits := func(n, width int) {
-		for unit := [...]int{1, 10, 100, 1000}[width-1]; unit > 0; unit /= 10 {
-			b = append(b, byte('0'+n/unit%10))
-		}
-	}
 	hour, minute, second := v.Clock()
-	digits(year, 4)
-	b = append(b, '-')
-	digits(int(month), 2)
-	b = append(b, '-')
-	digits(day, 2)
-	b = append(b, 'T')
-	digits(hour, 2)
-	b = append(b, ':')
-	digits(minute, 2)
-	b = append(b, ':')
-	digits(second, 2)
-	b = append(b, '.')
-	digits(v.Nanosecond()/1e6, 3)
-	return append(b, 'Z'), nil
+	ms := v.Nanosecond() / 1e6
+	return append(b,
+		tens(year/100), ones(year/100), tens(year), ones(year), '-', tens(int(month)), ones(int(month)), '-', tens(day), ones(day), 'T',
+		tens(hour), ones(hour), ':', tens(minute), ones(minute), ':', tens(second), ones(second), '.',
+		ones(ms/100), tens(ms), ones(ms), 'Z'), nil
 }
+
+// tens and ones are the last two digits of a number.
+func tens(n int) byte { return '0' + byte(uint(n)/10%10) }
+func ones(n int) byte { return '0' + byte(uint(n)%10) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (t Time) MarshalText() ([]byte, error) { return t.AppendText(nil) }

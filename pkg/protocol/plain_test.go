@@ -1,0 +1,89 @@
+package protocol
+
+// White-box: from outside one cannot tell which way a body was read.
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"testing"
+)
+
+// FuzzPlain: what the fast way accepts, the general way does with the same
+// result.
+func FuzzPlain(f *testing.F) {
+	for _, s := range []string{
+		`{"userIDList":["alice","bob@example.com"]}`, ` { "userIDList" : [ "a" , "b" ] , "detail" : true } `, `{"userIDList":[]}`, `{}`,
+		`{"userIDList":["a"],"minRevision":339521537,"epoch":"e","fresh":false}`, `{"userIDList":["a"],"userIDList":["b"]}`,
+		`{"userIDList":["a"],"minRevision":01}`, `{"minRevision":1e3}`, `{"minRevision":-1}`, `{"minRevision":999999999999999999}`, `{"minRevision":1,}`,
+		`{"userIDList":["a",]}`, `{"userIDList":["\u0061"]}`, `{"userIDLIST":["a"]}`, `{"detail":tru}`, `{"detail":null}`, `{"userIDList":["é"]}`, `{"userIDList":["a"]}}`, `{,}`, `{"fresh":true "detail":true}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var fast, general GetRequest
+		if !fast.decodePlain(body) {
+			if !reflect.DeepEqual(fast, GetRequest{}) {
+				t.Errorf("%q was not read, and left %+v", body, fast)
+			}
+			return
+		}
+		if err := unmarshal(body, &general); err != nil || !reflect.DeepEqual(fast, general) {
+			t.Errorf("%q: got %+v, want %+v, %v", body, fast, general, err)
+		}
+	})
+}
+
+// TestPlain: what clients usually send is read the fast way.
+func TestPlain(t *testing.T) {
+	r := GetRequest{MinRevision: 339521537, Epoch: "0b6b0c5a", Fresh: true, Detail: true}
+	for i := range MaxUsersPerGet {
+		r.UserIDList = append(r.UserIDList, fmt.Sprintf("user-%d@example.com", i))
+	}
+	compact, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{string(compact), `{"userIDList": ["alice", "bob"], "detail": false, "minRevision": 0}`} {
+		var got GetRequest
+		if !got.decodePlain([]byte(body)) {
+			t.Errorf("%.100s: was not read the fast way", body)
+		}
+	}
+}
+
+// BenchmarkGet decodes a get of 100 users and encodes its reply.
+func BenchmarkGet(b *testing.B) {
+	var request GetRequest
+	var reply GetReply
+	for i := range 100 {
+		request.UserIDList = append(request.UserIDList, fmt.Sprintf("user-%07d", i))
+		reply.SuccessUserList = append(reply.SuccessUserList, Status{UserID: request.UserIDList[i], StatusType: Online, CustomStatus: "in a meeting", Revision: 339521537, UpdatedAt: 1795507200123})
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("decode", func(b *testing.B) {
+		for b.Loop() {
+			var r GetRequest
+			if err := Unmarshal(body, &r); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("decode the general way", func(b *testing.B) {
+		for b.Loop() {
+			var r GetRequest
+			if err := unmarshal(body, &r); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("encode", func(b *testing.B) {
+		var buffer []byte
+		for b.Loop() {
+			buffer, _ = AppendMarshal(buffer[:0], &reply)
+		}
+	})
+}
