@@ -12,7 +12,7 @@ SEED ?= 0
 # A module of its own, whose dependencies are not the project's.
 ENCODINGS = pkg/service/internal/entry/encodings
 
-.PHONY: run build test race lint fmt vet staticcheck vuln fuzz encodings bench bench-full chaos check clean
+.PHONY: run build test race processes quick lint fmt vet staticcheck vuln fuzz encodings bench bench-full chaos check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -20,15 +20,20 @@ run: build ## build and run the daemon with its own NATS server, data in ./data
 build: ## build both commands into bin/
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
-test: ## all tests
-	$(GO) test ./...
+test: race processes ## all tests
 
-# Tests whose code runs in processes of its own, which are not built for the
-# race detector.
+# Tests whose code runs in processes of its own, which are not built for the race
+# detector, or that do more the faster they run.
 PROCESSES = ^(TestChaos|TestLinearizable|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff)$$
 
-race: ## all tests with the race detector, but for those of other processes
+race: ## with the race detector, all but those of processes
 	$(GO) test -race -skip '$(PROCESSES)' ./...
+
+processes: ## without it, those whose code runs in processes of its own
+	$(GO) test -run '$(PROCESSES)' ./integration/...
+
+quick: ## all tests without the race detector
+	$(GO) test ./...
 
 lint: fmt vet staticcheck
 
@@ -66,7 +71,7 @@ bench-full: ## the same with longer rounds and a million users
 chaos: ## three NATS servers and three presenced under faults for CHAOS; SEED=n draws those of an earlier run
 	$(GO) test ./integration -run '^(TestChaos|TestLinearizable)$$' -v -count 1 -parallel 1 -timeout 0 -chaos $(CHAOS) -seed $(SEED)
 
-check: lint test race fuzz vuln ## what CI runs
+check: lint test fuzz vuln ## what CI runs
 
 clean:
 	rm -rf $(BIN)
