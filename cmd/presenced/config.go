@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service"
 )
 
 // config is what the flags say, in their order.
@@ -34,7 +35,8 @@ type config struct {
 	prefix           string
 	grace, retention time.Duration
 	policy           string
-	maxCustomStatus  int
+
+	limits service.Limits
 
 	http                string
 	logLevel, logFormat string

@@ -86,6 +86,7 @@ const (
 	either   = "NATS server of yours, or inside with --nats-config"
 	keeping  = "Journal and snapshots"
 	rules    = "Rules"
+	limits   = "Limits of each instance; 0: the default"
 	watching = "Health and logging"
 )
 
@@ -101,7 +102,15 @@ func flags(c *config) []cli.Flag {
 	secret := func(name, usage string, to *string) cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Category: external, Destination: to, Sources: env(name), HideDefault: true}
 	}
-	return []cli.Flag{
+	bounds := make([]cli.Flag, 0, 16)
+	for _, l := range c.limits.List() {
+		usage := "`NUMBER` of " + l.Usage
+		if l.MayBeUnlimited {
+			usage += "; -1: unlimited"
+		}
+		bounds = append(bounds, &cli.IntFlag{Name: l.Name, Usage: usage, Value: l.Default, Category: limits, Destination: l.Value, Sources: env(l.Name)})
+	}
+	return append(bounds,
 		str(embedded, "listen", "`ADDRESS` for clients, host:port with a loopback host; port 0 picks one", broker.DefaultListen, &c.listen),
 		&cli.StringFlag{Name: "data", Usage: "`DIRECTORY` of the journal, made where it is missing", Category: embedded,
 			Destination: &c.data, Sources: env("data"), DefaultText: "$STATE_DIRECTORY, or presenced in $XDG_STATE_HOME or ~/.local/state"},
@@ -138,11 +147,9 @@ func flags(c *config) []cli.Flag {
 		&cli.DurationFlag{Name: "retention", Usage: "`DURATION` that a lost session is remembered", Value: protocol.DefaultRetention, DefaultText: "168h, 7 days",
 			Category: rules, Destination: &c.retention, Sources: env("retention")},
 		str(rules, "custom-status-policy", "`POLICY` session clears a custom status when its user stops being online, persistent keeps it", service.PolicySession, &c.policy),
-		&cli.IntFlag{Name: "max-custom-status", Usage: "limit of a custom status in `BYTES`", Value: protocol.MaxCustomStatusBytes,
-			Category: rules, Destination: &c.maxCustomStatus, Sources: env("max-custom-status")},
 
 		str(watching, "http", "`ADDRESS`, host:port, for /healthz, /readyz and /metrics; anyone who reaches it may read them (default: none)", "", &c.http),
 		str(watching, "log-level", "`LEVEL` debug, info, warn or error", "info", &c.logLevel),
 		str(watching, "log-format", "`FORMAT` text or json", formatText, &c.logFormat),
-	}
+	)
 }

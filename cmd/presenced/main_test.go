@@ -6,11 +6,14 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
 )
 
@@ -67,7 +70,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--nats-url nats:// --single-account", "URL"},
 		{"--listen 127.0.0.1:0 --data " + data + " --grace 100h --log-level error", "grace"},
 		{"--listen 127.0.0.1:0 --data " + data + " --custom-status-policy never --log-level error", "policy"},
-		{"--listen 127.0.0.1:0 --data " + data + " --max-custom-status -1 --log-level error", "custom status"},
+		{"--listen 127.0.0.1:0 --data " + data + " --max-custom-status -1 --log-level error", "max-custom-status must be 1 to 4096"},
 	} {
 		code, stdout, stderr := call(t, strings.Fields(c.args)...)
 		if code != 2 {
@@ -112,6 +115,21 @@ func TestHelpAndVersion(t *testing.T) {
 		if strings.Contains(stdout, "hunter2") {
 			t.Errorf("presenced %s shows a password", flag)
 		}
+	}
+}
+
+// Every limit is a flag, whose default is the one in force.
+func TestLimitsAreFlags(t *testing.T) {
+	_, stdout, _ := call(t, "--help")
+	for _, l := range new(service.Limits).List() {
+		flag := regexp.MustCompile(`--` + l.Name + ` NUMBER .*\(default: ` + strconv.Itoa(l.Default) + `\)`)
+		if !flag.MatchString(stdout) {
+			t.Errorf("the help has no --%s with the default %d", l.Name, l.Default)
+		}
+	}
+	code, _, stderr := call(t, "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--gateway-ops", "5")
+	if code != 2 || !strings.Contains(stderr, "the limit gateway-ops must be 200 to") {
+		t.Errorf("--gateway-ops 5: got exit code %d and %s", code, stderr)
 	}
 }
 

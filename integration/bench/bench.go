@@ -18,10 +18,12 @@ import (
 const (
 	// connections that the callers share, for each server.
 	connections = 4
-	// usersPerCaller: each caller goes round users of its own, so that changes
-	// of one user do not queue behind each other.
-	usersPerCaller = 8
-	maxCallers     = 4096
+	// callersUsers is how many users the callers change: each goes round its
+	// share of them, so that changes of one user do not queue behind each other,
+	// and so that none is limited: presenced is measured with its default limits,
+	// of which 4 changes of a user in a second is one.
+	callersUsers = 1 << 15
+	maxCallers   = 4096
 	// requestTimeout is far more than any request takes, so that a lost one
 	// fails the run instead of skewing it.
 	requestTimeout = 20 * time.Second
@@ -115,7 +117,7 @@ func (b *bench) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	b.logf("logging in %d users", b.opts.callers*usersPerCaller)
+	b.logf("logging in %d users", callersUsers)
 	return b.prepareUsers(ctx)
 }
 
@@ -140,7 +142,8 @@ func (b *bench) start(ctx context.Context, program, subcommand, sync string) (*t
 }
 
 func presencedArgs(dir, sync string) []string {
-	return []string{"--listen", "127.0.0.1:0", "--data", dir, "--sync", sync}
+	// One gateway of the load makes what a whole service's would.
+	return []string{"--listen", "127.0.0.1:0", "--data", dir, "--sync", sync, "--gateway-ops", "-1"}
 }
 
 func (t *target) connect() error {
@@ -162,7 +165,7 @@ func (t *target) connect() error {
 // prepareUsers logs in the callers' users, and has the raw responder send
 // bodies of the sizes that presenced sends.
 func (b *bench) prepareUsers(ctx context.Context) error {
-	users := b.opts.callers * usersPerCaller
+	const users = callersUsers
 	for _, t := range []*target{b.interval, b.always} {
 		if err := loginAll(ctx, t, userID, users); err != nil {
 			return err
@@ -199,7 +202,7 @@ func (b *bench) canBodies() error {
 		return fmt.Errorf("waiting for an event on %s: %w", event, err)
 	}
 	canned[refEvent] = m.Data
-	if canned[refGetReply], err = requestBody(nc, subjects.Get(), getBody(0, b.usersPerGet())); err != nil {
+	if canned[refGetReply], err = requestBody(nc, subjects.Get(), getBody(0, usersPerGet)); err != nil {
 		return err
 	}
 	for name, body := range canned {

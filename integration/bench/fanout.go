@@ -19,6 +19,8 @@ const (
 	// fanoutCallers change users of their own, one change after the other is
 	// seen by every subscriber.
 	fanoutCallers = 8
+	// fanoutUsers are theirs, so many that none is limited.
+	fanoutUsers = 256 * fanoutCallers
 	// fanoutQueue holds all that can be under way to one connection.
 	fanoutQueue = 2 * fanoutCallers * subscribers
 )
@@ -31,7 +33,7 @@ var fanoutMeasure = measure{
 			return nil, err
 		}
 		done(raw.close)
-		if err := loginQuietly(ctx, b.interval, fanoutUser, fanoutCallers); err != nil {
+		if err := loginQuietly(ctx, b.interval, fanoutUser, fanoutUsers); err != nil {
 			return nil, err
 		}
 		set, err := newFanout(b.interval, subjects.Prefix()+".status.", func(u int) string { return userSubject(fanoutUser(u), protocol.OpSet) })
@@ -46,8 +48,8 @@ var fanoutMeasure = measure{
 	},
 }
 
-// fanoutUser is a user whose ID ends with the caller's digit.
-func fanoutUser(i int) string { return fmt.Sprintf("watched-%d", i) }
+// fanoutUser is a user whose ID ends with its caller's digit.
+func fanoutUser(i int) string { return fmt.Sprintf("watched-%d-%d", i/fanoutCallers, i%fanoutCallers) }
 
 // loginQuietly logs users in and waits until that is announced, so that no
 // event of it is counted later.
@@ -137,7 +139,7 @@ func (f *fanout) run(ctx context.Context, d time.Duration) (sample, error) {
 	f.changes += 1_000_003
 	first := f.changes
 	return callFor(ctx, fanoutCallers, d, func(caller, i int) error {
-		if err := request(f.t.conn(caller), f.subject(caller), setBody(first+i)); err != nil {
+		if err := request(f.t.conn(caller), f.subject((i*fanoutCallers+caller)%fanoutUsers), setBody(first+i)); err != nil {
 			return err
 		}
 		select {

@@ -6,15 +6,14 @@ import (
 	"time"
 )
 
-// usersPerGet is how many users one get asks for; fewer where the callers have
-// fewer.
-func (b *bench) usersPerGet() int { return min(100, b.opts.callers*usersPerCaller) }
+// usersPerGet is how many users one get asks for.
+const usersPerGet = 100
 
 var getMeasure = measure{
 	name: "get", title: "queries of many users, reply not decoded", unit: " users/s",
 	variants: func(_ context.Context, b *bench, _ func(func())) ([]variant, error) {
-		n := b.usersPerGet()
-		bodies := getBodies(b.opts.callers*usersPerCaller, n)
+		const n = usersPerGet
+		bodies := getBodies(callersUsers, n)
 		queries := func(t *target, subject string) func(context.Context, time.Duration) (sample, error) {
 			return func(ctx context.Context, d time.Duration) (sample, error) {
 				return callFor(ctx, b.opts.callers, d, func(caller, i int) error {

@@ -16,6 +16,8 @@ const (
 	lossGrace = 2 * time.Second
 	// lossCallers set texts before and while the users are lost.
 	lossCallers = 4
+	// lossUsers is how many users each of them changes, so that none is limited.
+	lossUsers = 4096
 )
 
 // lossMeasure kills a gateway with many users and watches all of them, with
@@ -112,7 +114,7 @@ func (b *bench) loginByGateway(t *target, process string, users int, name func(i
 // setMeanwhile sets texts on the target's other connections.
 func (b *bench) setMeanwhile(ctx context.Context, t *target, d time.Duration) (sample, error) {
 	return callFor(ctx, lossCallers, d, func(caller, i int) error {
-		return request(t.conns[1+caller%(connections-1)], userSubject(fmt.Sprint("caller", caller), protocol.OpSet), setBody(i))
+		return request(t.conns[1+caller%(connections-1)], userSubject(fmt.Sprint("caller", caller, "-", i%lossUsers), protocol.OpSet), setBody(i))
 	})
 }
 

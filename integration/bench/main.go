@@ -15,6 +15,9 @@
 // machine has better and worse seconds; a ratio is the median of the ratios
 // within each round.
 //
+// presenced has its default limits, with so many users that none of them is over
+// its rate, but for the ops of a gateway, which are not limited.
+//
 // All processes share the machine's cores with the load. A goal that is missed
 // is shown and is not an error.
 package main

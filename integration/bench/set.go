@@ -35,7 +35,8 @@ var latencyMeasure = measure{
 // changes are the variants of a change by so many callers: 0 request/reply,
 // 1 raw, 2 and 3 a JetStream publish, 4 and 5 set, with each sync.
 func (b *bench) changes(callers int, share time.Duration) []variant {
-	users := callers * usersPerCaller
+	const users = callersUsers
+	each := users / callers
 	setSubjects, rawSubjects, jsSubjects := make([]string, users), make([]string, users), make([]string, users)
 	for i := range users {
 		setSubjects[i] = setSubject(i)
@@ -43,10 +44,10 @@ func (b *bench) changes(callers int, share time.Duration) []variant {
 		jsSubjects[i] = refJS + userID(i)
 	}
 	// user is the one that a caller's i-th call changes.
-	user := func(caller, i int) int { return caller*usersPerCaller + i%usersPerCaller }
+	user := func(caller, i int) int { return caller*each + i%each }
 	// Bodies never repeat, not in the next round either.
 	var base int
-	each := func(call func(caller, i int, body []byte) error) func(context.Context, time.Duration) (sample, error) {
+	rounds := func(call func(caller, i int, body []byte) error) func(context.Context, time.Duration) (sample, error) {
 		return func(ctx context.Context, d time.Duration) (sample, error) {
 			base += 1_000_003
 			first := base
@@ -56,12 +57,12 @@ func (b *bench) changes(callers int, share time.Duration) []variant {
 		}
 	}
 	requests := func(t *target, subject func(user int) string) func(context.Context, time.Duration) (sample, error) {
-		return each(func(caller, i int, body []byte) error {
+		return rounds(func(caller, i int, body []byte) error {
 			return request(t.conn(caller), subject(user(caller, i)), body)
 		})
 	}
 	publishes := func(t *target) func(context.Context, time.Duration) (sample, error) {
-		return each(func(caller, i int, body []byte) error {
+		return rounds(func(caller, i int, body []byte) error {
 			_, err := t.js[caller%connections].Publish(context.Background(), jsSubjects[user(caller, i)], body)
 			return err
 		})

@@ -60,6 +60,11 @@
 // all, as while the only instance restarts, it is tried again for three seconds;
 // the error is then protocol.ErrUnavailable and nats.ErrNoResponders.
 //
+// "rate_limited" means that nothing was done because of how much this user does:
+// Login, Logout and SetIdle wait and ask again, within the same bounds;
+// SetSelfStatus returns it at once, because by then somebody may want another
+// text. protocol.Error's RetryAfter says when to ask again.
+//
 // Where a request may have been done (no answer came, or outcome_unknown), it
 // is asked twice more if to do it twice is to do it once:
 //

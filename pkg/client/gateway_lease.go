@@ -79,7 +79,7 @@ func (r *gatewayRun) renew(ctx context.Context) error {
 	case errors.Is(err, protocol.ErrLeaseNotFound):
 		r.startOver(false)
 		return err
-	case errors.Is(err, protocol.ErrOverloaded):
+	case errors.Is(err, protocol.ErrOverloaded), errors.Is(err, protocol.ErrRateLimited):
 		// It is renewed all the same (PROTOCOL 6). It was not where the instance
 		// that answered does not know the lease yet: there are two more to come.
 		r.renewAt = begun.Add(r.interval())

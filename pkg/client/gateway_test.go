@@ -295,7 +295,7 @@ func TestGatewayPacks(t *testing.T) {
 
 // Long texts do not make a request larger than the service takes.
 func TestGatewayBoundsRequests(t *testing.T) {
-	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.MaxCustomStatusBytes = 4096 }))
+	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Limits.CustomStatusBytes = 4096 }))
 	c, _ := dial(t, kit)
 	g := openGateway(t, c, "gw1", client.GatewayOptions{})
 	ctx := testContext(t)

@@ -91,7 +91,7 @@ func (s *Session) renew(ctx context.Context) error {
 	switch {
 	case errors.Is(err, protocol.ErrSessionNotFound):
 		return s.login(ctx)
-	case errors.Is(err, protocol.ErrOverloaded) && s.sure && idle == s.said:
+	case (errors.Is(err, protocol.ErrOverloaded) || errors.Is(err, protocol.ErrRateLimited)) && s.sure && idle == s.said:
 		// The lease is extended all the same, only the answer was refused
 		// (PROTOCOL 6): to ask again at once would add to the load.
 		return nil

@@ -45,6 +45,7 @@ func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFu
 // Options.Patience ends:
 //
 //	overloaded, unavailable   nothing was done: again, with backoff, to the end
+//	rate_limited              nothing was done: again when it says, only what is repeatable
 //	no responders             nothing was sent to anybody: again, for noRespondersFor
 //	no answer, outcome_unknown   only what is repeatable, noAnswerRetries times
 //	anything else, session_replaced above all   never
@@ -75,6 +76,10 @@ func (c *Client) retry(ctx context.Context, repeatable bool, attempt func(contex
 			wait = backoff(busy, busyWait, busyWaitMax)
 			busy++
 			noResponders = 0 // somebody was there
+		case repeatable && errors.Is(err, protocol.ErrRateLimited):
+			e, _ := errors.AsType[*protocol.Error](err)
+			wait = e.RetryAfter() + jitter(busyWait)
+			noResponders = 0
 		case repeatable && (errors.Is(err, errNoAnswer) || errors.Is(err, protocol.ErrOutcomeUnknown)):
 			if noAnswers == noAnswerRetries {
 				return err

@@ -55,6 +55,7 @@ func TestRetry_WhatIsTriedAgain(t *testing.T) {
 	}{
 		{"overloaded", protocol.ErrOverloaded, false, endless},
 		{"unavailable", protocol.ErrUnavailable, false, endless},
+		{"rate_limited", protocol.ErrRateLimited.RetryIn(2 * time.Second), false, 1},
 		{"outcome_unknown", protocol.ErrOutcomeUnknown, false, 1},
 		{"outcome_unknown of what is repeatable", protocol.ErrOutcomeUnknown, true, 1 + noAnswerRetries},
 		{"no answer", errNoAnswer, false, 1},
@@ -89,6 +90,20 @@ func TestRetry_WhatIsTriedAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRetry_RateLimited: what can be repeated is, when the answer says, and no
+// sooner.
+func TestRetry_RateLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, err := retried(t.Context(), true, protocol.ErrRateLimited.RetryIn(2*time.Second), protocol.ErrRateLimited.RetryIn(time.Second), nil)
+		if err != nil || len(a.times) != 3 {
+			t.Fatalf("got %v after %d attempts, want success at the third", err, len(a.times))
+		}
+		if a.times[1] < 2*time.Second || a.times[2] < 3*time.Second || a.times[2] > 3*time.Second+200*time.Millisecond {
+			t.Errorf("attempts at %v, want them 2 s and 1 s apart", a.times)
+		}
+	})
 }
 
 // TestRetry_UntilItSucceeds, through every answer after which nothing was done.

@@ -58,6 +58,13 @@ func (e *Error) Withf(format string, args ...any) *Error {
 	return e.With(fmt.Sprintf(format, args...))
 }
 
+// RetryIn returns the same error, to be tried again after d at the earliest.
+func (e *Error) RetryIn(d time.Duration) *Error {
+	c := *e
+	c.RetryAfterMs = int64((d + time.Millisecond - 1) / time.Millisecond)
+	return &c
+}
+
 // RetryAfter says when a rate_limited request may be tried again.
 func (e *Error) RetryAfter() time.Duration {
 	return time.Duration(e.RetryAfterMs) * time.Millisecond

@@ -169,6 +169,14 @@ func (s Subjects) ParseUser(subject string) (string, error) {
 	return DecodeToken(token)
 }
 
+// UserToken returns the token of a request subject as it is spelled, which need
+// not be valid.
+func (s Subjects) UserToken(subject string) string {
+	rest, _ := strings.CutPrefix(subject, s.prefix+".user.")
+	token, _, _ := strings.Cut(rest, ".")
+	return token
+}
+
 // ParseEvent returns the user of an event subject <prefix>.status.<token>,
 // and false for any other subject.
 func (s Subjects) ParseEvent(subject string) (string, bool) {

@@ -28,6 +28,7 @@ type call struct {
 	// session is that of a renewal by a user.
 	session string
 	ops     *gatewayOps // of a gateway's apply
+	holds   string      // the gateway among whose applies this one counts
 
 	done chan error // of the service's own barriers, in place of all the above
 }
@@ -85,7 +86,7 @@ func (c *call) succeed(s *Service, body any) {
 		c.fail(s, err)
 		return
 	}
-	c.endpoint.stats.done(c.begun, nil)
+	c.finish(s, nil)
 	if c.wantsReply() {
 		c.respond(s, data, nil)
 	}
@@ -101,7 +102,7 @@ func (c *call) fail(s *Service, err error) {
 	if e == protocol.ErrInternal {
 		s.log.Error("a request failed", "subject", c.request.Subject(), "err", err)
 	}
-	c.endpoint.stats.done(c.begun, e)
+	c.finish(s, e)
 	if !c.wantsReply() {
 		return
 	}
@@ -114,6 +115,12 @@ func (c *call) fail(s *Service, err error) {
 		protocol.ErrorHeader:     {e.Name + ": " + headerText(e.Message)},
 		protocol.ErrorCodeHeader: {strconv.Itoa(e.Code)},
 	})
+}
+
+// finish counts a call that is about to be answered, and gives back what it held.
+func (c *call) finish(s *Service, e *protocol.Error) {
+	c.endpoint.stats.done(c.begun, e)
+	s.applies.release(c)
 }
 
 // respond sends on the connection for answers, and not by the request's own

@@ -69,7 +69,11 @@ func (s *Service) renew(c *call) error {
 	number, ok := s.state.Lease(user, r.SessionID, r.Idle)
 	s.mu.RUnlock()
 	if ok {
-		return s.submitRenewal(c, number)
+		return s.submitRenewal(c, number, s.subjects.UserToken(c.request.Subject()))
+	}
+	if err := s.admitChange(c); err != nil {
+		s.renewAtLeast(user, r.SessionID)
+		return err
 	}
 	command := entry.Command{Kind: entry.Renew, User: user, Session: r.SessionID}
 	if r.Idle != nil {
@@ -83,8 +87,8 @@ func (s *Service) renew(c *call) error {
 }
 
 // renewAtLeast extends the lease of a live session whose renewal is refused for
-// want of room, whatever else it said: nobody is lost because the service has
-// too much to do (PROTOCOL 6).
+// want of room, or because its user changes too much, whatever else it said:
+// nobody is lost because there is too much to do (PROTOCOL 6).
 func (s *Service) renewAtLeast(user, session string) {
 	s.mu.RLock()
 	number, ok := s.state.Lease(user, session, nil)
@@ -95,10 +99,19 @@ func (s *Service) renewAtLeast(user, session string) {
 }
 
 // submitRenewal has a lease renewed by its number. Nobody is told of a renewal
-// that nobody waits for, so that is done at once.
-func (s *Service) submitRenewal(c *call, number uint32) error {
-	if err := s.journal.Renew(number, c, c.wantsReply()); err != nil {
+// that nobody waits for, so that is done at once. whose is the allowance of
+// those that are answered, which take room until they are; over it the answer is
+// refused and not the renewal.
+func (s *Service) submitRenewal(c *call, number uint32, whose string) error {
+	var err error
+	if c.wantsReply() {
+		err = s.admitTo(s.renewals, whose, 1, c)
+	}
+	if err := s.journal.Renew(number, c, c.wantsReply() && err == nil); err != nil {
 		return journalError(err)
+	}
+	if err != nil {
+		return err
 	}
 	if !c.wantsReply() {
 		c.endpoint.stats.done(c.begun, nil)
@@ -125,7 +138,7 @@ func (s *Service) set(c *call) error {
 	var r protocol.SetRequest
 	user, err := s.decodeUser(c, &r)
 	if err == nil {
-		err = r.Check(s.cfg.MaxCustomStatusBytes)
+		err = r.Check(s.cfg.Limits.CustomStatusBytes)
 	}
 	if err != nil {
 		return err

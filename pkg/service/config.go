@@ -80,8 +80,8 @@ type Config struct {
 	// CustomStatusPolicy is PolicySession (the default) or PolicyPersistent.
 	CustomStatusPolicy string
 
-	// MaxCustomStatusBytes bounds a custom status. Default 512, at most 4096.
-	MaxCustomStatusBytes int
+	// Limits bound what this instance takes.
+	Limits Limits
 	// Version is shown by "nats service info", as a semantic version. Default
 	// "0.0.0".
 	Version string
@@ -107,7 +107,6 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Grace, protocol.DefaultGrace)
 	setDefault(&c.Retention, protocol.DefaultRetention)
 	setDefault(&c.CustomStatusPolicy, PolicySession)
-	setDefault(&c.MaxCustomStatusBytes, protocol.MaxCustomStatusBytes)
 	setDefault(&c.Version, "0.0.0")
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -122,14 +121,12 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("the retention must be at least 1m, not %v", c.Retention)
 	case c.CustomStatusPolicy != PolicySession && c.CustomStatusPolicy != PolicyPersistent:
 		return c, fmt.Errorf("the custom status policy must be %q or %q, not %q", PolicySession, PolicyPersistent, c.CustomStatusPolicy)
-	case c.MaxCustomStatusBytes < 1 || c.MaxCustomStatusBytes > 4096:
-		return c, fmt.Errorf("a custom status must be bounded by 1 to 4096 bytes, not %d", c.MaxCustomStatusBytes)
 	case c.JournalKeep < 0:
 		return c, fmt.Errorf("journal entries cannot be kept for %v", c.JournalKeep)
 	case c.Replicas < 1 || c.Replicas > 5:
 		return c, fmt.Errorf("the journal must have 1 to 5 replicas, not %d", c.Replicas)
 	}
-	return c, nil
+	return c, c.Limits.complete()
 }
 
 // params returns the rules that go into the journal.

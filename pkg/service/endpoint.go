@@ -19,23 +19,25 @@ type endpoint struct {
 	// on the subscription's goroutine, so it must not wait. An error is sent
 	// as the reply.
 	handle func(*call) error
-	stats  endpointStats
+	// admit, where there is one, refuses a call before its body is read.
+	admit func(*call) error
+	stats endpointStats
 }
 
 // routes is the table of all endpoints.
 func (s *Service) routes() []*endpoint {
 	user, gateway := s.subjects.AnyUser, s.subjects.AnyGateway
 	return []*endpoint{
-		{name: "login", subject: user(protocol.OpLogin), handle: s.login},
+		{name: "login", subject: user(protocol.OpLogin), handle: s.login, admit: s.admitChange},
 		{name: "renew", subject: user(protocol.OpRenew), handle: s.renew},
-		{name: "logout", subject: user(protocol.OpLogout), handle: s.logout},
-		{name: "set", subject: user(protocol.OpSet), handle: s.set},
+		{name: "logout", subject: user(protocol.OpLogout), handle: s.logout, admit: s.admitChange},
+		{name: "set", subject: user(protocol.OpSet), handle: s.set, admit: s.admitChange},
 		{name: "status", subject: user(protocol.OpStatus), handle: s.ownStatus},
 		{name: "get", subject: s.subjects.Get(), handle: s.get},
-		{name: "gateway-open", subject: gateway(protocol.OpOpen), handle: s.gatewayOpen},
+		{name: "gateway-open", subject: gateway(protocol.OpOpen), handle: s.gatewayOpen, admit: s.admitOps},
 		{name: "gateway-renew", subject: gateway(protocol.OpRenew), handle: s.gatewayRenew},
-		{name: "gateway-apply", subject: gateway(protocol.OpApply), handle: s.gatewayApply},
-		{name: "gateway-close", subject: gateway(protocol.OpClose), handle: s.gatewayClose},
+		{name: "gateway-apply", subject: gateway(protocol.OpApply), handle: s.gatewayApply, admit: s.admitOps},
+		{name: "gateway-close", subject: gateway(protocol.OpClose), handle: s.gatewayClose, admit: s.admitOps},
 		{name: "stats", subject: s.subjects.Stats(), handle: s.stats},
 		{name: "list", subject: s.subjects.List(), handle: s.list},
 		{name: "explain", subject: s.subjects.Explain(), handle: s.explain},
@@ -71,7 +73,8 @@ func (s *Service) addEndpoints() (micro.Service, error) {
 		return nil, err
 	}
 	for _, e := range s.endpoints {
-		if err := svc.AddEndpoint(e.name, s.handler(e), micro.WithEndpointSubject(e.subject)); err != nil {
+		if err := svc.AddEndpoint(e.name, s.handler(e), micro.WithEndpointSubject(e.subject),
+			micro.WithEndpointPendingLimits(nats.DefaultSubPendingMsgsLimit, s.cfg.Limits.PendingBytes)); err != nil {
 			_ = svc.Stop()
 			return nil, err
 		}
@@ -97,7 +100,9 @@ func (s *Service) handler(e *endpoint) micro.HandlerFunc {
 				c.fail(s, protocol.ErrInternal)
 			}
 		}()
-		if err := e.handle(c); err != nil {
+		if err := s.admit(c); err != nil {
+			c.fail(s, err)
+		} else if err := e.handle(c); err != nil {
 			c.fail(s, err)
 		}
 	}

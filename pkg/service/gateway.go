@@ -46,7 +46,10 @@ func (s *Service) gatewayRenew(c *call) error {
 	number, ok := s.state.GatewayLease(gateway, r.Process)
 	s.mu.RUnlock()
 	if ok {
-		return s.submitRenewal(c, number)
+		return s.submitRenewal(c, number, "gateway."+gateway) // which is no user's token
+	}
+	if err := s.admitOps(c); err != nil {
+		return err
 	}
 	// It may have been opened by an entry that is not applied here yet.
 	return s.submit(c, entry.Command{Kind: entry.RenewGateway, Gateway: gateway, Process: r.Process})
@@ -96,7 +99,7 @@ func (s *Service) gatewayApply(c *call) error {
 	var r protocol.ApplyRequest
 	gateway, err := s.decodeGateway(c, &r)
 	if err == nil {
-		err = r.Check()
+		err = s.admitApply(c, &r, gateway)
 	}
 	if err != nil {
 		return err
@@ -105,7 +108,7 @@ func (s *Service) gatewayApply(c *call) error {
 	c.ops = &gatewayOps{}
 	for i := range r.Ops {
 		op := &r.Ops[i]
-		if err := op.Check(s.cfg.MaxCustomStatusBytes); err != nil {
+		if err := op.Check(s.cfg.Limits.CustomStatusBytes); err != nil {
 			c.ops.refused = append(c.ops.refused, protocol.OpFailure{Index: i, UserFailure: protocol.Failure(op.UserID, err)})
 			continue
 		}

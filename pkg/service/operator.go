@@ -36,9 +36,11 @@ func (s *Service) statsReply(*call, *state.Result) (any, error) {
 
 // limits are those in force, by the names of their flags.
 func (c *Config) limits() map[string]int64 {
-	return map[string]int64{
-		"max-custom-status": int64(c.MaxCustomStatusBytes),
+	all := make(map[string]int64)
+	for _, l := range c.Limits.List() {
+		all[l.Name] = int64(*l.Value)
 	}
+	return all
 }
 
 // refusals counts the errors answered since the start, by name.

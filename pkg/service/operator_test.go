@@ -53,7 +53,7 @@ func setAvailability(t testing.TB, nc *nats.Conn, user string, a protocol.Availa
 
 // TestStats: users and sessions are counted as they are shown, refusals by name.
 func TestStats(t *testing.T) {
-	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.MaxCustomStatusBytes = 100 }))
+	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Limits.CustomStatusBytes = 100 }))
 	nc := kit.Connect(t)
 	for user, platform := range map[string]string{"alice": "web", "bob": "web", "carol": "linux", "dave": "web"} {
 		login(t, nc, user, protocol.LoginRequest{SessionID: "s1", Platform: platform})

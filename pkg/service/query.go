@@ -27,6 +27,9 @@ func (s *Service) get(c *call) error {
 	if err == nil {
 		err = r.Check()
 	}
+	if n := len(r.UserIDList); err == nil && n > s.cfg.Limits.UsersPerGet {
+		err = protocol.ErrTooManyUsers.Withf("userIDList has %d IDs, at most %d are allowed", n, s.cfg.Limits.UsersPerGet)
+	}
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,11 @@ package service
 import (
 	"context"
 	"sync"
-
-	"presence/pkg/service/internal/journal"
 )
 
 // responder sends the replies to what was applied, so that applying does not
 // wait for a connection. What waits here was admitted by the journal or as a
-// waiter; while more than journal.MaxWaiting answers wait, as they do when the
+// waiter; while more than Limits.WaitingChanges answers wait, as they do when the
 // connection is stuck, no more changes are admitted.
 type responder struct {
 	service *Service
@@ -27,7 +25,7 @@ func newResponder(s *Service) *responder {
 func (r *responder) full() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.queue) > journal.MaxWaiting
+	return len(r.queue) > r.service.cfg.Limits.WaitingChanges
 }
 
 func (r *responder) push(answers []answer) {

@@ -50,6 +50,10 @@ type Service struct {
 	ready    chan struct{}
 	leaving  atomic.Bool // it stops, or has stopped
 
+	// Allowances of each user, or gateway; see Limits.
+	changes, renewals, ops *rate
+	applies                applies
+
 	journal    *journal.Journal[*call]
 	responder  *responder
 	announcer  *announcer
@@ -85,6 +89,9 @@ func New(cfg Config) (*Service, error) {
 		state:    state.New(),
 		pauses:   pauses{begun: time.Now()},
 	}
+	s.changes = newRate(cfg.Limits.UserChanges, RateWindow)
+	s.renewals = newRate(cfg.Limits.UserRenewals, RateWindow)
+	s.ops = newRate(cfg.Limits.GatewayOps, time.Second)
 	s.responder = newResponder(s)
 	s.announcer = newAnnouncer(s)
 	s.endpoints = s.routes()
@@ -141,6 +148,8 @@ func (s *Service) openJournal(ctx context.Context) error {
 		SnapshotBytes:   s.cfg.SnapshotBytes,
 		SnapshotEntries: s.cfg.SnapshotEntries,
 		Keep:            s.cfg.JournalKeep,
+		MaxWaiting:      s.cfg.Limits.WaitingChanges,
+		MaxWaitingBytes: s.cfg.Limits.WaitingBytes,
 		Skip:            s.cfg.Skip,
 		NewEpoch:        s.cfg.NewEpoch,
 

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"presence/pkg/service"
+
 	"github.com/nats-io/nats.go"
 )
 
@@ -102,6 +104,7 @@ func (d *Daemon) start(t testing.TB) {
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "PRESENCED_") || strings.HasPrefix(v, "NOTIFY_SOCKET=")
 	})
+	cmd.Env = append(cmd.Env, fmt.Sprint("PRESENCED_USER_CHANGES=", service.Unlimited))
 	cmd.Env = append(cmd.Env, d.env...)
 	d.process.start(t, "presenced", cmd)
 }

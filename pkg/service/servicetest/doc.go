@@ -26,6 +26,10 @@
 // deadline, after which the test fails. Stopping is graceful and checked: an
 // instance that does not stop, or stops with an error, fails the test.
 //
+// Tests change the same few users again and again, so the changes of a user are
+// not limited, unless a test sets Limits.UserChanges, 0 for the default, or gives
+// --user-changes.
+//
 // Logs of level warning and above go to the test's output; the environment
 // variable PRESENCE_TEST_LOG=debug|info|warn|error chooses another level.
 package servicetest

@@ -33,6 +33,7 @@ func (s *Server) StartInstance(t testing.TB, changes ...func(*service.Config)) *
 		done:    make(chan struct{}),
 	}
 	cfg := service.Config{Clients: i.Clients, Answers: i.Answers, Journal: i.Journal, System: i.System, Logger: logger(t, slog.LevelWarn)}
+	cfg.Limits.UserChanges = service.Unlimited
 	for _, change := range changes {
 		change(&cfg)
 	}

@@ -87,7 +87,7 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 		j.mu.Lock()
 		j.pending.PutBack(e, callers)
 		j.mu.Unlock()
-		j.fail(callers.all(), err)
+		j.fail(callers, err)
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func (j *Journal[W]) forgetState() {
 	j.lastAt = time.Time{}
 	j.mu.Unlock()
 	for _, b := range batches {
-		j.fail(b.callers.all(), ErrOutcomeUnknown)
+		j.fail(b.callers, ErrOutcomeUnknown)
 		close(b.done)
 	}
 }
@@ -226,7 +226,7 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 	}
 	if err := j.cfg.Apply(a); errors.Is(err, ErrRebuild) {
 		if f != nil {
-			j.fail(f.callers.all(), ErrOutcomeUnknown)
+			j.fail(f.callers, ErrOutcomeUnknown)
 			close(f.done)
 		}
 		return &rebuildError{cause: err, avoid: 1}
@@ -236,7 +236,7 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 	j.mu.Lock()
 	j.noteApplied(position, at, data)
 	if f != nil {
-		j.waiting -= len(f.callers.Commands) + len(f.callers.Renewals) + len(f.callers.Barriers)
+		j.release(f.callers)
 	}
 	j.mu.Unlock()
 	if f != nil {

@@ -27,8 +27,9 @@
 //     instance that was away for so long that its next entry is gone.
 //   - A journal that is not the one that was applied, because it was restored or
 //     made anew, stops the instance; it goes on by Config.NewEpoch only.
-//   - Bounds: at most MaxWaiting commands and renewals wait for an answer; more
-//     are refused with ErrFull. An entry has at most MaxBytes bytes.
+//   - Bounds: at most Config.MaxWaiting commands and renewals wait for an answer,
+//     with at most Config.MaxWaitingBytes; more are refused with ErrFull. An entry
+//     has at most MaxBytes bytes.
 package journal
 
 import (
@@ -49,8 +50,10 @@ const DefaultStream = "PRESENCE_JOURNAL"
 
 // Limits of what waits.
 const (
-	// MaxWaiting bounds the callers between Submit and their answer.
-	MaxWaiting = 1 << 16
+	// DefaultMaxWaiting bounds the callers between Submit and their answer,
+	// DefaultMaxWaitingBytes their commands.
+	DefaultMaxWaiting      = 1 << 16
+	DefaultMaxWaitingBytes = 64 << 20
 	// MaxBytes bounds an entry: half of what a NATS server accepts by default.
 	MaxBytes = 512 << 10
 	// gatherTurns bounds how often others are let run before an entry is packed.
@@ -128,6 +131,11 @@ type Config[W any] struct {
 	SnapshotBytes, SnapshotEntries uint64
 	Keep                           time.Duration
 
+	// MaxWaiting bounds the callers between Submit and their answer,
+	// MaxWaitingBytes their commands, as far as one goes beyond it. Defaults:
+	// DefaultMaxWaiting, DefaultMaxWaitingBytes.
+	MaxWaiting, MaxWaitingBytes int
+
 	// Failed is called with the callers of an entry that is not going to be
 	// applied with them, on the appending goroutine.
 	Failed func(callers []W, err error)
@@ -147,6 +155,8 @@ type Callers[W any] struct {
 	Commands []W           // one for each of the entry's commands
 	Renewals []Renewing[W] // those who want an answer
 	Barriers []W           // those who only want the entry applied
+
+	bytes int // of the commands
 }
 
 // Renewing is a caller who renewed a lease by its number.
@@ -179,6 +189,7 @@ type Journal[W any] struct {
 	mu       sync.Mutex
 	pending  Queue[W]
 	waiting  int                     // callers between Submit and their answer
+	bytes    int                     // of their commands
 	inFlight map[uint64]*inFlight[W] // by sequence: packed, not yet applied
 	sequence uint64                  // of the last entry packed
 	stopped  bool
@@ -221,6 +232,12 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 	}
 	if cfg.Keep == 0 {
 		cfg.Keep = DefaultKeep
+	}
+	if cfg.MaxWaiting == 0 {
+		cfg.MaxWaiting = DefaultMaxWaiting
+	}
+	if cfg.MaxWaitingBytes == 0 {
+		cfg.MaxWaitingBytes = DefaultMaxWaitingBytes
 	}
 	if cfg.Rank == nil {
 		cfg.Rank = func() (int, bool) { return 0, true }
@@ -287,7 +304,7 @@ func (j *Journal[W]) SinceApplied() time.Duration {
 // command's place, or in Failed. The error is ErrFull or ErrStopped; then the
 // caller does not come back.
 func (j *Journal[W]) Submit(c entry.Command, caller W) error {
-	return j.admit(func(q *Queue[W]) { q.Command(c, caller) })
+	return j.admit(c.Size(), func(q *Queue[W]) { q.Command(c, caller) })
 }
 
 // Renew has a lease renewed by its number. The caller comes back where answer
@@ -300,7 +317,7 @@ func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
 	if j.stopped {
 		return ErrStopped
 	}
-	full := j.waiting >= MaxWaiting
+	full := j.waiting >= j.cfg.MaxWaiting
 	j.pending.Renew(number, caller, answer && !full)
 	j.poke()
 	if answer && full {
@@ -316,7 +333,7 @@ func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
 // back when that is applied: a read of the state is linearizable then. What was
 // submitted before may be in a later entry, see Waiting.
 func (j *Journal[W]) Barrier(caller W) error {
-	return j.admit(func(q *Queue[W]) { q.Barrier(caller) })
+	return j.admit(0, func(q *Queue[W]) { q.Barrier(caller) })
 }
 
 // Waiting returns how many callers of commands, renewals and barriers have not
@@ -359,16 +376,17 @@ func (j *Journal[W]) Tick() {
 	j.poke()
 }
 
-func (j *Journal[W]) admit(add func(*Queue[W])) error {
+func (j *Journal[W]) admit(bytes int, add func(*Queue[W])) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	switch {
 	case j.stopped:
 		return ErrStopped
-	case j.waiting >= MaxWaiting:
+	case j.waiting >= j.cfg.MaxWaiting, bytes > 0 && j.bytes >= j.cfg.MaxWaitingBytes:
 		return ErrFull
 	}
 	j.waiting++
+	j.bytes += bytes
 	add(&j.pending)
 	j.poke()
 	return nil
@@ -401,22 +419,28 @@ func (j *Journal[W]) stop() {
 	j.inFlight = map[uint64]*inFlight[W]{}
 	j.mu.Unlock()
 	for _, b := range batches {
-		j.fail(b.callers.all(), ErrOutcomeUnknown)
+		j.fail(b.callers, ErrOutcomeUnknown)
 	}
 	for {
 		_, callers := j.take()
 		if callers == nil {
 			return
 		}
-		j.fail(callers.all(), ErrStopped)
+		j.fail(callers, ErrStopped)
 	}
 }
 
-func (j *Journal[W]) fail(callers []W, err error) {
+func (j *Journal[W]) fail(callers *Callers[W], err error) {
 	j.mu.Lock()
-	j.waiting -= len(callers)
+	j.release(callers)
 	j.mu.Unlock()
-	if len(callers) > 0 {
-		j.cfg.Failed(callers, err)
+	if all := callers.all(); len(all) > 0 {
+		j.cfg.Failed(all, err)
 	}
+}
+
+// release makes room for as many as come back. It needs mu.
+func (j *Journal[W]) release(c *Callers[W]) {
+	j.waiting -= len(c.Commands) + len(c.Renewals) + len(c.Barriers)
+	j.bytes -= c.bytes
 }

@@ -305,7 +305,7 @@ func TestJournal_Rejected(t *testing.T) {
 	}
 }
 
-// TestJournal_Full: callers beyond MaxWaiting are refused, renewals that nobody
+// TestJournal_Full: callers beyond Config.MaxWaiting are refused, renewals that nobody
 // waits for are not.
 func TestJournal_Full(t *testing.T) {
 	nc := startBroker(t)
@@ -318,7 +318,7 @@ func TestJournal_Full(t *testing.T) {
 		return store()
 	})).start(t)
 	down.Store(true)
-	for i := range MaxWaiting {
+	for i := range DefaultMaxWaiting {
 		r.submit(t, fmt.Sprint(i))
 	}
 	if err := r.Submit(entry.Command{Kind: entry.Set}, "more"); !errors.Is(err, ErrFull) {
@@ -328,9 +328,37 @@ func TestJournal_Full(t *testing.T) {
 		t.Errorf("Renew beyond the bound: %v", err)
 	}
 	down.Store(false)
-	r.wait(t, "all answered", func() bool { return len(r.answered) == MaxWaiting })
+	r.wait(t, "all answered", func() bool { return len(r.answered) == DefaultMaxWaiting })
 	r.submit(t, "after")
 	r.waitAnswer(t, "after", "applied")
+}
+
+// TestJournal_FullOfBytes: large commands are refused before there are many of
+// them, a barrier is not, and when they are applied there is room again.
+func TestJournal_FullOfBytes(t *testing.T) {
+	nc := startBroker(t)
+	r := open(t, nc, "A", nil)
+	large := entry.Command{Kind: entry.Set, Text: strings.Repeat("x", 1<<20)}
+	admitted := 0
+	for range 100 {
+		if err := r.Submit(large, fmt.Sprint(admitted)); err != nil {
+			if !errors.Is(err, ErrFull) {
+				t.Fatal(err)
+			}
+			break
+		}
+		admitted++
+	}
+	if want := DefaultMaxWaitingBytes >> 20; admitted < want-1 || admitted > want {
+		t.Errorf("%d MiB wait, want %d", admitted, want)
+	}
+	if err := r.Barrier("barrier"); err != nil {
+		t.Errorf("Barrier: %v", err)
+	}
+	r.Journal.stop()
+	if r.bytes != 0 || r.waiting != 0 {
+		t.Errorf("nothing waits any more, and %d bytes of %d callers are counted", r.bytes, r.waiting)
+	}
 }
 
 // TestJournal_Flood: however many commands wait, renewals, reports and barriers go
@@ -338,7 +366,7 @@ func TestJournal_Full(t *testing.T) {
 func TestJournal_Flood(t *testing.T) {
 	nc := startBroker(t)
 	r := open(t, nc, "A", nil)
-	for i := range MaxWaiting - 2 {
+	for i := range DefaultMaxWaiting - 2 {
 		r.submit(t, fmt.Sprint(i))
 	}
 	for _, err := range []error{r.Renew(7, "renewal", true), r.Barrier("barrier"), r.Report(entry.Command{Kind: entry.Closed, User: "report"})} {

@@ -6,7 +6,7 @@ import "presence/pkg/service/internal/entry"
 const maxReports = 1 << 16
 
 // Queue is what waits for a writer's next entry: the rules by which commands are
-// packed. Its commands and barriers are bounded by MaxWaiting, which the Journal
+// packed. Its commands and barriers are bounded by Config.MaxWaiting, which the Journal
 // sees to, its reports by maxReports, its renewals by the number of leases. The
 // zero value is empty. It is not safe for concurrent use.
 type Queue[W any] struct {
@@ -80,7 +80,9 @@ func (q *Queue[W]) Take() (*entry.Entry, *Callers[W]) {
 	forReports := room / 2
 	reports := fits(q.reports, &forReports, &bytes)
 	room -= reports
-	commands := fits(q.commands, &room, &bytes)
+	left := bytes
+	commands := fits(q.commands, &room, &left)
+	callers.bytes = bytes - left
 	e.Commands, q.commands = cut(q.commands, commands)
 	callers.Commands, q.callers = cut(q.callers, commands)
 	var head []entry.Command

@@ -1,0 +1,100 @@
+package service
+
+import (
+	"sync"
+
+	"presence/pkg/protocol"
+)
+
+// admit refuses a call by what it costs nothing to know, before its body is read.
+func (s *Service) admit(c *call) error {
+	if n := len(c.request.Data()); n > s.cfg.Limits.BodyBytes {
+		return protocol.ErrRequestTooLarge.Withf("the body has %d bytes, at most %d are allowed", n, s.cfg.Limits.BodyBytes)
+	}
+	if c.endpoint.admit == nil {
+		return nil
+	}
+	return c.endpoint.admit(c)
+}
+
+// admitChange takes a change off the allowance of the user in the subject.
+func (s *Service) admitChange(c *call) error {
+	return s.admitTo(s.changes, s.subjects.UserToken(c.request.Subject()), 1, c)
+}
+
+// opBytes is what an op of an apply has at least: an apply costs as many ops as
+// that makes of its body, so that a long one without ops is not for nothing.
+const opBytes = 512
+
+// opsOf is what a gateway's request costs before it is read.
+func opsOf(c *call) int { return max(1, len(c.request.Data())/opBytes) }
+
+// admitOps takes a request off the allowance of the gateway in the subject.
+func (s *Service) admitOps(c *call) error {
+	gateway, err := s.subjects.ParseGateway(c.request.Subject())
+	if err != nil {
+		return err
+	}
+	return s.admitTo(s.ops, gateway, opsOf(c), c)
+}
+
+// admitApply checks an apply, takes its ops off the gateway's allowance, and
+// counts it among the gateway's applies until it is answered.
+func (s *Service) admitApply(c *call, r *protocol.ApplyRequest, gateway string) error {
+	if err := r.Check(); err != nil {
+		return err
+	}
+	n := len(r.Ops)
+	if most := s.cfg.Limits.OpsPerApply; n > most {
+		return protocol.ErrTooManyUsers.Withf("ops has %d ops, at most %d are allowed", n, most)
+	}
+	if !s.applies.hold(c, gateway, s.cfg.Limits.GatewayApplies) {
+		return protocol.ErrOverloaded.Withf("%d applies of this gateway wait already: wait for an answer before the next", s.cfg.Limits.GatewayApplies)
+	}
+	s.ops.give(gateway, opsOf(c)) // so that the refusal says when all of it would pass
+	return s.admitTo(s.ops, gateway, max(n, opsOf(c)), c)
+}
+
+// admitTo takes n off an allowance.
+func (s *Service) admitTo(r *rate, key string, n int, c *call) error {
+	if e := r.take(key, n, c.begun); e != nil {
+		return e
+	}
+	return nil
+}
+
+// applies counts the applies of each gateway that wait for their answer. No
+// gateway needs more than one; what is asked again may wait beside it. So a
+// gateway that does not wait for its answers cannot fill the journal's queue.
+type applies struct {
+	mu      sync.Mutex
+	waiting map[string]int
+}
+
+// hold counts a call, and reports whether that is allowed.
+func (a *applies) hold(c *call, gateway string, most int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting[gateway] >= most {
+		return false
+	}
+	if a.waiting == nil {
+		a.waiting = make(map[string]int)
+	}
+	a.waiting[gateway]++
+	c.holds = gateway
+	return true
+}
+
+// release ends what hold began, if it did.
+func (a *applies) release(c *call) {
+	if c.holds == "" {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting[c.holds]--; a.waiting[c.holds] == 0 {
+		delete(a.waiting, c.holds)
+	}
+	c.holds = ""
+}

@@ -1,0 +1,125 @@
+package service
+
+import (
+	"fmt"
+	"time"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/journal"
+)
+
+// RateWindow is the time that the rates of Limits are counted over.
+const RateWindow = 5 * time.Second
+
+// Limits bound what one instance takes: how often, how much at a time, and how
+// much that waits. 0 stands for the default, which List has, and Unlimited, where
+// List says so, for none. What is over a limit is refused at once and changes
+// nothing.
+//
+// Each instance counts for itself: with N of them, which share the requests,
+// rates and what waits come to N times as much.
+type Limits struct {
+	// The rates are allowances: so many at once, and from then on as many as
+	// come back in RateWindow, one by one. Over them is rate_limited.
+
+	// UserChanges are the requests of a user in RateWindow that may change
+	// something: login, logout, set, contacts and renewals that are more than
+	// that, as by what they say of idle. What was refused counts too.
+	UserChanges int
+	// UserRenewals are the renewals in RateWindow that are answered, of a user or
+	// a gateway. Over it the lease is extended all the same. The default is twice
+	// what 32 sessions of the shortest TTL need.
+	UserRenewals int
+	// GatewayOps are the ops of a gateway in a second, with those of RateWindow at
+	// once. Its users' own allowances are not touched: a gateway is a service of
+	// yours that knows its users. The default is a quarter of what a journal
+	// takes on two cores, and more than it takes to bring back 100,000 users at
+	// once.
+	GatewayOps int
+
+	// The sizes may be smaller than the contract's, but clients do not know that.
+
+	// CustomStatusBytes bounds a custom status. Over it is custom_status_too_long.
+	CustomStatusBytes int
+	// BodyBytes bounds the body of a request. Over it is request_too_large.
+	BodyBytes int
+	// UsersPerGet, UsersPerList and OpsPerApply bound lists. Over them is
+	// too_many_users.
+	UsersPerGet, UsersPerList, OpsPerApply int
+	// Contacts bounds a user's contacts. Over it is request_too_large.
+	Contacts int
+
+	// What waits. Over these is overloaded.
+
+	// WaitingChanges bounds the callers whose change or fresh query is on its way
+	// through the journal, or whose answer is on its way out; WaitingBytes what
+	// those changes take.
+	WaitingChanges, WaitingBytes int
+	// GatewayApplies bounds the applies of one gateway that wait: one, and what
+	// is asked again when no answer came.
+	GatewayApplies int
+	// PendingBytes bounds the requests that have arrived and not been looked at, for
+	// each endpoint. What is over it is lost, as nats.go has it: it takes that
+	// refusing them is slower than their arrival.
+	PendingBytes int
+}
+
+// Unlimited is a limit that does not limit.
+const Unlimited = -1
+
+// Limit is one of Limits, with its name.
+type Limit struct {
+	Name  string // of the flag, and in the reply to stats
+	Usage string
+	Value *int
+	// Default is what 0 stands for, Min and Max bound it.
+	Default, Min, Max int
+	// MayBeUnlimited says that Unlimited is a value too.
+	MayBeUnlimited bool
+}
+
+// List returns all limits, with their values in l.
+func (l *Limits) List() []Limit {
+	const many = 1 << 30
+	rate := func(name, usage string, value *int, normal, least int) Limit {
+		return Limit{Name: name, Usage: usage, Value: value, Default: normal, Min: least, Max: many, MayBeUnlimited: true}
+	}
+	size := func(name, usage string, value *int, normal, most int) Limit {
+		return Limit{Name: name, Usage: usage, Value: value, Default: normal, Min: 1, Max: most}
+	}
+	return []Limit{
+		rate("user-changes", "changes that a user may make in 5 s", &l.UserChanges, 20, 1),
+		rate("user-renewals", "renewals of a user or a gateway that are answered in 5 s; over it they are done all the same", &l.UserRenewals, 200, 1),
+		rate("gateway-ops", "ops of a gateway in a second, those of 5 s at once", &l.GatewayOps, 100_000, protocol.MaxOpsPerApply/5),
+
+		size("max-custom-status", "bytes of a custom status", &l.CustomStatusBytes, protocol.MaxCustomStatusBytes, 4096),
+		size("max-body", "bytes of a request's body", &l.BodyBytes, protocol.MaxBodyBytes, protocol.MaxBodyBytes),
+		size("max-users-per-get", "users of a get", &l.UsersPerGet, protocol.MaxUsersPerGet, protocol.MaxUsersPerGet),
+		size("max-users-per-list", "users on a page of list", &l.UsersPerList, protocol.MaxUsersPerList, protocol.MaxUsersPerList),
+		size("max-ops-per-apply", "ops of an apply", &l.OpsPerApply, protocol.MaxOpsPerApply, protocol.MaxOpsPerApply),
+		size("max-contacts", "contacts of a user", &l.Contacts, protocol.MaxContacts, protocol.MaxContacts),
+
+		size("waiting-changes", "callers who wait for the journal", &l.WaitingChanges, journal.DefaultMaxWaiting, many),
+		size("waiting-bytes", "bytes of the changes that wait for the journal", &l.WaitingBytes, journal.DefaultMaxWaitingBytes, many),
+		size("gateway-applies", "applies of a gateway that wait", &l.GatewayApplies, 4, many),
+		size("pending-bytes", "bytes of the requests that have arrived, for each endpoint", &l.PendingBytes, 64<<20, many),
+	}
+}
+
+// complete fills in the defaults, and reports what is out of bounds.
+func (l *Limits) complete() error {
+	for _, x := range l.List() {
+		setDefault(x.Value, x.Default)
+		if *x.Value == Unlimited && x.MayBeUnlimited {
+			continue
+		}
+		if *x.Value < x.Min || *x.Value > x.Max {
+			or := ""
+			if x.MayBeUnlimited {
+				or = ", or -1 for none"
+			}
+			return fmt.Errorf("the limit %s must be %d to %d%s, not %d", x.Name, x.Min, x.Max, or, *x.Value)
+		}
+	}
+	return nil
+}

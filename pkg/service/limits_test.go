@@ -1,0 +1,316 @@
+package service_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service"
+	"presence/pkg/service/servicetest"
+
+	"github.com/nats-io/nats.go"
+)
+
+var wire = protocol.NewSubjects("")
+
+func userSubject(t testing.TB, user, op string) string {
+	t.Helper()
+	subject, err := wire.User(user, op)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return subject
+}
+
+// limited connects to a service with limits, the default ones where they are 0.
+func limited(t *testing.T, l service.Limits) *nats.Conn {
+	t.Helper()
+	return servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Limits = l })).Connect(t)
+}
+
+func text(s string) protocol.SetRequest { return protocol.SetRequest{CustomStatus: &s} }
+
+// is reports whether a request was refused with an error.
+func is(e, want *protocol.Error) bool { return e != nil && errors.Is(e, want) }
+
+// TestLimits_UserChanges: the 21st change is refused, says when to try again, and
+// has changed nothing; nobody else is concerned, and queries are not.
+func TestLimits_UserChanges(t *testing.T) {
+	t.Parallel()
+	nc := limited(t, service.Limits{})
+	// A minute's worth in one moment, by all the requests that count.
+	ops := []struct {
+		op   string
+		body any
+	}{
+		{protocol.OpLogin, protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600}},
+		{protocol.OpSet, text("x")},
+		{protocol.OpLogout, protocol.LogoutRequest{SessionID: "none"}},
+		{protocol.OpSet, protocol.SetRequest{}}, // which is refused, and counts
+		{protocol.OpRenew, protocol.RenewRequest{SessionID: "s", Idle: protocol.Ptr(true)}},
+		{protocol.OpRenew, protocol.RenewRequest{SessionID: "s", Idle: protocol.Ptr(false)}},
+	}
+	passed, refused := 0, map[string]int{}
+	var wait time.Duration
+	for i := range 60 {
+		o := ops[i%len(ops)]
+		e := request(t, nc, userSubject(t, "alice", o.op), o.body, nil)
+		if !is(e, protocol.ErrRateLimited) {
+			passed++
+			continue
+		}
+		refused[o.op]++
+		if e.Code != 429 || e.RetryAfterMs < 1 || e.RetryAfterMs > 250 {
+			t.Errorf("%s: got %+v, want 429 and at most 250 ms", o.op, e)
+		}
+		wait = e.RetryAfter()
+	}
+	// 20, and those that came back meanwhile.
+	if passed < 20 || passed > 40 || len(refused) != 4 {
+		t.Errorf("%d of 60 changes passed and %v were refused, want about 20, and some of each kind", passed, refused)
+	}
+	if e := request(t, nc, userSubject(t, "bob", protocol.OpSet), text("x"), nil); e != nil {
+		t.Errorf("somebody else: %v", e)
+	}
+	var got protocol.OwnStatusReply
+	if e := request(t, nc, userSubject(t, "alice", protocol.OpStatus), struct{}{}, &got); e != nil {
+		t.Errorf("a query: %v", e)
+	}
+	if got.Status.StatusType != protocol.Online || got.Status.CustomStatus != "x" {
+		t.Errorf("after refusals: %+v", got.Status)
+	}
+	servicetest.Eventually(t, 20*time.Second, "a change after the wait to pass", func() bool {
+		time.Sleep(wait) // what the refusal said
+		e := request(t, nc, userSubject(t, "alice", protocol.OpSet), text("y"), nil)
+		if e != nil {
+			wait = e.RetryAfter()
+		}
+		return e == nil
+	})
+}
+
+// TestLimits_RenewalsAreNotLimitedAway: a user who changes as fast as it can keeps
+// its sessions, by renewals with and without a change of idle, and with more of
+// them than are answered; likewise a gateway.
+func TestLimits_RenewalsAreNotLimitedAway(t *testing.T) {
+	t.Parallel()
+	nc := limited(t, service.Limits{UserRenewals: 5, UserChanges: 5, GatewayOps: 200})
+	for _, session := range []string{"plain", "idling"} {
+		if e := request(t, nc, userSubject(t, "alice", protocol.OpLogin), protocol.LoginRequest{SessionID: session, TTLSeconds: 5}, nil); e != nil {
+			t.Fatal(e)
+		}
+	}
+	open, _ := wire.Gateway("gw", protocol.OpOpen)
+	renew, _ := wire.Gateway("gw", protocol.OpRenew)
+	apply, _ := wire.Gateway("gw", protocol.OpApply)
+	if e := request(t, nc, open, protocol.OpenRequest{Process: "p", TTLSeconds: 5}, nil); e != nil {
+		t.Fatal(e)
+	}
+	if e := request(t, nc, apply, protocol.ApplyRequest{Process: "p", Seq: 1, Ops: []protocol.Op{{Op: protocol.OpKindLogin, UserID: "guest", SessionID: "s"}}}, nil); e != nil {
+		t.Fatal(e)
+	}
+	limited := map[string]int{}
+	send := func(what, subject string, body any) {
+		switch e := request(t, nc, subject, body, nil); {
+		case is(e, protocol.ErrRateLimited):
+			limited[what]++
+		case e != nil:
+			t.Fatalf("%s: %v", what, e)
+		}
+	}
+	idle := false
+	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		idle = !idle
+		send("set", userSubject(t, "alice", protocol.OpSet), text(fmt.Sprint(idle)))
+		send("renewal", userSubject(t, "alice", protocol.OpRenew), protocol.RenewRequest{SessionID: "plain"})
+		send("idle", userSubject(t, "alice", protocol.OpRenew), protocol.RenewRequest{SessionID: "idling", Idle: &idle})
+		send("gateway's renewal", renew, protocol.LeaseRequest{Process: "p"})
+	}
+	if len(limited) != 4 {
+		t.Errorf("rate_limited: %v, want some of each kind", limited)
+	}
+	for _, user := range []string{"alice", "guest"} {
+		var got protocol.OwnStatusReply
+		if e := request(t, nc, userSubject(t, user, protocol.OpStatus), struct{}{}, &got); e != nil {
+			t.Fatal(e)
+		}
+		for _, s := range got.Sessions {
+			if !s.Live {
+				t.Errorf("session %s of %s was lost", s.SessionID, user)
+			}
+		}
+	}
+}
+
+// TestLimits_GatewayOps: a gateway over its rate is refused, with nothing done
+// and its seq not used up; when it asks again as it was told, it is served. The
+// users that it acts for and other gateways are not concerned.
+func TestLimits_GatewayOps(t *testing.T) {
+	t.Parallel()
+	nc := limited(t, service.Limits{GatewayOps: 200})
+	ops := func(n int) (ops []protocol.Op) {
+		for i := range n {
+			ops = append(ops, protocol.Op{Op: protocol.OpKindSet, UserID: "alice", CustomStatus: protocol.Ptr(fmt.Sprint("text ", i))})
+		}
+		return ops
+	}
+	subject := func(gateway, op string) string {
+		s, err := wire.Gateway(gateway, op)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for _, gw := range []string{"one", "two"} {
+		if e := request(t, nc, subject(gw, protocol.OpOpen), protocol.OpenRequest{Process: "p"}, nil); e != nil {
+			t.Fatal(e)
+		}
+	}
+	if e := request(t, nc, subject("one", protocol.OpApply), protocol.ApplyRequest{Process: "p", Seq: 1, Ops: ops(990)}, nil); e != nil {
+		t.Fatalf("990 of 1,000 ops: %v", e)
+	}
+	next := protocol.ApplyRequest{Process: "p", Seq: 2, Ops: ops(500)}
+	e := request(t, nc, subject("one", protocol.OpApply), next, nil)
+	if !is(e, protocol.ErrRateLimited) || e.RetryAfter() <= 0 || e.RetryAfter() > 2500*time.Millisecond {
+		t.Fatalf("500 more: got %+v, want rate_limited for at most 2.5 s", e)
+	}
+	if e := request(t, nc, subject("two", protocol.OpApply), protocol.ApplyRequest{Process: "p", Seq: 1, Ops: ops(10)}, nil); e != nil {
+		t.Errorf("another gateway: %v", e)
+	}
+	if e := request(t, nc, userSubject(t, "alice", protocol.OpSet), text("own"), nil); e != nil {
+		t.Errorf("the user: %v", e)
+	}
+	servicetest.Eventually(t, 20*time.Second, "the same request to be done", func() bool {
+		time.Sleep(e.RetryAfter()) // what the refusal said
+		var reply protocol.ApplyReply
+		if e = request(t, nc, subject("one", protocol.OpApply), next, &reply); e != nil {
+			return false
+		}
+		if reply.Applied != 500 {
+			t.Errorf("got %+v, want 500 ops applied", reply)
+		}
+		return true
+	})
+}
+
+// TestLimits_AppliesOfAGateway: one that does not wait for its answers is refused
+// beyond GatewayApplies, is answered every time, and can go on afterwards.
+func TestLimits_AppliesOfAGateway(t *testing.T) {
+	t.Parallel()
+	nc := limited(t, service.Limits{GatewayApplies: 2})
+	open, _ := wire.Gateway("gw", protocol.OpOpen)
+	apply, _ := wire.Gateway("gw", protocol.OpApply)
+	if e := request(t, nc, open, protocol.OpenRequest{Process: "p"}, nil); e != nil {
+		t.Fatal(e)
+	}
+	answers, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops := make([]protocol.Op, 500)
+	for i := range ops {
+		ops[i] = protocol.Op{Op: protocol.OpKindSet, UserID: fmt.Sprint("user", i), CustomStatus: protocol.Ptr("x")}
+	}
+	overloaded := 0
+	const sent = 200
+	for i := range sent {
+		data, _ := protocol.Marshal(protocol.ApplyRequest{Process: "p", Seq: uint64(i + 1), Ops: ops})
+		if err := nc.PublishRequest(apply, answers.Subject, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range sent {
+		m, err := answers.NextMsg(20 * time.Second)
+		if err != nil {
+			t.Fatalf("not everything was answered: %v", err)
+		}
+		switch name, _, _ := strings.Cut(m.Header.Get(protocol.ErrorHeader), ":"); name {
+		case "overloaded":
+			overloaded++
+		case "", "out_of_order":
+		default:
+			t.Errorf("got %s", m.Data)
+		}
+	}
+	if overloaded == 0 {
+		t.Error("none of 200 at a time was refused")
+	}
+	if e := request(t, nc, apply, protocol.ApplyRequest{Process: "p", Seq: 1000, Ops: ops[:1]}, nil); !is(e, protocol.ErrOutOfOrder) {
+		t.Errorf("afterwards: got %v, want it to be looked at", e)
+	}
+}
+
+// TestLimits_Sizes: limits below the contract's hold, and are inclusive.
+func TestLimits_Sizes(t *testing.T) {
+	t.Parallel()
+	nc := limited(t, service.Limits{CustomStatusBytes: 5, BodyBytes: 100, UsersPerGet: 3, OpsPerApply: 1})
+	open, _ := wire.Gateway("gw", protocol.OpOpen)
+	apply, _ := wire.Gateway("gw", protocol.OpApply)
+	if e := request(t, nc, open, protocol.OpenRequest{Process: "p"}, nil); e != nil {
+		t.Fatal(e)
+	}
+	lost := protocol.Op{Op: protocol.OpKindLost, UserID: "a", SessionID: "b"}
+	padded := func(n int) json.RawMessage {
+		head, tail := `{"customStatus":"x","unknown":"`, `"}`
+		return json.RawMessage(head + strings.Repeat("x", n-len(head)-len(tail)) + tail)
+	}
+	set := userSubject(t, "alice", protocol.OpSet)
+	for _, row := range []struct {
+		what, subject string
+		body          any
+		want          *protocol.Error
+	}{
+		{"a text of 5 bytes", set, text("12345"), nil},
+		{"a text of 6 bytes", set, text("123456"), protocol.ErrCustomStatusTooLong},
+		{"a body of 100 bytes", set, padded(100), nil},
+		{"a body of 101 bytes", set, padded(101), protocol.ErrRequestTooLarge},
+		{"3 users", wire.Get(), protocol.GetRequest{UserIDList: []string{"a", "b", "c"}}, nil},
+		{"4 users", wire.Get(), protocol.GetRequest{UserIDList: []string{"a", "b", "c", "d"}}, protocol.ErrTooManyUsers},
+		{"1 op", apply, protocol.ApplyRequest{Process: "p", Seq: 1, Ops: []protocol.Op{lost}}, nil},
+		{"2 ops", apply, json.RawMessage(`{"process":"p","seq":2,"ops":[{"op":"x"},{"op":"x"}]}`), protocol.ErrTooManyUsers},
+	} {
+		e := request(t, nc, row.subject, row.body, nil)
+		if (e == nil) != (row.want == nil) || e != nil && !is(e, row.want) {
+			t.Errorf("%s: got %v, want %v", row.what, e, row.want)
+		}
+	}
+	var stats protocol.StatsReply
+	if e := request(t, nc, wire.Stats(), struct{}{}, &stats); e != nil {
+		t.Fatal(e)
+	}
+	if want := (map[string]uint64{"custom_status_too_long": 1, "request_too_large": 1, "too_many_users": 2}); !maps.Equal(stats.Refusals, want) {
+		t.Errorf("refusals: got %v, want %v", stats.Refusals, want)
+	}
+	for name, want := range map[string]int64{"max-custom-status": 5, "user-changes": 20, "gateway-ops": 100_000, "max-contacts": 2000} {
+		if got := stats.Limits[name]; got != want {
+			t.Errorf("limit %s: got %d, want %d", name, got, want)
+		}
+	}
+}
+
+// TestLimits_OutOfBounds: what makes no sense is refused before anything starts.
+func TestLimits_OutOfBounds(t *testing.T) {
+	nc := servicetest.StartBroker(t).Connect(t)
+	for _, l := range new(service.Limits).List() {
+		for _, bad := range []int{l.Min - 1, l.Max + 1, -2} {
+			var limits service.Limits
+			for _, x := range limits.List() {
+				if x.Name == l.Name {
+					*x.Value = bad
+				}
+			}
+			if bad == 0 { // stands for the default
+				continue
+			}
+			_, err := service.New(service.Config{Clients: nc, Journal: nc, Limits: limits})
+			if err == nil || !strings.Contains(err.Error(), l.Name) {
+				t.Errorf("%s = %d: got %v, want an error that names it", l.Name, bad, err)
+			}
+		}
+	}
+}

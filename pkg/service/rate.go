@@ -1,0 +1,92 @@
+package service
+
+import (
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"presence/pkg/protocol"
+)
+
+// rate gives each of any number of keys an allowance, as GCRA does: a key may do
+// so much at once, and from then on as much as comes back in RateWindow. All that
+// is remembered of a key is until when it owes: at most RateWindow from now. So
+// who has done nothing for that long can be forgotten, which two generations of
+// a map do, each for a RateWindow:
+//
+//	recent   whoever did something since the last turn
+//	before   whoever did in the one before it, and not since
+//
+// Both are bounded by maxKeys: in a storm of more keys they turn sooner, and a
+// key that maxKeys others came after has its whole allowance again. A nil rate
+// limits nothing.
+type rate struct {
+	interval time.Duration // what one costs
+	seed     maphash.Seed  // so that nobody can choose IDs that share an allowance
+	begun    time.Time
+
+	mu             sync.Mutex
+	recent, before map[uint64]time.Duration // since begun
+	turned         time.Duration            // since begun
+}
+
+// maxKeys bounds the keys of one generation: with two of them some 10 MiB.
+const maxKeys = 1 << 18
+
+// newRate limits to so many in a time; those of RateWindow may come at once.
+func newRate(limit int, in time.Duration) *rate {
+	if limit == Unlimited {
+		return nil
+	}
+	return &rate{
+		interval: in / time.Duration(limit),
+		seed:     maphash.MakeSeed(),
+		begun:    time.Now(),
+		recent:   make(map[uint64]time.Duration),
+		before:   make(map[uint64]time.Duration),
+	}
+}
+
+// take takes n off a key's allowance and returns nil, or takes nothing and says
+// when so much will have come back.
+func (r *rate) take(key string, n int, now time.Time) *protocol.Error {
+	if r == nil {
+		return nil
+	}
+	at, hash := now.Sub(r.begun), maphash.String(r.seed, key)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn(at)
+	owed, again := r.recent[hash]
+	if !again {
+		owed = r.before[hash]
+	}
+	owed = max(owed, at) + time.Duration(n)*r.interval
+	if wait := owed - at - RateWindow; wait > 0 {
+		return protocol.ErrRateLimited.RetryIn(wait)
+	}
+	r.recent[hash] = owed
+	return nil
+}
+
+// give puts n that was taken just now back onto a key's allowance.
+func (r *rate) give(key string, n int) {
+	if r == nil {
+		return
+	}
+	hash := maphash.String(r.seed, key)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if owed, ok := r.recent[hash]; ok {
+		r.recent[hash] = owed - time.Duration(n)*r.interval
+	}
+}
+
+// turn lets the older generation go where its time is over.
+func (r *rate) turn(at time.Duration) {
+	if at-r.turned < RateWindow && len(r.recent) < maxKeys {
+		return
+	}
+	r.recent, r.before, r.turned = r.before, r.recent, at
+	clear(r.recent)
+}
