@@ -1,11 +1,14 @@
 package protocol
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // A get that asks for a hundred users spends half of its time in a general
-// decoder. So the one message that is both frequent and long has a faster way:
-// what is written as most clients write it is read directly; whatever is not is
-// left to the general way, which alone decides what is wrong with a body.
+// decoder. So the messages that come by the ten thousand a second have a faster
+// way: what is written as most clients write it is read directly; whatever is not
+// is left to the general way, which alone decides what is wrong with a body.
 // FuzzPlain holds the two to the same result.
 
 // plainDecoder is a message that can be read the fast way. decodePlain reports
@@ -45,10 +48,51 @@ func (r *GetRequest) decodePlain(body []byte) bool {
 	return true
 }
 
-// plain reads JSON that is plain: text is printable ASCII with nothing escaped,
-// numbers are a few digits, and the only white space is blanks. Once something
-// is not, failed is set and nothing is read any more. The texts it returns share
-// the body's memory.
+func (r *SetRequest) decodePlain(body []byte) bool {
+	p, got := plain{rest: string(body)}, SetRequest{}
+	p.open('{')
+	for p.more('}') {
+		switch p.name() {
+		case "customStatus":
+			got.CustomStatus = Ptr(p.text())
+		case "expiresInSeconds":
+			got.ExpiresInSeconds = Ptr(int64(p.number()))
+		case "sessionID":
+			got.SessionID = p.text()
+		default:
+			return false
+		}
+	}
+	if !p.end() {
+		return false
+	}
+	*r = got
+	return true
+}
+
+func (r *RenewRequest) decodePlain(body []byte) bool {
+	p, got := plain{rest: string(body)}, RenewRequest{}
+	p.open('{')
+	for p.more('}') {
+		switch p.name() {
+		case "sessionID":
+			got.SessionID = p.text()
+		case "idle":
+			got.Idle = Ptr(p.flag())
+		default:
+			return false
+		}
+	}
+	if !p.end() {
+		return false
+	}
+	*r = got
+	return true
+}
+
+// plain reads JSON that is plain: nothing in a text is escaped, numbers are a few
+// digits, and the only white space is blanks. Once something is not, failed is set
+// and nothing is read any more. The texts it returns share the body's memory.
 type plain struct {
 	rest   string
 	first  bool // of an object or a list
@@ -100,15 +144,19 @@ func (p *plain) name() string {
 
 func (p *plain) text() string {
 	p.want('"')
+	ascii := true
 	for i := 0; i < len(p.rest); i++ {
 		switch c := p.rest[i]; {
 		case c == '"':
 			text := p.rest[:i]
 			p.rest = p.rest[i+1:]
+			p.failed = p.failed || !ascii && !utf8.ValidString(text)
 			return text
-		case c < ' ' || c > '~' || c == '\\':
+		case c < ' ' || c == '\\':
 			p.failed = true
 			return ""
+		case c >= utf8.RuneSelf:
+			ascii = false
 		}
 	}
 	p.failed = true

@@ -16,22 +16,32 @@ func FuzzPlain(f *testing.F) {
 		`{"userIDList":["alice","bob@example.com"]}`, ` { "userIDList" : [ "a" , "b" ] , "detail" : true } `, `{"userIDList":[]}`, `{}`,
 		`{"userIDList":["a"],"minRevision":339521537,"epoch":"e","fresh":false}`, `{"userIDList":["a"],"userIDList":["b"]}`,
 		`{"userIDList":["a"],"minRevision":01}`, `{"minRevision":1e3}`, `{"minRevision":-1}`, `{"minRevision":999999999999999999}`, `{"minRevision":1,}`,
-		`{"userIDList":["a",]}`, `{"userIDList":["\u0061"]}`, `{"userIDLIST":["a"]}`, `{"detail":tru}`, `{"detail":null}`, `{"userIDList":["é"]}`, `{"userIDList":["a"]}}`, `{,}`, `{"fresh":true "detail":true}`,
+		`{"userIDList":["a",]}`, `{"userIDList":["\u0061"]}`, `{"userIDLIST":["a"]}`, `{"detail":tru}`, `{"detail":null}`, `{"userIDList":["é"]}`, `{"userIDList":["a"]}}`, `{,}`,
+		`{"customStatus":"in a meeting","expiresInSeconds":3600,"sessionID":"s"}`, `{"customStatus":"会议中 🎧"}`, `{"customStatus":null}`, `{"sessionID":"s","idle":true}`, "{\"customStatus\":\"\xff\"}", `{"fresh":true "detail":true}`,
 	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var fast, general GetRequest
-		if !fast.decodePlain(body) {
-			if !reflect.DeepEqual(fast, GetRequest{}) {
-				t.Errorf("%q was not read, and left %+v", body, fast)
-			}
-			return
-		}
-		if err := unmarshal(body, &general); err != nil || !reflect.DeepEqual(fast, general) {
-			t.Errorf("%q: got %+v, want %+v, %v", body, fast, general, err)
-		}
+		comparePlain[GetRequest](t, body)
+		comparePlain[SetRequest](t, body)
+		comparePlain[RenewRequest](t, body)
 	})
+}
+
+func comparePlain[T any, P interface {
+	*T
+	plainDecoder
+}](t *testing.T, body []byte) {
+	var fast, general, none T
+	if !P(&fast).decodePlain(body) {
+		if !reflect.DeepEqual(fast, none) {
+			t.Errorf("%q was not read, and left %+v", body, fast)
+		}
+		return
+	}
+	if err := unmarshal(body, &general); err != nil || !reflect.DeepEqual(fast, general) {
+		t.Errorf("%q: got %+v, want %+v, %v", body, fast, general, err)
+	}
 }
 
 // TestPlain: what clients usually send is read the fast way.
@@ -49,6 +59,14 @@ func TestPlain(t *testing.T) {
 		if !got.decodePlain([]byte(body)) {
 			t.Errorf("%.100s: was not read the fast way", body)
 		}
+	}
+	var set SetRequest
+	if body := `{"customStatus":"会议中 🎧","expiresInSeconds":3600}`; !set.decodePlain([]byte(body)) {
+		t.Errorf("%s: was not read the fast way", body)
+	}
+	var renew RenewRequest
+	if body := `{"sessionID":"0b6b0c5a","idle":true}`; !renew.decodePlain([]byte(body)) {
+		t.Errorf("%s: was not read the fast way", body)
 	}
 }
 
