@@ -33,7 +33,7 @@ credentials of any context.
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 		UsageText:             "presencectl [options] COMMAND USER…",
 		Flags:                 globalFlags(),
-		Commands:              []*cli.Command{a.login(), a.logout(), a.set(), a.clear(), a.get(), a.watch()},
+		Commands:              []*cli.Command{a.login(), a.logout(), a.set(), a.clear(), a.get(), a.watch(), a.natsConfig(), a.natsUser()},
 		EnableShellCompletion: true,
 		ConfigureShellCompletionCommand: func(c *cli.Command) {
 			c.Hidden = false

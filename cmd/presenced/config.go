@@ -77,14 +77,14 @@ func (c *config) complete(given func(flag string) bool) error {
 	case c.natsConfig != "":
 		return c.completeFile(given)
 	}
-	if f := firstGiven(given, "journal-account", "insecure"); f != "" {
-		return fmt.Errorf("--%s goes with --nats-config", f)
+	if given("journal-account") {
+		return errors.New("--journal-account goes with --nats-config")
 	}
 	if f := firstGiven(given, "single-account", "clients-account", "replicas"); f != "" {
 		return fmt.Errorf("--%s goes with --nats-url or --nats-config", f)
 	}
-	if err := noCredentials(given); err != nil {
-		return err
+	if f := firstGiven(given, "journal-url", "system-url", "creds", "journal-creds", "system-creds"); f != "" {
+		return fmt.Errorf("--%s goes with --nats-url: to the NATS server inside presenced needs none", f)
 	}
 	if err := oneOf("sync", c.sync, syncAlways, syncInterval); err != nil {
 		return err
@@ -122,12 +122,11 @@ func (c *config) completeFile(given func(flag string) bool) error {
 	if c.singleAccount && c.journalAccount != "" {
 		return errors.New("--single-account and --journal-account contradict each other")
 	}
-	return noCredentials(given)
-}
-
-func noCredentials(given func(flag string) bool) error {
-	if f := firstGiven(given, "journal-url", "system-url", "creds", "journal-creds", "system-creds"); f != "" {
-		return fmt.Errorf("--%s goes with --nats-url: to the NATS server inside presenced needs none", f)
+	if f := firstGiven(given, "journal-url", "system-url"); f != "" {
+		return fmt.Errorf("--%s goes with --nats-url", f)
+	}
+	if c.creds == "" && (c.journalCreds != "" || c.systemCreds != "") || c.creds != "" && c.journalCreds == "" && !c.singleAccount {
+		return errors.New("--creds and --journal-creds go together")
 	}
 	return nil
 }

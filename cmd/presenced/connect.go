@@ -39,6 +39,9 @@ func (c *connections) openEmbedded(cfg config, log *slog.Logger) (err error) {
 		return err
 	}
 	c.account, c.url, c.failed = c.broker.ClientsAccount(), c.broker.ClientURL(), c.broker.Failed()
+	if cfg.creds != "" { // the file has an operator
+		return c.enter(cfg, log, c.broker.InProcess())
+	}
 	if c.clients, err = c.broker.Connect(broker.Clients, handlers("presenced clients", log)...); err != nil {
 		return err
 	}
@@ -60,6 +63,7 @@ func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
 			JournalAccount: cfg.journalAccount,
 			SingleAccount:  cfg.singleAccount,
 			Insecure:       cfg.insecure,
+			Credentials:    cfg.creds != "",
 			Replicas:       cfg.replicas,
 			Prefix:         cfg.prefix,
 			Logger:         log,
@@ -71,6 +75,7 @@ func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
 	}
 	b, err := broker.Start(broker.Config{
 		Listen:     cfg.listen,
+		Insecure:   cfg.insecure,
 		DataDir:    cfg.data,
 		SyncAlways: cfg.sync == syncAlways,
 		Prefix:     cfg.prefix,

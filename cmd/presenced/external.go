@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -21,13 +22,20 @@ func (c *connections) openExternal(cfg config, log *slog.Logger) (err error) {
 	if c.url, err = withoutUser(cfg.natsURL); err != nil {
 		return usageError{err}
 	}
-	if c.clients, err = dial("presenced clients", cfg.natsURL, cfg.creds, log); err != nil {
+	return c.enter(cfg, log)
+}
+
+// enter opens the connections to a server that knows presenced by URLs or
+// credentials.
+func (c *connections) enter(cfg config, log *slog.Logger, opts ...nats.Option) (err error) {
+	warnReadable(log, cfg.creds, cfg.journalCreds, cfg.systemCreds)
+	if c.clients, err = dial("presenced clients", cfg.natsURL, cfg.creds, log, opts...); err != nil {
 		return err
 	}
-	if c.answers, err = dial("presenced answers", cfg.natsURL, cfg.creds, log); err != nil {
+	if c.answers, err = dial("presenced answers", cfg.natsURL, cfg.creds, log, opts...); err != nil {
 		return err
 	}
-	if err := c.openJournal(cfg, log); err != nil {
+	if err := c.openJournal(cfg, log, opts...); err != nil {
 		return err
 	}
 	if err := c.checkAccounts(cfg, log); err != nil {
@@ -40,22 +48,22 @@ func (c *connections) openExternal(cfg config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	if c.system, err = dial("presenced system", systemURL, cfg.systemCreds, log); err != nil {
+	if c.system, err = dial("presenced system", systemURL, cfg.systemCreds, log, opts...); err != nil {
 		return err
 	}
 	return checkSystem(c.system)
 }
 
-func (c *connections) openJournal(cfg config, log *slog.Logger) (err error) {
+func (c *connections) openJournal(cfg config, log *slog.Logger, opts ...nats.Option) (err error) {
 	if cfg.journalURL == "" && cfg.journalCreds == "" { // --single-account
-		c.journal, err = dial("presenced journal", cfg.natsURL, cfg.creds, log)
+		c.journal, err = dial("presenced journal", cfg.natsURL, cfg.creds, log, opts...)
 		return err
 	}
 	journalURL, err := c.urlOr(cfg.journalURL)
 	if err != nil {
 		return err
 	}
-	c.journal, err = dial("presenced journal", journalURL, cfg.journalCreds, log)
+	c.journal, err = dial("presenced journal", journalURL, cfg.journalCreds, log, opts...)
 	return err
 }
 
@@ -73,7 +81,7 @@ func (c *connections) urlOr(given string) (string, error) {
 
 // dial connects to somebody else's server. A server that is not there is an
 // error now and a reason to try again for ever later.
-func dial(name, urls, creds string, log *slog.Logger) (*nats.Conn, error) {
+func dial(name, urls, creds string, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
 	opts := append(handlers(name, log),
 		nats.ReconnectBufSize(-1), // what cannot be sent now must not be sent later
 		nats.Name(name),
@@ -88,14 +96,44 @@ func dial(name, urls, creds string, log *slog.Logger) (*nats.Conn, error) {
 		nats.MaxPingsOutstanding(2),
 	)
 	if creds != "" {
-		opts = append(opts, nats.UserCredentials(creds))
+		login, err := credentials(creds)
+		if err != nil {
+			return nil, fmt.Errorf("connecting %s: %w", name, err)
+		}
+		opts = append(opts, login)
 	}
-	nc, err := nats.Connect(urls, opts...)
+	nc, err := nats.Connect(urls, append(opts, more...)...)
 	if err != nil {
 		shown, _ := withoutUser(urls)
 		return nil, fmt.Errorf("connecting %s to %s: %w", name, shown, err)
 	}
 	return nc, nil
+}
+
+// credentials reads which kind of secret a file has: a JWT with its key, or an
+// nkey's seed alone.
+func credentials(file string) (nats.Option, error) {
+	text, err := os.ReadFile(file)
+	switch {
+	case err != nil:
+		return nil, err
+	case strings.Contains(string(text), "BEGIN NATS USER JWT"):
+		return nats.UserCredentials(file), nil
+	}
+	login, err := nats.NkeyOptionFromSeed(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s has neither credentials nor the seed of an nkey", file)
+	}
+	return login, nil
+}
+
+// warnReadable warns of secrets that everybody on this machine can read.
+func warnReadable(log *slog.Logger, files ...string) {
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o004 != 0 {
+			log.Warn("everybody on this machine can read this secret: make its mode 0600", "file", file)
+		}
+	}
 }
 
 // withoutUser returns a list of URLs without users and passwords. Its error

@@ -60,21 +60,24 @@ func inOurWords(err error) error {
 }
 
 const description = `By default presenced starts a NATS server in its own process, with its data
-in --data. It listens on loopback only, because clients are not authenticated.
+in --data. It listens on loopback only, because clients are not authenticated;
+--insecure lets it listen elsewhere nevertheless.
 
 With --nats-config it starts that server from a configuration file of nats-server
 instead: TLS, WebSocket, MQTT, leaf nodes, and clusters, in which several
 presenced share one journal (--replicas 3). The file needs an account APP with
 users for the clients, an account PRESENCE with JetStream for the journal, and a
-store_dir; presenced enters both by keys of its own. cmd/presenced/example has a
-complete one.
+store_dir; presenced enters both by keys of its own. presencectl nats-config
+writes a complete one. Where it has an operator, whose users have JWTs, presenced
+needs --creds, --journal-creds and --system-creds.
 
 With --nats-url it uses a NATS server or cluster of yours. That needs an account
 for the clients (--creds), another with JetStream that no client can enter for
 the journal (--journal-creds), and, so that sessions end with their connection
-rather than by their TTL, the system account (--system-creds). Instead of a
-credentials file a URL may carry user and password: --nats-url, --journal-url,
---system-url.
+rather than by their TTL, the system account (--system-creds). Such a file holds
+credentials or the seed of an nkey. Instead of it a URL may carry user and
+password (--nats-url, --journal-url, --system-url); better in the environment,
+because everybody on the machine can read a command line.
 
 SIGTERM and SIGINT end it gracefully, a second one at once.
 Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong usage.`
@@ -117,15 +120,15 @@ func flags(c *config) []cli.Flag {
 		str(embedded, "sync", "`WHEN` the journal is fsynced: always, before each acknowledgement, or interval, every 2 minutes", syncAlways, &c.sync),
 		str(embedded, "nats-config", "configuration `FILE` of nats-server that says all this and more", "", &c.natsConfig),
 		str(embedded, "journal-account", "`NAME` of the journal's account in that file (default: "+broker.JournalAccount+")", "", &c.journalAccount),
-		&cli.BoolFlag{Name: "insecure", Usage: "let that file admit clients without credentials from other machines; they can act as any user",
+		&cli.BoolFlag{Name: "insecure", Usage: "admit clients without credentials from other machines; they can act as any user",
 			Category: embedded, Destination: &c.insecure, Sources: env("insecure")},
 
 		secret("nats-url", "use the NATS server at these `URLS`, separated by commas, instead of one inside", &c.natsURL),
 		secret("journal-url", "`URLS` for the journal's account, where its user and password are in the URL (default: --nats-url)", &c.journalURL),
 		secret("system-url", "`URLS` for the system account, likewise", &c.systemURL),
-		secret("creds", "credentials `FILE` of the clients' account", &c.creds),
-		secret("journal-creds", "credentials `FILE` of the journal's account", &c.journalCreds),
-		secret("system-creds", "credentials `FILE` of the system account", &c.systemCreds),
+		secret("creds", "credentials or nkey `FILE` of the clients' account", &c.creds),
+		secret("journal-creds", "credentials or nkey `FILE` of the journal's account", &c.journalCreds),
+		secret("system-creds", "credentials or nkey `FILE` of the system account", &c.systemCreds),
 		&cli.BoolFlag{Name: "single-account", Usage: "keep the journal in the clients' account, where any client can read and destroy it; for trying out",
 			Category: either, Destination: &c.singleAccount, Sources: env("single-account")},
 		str(either, "clients-account", "`NAME` of the clients' account (default: with --nats-config "+broker.ClientsAccount+", otherwise as the server says)", "", &c.clientsAccount),

@@ -52,11 +52,13 @@ func TestWrongUsage(t *testing.T) {
 		{"--replicas 3", "--replicas goes with --nats-url or --nats-config"},
 		{"--clients-account A", "--clients-account goes with --nats-url or --nats-config"},
 		{"--journal-account A", "--journal-account goes with --nats-config"},
-		{"--insecure", "--insecure goes with --nats-config"},
 		{"--nats-config nats.conf --listen 127.0.0.1:0", "--listen does not go with --nats-config"},
 		{"--nats-config nats.conf --data " + data, "--data does not go with --nats-config, where the file says it: jetstream { store_dir"},
 		{"--nats-config nats.conf --sync always", "sync_interval: always"},
-		{"--nats-config nats.conf --creds x.creds", "--creds goes with --nats-url"},
+		{"--nats-config nats.conf --creds x.creds", "--creds and --journal-creds go together"},
+		{"--nats-config nats.conf --system-creds x.creds", "--creds and --journal-creds go together"},
+		{"--nats-config nats.conf --journal-url nats://127.0.0.1:1", "--journal-url goes with --nats-url"},
+		{"--nats-config testdata/single.conf --creds x.creds --journal-creds y.creds --log-level error", "testdata/single.conf: it has no operator"},
 		{"--nats-config nats.conf --nats-url nats://127.0.0.1:1 --single-account", "--nats-config is about the NATS server inside"},
 		{"--nats-url nats://127.0.0.1:1 --insecure --single-account", "--insecure is about the NATS server inside"},
 		{"--nats-url nats://127.0.0.1:1 --journal-account A --single-account", "--journal-creds"},
@@ -241,7 +243,7 @@ func TestRunFromFile(t *testing.T) {
 		not  string
 	}{
 		{"single.conf", []string{"ready on nats://127.0.0.1:", " --server nats://127.0.0.1:"}, "--user"},
-		{"users.conf", []string{"ready on nats://presence.example.com:4333\n", " --server nats://presence.example.com:4333 --user NAME --password PASSWORD watch alice"}, "127.0.0.1"},
+		{"users.conf", []string{"ready on nats://presence.example.com:4333\n", " --server nats://presence.example.com:4333 --user NAME --password PASSWORD --inbox-prefix _INBOX.ROLE.NAME watch alice"}, "127.0.0.1"},
 	} {
 		t.Setenv("STORE", t.TempDir())
 		ctx, cancel := context.WithCancel(t.Context())

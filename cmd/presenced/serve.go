@@ -135,16 +135,24 @@ func welcome(cfg config, nats *connections) string {
 	if nats.url != "nats://"+broker.DefaultListen {
 		to.WriteString(" --server " + nats.url)
 	}
-	if nats.broker != nil && !nats.broker.Open() {
-		to.WriteString(" --user NAME --password PASSWORD")
+	switch {
+	case nats.broker == nil || nats.broker.Open():
+	case cfg.creds != "":
+		to.WriteString(" --creds FILE --inbox-prefix _INBOX.ROLE.NAME")
+	default:
+		to.WriteString(" --user NAME --password PASSWORD --inbox-prefix _INBOX.ROLE.NAME")
 	}
 	if cfg.prefix != protocol.DefaultPrefix {
 		to.WriteString(" --prefix " + cfg.prefix)
 	}
+	var warning string
+	if nats.broker != nil && len(nats.broker.Exposed()) > 0 {
+		warning = fmt.Sprintf("INSECURE: anybody who reaches %s is a client and can act as any user (--insecure)\n", strings.Join(nats.broker.Exposed(), " or "))
+	}
 	return fmt.Sprintf(`presenced %[1]s is ready on %[2]s
-Try:   %[4]s%[3]s watch alice
+%[5]sTry:   %[4]s%[3]s watch alice
  and   %[4]s%[3]s login alice     in another terminal
-`, versionText(), nats.url, to.String(), presencectl())
+`, versionText(), nats.url, to.String(), presencectl(), warning)
 }
 
 // presencectl returns how to call the command line from here: by its name, or by

@@ -166,6 +166,9 @@ func newAccountKeys() (keys accountKeys, err error) {
 	return keys, nil
 }
 
+// InProcess is the way to the server for a connection with credentials of its own.
+func (b *Broker) InProcess() nats.Option { return nats.InProcessServer(b.server) }
+
 // Connect opens an in-process connection as the presenced user of an account.
 // It reconnects without limit while the broker runs: the broker may close it
 // as a slow consumer. The caller closes it, before Shutdown. opts come after

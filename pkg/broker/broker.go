@@ -15,12 +15,12 @@
 // Whoever connects over TCP without credentials is a client in APP, and may
 // neither publish events nor subscribe to requests (PROTOCOL 9). presenced
 // connects in-process with keys that are made at each start and are never
-// written down. There are no other users. Because the clients of this version
-// are not authenticated, the broker listens on loopback only.
+// written down. There are no other users. Because the clients are not
+// authenticated, the broker listens on loopback only unless told otherwise.
 //
 // StartFile starts it from a nats-server configuration file instead, which says
 // what else there is: other users, listeners, TLS, a cluster with the servers of
-// other presenced.
+// other presenced. Where it has an operator, presenced enters with credentials.
 //
 // What is acknowledged on PRESENCE is stored below DataDir; with SyncAlways it
 // was fsynced before. One process at a time uses a DataDir.
@@ -44,6 +44,9 @@ type Config struct {
 	// Listen is the TCP address for clients, host:port with a loopback host;
 	// DefaultListen where it is empty. Port 0 or -1 picks a free one.
 	Listen string
+	// Insecure allows another host, where anybody who reaches it is a client and
+	// can act as any user.
+	Insecure bool
 	// DataDir is made where it is missing. It holds the lock file LockFile and
 	// the directory "jetstream".
 	DataDir string
@@ -91,10 +94,12 @@ type Broker struct {
 	keys   accountKeys
 	names  accountNames
 	open   bool // clients need no credentials
-	lock   *dirLock
-	url    string
-	failed <-chan error
-	down   sync.Once
+	// exposed are the addresses where that is so for other machines.
+	exposed []string
+	lock    *dirLock
+	url     string
+	failed  <-chan error
+	down    sync.Once
 }
 
 // Start starts a server and returns when it accepts connections and has
@@ -102,7 +107,7 @@ type Broker struct {
 // check that can be made is made before stored data is touched.
 func Start(cfg Config) (*Broker, error) {
 	cfg = cfg.withDefaults()
-	host, port, err := parseListen(cfg.Listen)
+	host, port, err := parseListen(cfg.Listen, cfg.Insecure)
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +133,10 @@ func Start(cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{keys: keys, lock: lock, names: defaultNames, open: true}
+	if !isLoopback(host) {
+		b.exposed = []string{cfg.Listen}
+		cfg.Logger.Warn(warnExposed, "address", cfg.Listen)
+	}
 	if err := b.start(opts, cfg.Logger); err != nil {
 		b.Shutdown()
 		return nil, err
@@ -156,6 +165,8 @@ func (b *Broker) start(opts *server.Options, logger *slog.Logger) (err error) {
 	return nil
 }
 
+const warnExposed = "ANYBODY who reaches this address is a client and can act as any user (--insecure)"
+
 // readyWithin bounds the wait for a listener that Start already opened.
 const readyWithin = 5 * time.Second
 
@@ -168,6 +179,10 @@ func (b *Broker) ClientsAccount() string { return b.names.clients }
 
 // Open says that clients need no credentials.
 func (b *Broker) Open() bool { return b.open }
+
+// Exposed are the addresses where anybody on another machine is a client, and can
+// act as any user.
+func (b *Broker) Exposed() []string { return b.exposed }
 
 // Failed yields an error when the disk could not be written. The server then
 // stores nothing more, even when there is space again, until it is started anew.

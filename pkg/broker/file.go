@@ -29,6 +29,9 @@ type FileConfig struct {
 	SingleAccount bool
 	// Insecure allows clients without credentials from other machines.
 	Insecure bool
+	// Credentials says that presenced enters the server with credentials, by
+	// InProcess: as it must where the file has an operator, and there only.
+	Credentials bool
 	// Replicas is how many servers will hold the journal. Default 1.
 	Replicas int
 	// Prefix and Logger are those of Config.
@@ -82,11 +85,15 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 		return nil, &ConfigError{fmt.Errorf("%s: %w", cfg.Path, err)}
 	}
 	f.warn()
-	b := &Broker{keys: keys, names: f.names, open: f.open() || f.accountOf(f.opts.NoAuthUser) == f.names.clients}
+	b := &Broker{keys: keys, names: f.names, exposed: f.exposed(), open: f.open() || f.accountOf(f.opts.NoAuthUser) == f.names.clients}
 	if f.open() {
 		addAnyone(f.opts, f.names.clients, keys, cfg.Prefix)
 	}
-	addUsers(f.opts, f.names, keys, cfg.Prefix)
+	if f.operator() {
+		b.keys = accountKeys{}
+	} else {
+		addUsers(f.opts, f.names, keys, cfg.Prefix)
+	}
 	setDefaults(f.opts)
 	if b.lock, err = lockDir(f.opts.StoreDir); err != nil {
 		return nil, err

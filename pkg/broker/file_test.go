@@ -155,8 +155,15 @@ func TestFileWithOperatorRefused(t *testing.T) {
 	}
 	key, _ := operator.PublicKey()
 	_, err = broker.StartFile(broker.FileConfig{Path: writeConfig(t, loopback+stored+"trusted_keys: [ "+key+" ]\n")})
-	if _, ok := errors.AsType[*broker.ConfigError](err); !ok || !strings.Contains(err.Error(), "--nats-url") || !strings.Contains(err.Error(), "operator") {
-		t.Errorf("got %v, want that there is an operator, and --nats-url", err)
+	if _, ok := errors.AsType[*broker.ConfigError](err); !ok || !strings.Contains(err.Error(), "--creds") || !strings.Contains(err.Error(), "operator") {
+		t.Errorf("got %v, want that there is an operator, and --creds", err)
+	}
+}
+
+func TestFileWithoutOperatorRefusesCredentials(t *testing.T) {
+	_, err := broker.StartFile(broker.FileConfig{Path: writeConfig(t, loopback+stored+userless), Credentials: true})
+	if _, ok := errors.AsType[*broker.ConfigError](err); !ok || !strings.Contains(err.Error(), "--creds") || !strings.Contains(err.Error(), "no operator") {
+		t.Errorf("got %v, want that there is no operator, and --creds", err)
 	}
 }
 

@@ -12,7 +12,11 @@ import (
 
 // check refuses a file with which presenced could not work, or not safely.
 func (f *file) check() error {
-	for _, check := range []func() error{f.checkMode, f.checkJetStream, f.checkAccounts, f.checkAnyone} {
+	checks := []func() error{f.checkMode, f.checkJetStream, f.checkAccounts, f.checkAnyone}
+	if f.operator() { // accounts are JWTs, and nobody comes in without one
+		checks = checks[:2]
+	}
+	for _, check := range checks {
 		if err := check(); err != nil {
 			return err
 		}
@@ -20,11 +24,18 @@ func (f *file) check() error {
 	return nil
 }
 
-// checkMode refuses servers to which no users can be added.
+// operator says that the server knows no users but those with a JWT.
+func (f *file) operator() bool {
+	return len(f.opts.TrustedOperators) > 0 || len(f.opts.TrustedKeys) > 0
+}
+
+// checkMode refuses servers that presenced cannot enter.
 func (f *file) checkMode() error {
 	switch o := f.opts; {
-	case len(o.TrustedOperators) > 0 || len(o.TrustedKeys) > 0:
-		return errors.New("it has an operator, whose servers know no users but those with a JWT, so presenced cannot add its own: run nats-server with this file, and presenced with --nats-url and credentials")
+	case f.operator() && !f.cfg.Credentials:
+		return errors.New("it has an operator, whose servers know no users but those with a JWT: give presenced its credentials with --creds, --journal-creds and --system-creds")
+	case !f.operator() && f.cfg.Credentials:
+		return errors.New("it has no operator, so presenced enters its server by keys of its own: leave --creds, --journal-creds and --system-creds away")
 	case o.ProxyProtocol:
 		return errors.New("it has proxy_protocol, which presenced's own connections do not speak: run nats-server with this file, and presenced with --nats-url")
 	case o.MaxPayload != 0 && o.MaxPayload < minPayload:
@@ -100,7 +111,7 @@ func (f *file) hasJetStream(account string) bool {
 
 // open says that nobody can be a client except without credentials.
 func (f *file) open() bool {
-	return f.opts.NoAuthUser == "" && f.opts.AuthCallout == nil && !f.hasUsers(f.names.clients)
+	return !f.operator() && f.opts.NoAuthUser == "" && f.opts.AuthCallout == nil && !f.hasUsers(f.names.clients)
 }
 
 func (f *file) hasUsers(account string) bool {
@@ -191,6 +202,16 @@ func (f *file) checkAnyone() error {
 	return nil
 }
 
+// exposed returns the addresses where anybody on another machine is a client.
+func (f *file) exposed() (addresses []string) {
+	for _, l := range f.listeners() {
+		if !isLoopback(l.host) && (f.open() || f.accountOf(l.anyone) == f.names.clients) {
+			addresses = append(addresses, l.address())
+		}
+	}
+	return addresses
+}
+
 // warn logs what is allowed and should not be a surprise.
 func (f *file) warn() {
 	o, n, log := f.opts, f.names, f.cfg.Logger.With("file", f.cfg.Path)
@@ -212,12 +233,8 @@ func (f *file) warn() {
 	if n.clients == n.journal {
 		log.Warn("the journal is where clients can read and destroy it (--single-account)")
 	}
-	if f.cfg.Insecure {
-		for _, l := range f.listeners() {
-			if !isLoopback(l.host) && (f.open() || f.accountOf(l.anyone) == n.clients) {
-				log.Warn("ANYBODY who reaches this address is a client and can act as any user (--insecure)", "address", l.address())
-			}
-		}
+	for _, address := range f.exposed() {
+		log.Warn(warnExposed, "address", address)
 	}
 	if free := f.unrestricted(); len(free) > 0 {
 		log.Warn("users without permissions can forge events and take requests (PROTOCOL section 9)", "account", n.clients, "users", strings.Join(free, " "))

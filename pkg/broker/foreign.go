@@ -16,7 +16,7 @@ import (
 // listen is host:port, of which port 0 picks a free one; dataDir is where
 // JetStream stores, if the text enables it.
 func StartForeign(config, listen, dataDir string, logger *slog.Logger) (*Broker, error) {
-	host, port, err := parseListen(listen)
+	host, port, err := parseListen(listen, false)
 	if err != nil {
 		return nil, err
 	}

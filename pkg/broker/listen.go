@@ -12,14 +12,15 @@ import (
 )
 
 // parseListen returns what nats-server wants: the host, and the port or
-// server.RANDOM_PORT. It refuses what is reachable from elsewhere.
-func parseListen(listen string) (host string, port int, err error) {
+// server.RANDOM_PORT. It refuses what is reachable from elsewhere, unless told
+// otherwise: clients are not authenticated.
+func parseListen(listen string, insecure bool) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(listen)
 	if err != nil {
 		return "", 0, fmt.Errorf("the listen address %q is not host:port", listen)
 	}
-	if !isLoopback(host) {
-		return "", 0, fmt.Errorf("refusing to listen on %s: clients are not authenticated yet, so only a loopback address such as %s is safe", listen, DefaultListen)
+	if !isLoopback(host) && !insecure {
+		return "", 0, fmt.Errorf("refusing to listen on %s: clients are not authenticated, so anybody who reaches it could act as any user: use a loopback address, a configuration with users (presencectl nats-config writes one for --nats-config), or --insecure", listen)
 	}
 	port, err = strconv.Atoi(text)
 	switch {

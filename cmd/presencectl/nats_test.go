@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestNATSConfigIntoDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "presence")
+	c := ctl(t, "nats-config", dir, "--auth", "jwt", "--users", "alice,bob@example.com", "--gateways", "gw1", "--prefix", "p.q").want(t, exitDone, "presencectl: wrote "+dir+": nats.conf …")
+	if c.stdout.String() != "" {
+		t.Errorf("stdout %q, want none", c.stdout.String())
+	}
+	for _, name := range []string{"nats.conf", "presenced.env", "user-alice.creds", "user-bob=40example=2Ecom.creds", "gateway-gw1.creds", "keys/role-user.nk"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	ctl(t, "nats-config", dir, "--auth", "jwt").want(t, exitFailed, "presencectl: "+filepath.Join(dir, "nats.conf")+" is there already and is not overwritten")
+
+	ctl(t, "nats-user", "--auth", "jwt", "--dir", dir, "reader", "dash").want(t, exitDone,
+		"presencectl: wrote "+filepath.Join(dir, "reader-dash.creds")+", of dash, whose inbox prefix is _INBOX.reader.dash")
+	ctl(t, "nats-user", "--auth", "jwt", "--dir", t.TempDir(), "reader", "dash").want(t, exitFailed, "presencectl: open …")
+}
+
+// Without a directory the configuration can be piped, and the secrets are on
+// stderr.
+func TestNATSConfigToStdout(t *testing.T) {
+	c := ctl(t, "nats-config", "--readers", "", "--listen", "127.0.0.1:4333")
+	if out := c.stdout.String(); c.code != exitDone || !strings.HasPrefix(out, "# NATS for the presence service") || !strings.Contains(out, `listen: "127.0.0.1:4333"`) || strings.Contains(out, "_INBOX.reader.reader") {
+		t.Errorf("got %d and\n%s", c.code, out)
+	}
+	_, secrets, _ := strings.Cut(c.stderr.String(), "# passwords\n")
+	name, password, ok := strings.Cut(strings.SplitN(secrets, "\n", 2)[0], " ")
+	if !ok || name != "alice" || len(password) < 26 || strings.Contains(c.stdout.String(), password) {
+		t.Errorf("got on stderr\n%s", c.stderr.String())
+	}
+
+	c = ctl(t, "nats-user", "user", "bob")
+	if out := c.stdout.String(); c.code != exitDone || !strings.Contains(out, `"presence.v1.user.bob.>"`) || !strings.Contains(c.stderr.String(), "_INBOX.user.bob") {
+		t.Errorf("nats-user: got %d, %s%s", c.code, out, c.stderr.String())
+	}
+}
+
+func TestNATSConfigWrongUsage(t *testing.T) {
+	for _, c := range []struct {
+		args   string
+		code   int
+		stderr string
+	}{
+		{"nats-config a b", exitUsage, "presencectl: name one DIRECTORY, not 2 (see presencectl nats-config --help)"},
+		{"nats-config --auth none", exitUsage, "presencectl: …"},
+		{"nats-config --listen 4222", exitFailed, `presencectl: the listen address "4222" is not host:port`},
+		{"nats-config --gateways a.b", exitFailed, `presencectl: gateway "a.b": …`},
+		{"nats-user user", exitUsage, "presencectl: name a ROLE (user, gateway, reader or operator) and an ID (see presencectl nats-user --help)"},
+		{"nats-user presenced x", exitUsage, "presencectl: name a ROLE …"},
+		{"nats-user user alice --expires 1h", exitUsage, "presencectl: --expires is a positive duration, and goes with --auth jwt"},
+		{"nats-user operator *", exitFailed, `presencectl: operator "*": …`},
+	} {
+		if out := ctl(t, strings.Fields(c.args)...).want(t, c.code, c.stderr).stdout.String(); out != "" {
+			t.Errorf("%s: stdout %q, want none", c.args, out)
+		}
+	}
+}

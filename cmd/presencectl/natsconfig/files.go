@@ -1,0 +1,43 @@
+package natsconfig
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// File is one of those that Generate made, by its path in the directory.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// Write writes files into a directory, which is made where it is missing. None
+// may be there already: what is in it may be the only copy of a key.
+func Write(dir string, files ...File) error {
+	for _, f := range files {
+		if _, err := os.Lstat(filepath.Join(dir, f.Name)); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s is there already and is not overwritten", filepath.Join(dir, f.Name))
+		}
+	}
+	for _, f := range files {
+		if err := write(filepath.Join(dir, f.Name), f.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func write(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	return errors.Join(err, file.Close())
+}
