@@ -12,6 +12,14 @@ import (
 	"presence/pkg/protocol"
 )
 
+// Categories of commands in the help, which has them in this order.
+const (
+	devices   = "As a user's device"
+	watchers  = "As a watcher"
+	operators = "As an operator"
+	admins    = "Setting up NATS"
+)
+
 // root is the whole command line.
 func (a *app) root() *cli.Command {
 	root := &cli.Command{
@@ -25,15 +33,21 @@ Examples:
   presencectl set alice "in a meeting" --expires 1h     in another
   presencectl get alice bob
   presencectl watch alice bob
+  presencectl explain alice                             why is she shown like that?
 
 Without --server the selected nats context is used, and without one
 nats://127.0.0.1:4222. A server given without --context is asked without the
 credentials of any context.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
-		UsageText:             "presencectl [options] COMMAND USER…",
-		Flags:                 globalFlags(),
-		Commands:              []*cli.Command{a.login(), a.logout(), a.set(), a.clear(), a.get(), a.watch(), a.natsConfig(), a.natsUser()},
+		UsageText: "presencectl [options] COMMAND USER…",
+		Flags:     globalFlags(),
+		Commands: []*cli.Command{
+			a.login(), a.logout(), a.set(), a.clear(),
+			a.get(), a.watch(),
+			a.list(), a.stats(), a.explain(), a.kick(), a.erase(),
+			a.natsConfig(), a.natsUser(),
+		},
 		EnableShellCompletion: true,
 		ConfigureShellCompletionCommand: func(c *cli.Command) {
 			c.Hidden = false
@@ -53,12 +67,18 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 		OnUsageError:   usageError,
 		ShellComplete:  complete,
 	}
-	for _, c := range root.Commands {
+	adapt(root.Commands)
+	return root
+}
+
+// adapt gives commands what they have in common.
+func adapt(commands []*cli.Command) {
+	for _, c := range commands {
 		c.OnUsageError = usageError
 		c.ShellComplete = complete
 		c.HideHelpCommand = true // a user may be called "help"
+		adapt(c.Commands)
 	}
-	return root
 }
 
 func globalFlags() []cli.Flag {
@@ -101,7 +121,10 @@ func usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
 		"flag provided but not defined: -", "there is no flag --",
 		" for flag -", " for --",
 		"flag needs an argument: ", "there is no value for ",
-		"strconv.ParseUint: ", "",
+		"strconv.ParseInt: parsing ", "",
+		"strconv.ParseUint: parsing ", "",
+		": invalid syntax", " is not such a number",
+		": value out of range", " is too large",
 		"time: invalid", "invalid",
 	).Replace(err.Error())
 	return fmt.Errorf("%s (see %s --help)", text, cmd.FullName())
@@ -118,8 +141,14 @@ func complete(ctx context.Context, cmd *cli.Command) {
 	_, _ = out.Write(bytes.ReplaceAll(b.Bytes(), []byte("`"), nil))
 }
 
-// oneUser, userAndText and someUsers check the arguments of a command before
-// anything is connected.
+// What follows checks the arguments of a command before anything is connected.
+
+func nobody(ctx context.Context, cmd *cli.Command) error {
+	if cmd.Args().Present() {
+		return usageError(ctx, cmd, fmt.Errorf("there is no USER to name: %q", cmd.Args().First()), true)
+	}
+	return nil
+}
 
 func oneUser(ctx context.Context, cmd *cli.Command) error {
 	if args := cmd.Args().Slice(); len(args) != 1 {

@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v3"
 )
 
 func TestWrongUsage(t *testing.T) {
@@ -24,9 +26,16 @@ func TestWrongUsage(t *testing.T) {
 		{"set|alice|x|--expires|1w", `invalid value "1w" for --expires: "1w" is not a duration such as 90s, 1h30m or 7d (see presencectl set --help)`},
 		{"set|alice|x|--expires|0s", `invalid value "0s" for --expires: must be 1s to 366d (see presencectl set --help)`},
 		{"set|alice|x|--expires|367d", `invalid value "367d" for --expires: must be 1s to 366d (see presencectl set --help)`},
-		{"set|alice|x|--if-revision|-1", `invalid value "-1" for --if-revision: …`},
+		{"set|alice|x|--if-revision|-1", `invalid value "-1" for --if-revision: "-1" is not such a number (see presencectl set --help)`},
 		{"login|alice|--ttl|x", `invalid value "x" for --ttl: invalid duration "x" (see presencectl login --help)`},
 		{"logout|alice|--all|--session|x", "option …"},
+		{"list|alice", `there is no USER to name: "alice" (see presencectl list --help)`},
+		{"list|--limit|0", `invalid value "0" for --limit: must be 1 or more (see presencectl list --help)`},
+		{"list|--limit|99999999999999999999", `invalid value "99999999999999999999" for --limit: "99999999999999999999" is too large (see presencectl list --help)`},
+		{"stats|x", `there is no USER to name: "x" (see presencectl stats --help)`},
+		{"explain|alice|bob", "name one USER, not 2 (see presencectl explain --help)"},
+		{"kick", "name one USER, not 0 (see presencectl kick --help)"},
+		{"erase|--yes", "name one USER, not 0 (see presencectl erase --help)"},
 		{"get|alice|--server", "there is no value for --server (see presencectl get --help)"},
 		{"get|alice|--timeout|0s", "--timeout must be more than 0"},
 		{"get|alice|--tlscert|x", "--tlscert and --tlskey go together"},
@@ -56,7 +65,7 @@ func TestHelp(t *testing.T) {
 	// Help shows where values come from, never the values.
 	t.Setenv("NATS_PASSWORD", "sekrit")
 	t.Setenv("NATS_URL", "nats://u:sekrit@127.0.0.1:1")
-	for _, name := range []string{"", "login", "logout", "set", "clear", "get", "watch"} {
+	for _, name := range everyCommand("", (&app{}).root().Commands) {
 		args := strings.Fields(name + " --help")
 		out := ctl(t, args...).want(t, exitDone, "").stdout.String()
 		for _, want := range []string{"Examples:\n     presencectl " + name, "--creds FILE", "$NATS_PASSWORD"} {
@@ -68,6 +77,15 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%v shows a password: %s", args, out)
 		}
 	}
+}
+
+// everyCommand returns what follows the name of the program, nothing included.
+func everyCommand(name string, below []*cli.Command) []string {
+	names := []string{name}
+	for _, c := range below {
+		names = append(names, everyCommand(strings.TrimSpace(name+" "+c.Name), c.Commands)...)
+	}
+	return names
 }
 
 func TestVersion(t *testing.T) {

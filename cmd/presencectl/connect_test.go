@@ -52,10 +52,10 @@ func TestBadURL(t *testing.T) {
 func TestNobodyAnswers(t *testing.T) {
 	s := servicetest.StartBroker(t)
 	addr := strings.TrimPrefix(s.URL(), "nats://")
-	for _, command := range []string{"get", "watch", "login", "logout", "clear"} {
+	for _, command := range []string{"get alice", "watch alice", "login alice", "logout alice", "clear alice", "list", "stats", "explain alice", "kick alice", "erase alice --yes"} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel() // the client waits for an instance that restarts
-			ctl(t, command, "alice", "-s", s.URL()).want(t, exitFailed,
+			ctl(t, append(strings.Fields(command), "-s", s.URL())...).want(t, exitFailed,
 				"presencectl: nobody answers below presence.v1 on "+addr+": is presenced running there?")
 		})
 	}

@@ -13,6 +13,7 @@ import (
 func (a *app) get() *cli.Command {
 	return &cli.Command{
 		Name:      "get",
+		Category:  watchers,
 		Usage:     "show the statuses of users",
 		ArgsUsage: "USER…",
 		Description: `Shows what everybody may see of users. One that the service has never heard of
@@ -48,15 +49,20 @@ func runGet(ctx context.Context, cmd *cli.Command, c *conn) error {
 	if c.json {
 		err = writeJSON(c.stdout, getReply(r))
 	} else {
-		writeTable(c.stdout, r.SuccessUserList, columns{platforms: cmd.Bool("detail"), revision: cmd.Bool("detail")}, time.Now())
+		err = writeTable(c.stdout, r.SuccessUserList, columns{platforms: cmd.Bool("detail"), revision: cmd.Bool("detail")}, time.Now())
 	}
 	if err != nil {
 		return err
 	}
-	if r.Stale {
-		c.say("this may be out of date: the instance that answered is cut off from the journal since %s", relative(r.AsOf, time.Now()))
-	}
+	c.sayStale(r.Stale, r.AsOf)
 	return c.sayFailures(r.FailureUserList)
+}
+
+// sayStale warns of an answer that may be out of date (G12).
+func (c *conn) sayStale(stale bool, asOf protocol.Time) {
+	if stale {
+		c.say("this may be out of date: the instance that answered is cut off from the journal, whose last entry it has seen %s", relative(asOf, time.Now()))
+	}
 }
 
 // getReply is the result as it is on the wire, where no list is null.

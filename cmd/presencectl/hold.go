@@ -18,6 +18,8 @@ const (
 	checkCertain = 3 * time.Second // jittered
 	checkDoubt   = 500 * time.Millisecond
 	checkTimeout = 2 * time.Second
+	// toldWithin is how long after its end a session is still told why.
+	toldWithin = time.Second
 )
 
 // errEnded is why a session is not to be logged out: it has ended.
@@ -119,7 +121,7 @@ func (h *holder) check(ctx context.Context) error {
 	case o != nil:
 		h.doubts("the session is lost")
 	case own.Epoch == h.epoch && own.Revision >= h.since:
-		return h.ended(ctx, own)
+		return h.gone(ctx, own)
 	default: // an instance that is behind, or a new journal
 		h.doubts("the service does not know the session")
 	}
@@ -141,9 +143,17 @@ func (h *holder) certain(own protocol.OwnStatusReply) {
 	h.doubt = false
 }
 
-// ended stops the client from logging in again, which it would do for a
-// session that the service has forgotten, and says who ended it.
-func (h *holder) ended(ctx context.Context, own protocol.OwnStatusReply) error {
+// gone is called when the service has the session no more. Who was kicked, or
+// replaced, is told so: perhaps that is still on its way. Otherwise somebody has
+// logged the session out: the client, which would log in again, is stopped.
+func (h *holder) gone(ctx context.Context, own protocol.OwnStatusReply) error {
+	select {
+	case <-h.s.Done():
+		return fmt.Errorf("%w: %w", errEnded, h.s.Err())
+	case <-ctx.Done():
+		return nil
+	case <-time.After(toldWithin):
+	}
 	within, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
 	_ = h.s.Close(within) // there is nothing to log out

@@ -18,6 +18,7 @@ import (
 func (a *app) login() *cli.Command {
 	return &cli.Command{
 		Name:      "login",
+		Category:  devices,
 		Usage:     "hold a session of a user until interrupted",
 		ArgsUsage: "USER",
 		Description: `Opens a session, which makes the user ONLINE, and keeps it alive. ^C or SIGTERM
@@ -86,12 +87,8 @@ func (c *conn) leave(ctx context.Context, s *client.Session) error {
 
 // newLine ends the line on which a terminal has shown ^C.
 func (c *conn) newLine() {
-	if l, ok := c.stderr.(*lockedWriter); ok {
-		if f, ok := l.w.(*os.File); ok {
-			if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-				fmt.Fprintln(l)
-			}
-		}
+	if l, ok := c.stderr.(*lockedWriter); ok && isTerminal(l.w) {
+		fmt.Fprintln(l)
 	}
 }
 

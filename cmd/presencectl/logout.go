@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v3"
+
+	"presence/pkg/protocol"
 )
 
 func (a *app) logout() *cli.Command {
 	return &cli.Command{
 		Name:      "logout",
+		Category:  devices,
 		Usage:     "end sessions of a user",
 		ArgsUsage: "USER",
 		Description: `Ends one session or all, and shows the user as the user sees it. Without a flag
@@ -33,28 +37,45 @@ Examples:
 func runLogout(ctx context.Context, cmd *cli.Command, c *conn) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	user := cmd.Args().First()
-	if err := c.endSessions(ctx, user, cmd.String("session"), cmd.Bool("all")); err != nil {
+	user, session, all := cmd.Args().First(), cmd.String("session"), cmd.Bool("all")
+	var err error
+	if session == "" && !all {
+		session, err = c.sessionHere(ctx, user)
+	}
+	switch {
+	case err != nil:
+	case all:
+		err = c.LogoutAll(ctx, user)
+	case session != "":
+		err = c.Logout(ctx, user, session)
+	}
+	if err != nil {
 		return err
 	}
-	own, err := c.OwnStatus(ctx, user)
+	own, err := c.ownStatus(ctx, user, func(own protocol.OwnStatusReply) bool {
+		return find(own, session) == nil && (!all || len(own.Sessions) == 0)
+	})
 	if err != nil {
 		return fmt.Errorf("logged out; asking for the status: %w", err)
 	}
 	return c.showOwn(own.Status)
 }
 
-func (c *conn) endSessions(ctx context.Context, user, session string, all bool) error {
-	if all {
-		return c.LogoutAll(ctx, user)
-	}
-	if session == "" {
-		var err error
-		if session, err = c.sessionHere(ctx, user); session == "" {
-			return err
+// ownStatus asks until the answer includes what was just done: another instance
+// may answer, a moment behind. Somebody may also have undone it: it does not ask
+// for longer than a second.
+func (c *conn) ownStatus(ctx context.Context, user string, includes func(protocol.OwnStatusReply) bool) (protocol.OwnStatusReply, error) {
+	for deadline := time.Now().Add(time.Second); ; {
+		own, err := c.OwnStatus(ctx, user)
+		if err != nil || includes(own) || time.Now().After(deadline) {
+			return own, err
+		}
+		select {
+		case <-ctx.Done():
+			return own, nil
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return c.Logout(ctx, user, session)
 }
 
 // sessionHere finds the session of the device that login takes by default.

@@ -1,10 +1,13 @@
-// Command presencectl speaks to the presence service as a user's device does:
-// it logs users in and out, sets their texts, and shows and watches statuses.
+// Command presencectl speaks to the presence service as a user's device does: it
+// logs users in and out, and sets their texts; as watchers do: it shows and watches
+// statuses; and as an operator does: it lists and
+// counts users, explains a status, kicks and erases.
 //
 //	presencectl login alice                     # holds a session until ^C
 //	presencectl set alice "in a meeting" --expires 1h
 //	presencectl get alice bob
 //	presencectl watch alice bob --json
+//	presencectl explain alice
 //
 // Results go to stdout, as tables or with --json as the JSON of the protocol;
 // everything else goes to stderr. It exits with 0 when all was done, 1 when
@@ -45,7 +48,7 @@ func main() {
 
 // run does what the arguments say until ctx ends, and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdout: &lockedWriter{w: stdout}, stderr: &lockedWriter{w: stderr}}
+	a := &app{stdin: stdin, stdout: &lockedWriter{w: stdout}, stderr: &lockedWriter{w: stderr}}
 	root := a.root()
 	root.Reader, root.Writer, root.ErrWriter = stdin, a.stdout, a.stderr
 
@@ -66,9 +69,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitFailed
 }
 
-// app is where the results and the messages of a command go. Both writers are
-// safe for concurrent use: the client's callbacks write, too.
+// app is where answers come from, and where the results and the messages of a
+// command go. Both writers are safe for concurrent use: the client's callbacks
+// write, too.
 type app struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 

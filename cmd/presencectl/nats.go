@@ -16,6 +16,7 @@ import (
 func (a *app) natsConfig() *cli.Command {
 	return &cli.Command{
 		Name:      "nats-config",
+		Category:  admins,
 		Usage:     "write a configuration of the NATS server",
 		ArgsUsage: "[DIRECTORY]",
 		Description: `Writes a complete nats-server configuration: accounts, presenced's users, and
@@ -103,6 +104,7 @@ func (a *app) runNATSConfig(cmd *cli.Command) error {
 func (a *app) natsUser() *cli.Command {
 	return &cli.Command{
 		Name:      "nats-user",
+		Category:  admins,
 		Usage:     "make one more NATS user for a configuration of nats-config",
 		ArgsUsage: "ROLE ID",
 		Description: `Makes a NATS user in one of the roles user, gateway, reader and operator, who may do

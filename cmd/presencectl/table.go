@@ -5,9 +5,9 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"presence/pkg/protocol"
 )
@@ -16,36 +16,105 @@ import (
 // with other tools.
 const none = "-"
 
-// columns says which columns a table has besides the usual ones.
+// table writes rows whose columns line up, with those of earlier calls too
+// where these were as wide. The last cell may be wide, and is not padded.
+type table struct {
+	w      io.Writer
+	widths []int // in runes
+}
+
+func (t *table) write(rows ...[]string) error {
+	for _, row := range rows {
+		for i, cell := range row[:len(row)-1] {
+			if i == len(t.widths) {
+				t.widths = append(t.widths, 0)
+			}
+			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		line, last := "", len(row)-1
+		for i, cell := range row[:last] {
+			line += fmt.Sprintf("%-*s  ", t.widths[i], cell)
+		}
+		b.WriteString(strings.TrimRight(line+row[last], " ") + "\n")
+	}
+	_, err := io.WriteString(t.w, b.String())
+	return err
+}
+
+// writePage writes tables with an empty line between them, but for those without
+// rows. A row of one cell is a line of its own.
+func writePage(w io.Writer, tables ...[][]string) error {
+	begun := false
+	for _, rows := range tables {
+		if len(rows) == 0 {
+			continue
+		}
+		if begun {
+			if _, err := io.WriteString(w, "\n"); err != nil {
+				return err
+			}
+		}
+		begun = true
+		if err := (&table{w: w}).write(rows...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// headed puts a heading above rows, where there are any.
+func headed(rows [][]string, heading ...string) [][]string {
+	if len(rows) == 0 {
+		return nil
+	}
+	return append([][]string{heading}, rows...)
+}
+
+// columns says which columns a table of statuses has besides the usual ones.
 type columns struct{ platforms, revision bool }
 
-// writeTable writes statuses as a table for people. The text comes last: it
-// may be wide, and may contain anything.
-func writeTable(w io.Writer, list []protocol.Status, with columns, now time.Time) {
-	if len(list) == 0 {
-		return
-	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	row := func(user, status, platforms, changed, seen, expires, revision, text string) {
-		cells := []string{user, status}
-		if with.platforms {
-			cells = append(cells, platforms)
-		}
-		cells = append(cells, changed, seen, expires)
-		if with.revision {
-			cells = append(cells, revision)
-		}
-		fmt.Fprintln(t, strings.Join(append(cells, text), "\t"))
-	}
-	row("USER", "STATUS", "PLATFORMS", "CHANGED", "LAST SEEN", "EXPIRES", "REVISION", "TEXT")
+// writeTable writes statuses as a table for people, nothing for none of them.
+func writeTable(w io.Writer, list []protocol.Status, with columns, now time.Time) error {
+	return writePage(w, headed(with.rows(list, now), with.heading()...))
+}
+
+func (c columns) heading() []string {
+	return c.row("USER", "STATUS", "PLATFORMS", "CHANGED", "LAST SEEN", "EXPIRES", "REVISION", "TEXT")
+}
+
+func (c columns) rows(list []protocol.Status, now time.Time) (rows [][]string) {
 	for _, s := range list {
-		row(
-			printable(s.UserID), s.StatusType.String(), orNone(strings.Join(s.Platforms, ",")),
+		rows = append(rows, c.row(
+			printable(s.UserID), shown(s), orNone(strings.Join(s.Platforms, ",")),
 			relative(s.UpdatedAt, now), relative(s.LastSeenAt, now), relative(s.CustomStatusExpiresAt, now),
 			strconv.FormatUint(s.Revision, 10), orNone(printable(s.CustomStatus)),
-		)
+		))
 	}
-	t.Flush()
+	return rows
+}
+
+// row puts the text last: it may be wide, and may contain anything.
+func (c columns) row(user, status, platforms, changed, seen, expires, revision, text string) []string {
+	cells := []string{user, status}
+	if c.platforms {
+		cells = append(cells, platforms)
+	}
+	cells = append(cells, changed, seen, expires)
+	if c.revision {
+		cells = append(cells, revision)
+	}
+	return append(cells, text)
+}
+
+// shown is what a status says of how to reach the user, such as "ONLINE busy".
+func shown(s protocol.Status) string {
+	if s.Availability == "" {
+		return s.StatusType.String()
+	}
+	return s.StatusType.String() + " " + printable(string(s.Availability))
 }
 
 // writeLine writes one status of a stream, its time first; users are padded to
@@ -59,7 +128,7 @@ func writeLine(w io.Writer, s protocol.Status, width int) error {
 	if s.CustomStatusExpiresAt != 0 {
 		text += s.CustomStatusExpiresAt.Time().Local().Format(" (until Jan _2 15:04:05)")
 	}
-	_, err := fmt.Fprintf(w, "%-15s  %-*s  %-9s  %s\n", when, width, printable(s.UserID), s.StatusType, orNone(text))
+	_, err := fmt.Fprintf(w, "%-15s  %-*s  %-11s  %s\n", when, width, printable(s.UserID), shown(s), orNone(text))
 	return err
 }
 

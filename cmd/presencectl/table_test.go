@@ -14,7 +14,7 @@ func at(d time.Duration) protocol.Time { return protocol.TimeOf(now.Add(d)) }
 
 func TestTable(t *testing.T) {
 	list := []protocol.Status{
-		{UserID: "alice", StatusType: protocol.Online, CustomStatus: "in a meeting", CustomStatusExpiresAt: at(time.Hour), Platforms: []string{"linux", "web"}, Revision: 339521537, UpdatedAt: at(-2 * time.Minute)},
+		{UserID: "alice", StatusType: protocol.Online, CustomStatus: "in a meeting", CustomStatusExpiresAt: at(time.Hour), Availability: protocol.Busy, Platforms: []string{"linux", "web"}, Revision: 339521537, UpdatedAt: at(-2 * time.Minute)},
 		{UserID: "bob@example.com", StatusType: protocol.Offline, LastSeenAt: at(-50 * time.Hour), Revision: 8193, UpdatedAt: at(-50 * time.Hour)},
 		{UserID: "carol", StatusType: protocol.Unlogined, CustomStatus: "evil\u202etxt\x1b[2J\t."},
 	}
@@ -23,20 +23,22 @@ func TestTable(t *testing.T) {
 		want string
 	}{
 		{columns{}, `
-USER             STATUS     CHANGED  LAST SEEN  EXPIRES  TEXT
-alice            ONLINE     2m ago   -          in 1h    in a meeting
-bob@example.com  OFFLINE    2d ago   2d ago     -        -
-carol            UNLOGINED  -        -          -        evil�txt�[2J�.
+USER             STATUS       CHANGED  LAST SEEN  EXPIRES  TEXT
+alice            ONLINE busy  2m ago   -          in 1h    in a meeting
+bob@example.com  OFFLINE      2d ago   2d ago     -        -
+carol            UNLOGINED    -        -          -        evil�txt�[2J�.
 `},
 		{columns{platforms: true, revision: true}, `
-USER             STATUS     PLATFORMS  CHANGED  LAST SEEN  EXPIRES  REVISION   TEXT
-alice            ONLINE     linux,web  2m ago   -          in 1h    339521537  in a meeting
-bob@example.com  OFFLINE    -          2d ago   2d ago     -        8193       -
-carol            UNLOGINED  -          -        -          -        0          evil�txt�[2J�.
+USER             STATUS       PLATFORMS  CHANGED  LAST SEEN  EXPIRES  REVISION   TEXT
+alice            ONLINE busy  linux,web  2m ago   -          in 1h    339521537  in a meeting
+bob@example.com  OFFLINE      -          2d ago   2d ago     -        8193       -
+carol            UNLOGINED    -          -        -          -        0          evil�txt�[2J�.
 `},
 	} {
 		var b strings.Builder
-		writeTable(&b, list, c.with, now)
+		if err := writeTable(&b, list, c.with, now); err != nil {
+			t.Fatal(err)
+		}
 		if got := "\n" + b.String(); got != c.want {
 			t.Errorf("writeTable with %+v: got %s\nwant %s", c.with, got, c.want)
 		}
@@ -46,9 +48,22 @@ carol            UNLOGINED  -          -        -          -        0          e
 // A table of nobody has no heading: stdout stays empty.
 func TestEmptyTable(t *testing.T) {
 	var b strings.Builder
-	writeTable(&b, nil, columns{}, now)
-	if b.String() != "" {
-		t.Errorf("writeTable of none: got %q", b.String())
+	if err := writeTable(&b, nil, columns{}, now); err != nil || b.String() != "" {
+		t.Errorf("writeTable of none: got %q, %v", b.String(), err)
+	}
+}
+
+// Later rows line up with earlier ones, which are gone already.
+func TestTableInParts(t *testing.T) {
+	var b strings.Builder
+	out := table{w: &b}
+	for _, row := range [][]string{{"A", "B", "C"}, {"äöü", "1", "2"}, {"x", "y", "z"}} {
+		if err := out.write(row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := b.String(), "A  B  C\näöü  1  2\nx    y  z\n"; got != want {
+		t.Errorf("rows in parts: got %q, want %q", got, want)
 	}
 }
 

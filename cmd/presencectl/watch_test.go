@@ -20,10 +20,10 @@ func TestWatch(t *testing.T) {
 	url := servicetest.Start(t).URL()
 	ctl(t, "set", "alice", "before", "-s", url).want(t, exitDone, "")
 	c := watching(t, "alice", "bob@example.com", "-s", url)
-	c.prints(t, "  alice            UNLOGINED  before\n")
-	c.prints(t, "-                bob@example.com  UNLOGINED  -\n")
+	c.prints(t, "  alice            UNLOGINED    before\n")
+	c.prints(t, "-                bob@example.com  UNLOGINED    -\n")
 	ctl(t, "set", "alice", "after", "--expires", "1h", "-s", url).want(t, exitDone, "")
-	c.prints(t, "  alice            UNLOGINED  after (until ")
+	c.prints(t, "  alice            UNLOGINED    after (until ")
 	c.stop()
 	c.want(t, exitDone, "presencectl: watching (^C ends it)")
 }

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/protocol"
+)
+
+func (a *app) explain() *cli.Command {
+	return &cli.Command{
+		Name:      "explain",
+		Category:  operators,
+		Usage:     "say why a user's status is what it is",
+		ArgsUsage: "USER",
+		Description: `Tells everything that the service knows of a user: what everybody sees and what
+the user does, invisible or not, the rules that decided, and each session with
+what keeps it live.
+
+Examples:
+  presencectl explain alice
+  presencectl explain alice --json | jq -r '.why[]'`,
+		ArgValidator: oneUser,
+		Action: a.connected(func(ctx context.Context, cmd *cli.Command, c *conn) error {
+			ctx, cancel := context.WithTimeout(ctx, c.timeout)
+			defer cancel()
+			r, err := c.Explain(ctx, cmd.Args().First())
+			if err != nil {
+				return err
+			}
+			if c.json {
+				err = writeJSON(c.stdout, r)
+			} else {
+				err = writePage(c.stdout, explainPage(r, time.Now())...)
+			}
+			if err != nil {
+				return err
+			}
+			c.sayStale(r.Stale, r.AsOf)
+			return nil
+		}),
+	}
+}
+
+// explainPage reads like an answer: what is shown, why, and what it comes from.
+func explainPage(r protocol.ExplainReply, now time.Time) [][][]string {
+	return [][][]string{
+		answer(r),
+		knownRows(r, now),
+		headed(sessionRows(r.Sessions, now), "SESSION", "STATE", "PLATFORM", "DEVICE", "LOGGED IN", "THEN", "HELD BY"),
+		headed(endedRows(r.Ended), "ENDED SESSION", "BECAUSE", "REFUSED FOR"),
+	}
+}
+
+func answer(r protocol.ExplainReply) (rows [][]string) {
+	user := printable(r.Owner.UserID)
+	if shown(r.Public) == shown(r.Owner) && r.Public.CustomStatus == r.Owner.CustomStatus {
+		rows = append(rows, []string{fmt.Sprintf("%s is %s, because", user, withText(r.Public))})
+	} else {
+		rows = append(rows, []string{fmt.Sprintf("%s is %s to everybody else", user, withText(r.Public))},
+			[]string{fmt.Sprintf("and %s to %s, because", withText(r.Owner), user)})
+	}
+	for _, sentence := range r.Why {
+		rows = append(rows, []string{"  " + printable(sentence)})
+	}
+	return rows
+}
+
+func withText(s protocol.Status) string {
+	if s.CustomStatus == "" {
+		return shown(s)
+	}
+	return fmt.Sprintf("%s %q", shown(s), printable(s.CustomStatus))
+}
+
+// knownRows are what is known of the user, left out where there is nothing.
+func knownRows(r protocol.ExplainReply, now time.Time) [][]string {
+	availability := printable(string(r.Availability.Lasting))
+	if r.Availability.Override != "" {
+		availability = fmt.Sprintf("%s, which ends %s; then %s", printable(string(r.Availability.Override)), relative(r.Availability.OverrideExpiresAt, now), availability)
+	}
+	rows := [][]string{{"availability", availability}}
+	if s := r.Owner; s.CustomStatus != "" {
+		text := fmt.Sprintf("%q", printable(s.CustomStatus))
+		if s.CustomStatusExpiresAt != 0 {
+			text += ", which is cleared " + relative(s.CustomStatusExpiresAt, now)
+		}
+		rows = append(rows, []string{"text", text})
+	}
+	if t := r.Public.LastSeenAt; t != 0 {
+		rows = append(rows, []string{"last seen", relative(t, now)})
+	}
+	if s := r.Public; s.Revision != 0 {
+		rows = append(rows, []string{"changed", fmt.Sprintf("%s, revision %d", relative(s.UpdatedAt, now), s.Revision)})
+	}
+	if r.OwedBy != "" {
+		rows = append(rows, []string{"announcing", "not known to be done; it is with instance " + printable(r.OwedBy)})
+	}
+	if r.ForgottenInSeconds > 0 {
+		rows = append(rows, []string{"forgotten", "in " + seconds(r.ForgottenInSeconds) + " if nothing happens"})
+	}
+	return rows
+}
+
+func sessionRows(list []protocol.SessionDetail, now time.Time) (rows [][]string) {
+	for _, s := range list {
+		state, then := "live", "lost in "+seconds(s.EndsInSeconds)
+		if s.Idle {
+			state = "live, idle"
+		}
+		switch {
+		case !s.Live:
+			state, then = "lost "+relative(s.LostAt, now), "forgotten in "+seconds(s.EndsInSeconds)
+		case s.ClosedSeconds == 0:
+			then += " if not renewed"
+		}
+		rows = append(rows, []string{
+			printable(s.SessionID), state, printable(s.Platform), orNone(printable(s.Device)),
+			relative(s.LoginAt, now), then, printable(heldBy(s)),
+		})
+	}
+	return rows
+}
+
+// heldBy says what a session hangs on.
+func heldBy(s protocol.SessionDetail) string {
+	var parts []string
+	if s.Gateway != "" {
+		parts = append(parts, fmt.Sprintf("gateway %s, process %s", s.Gateway, s.Process))
+	} else if s.Live {
+		parts = append(parts, fmt.Sprintf("renewals, ttl %ds", s.TTLSeconds))
+	}
+	if s.Connection != nil {
+		text := fmt.Sprintf("connection %d of server %s", s.Connection.ClientID, s.Connection.ServerID)
+		if s.ClosedSeconds > 0 {
+			text += ", closed " + seconds(s.ClosedSeconds) + " ago"
+		}
+		parts = append(parts, text)
+	}
+	return orNone(strings.Join(parts, "; "))
+}
+
+func endedRows(list []protocol.EndedSession) (rows [][]string) {
+	for _, e := range list {
+		rows = append(rows, []string{printable(e.SessionID), printable(string(e.Reason)), seconds(e.RememberedForSeconds)})
+	}
+	return rows
+}
+
+// seconds says a number of them as people do; what is past is due now.
+func seconds(s float64) string {
+	return span(max(0, time.Duration(s*float64(time.Second))))
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/protocol"
+)
+
+func (a *app) list() *cli.Command {
+	return &cli.Command{
+		Name:     "list",
+		Category: operators,
+		Usage:    "show the statuses of all users",
+		Description: `Shows what everybody may see of all users that the service remembers, or of those
+of one status, in the order of their IDs as they stand in subjects. Users who
+come or go meanwhile may be missing.
+
+Examples:
+  presencectl list
+  presencectl list --status online --limit 20
+  presencectl list --json | jq -r .userID`,
+		ArgValidator: nobody,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "status", Usage: "only users of this `STATUS`: online, offline or unlogined", Validator: checkStatusType},
+			&cli.IntFlag{Name: "limit", Usage: "at most this `NUMBER` of users", HideDefault: true, Validator: func(n int) error {
+				if n < 1 {
+					return fmt.Errorf("must be 1 or more")
+				}
+				return nil
+			}},
+		},
+		Action: a.connected(runList),
+	}
+}
+
+func runList(ctx context.Context, cmd *cli.Command, c *conn) error {
+	left := cmd.Int("limit") // 0 for all
+	limited := left > 0
+	write := c.statusWriter()
+	req := protocol.ListRequest{StatusType: statusType(cmd), Limit: min(left, protocol.MaxUsersPerList)}
+	warned := false
+	for page, err := range c.List(ctx, req) {
+		if err != nil {
+			return err
+		}
+		users := page.Users
+		if limited {
+			users = users[:min(left, len(users))]
+			left -= len(users)
+		}
+		if err := write(users); err != nil {
+			return err
+		}
+		c.sayStale(page.Stale && !warned, page.AsOf)
+		warned = warned || page.Stale
+		if limited && left == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+// statusWriter returns what writes statuses part by part: a table with its heading
+// before the first, or JSON, one a line.
+func (c *conn) statusWriter() func([]protocol.Status) error {
+	if c.json {
+		return func(list []protocol.Status) error {
+			for _, s := range list {
+				if err := writeJSON(c.stdout, s); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	out, with, begun := table{w: c.stdout}, columns{}, false
+	return func(list []protocol.Status) error {
+		if len(list) == 0 {
+			return nil
+		}
+		rows := with.rows(list, time.Now())
+		if !begun {
+			rows = append([][]string{with.heading()}, rows...)
+		}
+		begun = true
+		return out.write(rows...)
+	}
+}
+
+// statusTypes are what --status may be, in any case.
+var statusTypes = map[string]protocol.StatusType{
+	"online": protocol.Online, "offline": protocol.Offline, "unlogined": protocol.Unlogined,
+}
+
+func checkStatusType(s string) error {
+	if _, ok := statusTypes[strings.ToLower(s)]; !ok {
+		return fmt.Errorf("must be online, offline or unlogined")
+	}
+	return nil
+}
+
+func statusType(cmd *cli.Command) protocol.StatusType {
+	return statusTypes[strings.ToLower(cmd.String("status"))]
+}

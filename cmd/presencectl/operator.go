@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/protocol"
+)
+
+func (a *app) kick() *cli.Command {
+	return &cli.Command{
+		Name:      "kick",
+		Category:  operators,
+		Usage:     "end sessions of a user, as an operator",
+		ArgsUsage: "USER",
+		Description: `Ends all sessions of a user, or one, and prints their IDs. Their devices are told,
+and must not log in again by themselves; whoever logs in by hand is let in.
+
+Examples:
+  presencectl kick alice
+  presencectl kick alice --session 2f1b6c1e-7a0f-4b53-9d39-0c7f0a6b1f11`,
+		ArgValidator: oneUser,
+		Flags:        []cli.Flag{&cli.StringFlag{Name: "session", Usage: "only the session of this `ID`"}},
+		Action: a.connected(func(ctx context.Context, cmd *cli.Command, c *conn) error {
+			ctx, cancel := context.WithTimeout(ctx, c.timeout)
+			defer cancel()
+			user := cmd.Args().First()
+			if !cmd.IsSet("session") {
+				return c.showEnded(c.KickAll(ctx, user))
+			}
+			return c.showEnded(c.Kick(ctx, user, cmd.String("session")))
+		}),
+	}
+}
+
+func (a *app) erase() *cli.Command {
+	return &cli.Command{
+		Name:      "erase",
+		Category:  operators,
+		Usage:     "end a user's sessions and forget everything about the user",
+		ArgsUsage: "USER",
+		Description: `Ends all sessions of a user, prints their IDs, and has text, availability, contacts
+and last seen forgotten. Whoever watches the user is told. It cannot be undone,
+so it asks first; --yes answers. In the journal and the last two snapshots the
+data remain until those are trimmed.
+
+Examples:
+  presencectl erase alice
+  presencectl erase alice --yes`,
+		ArgValidator: oneUser,
+		Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}},
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			if !cmd.Bool("yes") && !isTerminal(a.stdin) { // before anything is connected
+				return usageError(ctx, cmd, errors.New("there is no terminal to ask on: --yes says that you are sure"), true)
+			}
+			return a.connected(runErase)(ctx, cmd)
+		},
+	}
+}
+
+func runErase(ctx context.Context, cmd *cli.Command, c *conn) error {
+	user := cmd.Args().First()
+	if err := protocol.CheckUserID(user); err != nil {
+		return err
+	}
+	if !cmd.Bool("yes") {
+		if err := c.confirm(ctx, fmt.Sprintf("Erase everything about %q?", user)); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return c.showEnded(c.Erase(ctx, user))
+}
+
+// showEnded shows which sessions were ended: their IDs, one a line.
+func (c *conn) showEnded(r protocol.KickReply, err error) error {
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return writeJSON(c.stdout, r)
+	}
+	for _, id := range r.Ended {
+		if _, err := fmt.Fprintln(c.stdout, printable(id)); err != nil {
+			return err
+		}
+	}
+	c.say("%s ended", count(len(r.Ended), "session"))
+	return nil
+}
+
+// confirm asks a question; its error is that it was not answered with yes.
+func (c *conn) confirm(ctx context.Context, question string) error {
+	fmt.Fprintf(c.stderr, "%s [y/N] ", question)
+	answer := make(chan string, 1)
+	go func() { // a read cannot be interrupted: it ends with the process
+		line, _ := bufio.NewReader(c.stdin).ReadString('\n') // of what failed there is no line
+		answer <- line
+	}()
+	select {
+	case <-ctx.Done():
+		c.newLine()
+		return ctx.Err()
+	case line := <-answer:
+		switch strings.ToLower(strings.TrimSpace(line)) {
+		case "y", "yes":
+			return nil
+		}
+		return &failure{errors.New("nothing was done")}
+	}
+}
+
+// isTerminal reports whether a reader or writer is a terminal.
+func isTerminal(f any) bool {
+	file, ok := f.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull) // a character device as well
+	return err != nil || !os.SameFile(info, null)
+}

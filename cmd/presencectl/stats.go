@@ -1,0 +1,107 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/protocol"
+)
+
+func (a *app) stats() *cli.Command {
+	return &cli.Command{
+		Name:     "stats",
+		Category: operators,
+		Usage:    "show how many users there are, the instances, limits and refusals",
+		Description: `Counts users and sessions as everybody may see them: an invisible user counts as
+what is shown. Limits and refusals are those of the instance that answered.
+
+Examples:
+  presencectl stats
+  presencectl stats --json | jq .users.online`,
+		ArgValidator: nobody,
+		Action: a.connected(func(ctx context.Context, _ *cli.Command, c *conn) error {
+			ctx, cancel := context.WithTimeout(ctx, c.timeout)
+			defer cancel()
+			r, err := c.Stats(ctx)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				err = writeJSON(c.stdout, r)
+			} else {
+				err = writePage(c.stdout, statsPage(r, time.Now())...)
+			}
+			if err != nil {
+				return err
+			}
+			c.sayStale(r.Stale, r.AsOf)
+			return nil
+		}),
+	}
+}
+
+func statsPage(r protocol.StatsReply, now time.Time) [][][]string {
+	return [][][]string{
+		{
+			{"users", fmt.Sprintf("%d online, %d offline, %d unlogined", r.Users.Online, r.Users.Offline, r.Users.Unlogined)},
+			{"sessions", sessionsText(r.Sessions)},
+			{"leases", fmt.Sprintf("%d: sessions, lost ones included, and %s", r.Leases, count(r.Gateways, "gateway"))},
+			{"journal", fmt.Sprintf("revision %d of %s, %s", r.Revision, printable(r.Epoch), relative(r.AsOf, now))},
+		},
+		headed(instanceRows(r.Instances), "INSTANCE", "LAST ENTRY", "TO ANNOUNCE", "FORMAT", ""),
+		headed(numberRows(r.Limits), "LIMIT", "VALUE"),
+		headed(numberRows(r.Refusals), "REFUSED", "TIMES"),
+	}
+}
+
+// sessionsText names the platforms, those with most sessions first.
+func sessionsText(sessions map[string]int) string {
+	total, parts := 0, []string(nil)
+	platforms := slices.SortedFunc(maps.Keys(sessions), func(a, b string) int {
+		return cmp.Or(cmp.Compare(sessions[b], sessions[a]), strings.Compare(a, b))
+	})
+	for _, p := range platforms {
+		total += sessions[p]
+		parts = append(parts, fmt.Sprintf("%s %d", p, sessions[p]))
+	}
+	if total == 0 {
+		return "none live"
+	}
+	return fmt.Sprintf("%d live: %s", total, strings.Join(parts, ", "))
+}
+
+func instanceRows(list []protocol.InstanceStats) (rows [][]string) {
+	for _, i := range list {
+		answering := ""
+		if i.Answering {
+			answering = "answered this"
+		}
+		last := span(time.Duration(i.SilentMs)*time.Millisecond) + " ago"
+		rows = append(rows, []string{printable(i.Writer), last, strconv.Itoa(i.Owes), strconv.Itoa(i.Format), answering})
+	}
+	return rows
+}
+
+// numberRows are a table of names and numbers, in the order of the names.
+func numberRows[N int64 | uint64](numbers map[string]N) (rows [][]string) {
+	for _, name := range slices.Sorted(maps.Keys(numbers)) {
+		rows = append(rows, []string{printable(name), fmt.Sprint(numbers[name])})
+	}
+	return rows
+}
+
+// count is a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
