@@ -20,11 +20,15 @@ var arrows = map[string][]string{
 	"pkg/service/internal/simulation": {},
 	"pkg/service": {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state",
 		"pkg/service/internal/journal", "pkg/service/internal/replica", "nats.go"},
+	// It checks instances with their own state machine, and knows nothing of how
+	// they serve; so a command may use it that has no service in it.
+	"pkg/service/verify": {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state",
+		"pkg/service/internal/journal", "nats.go"},
 	"pkg/client":                 {"pkg/protocol", "nats.go"},
 	"pkg/broker":                 {"pkg/protocol", "nats.go", "nats-server"},
 	"pkg/service/servicetest":    {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
 	"cmd/presenced":              {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
-	"cmd/presencectl":            {"pkg/protocol", "pkg/client", "cmd/presencectl/natsconfig", "nats.go"},
+	"cmd/presencectl":            {"pkg/protocol", "pkg/client", "pkg/service/verify", "cmd/presencectl/natsconfig", "nats.go"},
 	"cmd/presencectl/natsconfig": {"pkg/protocol"},
 	"integration":                {},
 	"integration/bench":          {"pkg/protocol", "pkg/broker", "pkg/client", "nats.go"},

@@ -45,7 +45,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 		Commands: []*cli.Command{
 			a.login(), a.logout(), a.set(), a.clear(),
 			a.get(), a.watch(),
-			a.list(), a.stats(), a.explain(), a.kick(), a.erase(),
+			a.list(), a.stats(), a.explain(), a.kick(), a.erase(), a.verify(),
 			a.natsConfig(), a.natsUser(),
 		},
 		EnableShellCompletion: true,

@@ -26,6 +26,8 @@ type conn struct {
 	timeout time.Duration
 	prefix  string
 	server  string // what to call the server in messages; has no password
+	urls    string // of the server; may have a password
+	nc      *nats.Conn
 }
 
 // connected makes an action of a function that needs a connection. Whoever
@@ -46,6 +48,7 @@ func (a *app) connected(f func(context.Context, *cli.Command, *conn) error) cli.
 			return &failure{err}
 		}
 		defer nc.Close()
+		c.nc = nc
 		c.Client, err = client.New(nc, client.Options{Prefix: c.prefix, Timeout: c.timeout})
 		if err != nil {
 			return &failure{err}
@@ -66,7 +69,8 @@ func (c *conn) dial(cmd *cli.Command, more nats.Option) (*nats.Conn, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("reading the nats context %q: %w", contextName(cmd), err)
 	}
-	hosts, err := hostsOf(nctx.ServerURL())
+	c.urls = nctx.ServerURL()
+	hosts, err := hostsOf(c.urls)
 	if err != nil {
 		return nil, err
 	}

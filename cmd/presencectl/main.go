@@ -8,6 +8,7 @@
 //	presencectl get alice bob
 //	presencectl watch alice bob --json
 //	presencectl explain alice
+//	presencectl verify                          # is every instance as the journal says?
 //
 // Results go to stdout, as tables or with --json as the JSON of the protocol;
 // everything else goes to stderr. It exits with 0 when all was done, 1 when

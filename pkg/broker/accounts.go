@@ -38,6 +38,9 @@ const (
 // nobody signs with it.
 const anyone = Answers + 1
 
+// reader is the user of ReaderKeyFile.
+const reader = anyone + 1
+
 // name is that of presenced's connection, as the broker's monitoring shows it.
 func (a Account) name() string {
 	return [...]string{"presenced clients", "presenced journal", "presenced system", "presenced answers"}[a]
@@ -110,6 +113,7 @@ func addUsers(opts *server.Options, names accountNames, keys accountKeys, prefix
 	add(Journal, names.journal, nil)
 	add(Clients, names.clients, permissions(prefix, protocol.RoleListener))
 	add(Answers, names.clients, nil)
+	addReader(opts, names, keys)
 	if opts.AuthCallout != nil { // it is not asked about presenced
 		for _, a := range []Account{System, Journal, Clients, Answers} {
 			opts.AuthCallout.AuthUsers = append(opts.AuthCallout.AuthUsers, keys[a].public)
@@ -145,8 +149,8 @@ func findAccount(opts *server.Options, name string) *server.Account {
 	return nil
 }
 
-// accountKeys are presenced's keys by Account, and that of anyone.
-type accountKeys [anyone + 1]struct {
+// accountKeys are presenced's keys by Account, and those of anyone and reader.
+type accountKeys [reader + 1]struct {
 	pair   nkeys.KeyPair
 	public string
 }

@@ -15,8 +15,9 @@
 // Whoever connects over TCP without credentials is a client in APP, and may
 // neither publish events nor subscribe to requests (PROTOCOL 9). presenced
 // connects in-process with keys that are made at each start and are never
-// written down. There are no other users. Because the clients are not
-// authenticated, the broker listens on loopback only unless told otherwise.
+// written down. There is one other user, to read the journal by: ReaderKeyFile.
+// Because the clients are not authenticated, the broker listens on loopback only
+// unless told otherwise.
 //
 // StartFile starts it from a nats-server configuration file instead, which says
 // what else there is: other users, listeners, TLS, a cluster with the servers of
@@ -31,6 +32,7 @@ package broker
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -47,7 +49,7 @@ type Config struct {
 	// Insecure allows another host, where anybody who reaches it is a client and
 	// can act as any user.
 	Insecure bool
-	// DataDir is made where it is missing. It holds the lock file LockFile and
+	// DataDir is made where it is missing. It holds LockFile, ReaderKeyFile and
 	// the directory "jetstream".
 	DataDir string
 	// SyncAlways fsyncs every write before it is acknowledged. Otherwise
@@ -97,6 +99,7 @@ type Broker struct {
 	// exposed are the addresses where that is so for other machines.
 	exposed []string
 	lock    *dirLock
+	reader  string // path of ReaderKeyFile; empty for none
 	url     string
 	failed  <-chan error
 	down    sync.Once
@@ -137,7 +140,11 @@ func Start(cfg Config) (*Broker, error) {
 		b.exposed = []string{cfg.Listen}
 		cfg.Logger.Warn(warnExposed, "address", cfg.Listen)
 	}
-	if err := b.start(opts, cfg.Logger); err != nil {
+	err = b.writeReaderKey(cfg.DataDir)
+	if err == nil {
+		err = b.start(opts, cfg.Logger)
+	}
+	if err != nil {
 		b.Shutdown()
 		return nil, err
 	}
@@ -196,6 +203,9 @@ func (b *Broker) Shutdown() {
 		if b.server != nil {
 			b.server.Shutdown()
 			b.server.WaitForShutdown()
+		}
+		if b.reader != "" {
+			_ = os.Remove(b.reader) // of no use any more, and of no harm
 		}
 		b.lock.release()
 	})

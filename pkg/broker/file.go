@@ -113,6 +113,9 @@ func (b *Broker) startFile(f *file) error {
 	if err := checkFree(host, port); err != nil {
 		return err
 	}
+	if err := b.writeReaderKey(f.opts.StoreDir); err != nil {
+		return err
+	}
 	err := b.start(f.opts, f.cfg.Logger)
 	if e, ok := errors.AsType[*ConfigError](err); ok {
 		return &ConfigError{fmt.Errorf("%s: %w", f.cfg.Path, e.error)}

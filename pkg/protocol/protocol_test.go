@@ -32,6 +32,9 @@ func TestGoldenMessages(t *testing.T) {
 	session := protocol.Session{SessionID: "s1", Device: "pixel-8", Platform: "android", Live: true, TTLSeconds: 30, Bound: true, LoginAt: 1_763_805_600_000}
 	overridden := protocol.AvailabilitySettings{Lasting: protocol.Busy, Override: protocol.DND, OverrideExpiresAt: 1_763_805_600_000}
 	for name, v := range map[string]any{
+		"instance-request": &protocol.InstanceRequest{From: 500, Limit: 500, UserIDList: []string{"alice"}},
+		"instance-reply": &protocol.InstanceReply{Writer: "w1", Version: "1.0.0", NotReady: "stopping", Digest: "00f1", Facts: map[string]string{"lease clock": "12"},
+			Users: 3, Page: []protocol.UserDigest{{UserID: "alice", Digest: "0a"}}, Next: 1000, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
 		"status":        &status,
 		"status-detail": &detailed,
 		"status-unseen": &protocol.Status{UserID: "nobody", StatusType: protocol.Unlogined},

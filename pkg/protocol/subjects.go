@@ -21,6 +21,7 @@ const ServiceName = "presence"
 //	gateway.<gw>.open|renew|apply|close         many users behind one connection (PROTOCOL 4.7)
 //	stats, list, explain                        operators' questions (PROTOCOL 4.8)
 //	admin.kick, admin.erase                     operators' changes (PROTOCOL 4.8)
+//	admin.instances, admin.instance.<writer>    what instances hold (PROTOCOL 4.9)
 //	status.<user>                               the public event (PROTOCOL 5)
 //	self.<user>                                 the owner's event (PROTOCOL 5)
 //
@@ -118,6 +119,11 @@ func (s Subjects) List() string    { return s.prefix + ".list" }
 func (s Subjects) Explain() string { return s.prefix + ".explain" }
 func (s Subjects) Kick() string    { return s.prefix + ".admin.kick" }
 func (s Subjects) Erase() string   { return s.prefix + ".admin.erase" }
+
+// Instances is where every instance answers, Instance where one does: that of a
+// writer, whose ID is of the alphabet of CheckID.
+func (s Subjects) Instances() string             { return s.prefix + ".admin.instances" }
+func (s Subjects) Instance(writer string) string { return s.prefix + ".admin.instance." + writer }
 
 // AnyUser is the subject a service listens on for one op of every user.
 func (s Subjects) AnyUser(op string) string { return s.prefix + ".user.*." + op }

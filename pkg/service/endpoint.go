@@ -15,6 +15,8 @@ import (
 // endpoint is one kind of request.
 type endpoint struct {
 	name, subject string
+	// everyone has all instances answer, and not one of them.
+	everyone bool
 	// handle decodes and checks a call, and answers it or submits it. It runs
 	// on the subscription's goroutine, so it must not wait. An error is sent
 	// as the reply.
@@ -43,6 +45,8 @@ func (s *Service) routes() []*endpoint {
 		{name: "explain", subject: s.subjects.Explain(), handle: s.explain},
 		{name: "kick", subject: s.subjects.Kick(), handle: s.kick},
 		{name: "erase", subject: s.subjects.Erase(), handle: s.erase},
+		{name: "instances", subject: s.subjects.Instances(), everyone: true, handle: s.describe},
+		{name: "instance", subject: s.subjects.Instance(s.writer), handle: s.describe},
 	}
 }
 
@@ -73,8 +77,14 @@ func (s *Service) addEndpoints() (micro.Service, error) {
 		return nil, err
 	}
 	for _, e := range s.endpoints {
-		if err := svc.AddEndpoint(e.name, s.handler(e), micro.WithEndpointSubject(e.subject),
-			micro.WithEndpointPendingLimits(nats.DefaultSubPendingMsgsLimit, s.cfg.Limits.PendingBytes)); err != nil {
+		opts := []micro.EndpointOpt{
+			micro.WithEndpointSubject(e.subject),
+			micro.WithEndpointPendingLimits(nats.DefaultSubPendingMsgsLimit, s.cfg.Limits.PendingBytes),
+		}
+		if e.everyone {
+			opts = append(opts, micro.WithEndpointQueueGroupDisabled())
+		}
+		if err := svc.AddEndpoint(e.name, s.handler(e), opts...); err != nil {
 			_ = svc.Stop()
 			return nil, err
 		}

@@ -49,6 +49,7 @@ type store struct {
 	js       jetstream.JetStream
 	bucket   string
 	replicas int
+	readOnly bool // a bucket that is not there is not made
 }
 
 // stored is a snapshot in the store.
@@ -70,7 +71,8 @@ const (
 
 func (s *store) objects(ctx context.Context) (jetstream.ObjectStore, error) {
 	os, err := s.js.ObjectStore(ctx, s.bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+	missing := errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrStreamNotFound)
+	if missing && !s.readOnly {
 		os, err = s.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{
 			Bucket: s.bucket, Description: "presence: snapshots of the state", Storage: jetstream.FileStorage, Replicas: s.replicas,
 		})
@@ -94,6 +96,9 @@ func (s *store) all(ctx context.Context) ([]stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	os, err := s.objects(ctx)
+	if s.readOnly && errors.Is(err, jetstream.ErrBucketNotFound) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,287 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+const (
+	// recently is how long an instance that runs appends nothing at most, by
+	// which those are known that should answer; milliseconds.
+	recently = 60_000
+	// settle is how long answers of instances that nobody knew of are waited for.
+	settle = 300 * time.Millisecond
+	// maxInstances bounds those that are listened to.
+	maxInstances = 256
+	// tries is how often an instance is asked again that is behind, or refuses.
+	tries = 20
+	// pause is how long is waited before that.
+	pause = 100 * time.Millisecond
+)
+
+// ask asks every instance what it holds.
+func (v *verification) ask(ctx context.Context) ([]*protocol.InstanceReply, error) {
+	v.cfg.Progress("asking the instances")
+	nc := v.cfg.Clients
+	inbox, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		return nil, err
+	}
+	defer inbox.Unsubscribe()
+	if err := nc.PublishRequest(v.subjects.Instances(), inbox.Subject, []byte("{}")); err != nil {
+		return nil, err
+	}
+	v.asked = v.writers()
+	answered := map[string]*protocol.InstanceReply{}
+	for begun := time.Now(); len(answered) < maxInstances; {
+		left := v.cfg.Timeout - time.Since(begun)
+		if len(answered) > 0 && !missing(v.asked, answered) {
+			left = min(left, settle)
+		}
+		waiting, cancel := context.WithTimeout(ctx, max(left, time.Millisecond))
+		m, err := inbox.NextMsgWithContext(waiting)
+		cancel()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		reply := new(protocol.InstanceReply)
+		if err := read(m, reply); err != nil {
+			return nil, fmt.Errorf("asking the instances: %w", err)
+		}
+		answered[reply.Writer] = reply
+	}
+	if len(answered) == 0 {
+		v.report.differs(Difference{What: fmt.Sprintf("no instance answers on %s: is presenced running, and of this version?", v.subjects.Instances())})
+	}
+	list := slices.Collect(maps.Values(answered))
+	slices.SortFunc(list, func(a, b *protocol.InstanceReply) int { return strings.Compare(a.Writer, b.Writer) })
+	return list, nil
+}
+
+// writers returns those that should answer, and for how long each has appended
+// nothing.
+func (v *verification) writers() map[string]int64 {
+	silent := map[string]int64{}
+	for _, i := range v.state.Instances() {
+		if i.SilentMs < recently {
+			silent[i.Writer] = i.SilentMs
+		}
+	}
+	return silent
+}
+
+func missing(expected map[string]int64, answered map[string]*protocol.InstanceReply) bool {
+	for writer := range expected {
+		if answered[writer] == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// read reads a reply, or the error in its place.
+func read(m *nats.Msg, reply any) error {
+	if m.Header.Get(protocol.ErrorHeader) != "" {
+		e := new(protocol.Error)
+		if err := json.Unmarshal(m.Data, e); err != nil {
+			return fmt.Errorf("%s", m.Header.Get(protocol.ErrorHeader))
+		}
+		return e
+	}
+	return json.Unmarshal(m.Data, reply)
+}
+
+// compare compares what an instance holds with the journal.
+func (v *verification) compare(ctx context.Context, i *protocol.InstanceReply) error {
+	position := positionOf(i.Revision)
+	seen := Instance{Writer: i.Writer, Version: i.Version, Position: position, NotReady: i.NotReady}
+	if i.NotReady != "" {
+		v.report.note("instance %s is not ready: %s", i.Writer, i.NotReady)
+	}
+	what, err := v.judge(ctx, i)
+	seen.Same = what == ""
+	v.report.Instances = append(v.report.Instances, seen)
+	if seen.Same || err != nil {
+		return err
+	}
+	d := Difference{Instance: i.Writer, Position: position, What: what}
+	if i.Epoch != v.state.Epoch() || v.digests[position] == 0 {
+		v.report.differs(d)
+		return nil
+	}
+	now, err := v.askOne(ctx, i.Writer, protocol.InstanceRequest{})
+	if err != nil {
+		return err
+	}
+	if now.Digest == v.digest() {
+		v.report.differs(d)
+		v.report.note("instance %s holds the right state now, at position %d: it was built anew", i.Writer, v.state.Position())
+		return nil
+	}
+	d.Fields = diff(now.Facts, v.state.Facts())
+	v.report.differs(d)
+	return v.findUsers(ctx, i.Writer)
+}
+
+// judge says in what an instance's first answer differs; empty for nothing.
+func (v *verification) judge(ctx context.Context, i *protocol.InstanceReply) (string, error) {
+	position := positionOf(i.Revision)
+	if err := v.advance(ctx, position); err != nil {
+		_, last, e := v.reader.Positions(ctx)
+		if e != nil || last >= position {
+			return "", err
+		}
+		return fmt.Sprintf("the instance is at position %d, and the journal ends at %d", position, last), nil
+	}
+	own, known := v.digests[position]
+	switch {
+	case i.Epoch != v.state.Epoch():
+		return fmt.Sprintf("the instance is in the epoch %s, the journal in %s", i.Epoch, v.state.Epoch()), nil
+	case !known:
+		return fmt.Sprintf("the instance is %d positions behind: what it holds cannot be compared", v.state.Position()-position), nil
+	case hex(own) != i.Digest:
+		return fmt.Sprintf("the instance's state has the digest %s, by the journal it is %s", i.Digest, hex(own)), nil
+	}
+	return "", nil
+}
+
+// findUsers looks for the users who make an instance's state another one.
+func (v *verification) findUsers(ctx context.Context, writer string) error {
+	v.cfg.Progress(fmt.Sprintf("looking for what differs in instance %s", writer))
+	seen := map[string]bool{}
+	var differ []string
+	for from := 0; ; {
+		reply, err := v.askOne(ctx, writer, protocol.InstanceRequest{From: from, Limit: protocol.MaxUsersPerInstancePage})
+		if err != nil {
+			return err
+		}
+		for _, u := range reply.Page {
+			if seen[u.UserID] {
+				continue
+			}
+			seen[u.UserID] = true
+			if v.state.UserDigest(u.UserID) != u.Digest {
+				differ = append(differ, u.UserID)
+			}
+		}
+		if from = reply.Next; from == 0 {
+			break
+		}
+	}
+	for _, id := range v.state.UserIDs() {
+		if !seen[id] {
+			differ = append(differ, id)
+		}
+	}
+	if len(differ) == 0 {
+		v.report.note("instance %s: no user differs; what does is what is named above, or a gateway", writer)
+		return nil
+	}
+	if n := len(differ) - MaxUsers; n > 0 {
+		v.report.note("instance %s: %d more users differ", writer, n)
+		differ = differ[:MaxUsers]
+	}
+	return v.explainUsers(ctx, writer, differ)
+}
+
+// explainUsers says how users differ.
+func (v *verification) explainUsers(ctx context.Context, writer string, ids []string) error {
+	reply, err := v.askOne(ctx, writer, protocol.InstanceRequest{UserIDList: ids})
+	if err != nil {
+		return err
+	}
+	if len(reply.Explained) != len(ids) {
+		return fmt.Errorf("instance %s explains %d users of %d", writer, len(reply.Explained), len(ids))
+	}
+	for k, id := range ids {
+		d := Difference{Instance: writer, Position: v.state.Position(), UserID: id, What: fmt.Sprintf("user %q", id)}
+		d.Fields = diff(reply.Explained[k], v.state.Explain(id))
+		if len(d.Fields) == 0 {
+			d.What += " differs in what is not shown, or did a moment ago"
+		}
+		v.report.differs(d)
+	}
+	return nil
+}
+
+// askOne asks one instance, again while it is behind, and brings the state to the
+// position of its reply.
+func (v *verification) askOne(ctx context.Context, writer string, r protocol.InstanceRequest) (*protocol.InstanceReply, error) {
+	for range tries {
+		reply := new(protocol.InstanceReply)
+		if err := v.request(ctx, v.subjects.Instance(writer), r, reply); err != nil {
+			return nil, fmt.Errorf("asking instance %s: %w", writer, err)
+		}
+		if position := positionOf(reply.Revision); position >= v.state.Position() {
+			return reply, v.advance(ctx, position)
+		}
+		if err := sleep(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("instance %s stays behind position %d", writer, v.state.Position())
+}
+
+// request asks the service, again where it refuses for the moment.
+func (v *verification) request(ctx context.Context, subject string, body, reply any) error {
+	data, err := protocol.Marshal(body)
+	if err != nil {
+		return err
+	}
+	for range tries {
+		waiting, cancel := context.WithTimeout(ctx, v.cfg.Timeout)
+		m, e := v.cfg.Clients.RequestWithContext(waiting, subject, data)
+		cancel()
+		if err = e; err == nil {
+			err = read(m, reply)
+		}
+		if !errors.Is(err, protocol.ErrUnavailable) && !errors.Is(err, protocol.ErrOverloaded) && !errors.Is(err, nats.ErrNoResponders) {
+			return err
+		}
+		if err := sleep(ctx); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func sleep(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(pause):
+		return nil
+	}
+}
+
+// checkSilent tells of instances that the journal knows and that did not answer.
+func (v *verification) checkSilent(ctx context.Context) error {
+	for writer, before := range v.asked {
+		if slices.ContainsFunc(v.report.Instances, func(i Instance) bool { return i.Writer == writer }) {
+			continue
+		}
+		now, known := v.writers()[writer]
+		if known && now < before {
+			v.report.differs(Difference{Instance: writer, Position: v.state.Position(), What: "the instance appends to the journal and does not answer"})
+			continue
+		}
+		v.report.note("instance %s appended %v before it was asked and did not answer: it was stopped a moment ago, or cannot be reached", writer, (time.Duration(before) * time.Millisecond).Round(time.Second))
+	}
+	return ctx.Err()
+}

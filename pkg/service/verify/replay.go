@@ -1,0 +1,236 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/journal"
+	"presence/pkg/service/internal/state"
+)
+
+const (
+	// remembered is how far behind the journal's end an instance may be for its
+	// digest to be compared.
+	remembered = 4096
+	// again is how often the reading is begun anew because the journal was
+	// trimmed meanwhile.
+	again = 3
+	// sayEvery is after how many entries it is told how far the reading is.
+	sayEvery = 50_000
+)
+
+// unusable ends a verification whose journal cannot be gone on with; the
+// difference is in the report.
+type unusable struct{ error }
+
+// replay is the state as it follows from snapshots and journal.
+type replay struct {
+	cfg     *Config
+	report  *Report
+	reader  *journal.Reader
+	entries *journal.Entries
+	state   *state.State
+
+	snapshots []readSnapshot
+	end       uint64            // of the journal when the reading began
+	digests   map[uint64]uint64 // by position, of the last ones
+	decoded   entry.Entry
+}
+
+// readSnapshot is a snapshot that is whole.
+type readSnapshot struct {
+	journal.StoredSnapshot
+	digest uint64
+}
+
+// begin builds the state as of the journal's end.
+func (r *replay) begin(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		err := r.beginOnce(ctx)
+		if gap, ok := errors.AsType[*journal.GapError](err); ok {
+			first, _, e := r.reader.Positions(ctx)
+			switch {
+			case e != nil:
+				return e
+			case first <= gap.From:
+				return r.give(Difference{What: gap.Error(), Position: gap.From})
+			case attempt < again:
+				r.stop()
+				continue
+			}
+			return fmt.Errorf("%w: it is trimmed faster than it can be read", err)
+		}
+		return err
+	}
+}
+
+// give ends the verification by a difference after which nothing can be compared.
+func (r *replay) give(d Difference) error {
+	r.report.differs(d)
+	return &unusable{errors.New(d.What)}
+}
+
+func (r *replay) beginOnce(ctx context.Context) error {
+	first, last, err := r.reader.Positions(ctx)
+	if err != nil {
+		return err
+	}
+	if last == 0 {
+		return r.give(Difference{What: "the journal is empty"})
+	}
+	if err := r.readSnapshots(ctx, first, last); err != nil {
+		return err
+	}
+	if r.state == nil {
+		if first > 1 {
+			return r.give(Difference{What: fmt.Sprintf("the journal begins at position %d, and no snapshot can be read for what was before", first), Position: first})
+		}
+		r.state = state.New()
+	}
+	r.end, r.digests = last, map[uint64]uint64{r.state.Position(): r.state.Digest()}
+	r.report.From, r.report.Digests = r.state.Position(), 0
+	r.cfg.Progress(fmt.Sprintf("applying positions %d to %d of the journal", r.state.Position()+1, last))
+	if r.entries, err = r.reader.Entries(ctx, r.state.Position()+1); err != nil {
+		return err
+	}
+	return r.advance(ctx, last)
+}
+
+// readSnapshots reads every snapshot whole. The state begins with the oldest that
+// the journal goes on from, unless the journal is there from its beginning.
+func (r *replay) readSnapshots(ctx context.Context, first, last uint64) error {
+	list, err := r.reader.Snapshots(ctx)
+	if err != nil {
+		return err
+	}
+	r.state, r.snapshots, r.report.Snapshots = nil, nil, []uint64{}
+	for _, x := range list {
+		r.cfg.Progress(fmt.Sprintf("reading the snapshot of position %d, %d bytes", x.Position, x.Bytes))
+		s, err := r.restore(ctx, x)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		switch {
+		case err != nil:
+			r.report.differs(Difference{What: fmt.Sprintf("the snapshot of position %d cannot be used: %v", x.Position, err), Position: x.Position})
+			continue
+		case x.Position > last:
+			r.report.differs(Difference{What: fmt.Sprintf("the snapshot of position %d is beyond the journal's end at %d", x.Position, last), Position: x.Position})
+			continue
+		}
+		r.report.Snapshots = append(r.report.Snapshots, x.Position)
+		r.snapshots = append(r.snapshots, readSnapshot{x, s.Digest()})
+		if x.Position+1 >= first && first > 1 {
+			r.state = s
+		}
+	}
+	return nil
+}
+
+func (r *replay) restore(ctx context.Context, x journal.StoredSnapshot) (*state.State, error) {
+	next, done, err := r.reader.Open(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	s, err := state.Restore(func() ([]byte, error) {
+		block, err := next()
+		if err != nil && err != io.EOF {
+			return nil, fmt.Errorf("reading it: %w", err)
+		}
+		return block, err
+	}, nil)
+	if err == nil && s.Position() != x.Position {
+		err = fmt.Errorf("it holds the state of position %d", s.Position())
+	}
+	return s, err
+}
+
+// advance applies entries up to a position, which the journal has or is about to.
+func (r *replay) advance(ctx context.Context, to uint64) error {
+	for r.state.Position() < to {
+		waiting, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+		position, at, data, err := r.entries.Next(waiting)
+		cancel()
+		if err != nil {
+			return err
+		}
+		if err := r.apply(position, at, data); err != nil {
+			return err
+		}
+		if position%sayEvery == 0 {
+			r.cfg.Progress(fmt.Sprintf("at position %d of the journal", position))
+		}
+	}
+	return nil
+}
+
+func (r *replay) apply(position uint64, at int64, data []byte) error {
+	if slices.Contains(r.cfg.Skip, position) {
+		if err := r.state.Skip(position, at); err != nil {
+			return err
+		}
+	} else if err := r.applyEntry(position, at, data); err != nil {
+		return r.give(Difference{Position: position,
+			What: fmt.Sprintf("position %d of the journal cannot be applied (where every instance was started with --skip %d, verify needs it too): %v", position, position, err)})
+	}
+	if position+remembered > r.end {
+		r.digests[position] = r.state.Digest()
+		delete(r.digests, position-2*remembered)
+	}
+	r.checkSnapshot(position, data)
+	return nil
+}
+
+func (r *replay) applyEntry(position uint64, at int64, data []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	e := &r.decoded
+	if err := entry.Decode(data, e); err != nil {
+		return err
+	}
+	h := &e.Header
+	if own, ok := r.state.DigestAt(h.DigestAt); ok && h.Epoch == r.state.Epoch() {
+		r.report.Digests++
+		if own != h.Digest {
+			r.report.differs(Difference{Instance: h.Writer, Position: h.DigestAt,
+				What: fmt.Sprintf("the entry at position %d says that the digest of position %d is %016x, by the journal it is %016x", position, h.DigestAt, h.Digest, own)})
+		}
+	}
+	_, err = r.state.Apply(e, position, at, false)
+	return err
+}
+
+// checkSnapshot compares a snapshot of the position at hand, if there is one.
+func (r *replay) checkSnapshot(position uint64, data []byte) {
+	for _, x := range r.snapshots {
+		if x.Position != position {
+			continue
+		}
+		if !x.TakenOf(data) {
+			r.report.differs(Difference{Position: position, What: fmt.Sprintf("the snapshot of position %d was taken of another entry than the journal has there", position)})
+		}
+		if own := r.state.Digest(); own != x.digest {
+			r.report.differs(Difference{Position: position, What: fmt.Sprintf("the snapshot of position %d has the digest %016x, by the journal it is %016x", position, x.digest, own)})
+		}
+	}
+}
+
+// digest is that of the state, as instances tell theirs.
+func (r *replay) digest() string { return hex(r.state.Digest()) }
+
+func hex(digest uint64) string { return fmt.Sprintf("%016x", digest) }
+
+func (r *replay) stop() {
+	if r.entries != nil {
+		r.entries.Stop()
+		r.entries = nil
+	}
+}
