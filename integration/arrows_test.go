@@ -17,8 +17,9 @@ var arrows = map[string][]string{
 	"pkg/service/internal/state":      {"pkg/protocol", "pkg/service/internal/entry"},
 	"pkg/service/internal/journal":    {"pkg/service/internal/entry", "nats.go"},
 	"pkg/service/internal/replica":    {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state"},
+	"pkg/service/internal/contacts":   {"pkg/protocol", "nats.go"},
 	"pkg/service/internal/simulation": {},
-	"pkg/service": {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state",
+	"pkg/service": {"pkg/protocol", "pkg/service/internal/contacts", "pkg/service/internal/entry", "pkg/service/internal/state",
 		"pkg/service/internal/journal", "pkg/service/internal/replica", "nats.go"},
 	// It checks instances with their own state machine, and knows nothing of how
 	// they serve; so a command may use it that has no service in it.

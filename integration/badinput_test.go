@@ -36,6 +36,7 @@ var ops = []struct{ op, body string }{
 	{protocol.OpLogout, `{"sessionID":"unheard-of"%s}`},
 	{protocol.OpSet, `{"customStatus":"as it was"%s}`},
 	{protocol.OpStatus, `{"nothing":0%s}`},
+	{protocol.OpContacts, `{"remove":["nobody"]%s}`},
 }
 
 // others are the requests whose subject names no user, likewise.
@@ -138,6 +139,23 @@ func badInputs() (table []badInput) {
 	wrong(subjects.List(), `{"unknown":0%s}`, "statusType", "4", "255", "256", "257")
 	wrong(subjects.List(), `{"unknown":0%s}`, "limit", "501", "1000000")
 	wrong(subjects.List(), `{"unknown":0%s}`, "cursor", append(noText, `"="`, `"=41"`, `"a.b"`, `"é"`, `">"`, `"`+strings.Repeat("x", protocol.MaxUserIDBytes+1)+`"`)...)
+	noList := []string{`"friend"`, "1", "true", "{}", `{"0":"friend"}`, "[1]", "[true]", `[["friend"]]`, "[{}]"}
+	wrong(to(protocol.OpContacts, witness), `{"unknown":0%s}`, "add remove replace", noList...)
+	for _, field := range []string{"add", "remove", "replace"} {
+		for _, id := range []string{"", "a\\nb", "\\u0000", strings.Repeat("x", protocol.MaxUserIDBytes+1)} {
+			add("contacts: "+field+" "+id, to(protocol.OpContacts, witness), fmt.Sprintf(`{%q:["friend","%s"]}`, field, id), protocol.ErrInvalidUserID)
+		}
+		many := `"f0"`
+		for i := 1; i <= protocol.MaxContacts; i++ {
+			many += fmt.Sprintf(`,"f%d"`, i)
+		}
+		add("contacts: "+field+" 2001", to(protocol.OpContacts, witness), fmt.Sprintf(`{%q:[%s]}`, field, many), protocol.ErrRequestTooLarge)
+		add("contacts: "+field+" of half a letter", to(protocol.OpContacts, witness), fmt.Sprintf(`{%q:["\ud800"]}`, field), protocol.ErrInvalidRequest)
+	}
+	for _, body := range []string{`{"replace":["a"],"add":["b"]}`, `{"replace":[],"remove":["b"]}`} {
+		add("contacts: "+body, to(protocol.OpContacts, witness), body, protocol.ErrInvalidRequest)
+	}
+	add("contacts: one too many", to(protocol.OpContacts, crowd), `{"add":["one more"]}`, protocol.ErrRequestTooLarge)
 	// What the message quotes must not make the answer too large to be sent.
 	add("login: a number of half a megabyte", to(protocol.OpLogin, witness), fillWith("0", `{"ttlSeconds":5.5%s}`, protocol.MaxBodyBytes), protocol.ErrInvalidRequest)
 
@@ -220,7 +238,7 @@ func badInputs() (table []badInput) {
 		}
 	}
 	for _, subject := range []string{"user.witness", "user.witness.set.more", "user.witness.more.set", "user.set", "user..set", "user.witness.SET", "user.witness.erase",
-		"user.>", "get.witness", "set", "user.witness.contacts", "gateway.g1.rename", "stats.more", "explain.witness", "list.more", "admin", "admin.forget"} {
+		"user.>", "get.witness", "set", "user.witness.contacts.more", "gateway.g1.rename", "stats.more", "explain.witness", "list.more", "admin", "admin.forget"} {
 		add("nobody serves "+subject, subjects.Prefix()+"."+subject, `{"customStatus":"x","userID":"witness"}`, nil)
 	}
 	return table
@@ -309,6 +327,8 @@ func watchForChanges(t *testing.T, kit *servicetest.Kit) *changeWatch {
 	for _, id := range names("s", protocol.MaxSessionsPerUser) {
 		login(t, nc, crowd, protocol.LoginRequest{SessionID: id, TTLSeconds: 3600})
 	}
+	many := names("f", protocol.MaxContacts)
+	must[protocol.ContactsReply](t, nc, to(protocol.OpContacts, crowd), protocol.ContactsRequest{Replace: &many})
 	login(t, nc, "marker", protocol.LoginRequest{TTLSeconds: 3600})
 	w := &changeWatch{nc: nc}
 	w.before = w.state(t)
@@ -325,9 +345,9 @@ func (w *changeWatch) state(t *testing.T) (state []any) {
 	}
 	for _, id := range []string{witness, crowd} {
 		own := must[protocol.OwnStatusReply](t, w.nc, to(protocol.OpStatus, id), "{}")
-		state = append(state, own.Status, own.Sessions)
+		state = append(state, own.Status, own.Sessions, own.Availability)
 	}
-	return state
+	return append(state, must[protocol.ContactsReply](t, w.nc, to(protocol.OpContacts, witness), "{}"))
 }
 
 // check reports whatever changed or was announced since the last time.

@@ -38,6 +38,8 @@ type config struct {
 
 	limits service.Limits
 
+	friendNotifications bool
+
 	http                string
 	logLevel, logFormat string
 	level               slog.Level // logLevel

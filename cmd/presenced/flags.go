@@ -150,6 +150,8 @@ func flags(c *config) []cli.Flag {
 		&cli.DurationFlag{Name: "retention", Usage: "`DURATION` that a lost session is remembered", Value: protocol.DefaultRetention, DefaultText: "168h, 7 days",
 			Category: rules, Destination: &c.retention, Sources: env("retention")},
 		str(rules, "custom-status-policy", "`POLICY` session clears a custom status when its user stops being online, persistent keeps it", service.PolicySession, &c.policy),
+		&cli.BoolFlag{Name: "friend-notifications", Usage: "tell clients to watch their user's contacts by themselves",
+			Category: rules, Destination: &c.friendNotifications, Sources: env("friend-notifications")},
 
 		str(watching, "http", "`ADDRESS`, host:port, for /healthz, /readyz and /metrics; anyone who reaches it may read them (default: none)", "", &c.http),
 		str(watching, "log-level", "`LEVEL` debug, info, warn or error", "info", &c.logLevel),

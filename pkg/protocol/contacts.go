@@ -2,7 +2,8 @@ package protocol
 
 // ContactsRequest reads or changes a user's contacts (PROTOCOL 4.6): Add and
 // Remove, or Replace, or none of them to read. Adding what is there and removing
-// what is not is no error. A user in Add and in Remove is removed.
+// what is not is no error. A user in Add and in Remove is removed. A Replace by
+// nobody must be an empty list, not nil, which is null on the wire: left out.
 type ContactsRequest struct {
 	Add     []string  `json:"add,omitempty"`
 	Remove  []string  `json:"remove,omitempty"`
@@ -15,7 +16,8 @@ type ContactsReply struct {
 	// FriendNotifications says whether the service's switch is on: whether a
 	// client watches its user's contacts by itself.
 	FriendNotifications bool `json:"friendNotifications"`
-	// Version rises with every change of these contacts; 0: never changed.
+	// Version rises with every change of these contacts; 0: never changed, or
+	// erased.
 	Version uint64 `json:"version"`
 }
 

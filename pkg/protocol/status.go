@@ -154,7 +154,9 @@ type SelfEvent struct {
 	SessionID string    `json:"sessionID,omitempty"`
 	Reason    EndReason `json:"reason,omitempty"`
 	// Added and Removed are what changed in the contacts from PreviousVersion
-	// to Version. A receiver that knew another version asks for all of them.
+	// to Version. A receiver that knew another version asks for all of them. Where
+	// they would not fit they are left out and PreviousVersion is Version; Version
+	// is 0 after an erasure.
 	Added           []string `json:"added,omitempty"`
 	Removed         []string `json:"removed,omitempty"`
 	Version         uint64   `json:"version,omitempty"`

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service/internal/contacts"
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 )
@@ -52,7 +53,9 @@ type Config struct {
 	// Snapshots is the object store that holds those of the state. Default
 	// PRESENCE_SNAPSHOTS.
 	Snapshots string
-	// Replicas of both, where this instance creates them. Default 1.
+	// Contacts is the KV bucket that holds those. Default PRESENCE_CONTACTS.
+	Contacts string
+	// Replicas of all three, where this instance creates them. Default 1.
 	Replicas int
 	// SnapshotBytes and SnapshotEntries are after how much journal the state is
 	// stored, whichever is first; JournalKeep is how old an entry is at least
@@ -82,6 +85,9 @@ type Config struct {
 
 	// Limits bound what this instance takes.
 	Limits Limits
+	// FriendNotifications tells clients to watch their user's contacts by
+	// themselves (PROTOCOL 4.6).
+	FriendNotifications bool
 	// Version is shown by "nats service info", as a semantic version. Default
 	// "0.0.0".
 	Version string
@@ -100,6 +106,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Prefix, protocol.DefaultPrefix)
 	setDefault(&c.Stream, journal.DefaultStream)
 	setDefault(&c.Snapshots, journal.DefaultBucket)
+	setDefault(&c.Contacts, contacts.DefaultBucket)
 	setDefault(&c.Replicas, 1)
 	setDefault(&c.SnapshotBytes, journal.DefaultSnapshotBytes)
 	setDefault(&c.SnapshotEntries, journal.DefaultSnapshotEntries)

@@ -35,6 +35,7 @@ func (s *Service) routes() []*endpoint {
 		{name: "logout", subject: user(protocol.OpLogout), handle: s.logout, admit: s.admitChange},
 		{name: "set", subject: user(protocol.OpSet), handle: s.set, admit: s.admitChange},
 		{name: "status", subject: user(protocol.OpStatus), handle: s.ownStatus},
+		{name: "contacts", subject: user(protocol.OpContacts), handle: s.ownContacts, admit: s.admitChange},
 		{name: "get", subject: s.subjects.Get(), handle: s.get},
 		{name: "gateway-open", subject: gateway(protocol.OpOpen), handle: s.gatewayOpen, admit: s.admitOps},
 		{name: "gateway-renew", subject: gateway(protocol.OpRenew), handle: s.gatewayRenew},
@@ -103,18 +104,27 @@ func (s *Service) handler(e *endpoint) micro.HandlerFunc {
 		}
 		s.handling.Add(1)
 		c := &call{endpoint: e, request: r, begun: time.Now()}
-		defer func() {
-			s.handling.Add(-1)
-			if p := recover(); p != nil {
-				s.log.Error("a request made its handler panic", "subject", r.Subject(), "panic", p, "stack", string(debug.Stack()))
-				c.fail(s, protocol.ErrInternal)
+		s.handle(c, func() error {
+			if err := s.admit(c); err != nil {
+				return err
 			}
-		}()
-		if err := s.admit(c); err != nil {
-			c.fail(s, err)
-		} else if err := e.handle(c); err != nil {
-			c.fail(s, err)
+			return e.handle(c)
+		})
+	}
+}
+
+// handle does something for a call, which is answered with the error where it
+// fails or panics. Whoever leaves it to a goroutine counts it in handling first.
+func (s *Service) handle(c *call, do func() error) {
+	defer func() {
+		s.handling.Add(-1)
+		if p := recover(); p != nil {
+			s.log.Error("a request made its handler panic", "subject", c.request.Subject(), "panic", p, "stack", string(debug.Stack()))
+			c.fail(s, protocol.ErrInternal)
 		}
+	}()
+	if err := do(); err != nil {
+		c.fail(s, err)
 	}
 }
 

@@ -136,20 +136,6 @@ func (s *Service) kick(c *call) error {
 	return s.submit(c, entry.Command{Kind: entry.Kick, User: r.UserID, Session: r.SessionID, All: r.SessionID == ""})
 }
 
-// erase implements "admin.erase" of PROTOCOL 4.8.
-func (s *Service) erase(c *call) error {
-	var r protocol.UserRequest
-	err := c.decode(&r)
-	if err == nil {
-		err = r.Check()
-	}
-	if err != nil {
-		return err
-	}
-	c.reply = s.kickReply
-	return s.submit(c, entry.Command{Kind: entry.Erase, User: r.UserID})
-}
-
 func (s *Service) kickReply(_ *call, r *state.Result) (any, error) {
 	epoch, _ := s.rules()
 	reply := &protocol.KickReply{Ended: r.Ended, Revision: r.Revision, Epoch: epoch}

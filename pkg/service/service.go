@@ -12,6 +12,12 @@
 //	reply  ◄─ responder ◄── apply: state machine, one goroutine, journal order
 //	event  ◄─ announcer ◄──────┘
 //
+// Contacts are not in the journal but in a KV bucket; a request for them goes
+// from its endpoint to a worker, which waits for JetStream:
+//
+//	request ─► endpoint: decode, check ─► worker: read, write on top of what was read
+//	reply, event on self.<user>  ◄────────────┘
+//
 // Applying never waits for a client: replies and events leave on goroutines of
 // their own. Replies waiting are bounded by the callers that the journal admits;
 // events waiting are in the state, one for each user at most. Queries are
@@ -31,13 +37,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service/internal/contacts"
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 	"presence/pkg/service/internal/replica"
 	"presence/pkg/service/internal/state"
 )
 
-// openTimeout bounds the search for the journal at the start.
+// openTimeout bounds the search for the journal and the contacts at the start.
 const openTimeout = 30 * time.Second
 
 // Service is one instance. New makes it, Run runs it once.
@@ -55,12 +62,15 @@ type Service struct {
 	applies                applies
 
 	journal    *journal.Journal[*call]
+	contacts   *contacts.Store
 	responder  *responder
 	announcer  *announcer
+	workers    *workers
 	endpoints  []*endpoint
-	handling   atomic.Int64 // requests whose handler runs
+	handling   atomic.Int64 // requests whose handler runs, or that a worker has
 	registered atomic.Bool  // an entry of this instance is applied
 	pauses     pauses
+	noContacts atomic.Bool // they could not be reached the last time
 	counted    counted
 
 	mu      sync.RWMutex // guards the next three
@@ -94,6 +104,7 @@ func New(cfg Config) (*Service, error) {
 	s.ops = newRate(cfg.Limits.GatewayOps, time.Second)
 	s.responder = newResponder(s)
 	s.announcer = newAnnouncer(s)
+	s.workers = newWorkers()
 	s.endpoints = s.routes()
 	return s, nil
 }
@@ -106,7 +117,7 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 // why it could not start or had to stop.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.leaving.Store(true)
-	if err := s.openJournal(ctx); err != nil {
+	if err := s.open(ctx); err != nil {
 		return err
 	}
 	close(s.opened)
@@ -129,13 +140,22 @@ func (s *Service) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (s *Service) openJournal(ctx context.Context) error {
+// open finds what the journal's account holds, or creates it.
+func (s *Service) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	js, err := jetstream.New(s.cfg.Journal)
 	if err != nil {
 		return err
 	}
+	if err := s.openJournal(ctx, js); err != nil {
+		return err
+	}
+	s.contacts, err = contacts.Open(ctx, contacts.Config{JetStream: js, Bucket: s.cfg.Contacts, Replicas: s.cfg.Replicas, Max: s.cfg.Limits.Contacts})
+	return err
+}
+
+func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err error) {
 	params := s.cfg.params()
 	s.journal, err = journal.Open(ctx, journal.Config[*call]{
 		JetStream: js,
@@ -204,6 +224,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	ticking, stopTicking := context.WithCancel(inner)
 	var owned sync.WaitGroup
 	owned.Go(func() { s.tick(ticking) })
+	owned.Go(func() { s.workers.run(ticking) })
 	owned.Go(func() { s.watchClients(ticking) })
 	owned.Go(func() { s.watchPauses(ticking) })
 	owned.Go(func() { connections.run(ticking) })

@@ -1,0 +1,142 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/contacts"
+	"presence/pkg/service/internal/entry"
+)
+
+// contactsWithin bounds a request that waits for the contacts' bucket, from its
+// arrival. It is as long as a caller waits for the journal at most, and not
+// longer than drain waits: a bucket without a leader for 4 to 9 s finds another.
+const contactsWithin = protocol.OutcomeWithin
+
+// ownContacts implements PROTOCOL 4.6.
+func (s *Service) ownContacts(c *call) error {
+	r := &protocol.ContactsRequest{}
+	user, err := s.decodeUser(c, r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err != nil {
+		return err
+	}
+	return s.work(c, func(ctx context.Context) error {
+		if !r.Changes() {
+			list, err := s.contacts.Get(ctx, user)
+			return s.contactsAnswer(c, list, err)
+		}
+		changed, err := s.contacts.Change(ctx, user, r)
+		if err == nil {
+			s.tellContacts(user, &changed)
+		}
+		return s.contactsAnswer(c, changed.List, err)
+	})
+}
+
+func (s *Service) contactsAnswer(c *call, list contacts.List, err error) error {
+	if err != nil {
+		return err
+	}
+	reply := &protocol.ContactsReply{Contacts: list.Users, FriendNotifications: s.cfg.FriendNotifications, Version: list.Version}
+	if reply.Contacts == nil {
+		reply.Contacts = []string{}
+	}
+	c.succeed(s, reply)
+	return nil
+}
+
+// work has a worker do a call about a user, in contactsWithin of its arrival.
+func (s *Service) work(c *call, do func(context.Context) error) error {
+	s.handling.Add(1)
+	accepted := s.workers.do(c.user, func(ctx context.Context) {
+		s.handle(c, func() error {
+			ctx, cancel := context.WithDeadline(ctx, c.begun.Add(contactsWithin))
+			defer cancel()
+			if !s.cfg.Journal.IsConnected() {
+				return protocol.ErrUnavailable.With("this instance is cut off from the contacts: nothing was done, try again")
+			}
+			err := do(ctx)
+			s.noteContacts(err)
+			return err
+		})
+	})
+	if !accepted {
+		s.handling.Add(-1)
+		return protocol.ErrOverloaded
+	}
+	return nil
+}
+
+// noteContacts logs once that the contacts' bucket fails, and once that it works
+// again.
+func (s *Service) noteContacts(err error) {
+	if errors.Is(err, protocol.ErrUnavailable) || errors.Is(err, protocol.ErrOutcomeUnknown) {
+		if s.noContacts.CompareAndSwap(false, true) {
+			s.log.Warn("contacts cannot be read or changed", "err", err)
+		}
+		return
+	}
+	if err == nil && s.noContacts.CompareAndSwap(true, false) {
+		s.log.Info("contacts can be read and changed again")
+	}
+}
+
+// tellContacts tells a user's devices of a change that is stored. It is told once:
+// who did not hear it notices by the version.
+func (s *Service) tellContacts(user string, changed *contacts.Changed) {
+	if len(changed.Added)+len(changed.Removed) == 0 {
+		return
+	}
+	e := protocol.SelfEvent{Type: protocol.SelfContacts, Added: changed.Added, Removed: changed.Removed, Version: changed.Version, PreviousVersion: changed.Previous}
+	if err := s.publishSelf(user, &e); err != nil {
+		s.log.Warn("a change of contacts could not be told", "err", err)
+	}
+}
+
+func (s *Service) publishSelf(user string, e *protocol.SelfEvent) error {
+	subject, err := s.subjects.Self(user)
+	if err != nil {
+		return err
+	}
+	data, err := protocol.Marshal(e)
+	if err == nil && len(data) > protocol.MaxBodyBytes { // read them: no version is the one before itself
+		e.Added, e.Removed, e.PreviousVersion = nil, nil, e.Version
+		data, err = protocol.Marshal(e)
+	}
+	if err != nil {
+		return fmt.Errorf("encoding an event: %w", err)
+	}
+	return s.cfg.Answers.Publish(subject, data)
+}
+
+// erase implements "admin.erase" of PROTOCOL 4.8: the contacts first, then all
+// that is in the journal. Where the second fails the caller is told and does both
+// again; the other way round a failure would leave the contacts of somebody whom
+// the journal has forgotten.
+func (s *Service) erase(c *call) error {
+	var r protocol.UserRequest
+	err := c.decode(&r)
+	if err == nil {
+		err = r.Check()
+	}
+	if err == nil {
+		err = s.refuseChange()
+	}
+	if err != nil {
+		return err
+	}
+	c.user, c.reply = r.UserID, s.kickReply
+	return s.work(c, func(ctx context.Context) error {
+		changed, err := s.contacts.Erase(ctx, r.UserID)
+		if err != nil {
+			return err
+		}
+		s.tellContacts(r.UserID, &changed)
+		return s.submit(c, entry.Command{Kind: entry.Erase, User: r.UserID})
+	})
+}

@@ -1,0 +1,302 @@
+// Package contacts keeps whom each user knows, in a JetStream KV bucket: contacts
+// are no presence, and stay out of the memory that the instances share.
+//
+//	s, err := contacts.Open(ctx, contacts.Config{JetStream: js})
+//	changed, err := s.Change(ctx, "alice", &protocol.ContactsRequest{Add: []string{"bob"}})
+//
+// A user's contacts are one value:
+//
+//	$KV.PRESENCE_CONTACTS.<token>    ["bob","carol"]    sorted, each once
+//
+// Their version is the value's revision in the bucket, so it rises with every
+// change, and is higher after an erasure than any before it. A change is written
+// only on top of what was read, and made again on what is there where somebody
+// else was faster: of two instances neither loses the other's. Reads are answered
+// by the bucket's leader. One that has lost its majority and does not know it yet
+// may answer with what is some seconds old; it cannot write.
+//
+// Every method is bounded by its context. Its error wraps one of PROTOCOL 6:
+// unavailable where nothing was done, outcome_unknown where JetStream took a change
+// and did not say what became of it. Then it may be stored later, as long as
+// nobody has changed the contacts since.
+package contacts
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"presence/pkg/protocol"
+)
+
+// DefaultBucket holds the contacts.
+const DefaultBucket = "PRESENCE_CONTACTS"
+
+const (
+	// askTimeout bounds one request to JetStream: while there is no leader nobody
+	// answers, and who asked before there is one must ask again.
+	askTimeout = 2 * time.Second
+	// pause is how long is waited at most before JetStream is asked again, and
+	// raced before a change is made on top of another instance's.
+	pause = 200 * time.Millisecond
+	raced = 20 * time.Millisecond
+)
+
+// Config says where a Store keeps the contacts.
+type Config struct {
+	JetStream jetstream.JetStream
+	Bucket    string // default DefaultBucket
+	Replicas  int    // where the bucket is created; default 1
+	Max       int    // contacts of a user; default protocol.MaxContacts
+}
+
+// Store is the bucket. Its methods may be called by several goroutines.
+type Store struct {
+	js     jetstream.JetStream
+	stream jetstream.Stream
+	prefix string // of a value's subject
+	max    int
+}
+
+// List is somebody's contacts as of a version; 0: never changed, or erased.
+type List struct {
+	Users   []string
+	Version uint64
+
+	writer string // what identifies the change that wrote it
+}
+
+// Changed is what a change made of contacts.
+type Changed struct {
+	List
+	Previous       uint64 // the version before it; List.Version where nothing changed
+	Added, Removed []string
+}
+
+// Open finds the bucket, or creates it.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	bucket := cfg.Bucket
+	if bucket == "" {
+		bucket = DefaultBucket
+	}
+	s := &Store{js: cfg.JetStream, prefix: "$KV." + bucket + ".", max: cfg.Max}
+	if s.max == 0 {
+		s.max = protocol.MaxContacts
+	}
+	want := jetstream.StreamConfig{ // what a KV bucket is, but for AllowDirect
+		Name:              "KV_" + bucket,
+		Description:       "presence: whom each user knows; written by presenced only",
+		Subjects:          []string{s.prefix + ">"},
+		MaxMsgsPerSubject: 1,
+		Discard:           jetstream.DiscardNew,
+		Storage:           jetstream.FileStorage,
+		Replicas:          max(cfg.Replicas, 1),
+		AllowRollup:       true,
+		DenyDelete:        true,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		MaxMsgSize:        -1,
+		MaxConsumers:      -1,
+	}
+	stream, err := s.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = s.js.CreateStream(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster
+			stream, err = s.js.Stream(ctx, want.Name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the contacts' bucket %s: %w", bucket, err)
+	}
+	switch have := stream.CachedInfo().Config; {
+	case have.MaxMsgsPerSubject != 1 || have.MaxAge != 0 || have.MaxMsgs > 0 || have.Discard != want.Discard:
+		err = errors.New("it would lose contacts, by age or number, or keeps more than the last of each")
+	case have.AllowDirect:
+		err = errors.New("it allows direct gets (allow_direct), which may be old")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the bucket %s cannot hold the contacts: %w", bucket, err)
+	}
+	s.stream = stream
+	return s, nil
+}
+
+// Get returns a user's contacts.
+func (s *Store) Get(ctx context.Context, userID string) (List, error) {
+	subject, err := s.subject(userID)
+	if err != nil {
+		return List{}, err
+	}
+	return s.read(ctx, subject)
+}
+
+// Change does what a request says, which must have been checked. A change that
+// changes nothing is not written. More than Config.Max are ErrRequestTooLarge.
+func (s *Store) Change(ctx context.Context, userID string, r *protocol.ContactsRequest) (Changed, error) {
+	subject, err := s.subject(userID)
+	if err != nil {
+		return Changed{}, err
+	}
+	for {
+		have, err := s.read(ctx, subject)
+		if err != nil {
+			return Changed{}, err
+		}
+		want, added, removed := edit(have.Users, r)
+		switch {
+		case len(added)+len(removed) == 0:
+			return Changed{List: have, Previous: have.Version}, nil
+		case len(want) > s.max && len(added) > 0:
+			return Changed{}, protocol.ErrRequestTooLarge.Withf("that would be %d contacts, at most %d are allowed", len(want), s.max)
+		}
+		version, err := s.write(ctx, subject, want, have.Version)
+		if errors.Is(err, errChanged) {
+			if err := sleep(ctx, raced); err != nil {
+				return Changed{}, unavailable(err)
+			}
+			continue
+		}
+		return Changed{List: List{Users: want, Version: version}, Previous: have.Version, Added: added, Removed: removed}, err
+	}
+}
+
+// Erase removes every trace of a user's contacts; erasing none is no error.
+func (s *Store) Erase(ctx context.Context, userID string) (Changed, error) {
+	subject, err := s.subject(userID)
+	if err != nil {
+		return Changed{}, err
+	}
+	have, err := s.read(ctx, subject)
+	if err != nil || have.Version == 0 {
+		return Changed{}, err
+	}
+	err = again(ctx, func(ctx context.Context) error {
+		return s.stream.Purge(ctx, jetstream.WithPurgeSubject(subject))
+	})
+	if err != nil {
+		return Changed{}, unavailable(err)
+	}
+	return Changed{Previous: have.Version, Removed: have.Users}, nil
+}
+
+func (s *Store) subject(userID string) (string, error) {
+	token, err := protocol.EncodeToken(userID)
+	return s.prefix + token, err
+}
+
+// read returns what the bucket's leader has under a subject.
+func (s *Store) read(ctx context.Context, subject string) (List, error) {
+	var m *jetstream.RawStreamMsg
+	err := again(ctx, func(ctx context.Context) (err error) {
+		m, err = s.stream.GetLastMsgForSubject(ctx, subject)
+		return err
+	})
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return List{}, nil
+	case err != nil:
+		return List{}, unavailable(err)
+	}
+	list := List{Version: m.Sequence, writer: m.Header.Get(jetstream.MsgIDHeader)}
+	if m.Header.Get("KV-Operation") != "" { // somebody deleted it by hand
+		return list, nil
+	}
+	if err := json.Unmarshal(m.Data, &list.Users); err != nil {
+		return List{}, fmt.Errorf("reading the contacts at revision %d: %w", m.Sequence, err)
+	}
+	return list, nil
+}
+
+// errChanged says that somebody else's change came first.
+var errChanged = errors.New("the contacts have changed meanwhile")
+
+// write stores contacts on top of a version, and returns the new one. JetStream
+// knows a repetition by its ID; where it does not, the value tells whose it is.
+func (s *Store) write(ctx context.Context, subject string, users []string, over uint64) (uint64, error) {
+	data, err := protocol.Marshal(users)
+	if err != nil {
+		return 0, err
+	}
+	id, unsure := uuid.NewString(), false
+	var version uint64
+	err = again(ctx, func(ctx context.Context) error {
+		ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, jetstream.WithMsgID(id), jetstream.WithExpectLastSequencePerSubject(over))
+		if err == nil {
+			version = ack.Sequence
+			return nil
+		}
+		if !isConflict(err) {
+			unsure = unsure || mayBeStored(err)
+			return err
+		}
+		if have, err := s.read(ctx, subject); err == nil && have.writer == id {
+			version = have.Version
+			return nil
+		}
+		return errChanged
+	})
+	switch {
+	case err == nil || errors.Is(err, errChanged):
+		return version, err
+	case unsure:
+		return 0, fmt.Errorf("%w: %w", protocol.ErrOutcomeUnknown.With("the contacts may have been changed, or may be yet: read them"), err)
+	}
+	return 0, unavailable(err)
+}
+
+// unavailable says that nothing was done, and why.
+func unavailable(cause error) error {
+	return fmt.Errorf("%w: %w", protocol.ErrUnavailable.With("the contacts cannot be reached at the moment: nothing was done, try again"), cause)
+}
+
+// mayBeStored reports whether an error leaves open what became of a message: it
+// does unless JetStream refused it or it was not sent.
+func mayBeStored(err error) bool {
+	if _, refused := errors.AsType[*jetstream.APIError](err); refused {
+		return false
+	}
+	for _, unsent := range []error{jetstream.ErrNoStreamResponse, nats.ErrNoResponders, nats.ErrReconnectBufExceeded, nats.ErrConnectionClosed, nats.ErrMaxPayload} {
+		if errors.Is(err, unsent) {
+			return false
+		}
+	}
+	return true
+}
+
+// isConflict reports whether something else was stored under the subject since.
+func isConflict(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// again asks JetStream until it has an answer or ctx is done.
+func again(ctx context.Context, ask func(context.Context) error) error {
+	for {
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		err := ask(asking)
+		cancel()
+		if err == nil || errors.Is(err, errChanged) || errors.Is(err, jetstream.ErrMsgNotFound) {
+			return err
+		}
+		if sleep(ctx, pause) != nil {
+			return err
+		}
+	}
+}
+
+// sleep pauses for a moment that is nobody else's, unless ctx ends before.
+func sleep(ctx context.Context, most time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(rand.N(most)):
+		return nil
+	}
+}

@@ -1,0 +1,46 @@
+package service
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// TestWorkers: what is about one user is done in order, what is too much is
+// refused, and what was accepted is done even where the time to stop has come.
+// (White-box: over the wire nothing shows which request is the one too many.)
+func TestWorkers(t *testing.T) {
+	w := newWorkers()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { w.run(ctx) })
+	begun, block := make(chan struct{}), make(chan struct{})
+	w.do("alice", func(context.Context) { close(begun); <-block })
+	<-begun
+	var mu sync.Mutex
+	var done []int
+	accepted := 0
+	for i := range workerQueue + 10 {
+		if w.do("alice", func(ctx context.Context) {
+			mu.Lock()
+			defer mu.Unlock()
+			if ctx.Err() != nil {
+				done = append(done, i)
+			}
+		}) {
+			accepted++
+		}
+	}
+	if accepted != workerQueue {
+		t.Errorf("accepted %d while the worker was busy, want %d", accepted, workerQueue)
+	}
+	stop()
+	close(block)
+	running.Wait()
+	if len(done) != accepted || !slices.IsSorted(done) {
+		t.Errorf("done, and told that it is time to stop: %v, want %d in order", done, accepted)
+	}
+}
