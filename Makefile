@@ -62,10 +62,10 @@ fuzz: ## each fuzz target for FUZZTIME
 encodings: ## the benchmark that chose the encoding of journal entries
 	cd $(ENCODINGS) && $(GO) test -bench . -benchtime 0.3s
 
-bench: ## speed and size against raw NATS, in one run
+bench: ## speed, size and faults against raw NATS, in one run of about 3 minutes
 	$(GO) run ./integration/bench
 
-bench-full: ## the same with longer rounds and a million users
+bench-full: ## the same with longer rounds and a million users, about 15 minutes
 	$(GO) run ./integration/bench -full
 
 chaos: ## three NATS servers and three presenced under faults for CHAOS; SEED=n draws those of an earlier run

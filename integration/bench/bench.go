@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -64,8 +65,8 @@ type bench struct {
 	targets                []*target
 }
 
-// newBench starts the servers and logs in the callers' users. On an error
-// nothing is left behind.
+// newBench starts the servers that measures share, if one of them is to be made,
+// and logs in the callers' users. On an error nothing is left behind.
 func newBench(ctx context.Context, opts options, progress io.Writer) (*bench, error) {
 	dir, err := os.MkdirTemp(opts.dir, "presence-bench-")
 	if err != nil {
@@ -96,6 +97,9 @@ func (b *bench) prepare(ctx context.Context) error {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("building presenced: %w\n%s", err, out)
 		}
+	}
+	if !slices.ContainsFunc(b.opts.chosen(), func(m measure) bool { return m.alone == nil }) {
+		return nil
 	}
 	b.logf("starting the servers in %s", b.dir)
 	self, err := os.Executable()
@@ -140,6 +144,22 @@ func (b *bench) start(ctx context.Context, program, subcommand, sync string) (*t
 	}
 	return t, t.connect()
 }
+
+// startPresenced starts a presenced for one measure, on a directory, with sync
+// interval, and connects to it. more are arguments, env is added to its
+// environment.
+func (b *bench) startPresenced(ctx context.Context, dir string, env []string, more ...string) (*target, error) {
+	t := &target{dir: dir}
+	b.targets = append(b.targets, t)
+	var err error
+	if t.process, err = startProcess(ctx, b.presenced, append(presencedArgs(dir, "interval"), more...), env); err != nil {
+		return nil, err
+	}
+	return t, t.connect()
+}
+
+// tempDir makes a directory for a measure.
+func (b *bench) tempDir(measure string) (string, error) { return os.MkdirTemp(b.dir, measure+"-") }
 
 func presencedArgs(dir, sync string) []string {
 	// One gateway of the load makes what a whole service's would.

@@ -56,6 +56,33 @@ func callFor(ctx context.Context, callers int, d time.Duration, call func(caller
 	return s, nil
 }
 
+// span is from when to when something was done.
+type span struct{ from, to time.Time }
+
+func (s span) took() time.Duration { return s.to.Sub(s.from) }
+
+// overlaps says that some moment is in both.
+func (s span) overlaps(o span) bool { return !s.to.Before(o.from) && !o.to.Before(s.from) }
+
+// callPaced has callers make a call each time that every has passed, evenly
+// among them, and returns all calls in the order of their ends. A call counts
+// from when it was due: who waits for the one before is late, so a pause shows in
+// as many calls as it held up. The first error ends all.
+func callPaced(ctx context.Context, callers int, every, d time.Duration, call func(caller, i int) error) ([]span, error) {
+	calls := make([][]span, callers)
+	begun := time.Now()
+	_, err := callFor(ctx, callers, d, func(caller, i int) error {
+		due := begun.Add(every*time.Duration(i) + every*time.Duration(caller)/time.Duration(callers))
+		time.Sleep(time.Until(due))
+		err := call(caller, i)
+		calls[caller] = append(calls[caller], span{due, time.Now()})
+		return err
+	})
+	all := slices.Concat(calls...)
+	slices.SortFunc(all, func(a, b span) int { return a.to.Compare(b.to) })
+	return all, err
+}
+
 // callEach makes the calls 0 to n-1, shared out among callers.
 func callEach(ctx context.Context, callers, n int, call func(caller, i int) error) (time.Duration, error) {
 	ctx, cancel := context.WithCancelCause(ctx)

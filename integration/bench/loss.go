@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -89,17 +88,11 @@ var lossMeasure = measure{
 }
 
 func (b *bench) startWithGrace(ctx context.Context, grace time.Duration) (*target, error) {
-	dir, err := os.MkdirTemp(b.dir, "loss-")
+	dir, err := b.tempDir("loss")
 	if err != nil {
 		return nil, err
 	}
-	t := &target{dir: dir}
-	b.targets = append(b.targets, t)
-	args := append(presencedArgs(dir, "interval"), "--grace", grace.String())
-	if t.process, err = startProcess(ctx, b.presenced, args, nil); err != nil {
-		return nil, err
-	}
-	return t, t.connect()
+	return b.startPresenced(ctx, dir, nil, "--grace", grace.String())
 }
 
 // loginByGateway logs users in by a gateway on the target's first connection.

@@ -3,8 +3,8 @@
 // publishes of the same body. Other machines give other figures; the ratios are
 // what to compare, and the goals are ratios where they can be.
 //
-//	go run ./integration/bench              all of it, about 90 s
-//	go run ./integration/bench -short       a look, about 15 s
+//	go run ./integration/bench              all of it, about 3 min
+//	go run ./integration/bench -short       a look at most of it, about 30 s
 //	go run ./integration/bench -full        longer rounds and 1,000,000 users
 //	go run ./integration/bench -only set,get -time 3s -rounds 9
 //
@@ -14,6 +14,11 @@
 // takes turns, round by round, and medians of the rounds are reported, because a
 // machine has better and worse seconds; a ratio is the median of the ratios
 // within each round.
+//
+// What has no counterpart to be compared with is measured on servers of its own,
+// one measure after the other: memory, restarts, snapshots, losses, idling, many
+// watched users, and several presenced on a NATS cluster of three, of which some
+// are killed.
 //
 // presenced has its default limits, with so many users that none of them is over
 // its rate, but for the ops of a gateway, which are not limited.
@@ -37,9 +42,9 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == referenceCommand {
-		if err := runReference(os.Args[2:], os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, "bench reference:", err)
+	if len(os.Args) > 1 && servers[os.Args[1]] != nil {
+		if err := servers[os.Args[1]](os.Args[2:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintf(os.Stderr, "bench %s: %v\n", os.Args[1], err)
 			os.Exit(1)
 		}
 		return
@@ -57,16 +62,23 @@ func main() {
 	}
 }
 
+// servers are what this program is as a child of its own, by its first argument.
+var servers = map[string]func(args []string, stdin io.Reader, stdout io.Writer) error{
+	referenceCommand: runReference,
+	natsCommand:      runNATS,
+}
+
 // errUsage says that the command line was wrong; the flag package has said how.
 var errUsage = errors.New("wrong usage")
 
 // options are the command line.
 type options struct {
 	only      map[string]bool // names of measures; empty: all
+	short     bool            // without the slow ones
 	rounds    int             // counted, after one to warm up
 	time      time.Duration   // of one variant in one round
 	callers   int
-	users     int // of the memory measure
+	users     int // of the memory and snapshot measures
 	presenced string
 	dir       string
 	json      bool
@@ -76,13 +88,13 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	short := fs.Bool("short", false, "a short run: less time, fewer rounds and users")
+	fs.BoolVar(&o.short, "short", false, "a short run: less time, fewer rounds and users; what takes longer is left out")
 	full := fs.Bool("full", false, "a long run: more time, rounds and users")
 	only := fs.String("only", "", "comma-separated measures: "+strings.Join(measureNames(), ","))
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds that count; one more warms up")
 	fs.DurationVar(&o.time, "time", time.Second, "time for each variant in each round")
 	fs.IntVar(&o.callers, "callers", 128, "concurrent callers")
-	fs.IntVar(&o.users, "users", 100_000, "users of the memory measure")
+	fs.IntVar(&o.users, "users", 100_000, "users of the memory and snapshot measures")
 	fs.StringVar(&o.presenced, "presenced", "", "measure this program instead of building ./cmd/presenced")
 	fs.StringVar(&o.dir, "dir", "", "where the temporary directory is made; decides which disk is measured")
 	fs.BoolVar(&o.json, "json", false, "print the results as JSON")
@@ -95,10 +107,10 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	switch {
-	case *short && *full:
+	case o.short && *full:
 		fmt.Fprintln(stderr, "bench: -short and -full exclude each other")
 		return o, errUsage
-	case *short:
+	case o.short:
 		o.scale(given, 3, 150*time.Millisecond, 20_000)
 	case *full:
 		o.scale(given, 9, 3*time.Second, 1_000_000)

@@ -13,8 +13,11 @@ type measure struct {
 	unit        string // of the rates
 	// variants prepares them. What must be undone in the end is given to done.
 	variants func(ctx context.Context, b *bench, done func(func())) ([]variant, error)
-	// alone, in place of variants, measures what does not take turns.
+	// alone, in place of variants, measures what does not take turns, on servers
+	// of its own.
 	alone func(ctx context.Context, b *bench) ([]row, error)
+	// slow ones are left out by -short, unless -only names them.
+	slow bool
 	// finish, where there is one, adds what follows from the rows.
 	finish func(rows []row) []row
 }
@@ -62,7 +65,8 @@ type result struct {
 }
 
 // measures in the order in which they are made.
-var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure, lossMeasure, detectionMeasure, memoryMeasure}
+var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure, lossMeasure, detectionMeasure,
+	memoryMeasure, snapshotMeasure, watchMeasure, instancesMeasure, idleMeasure}
 
 func measureNames() []string {
 	var names []string
@@ -72,12 +76,20 @@ func measureNames() []string {
 	return names
 }
 
+// chosen are the measures to make.
+func (o *options) chosen() []measure {
+	var list []measure
+	for _, m := range measures {
+		if o.only[m.name] || len(o.only) == 0 && !(m.slow && o.short) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
 func (b *bench) measureAll(ctx context.Context) ([]result, error) {
 	var results []result
-	for _, m := range measures {
-		if len(b.opts.only) > 0 && !b.opts.only[m.name] {
-			continue
-		}
+	for _, m := range b.opts.chosen() {
 		b.logf("measuring %s", m.name)
 		rows, err := b.measureOne(ctx, m)
 		if err != nil {

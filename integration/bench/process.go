@@ -85,6 +85,12 @@ func configures(variable string) bool {
 	return strings.HasPrefix(variable, "PRESENCED_") || strings.HasPrefix(variable, "NOTIFY_SOCKET=")
 }
 
+// kill ends the child as kill -9 does, and waits until it is gone.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may be gone already
+	<-p.exited
+}
+
 // stop ends the child, kindly at first, and waits until it is gone.
 func (p *process) stop() {
 	p.stdin.Close()
@@ -92,8 +98,7 @@ func (p *process) stop() {
 	select {
 	case <-p.exited:
 	case <-time.After(stopWithin):
-		_ = p.cmd.Process.Kill()
-		<-p.exited
+		p.kill()
 	}
 }
 
@@ -137,8 +142,9 @@ func (p *process) cpuTime() time.Duration {
 // runs on.
 const clockTick = 10 * time.Millisecond
 
-// output reads what a child prints: where it listens, what its garbage
-// collector says with GODEBUG=gctrace=1, and the last lines for error messages.
+// output reads what a child prints: where it listens, where its figures are,
+// which snapshots it took, what its garbage collector says with
+// GODEBUG=gctrace=1, and the last lines for error messages.
 type output struct {
 	listens chan string
 
@@ -146,13 +152,19 @@ type output struct {
 	lines       []string // the last ones
 	collections int
 	liveBytes   uint64 // after the last collection
+	figures     string // host:port of --http; empty: none
+	snapshots   []span // in order; there is one in two seconds at most
 }
 
 // keptLines bounds output.lines.
 const keptLines = 20
 
 var (
-	listenLine = regexp.MustCompile(`(?:nats://)?127\.0\.0\.1:\d+`)
+	listenLine  = regexp.MustCompile(`(?:is ready|listens) on (nats://\S+)`)
+	figuresLine = regexp.MustCompile(`ready=http://(127\.0\.0\.1:\d+)/readyz`)
+	// time=2026-11-24T10:00:00.123Z … msg="took a snapshot" … took=87ms, when it
+	// was stored and read back.
+	snapshotLine = regexp.MustCompile(`^time=(\S+) .*msg="took a snapshot".* took=(\S+)`)
 	// gc 12 @3.4s 5%: … ms clock, … ms cpu, 30->31->15 MB, …: heap at the start
 	// of the collection, at its end, and live.
 	gcLine = regexp.MustCompile(`^gc \d+ @.* \d+->\d+->(\d+) MB,`)
@@ -180,12 +192,36 @@ func (o *output) line(line string) {
 		o.lines = append(o.lines[:0], o.lines[1:]...)
 	}
 	o.lines = append(o.lines, line)
-	if at := listenLine.FindString(line); at != "" {
+	if m := listenLine.FindStringSubmatch(line); m != nil {
 		select {
-		case o.listens <- "nats://" + strings.TrimPrefix(at, "nats://"):
+		case o.listens <- m[1]:
 		default: // it has said so before
 		}
 	}
+	if m := figuresLine.FindStringSubmatch(line); m != nil {
+		o.figures = m[1]
+	}
+	if m := snapshotLine.FindStringSubmatch(line); m != nil {
+		at, err := time.Parse(time.RFC3339, m[1])
+		took, err2 := time.ParseDuration(m[2])
+		if err == nil && err2 == nil {
+			o.snapshots = append(o.snapshots, span{at.Add(-took), at})
+		}
+	}
+}
+
+// tookSnapshots returns when the snapshots were taken.
+func (o *output) tookSnapshots() []span {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.snapshots)
+}
+
+// figuresAddress is where the process says its figures, with --http.
+func (o *output) figuresAddress() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.figures
 }
 
 func (o *output) tail() string {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -57,7 +58,7 @@ func loginSessions(ctx context.Context, t *target, name func(int) string, users 
 	_, err := callEach(ctx, loginCallers, users, func(caller, i int) error {
 		s := session{user: name(i), id: uuid.NewString()}
 		sessions[i] = s
-		return request(t.conn(caller), userSubject(s.user, protocol.OpLogin),
+		return requestPatiently(t.conn(caller), userSubject(s.user, protocol.OpLogin),
 			mustMarshal(protocol.LoginRequest{SessionID: s.id, Platform: "web", TTLSeconds: int64(protocol.MaxTTL / time.Second)}))
 	})
 	return sessions, err
@@ -70,6 +71,19 @@ const loginCallers = 256
 func request(nc *nats.Conn, subject string, body []byte) error {
 	_, err := requestBody(nc, subject, body)
 	return err
+}
+
+// requestPatiently is request for what prepares a measure: while it is refused
+// because the service is busy, it is made again.
+func requestPatiently(nc *nats.Conn, subject string, body []byte) error {
+	for begun := time.Now(); ; {
+		err := request(nc, subject, body)
+		busy := errors.Is(err, protocol.ErrUnavailable) || errors.Is(err, protocol.ErrOverloaded)
+		if !busy || time.Since(begun) > requestTimeout {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 func requestBody(nc *nats.Conn, subject string, body []byte) ([]byte, error) {
@@ -85,10 +99,15 @@ func requestBody(nc *nats.Conn, subject string, body []byte) ([]byte, error) {
 
 // refusal is the error that a reply carries, or nil.
 func refusal(m *nats.Msg) error {
-	if text := m.Header.Get(protocol.ErrorHeader); text != "" {
-		return fmt.Errorf("refused: %s", text)
+	text := m.Header.Get(protocol.ErrorHeader)
+	if text == "" {
+		return nil
 	}
-	return nil
+	e := new(protocol.Error)
+	if json.Unmarshal(m.Data, e) == nil && e.Name != "" {
+		return fmt.Errorf("refused: %w", e)
+	}
+	return fmt.Errorf("refused: %s", text)
 }
 
 func mustMarshal(v any) []byte {

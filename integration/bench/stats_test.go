@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 )
@@ -79,8 +82,11 @@ func TestOutputLine(t *testing.T) {
 	o := &output{listens: make(chan string, 1)}
 	for _, line := range []string{
 		"gc 7 @1.215s 2%: 0.026+0.39+0.10 ms clock, 0.21+0.88/0.52/0+0.83 ms cpu, 34->36->17 MB, 35 MB goal, 0 MB stacks, 0 MB globals, 2 P",
-		"presenced: listening on nats://127.0.0.1:40001",
+		`time=2026-11-24T10:00:00.000Z level=INFO msg="health and metrics by HTTP" ready=http://127.0.0.1:40003/readyz`,
 		"connected to nats://127.0.0.1:40002",
+		"presenced (devel) is ready on nats://127.0.0.1:40001",
+		`time=2026-11-24T10:00:07.123Z level=INFO msg="took a snapshot" position=812 bytes=40960 took=23ms`,
+		`time=2026-11-24T10:00:08.000Z level=INFO msg="restored a snapshot" position=812 bytes=40960 took=9ms`,
 	} {
 		o.line(line)
 	}
@@ -89,5 +95,135 @@ func TestOutputLine(t *testing.T) {
 	}
 	if got, want := <-o.listens, "nats://127.0.0.1:40001"; got != want {
 		t.Errorf("listens: got %q, want %q", got, want)
+	}
+	if got, want := o.figuresAddress(), "127.0.0.1:40003"; got != want {
+		t.Errorf("figuresAddress: got %q, want %q", got, want)
+	}
+	at := time.Date(2026, 11, 24, 10, 0, 7, 100e6, time.UTC)
+	if got, want := o.tookSnapshots(), []span{{at, at.Add(23 * time.Millisecond)}}; !slices.Equal(got, want) {
+		t.Errorf("tookSnapshots: got %v, want %v", got, want)
+	}
+}
+
+// at is a moment so many milliseconds after some other.
+func at(ms int) time.Time { return time.UnixMilli(1_000_000 + int64(ms)) }
+
+func spans(ms ...int) (list []span) {
+	for i := 0; i+1 < len(ms); i += 2 {
+		list = append(list, span{at(ms[i]), at(ms[i+1])})
+	}
+	return list
+}
+
+func TestSplit(t *testing.T) {
+	calls := spans(0, 5, 8, 11, 12, 13, 19, 30, 21, 22, 5, 40)
+	during, quiet := split(calls, spans(10, 20, 50, 60))
+	ms := func(list []time.Duration) (n []int) {
+		for _, d := range list {
+			n = append(n, int(d/time.Millisecond))
+		}
+		return n
+	}
+	if got, want := ms(during), []int{1, 3, 11, 35}; !slices.Equal(got, want) {
+		t.Errorf("split: during the spans got %v ms, want %v", got, want)
+	}
+	if got, want := ms(quiet), []int{1, 5}; !slices.Equal(got, want) {
+		t.Errorf("split: outside of them got %v ms, want %v", got, want)
+	}
+}
+
+// TestCallPaced guards against a load that waits while what it measures pauses,
+// and so sees one long call where many would have been.
+func TestCallPaced(t *testing.T) {
+	const pause = 100 * time.Millisecond
+	calls, err := callPaced(t.Context(), 1, 10*time.Millisecond, 2*pause, func(_, i int) error {
+		if i == 0 {
+			time.Sleep(pause)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := 0
+	for i, c := range calls {
+		if c.took() > pause/2 {
+			late++
+		}
+		if i > 0 && c.to.Before(calls[i-1].to) {
+			t.Errorf("call %d ended before the one before it", i)
+		}
+	}
+	if late < 5 {
+		t.Errorf("a pause of %v held up %d calls due every 10 ms by more than half of it, want 5 or more", pause, late)
+	}
+
+	want := errors.New("refused")
+	if _, err := callPaced(context.Background(), 3, time.Millisecond, time.Minute, func(int, int) error { return want }); !errors.Is(err, want) {
+		t.Errorf("callPaced: got %v, want the call's error", err)
+	}
+}
+
+func TestFindFigure(t *testing.T) {
+	const text = "presence_snapshot_bytes_total 7\n# HELP presence_snapshot_bytes size\npresence_snapshot_bytes 40960\npresence_requests_total{endpoint=\"get\"} 1.2e+06\n"
+	for name, want := range map[string]float64{"presence_snapshot_bytes": 40960, `presence_requests_total{endpoint="get"}`: 1.2e6} {
+		if got, ok := findFigure(text, name); !ok || got != want {
+			t.Errorf("findFigure(%s): got %v, %v, want %v", name, got, ok, want)
+		}
+	}
+	if got, ok := findFigure(text, "presence_snapshot"); ok {
+		t.Errorf("findFigure of the beginning of a name: got %v, want none", got)
+	}
+}
+
+func TestLongest(t *testing.T) {
+	// By the time of their begin, as one caller after the other has them.
+	calls := spans(0, 10, 20, 30, 5, 2600, 0, 40, 90, 100)
+	if got, slow := longestCall(calls); got != 2595*time.Millisecond || slow != 1 {
+		t.Errorf("longestCall: got %v and %d slow, want 2.595s and 1", got, slow)
+	}
+	if got := longestGap(calls); got != 2500*time.Millisecond {
+		t.Errorf("longestGap: got %v, want 2.5s", got)
+	}
+	if got := longestGap(calls[:1]); got != 0 {
+		t.Errorf("longestGap of one call: got %v, want 0", got)
+	}
+}
+
+func TestSharesRow(t *testing.T) {
+	r := sharesRow([]float64{10, 0, 5}, []float64{60, 25, 30})
+	if r.Text != "50 : 25 : 25 %" || r.Value != 0.25 {
+		t.Errorf("sharesRow: got %q and %v, want 50 : 25 : 25 %% and 0.25", r.Text, r.Value)
+	}
+}
+
+func TestChosen(t *testing.T) {
+	var all, fast []string
+	for _, m := range measures {
+		all = append(all, m.name)
+		if !m.slow {
+			fast = append(fast, m.name)
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{nil, all},
+		{[]string{"-short"}, fast},
+		{[]string{"-short", "-only", "idle"}, []string{"idle"}},
+		{[]string{"-only", "get,set"}, []string{"set", "get"}},
+	} {
+		o, err := parseOptions(c.args, t.Output())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, m := range o.chosen() {
+			got = append(got, m.name)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("with %v: got %v, want %v", c.args, got, c.want)
+		}
 	}
 }

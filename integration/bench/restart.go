@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// After how many entries presenced takes a snapshot. Enough bytes of them make it
+// due as well, with a million users for one.
+var (
+	neverSnapshot = []string{"--snapshot-entries", "1000000000"}
+	soonSnapshot  = []string{"--snapshot-entries", "1"} // each time that it looks, every 2 s or so
+)
+
+// measureRestart starts presenced on what another one left, stopped by SIGTERM,
+// and says what there was to read.
+func (b *bench) measureRestart(ctx context.Context, dir, name string) (row, error) {
+	t, err := b.startPresenced(ctx, dir, nil, slices.Concat(withFigures, neverSnapshot)...)
+	if err != nil {
+		return row{}, err
+	}
+	defer t.close()
+	entries, err := t.figure("presence_journal_applied_total")
+	if err != nil {
+		return row{}, err
+	}
+	snapshot, err := t.figure("presence_snapshot_bytes")
+	if err != nil {
+		return row{}, err
+	}
+	text := fmt.Sprintf("%s: %s entries", micros(t.readyAfter), count(int(entries)))
+	if snapshot > 0 {
+		text += fmt.Sprintf(" behind a snapshot of %.1f MB", snapshot/(1<<20))
+	}
+	return row{Name: name, Text: text, Value: t.readyAfter.Seconds(), Goal: "≤ 0.5 s at 100,000, ≤ 3 s at 1,000,000"}, nil
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"presence/pkg/protocol"
+)
+
+const (
+	// snapshotCallers set a text every snapshotEvery each, however long the one
+	// before took: load for a fraction of a core.
+	snapshotCallers = 16
+	snapshotEvery   = 10 * time.Millisecond
+	// snapshotWithin bounds the wait for one snapshot.
+	snapshotWithin = time.Minute
+)
+
+// snapshotMeasure is how much longer changes take while the state is stored. It
+// has a presenced of its own that does so every few seconds, and says in its log
+// from when to when; in the end it starts again on that.
+var snapshotMeasure = measure{
+	name: "snapshot", title: fmt.Sprintf("sets while the state is stored, %s/s at fixed times, each from when it was due",
+		count(int(snapshotCallers*time.Second/snapshotEvery))),
+	alone: func(ctx context.Context, b *bench) ([]row, error) {
+		dir, err := b.tempDir("snapshot")
+		if err != nil {
+			return nil, err
+		}
+		t, err := b.startPresenced(ctx, dir, nil, soonSnapshot...)
+		if err != nil {
+			return nil, err
+		}
+		defer t.close()
+		if err := loginAll(ctx, t, userID, b.opts.users); err != nil {
+			return nil, err
+		}
+		if err := awaitAnnounced(ctx, t.conns[0]); err != nil {
+			return nil, err
+		}
+		sets, snapshots, err := b.setOverSnapshots(ctx, t, (b.opts.rounds+1)/2)
+		if err != nil {
+			return nil, err
+		}
+		during, quiet := split(sets, snapshots)
+		rows, err := snapshotRows(b.opts.users, snapshots, during, quiet)
+		if err != nil {
+			return nil, err
+		}
+		if err := awaitSnapshot(ctx, t); err != nil { // behind all that was set
+			return nil, err
+		}
+		t.close()
+		again, err := b.measureRestart(ctx, dir, "restart to ready, idle since a snapshot")
+		return append(rows, again), err
+	},
+}
+
+// setOverSnapshots sets texts until so many snapshots were taken meanwhile. Between
+// two of them are more than 2 s, so none is under way unnoticed at the end.
+func (b *bench) setOverSnapshots(ctx context.Context, t *target, n int) (sets, snapshots []span, err error) {
+	before := len(t.output.tookSnapshots())
+	deadline := time.Now().Add(time.Duration(n) * snapshotWithin)
+	for turn := 0; len(snapshots) < n; turn++ {
+		if time.Now().After(deadline) {
+			return nil, nil, errNoSnapshot
+		}
+		more, err := callPaced(ctx, snapshotCallers, snapshotEvery, time.Second, func(caller, i int) error {
+			user := userID((i*snapshotCallers + caller) % b.opts.users)
+			return request(t.conn(caller), userSubject(user, protocol.OpSet), setBody(turn*1_000_003+i))
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		sets = append(sets, more...)
+		snapshots = t.output.tookSnapshots()[before:]
+	}
+	return sets, snapshots, nil
+}
+
+// split tells the calls that were under way during one of the spans from the
+// others. It returns how long they took, sorted.
+func split(calls, spans []span) (during, quiet []time.Duration) {
+	for _, c := range calls {
+		if slices.ContainsFunc(spans, c.overlaps) {
+			during = append(during, c.took())
+		} else {
+			quiet = append(quiet, c.took())
+		}
+	}
+	slices.Sort(during)
+	slices.Sort(quiet)
+	return during, quiet
+}
+
+func snapshotRows(users int, snapshots []span, during, quiet []time.Duration) ([]row, error) {
+	if len(during) == 0 || len(quiet) == 0 {
+		return nil, errors.New("there was always or never a snapshot under way")
+	}
+	var took []time.Duration
+	for _, s := range snapshots {
+		took = append(took, s.took())
+	}
+	longer := percentile(during, 99) - percentile(quiet, 99)
+	line := func(name string, calls []time.Duration) row {
+		return row{Name: name, P50: percentile(calls, 50), P99: percentile(calls, 99),
+			Text: fmt.Sprintf("%s sets, longest %s", count(len(calls)), micros(calls[len(calls)-1]))}
+	}
+	return []row{
+		{Name: fmt.Sprintf("a snapshot of %s users", count(users)), Value: median(took).Seconds(),
+			Text: fmt.Sprintf("median %s of %d", median(took).Round(time.Millisecond), len(took))},
+		line("set, no snapshot under way", quiet),
+		line("set, while a snapshot is taken", during),
+		{Name: "p99 longer by", Text: longer.Round(10 * time.Microsecond).String(), Value: longer.Seconds(), Goal: "≤ 20 ms at 1,000,000"},
+	}, nil
+}
+
+// awaitSnapshot waits until a process has begun and taken another one.
+func awaitSnapshot(ctx context.Context, t *target) error {
+	now := time.Now()
+	deadline := time.After(snapshotWithin)
+	for {
+		if took := t.output.tookSnapshots(); len(took) > 0 && took[len(took)-1].from.After(now) {
+			return nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline:
+			return errNoSnapshot
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+var errNoSnapshot = errors.New("presenced takes no snapshots, or does not say so")
