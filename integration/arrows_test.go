@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"pkg/service/verify": {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state",
 		"pkg/service/internal/journal", "nats.go"},
 	"pkg/client":                 {"pkg/protocol", "nats.go"},
+	"pkg/client/clienttest":      {"pkg/protocol", "pkg/client", "nats.go", "nats-server"},
 	"pkg/broker":                 {"pkg/protocol", "nats.go", "nats-server"},
 	"pkg/service/servicetest":    {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
 	"cmd/presenced":              {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
@@ -43,7 +44,7 @@ var heavy = map[string]string{
 
 // TestImportArrows holds the arrows: protocol is a leaf, the state machine and
 // the journal know nothing of each other, the client nothing of the service,
-// and only the broker package imports nats-server.
+// and only the broker package and the client's test kit import nats-server.
 func TestImportArrows(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "presence/...").Output()
 	if err != nil {

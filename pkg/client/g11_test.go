@@ -16,21 +16,14 @@ func TestG11_SubscribeRace(t *testing.T) {
 	o := observe(c)
 	f.set("bob", "old")
 	var late protocol.Status
-	f.with(func() {
-		f.onGet = func() { // the reply is made, and not sent yet
-			f.with(func() { f.onGet = nil })
-			late = f.set("bob", "new")
-		}
-	})
+	f.afterNextGet(func() { late = f.set("bob", "new") })
 	subscribe(t, c, "bob")
 	eventually(t, "the change during the snapshot", shows(c, "bob", "new"))
 
 	// The event again, and an older one late.
-	f.with(func() {
-		f.announce(protocol.Event{Status: late, Epoch: "e1"})
-		late.Revision, late.CustomStatus = late.Revision-1, "old"
-		f.announce(protocol.Event{Status: late, Epoch: "e1"})
-	})
+	f.announce(protocol.Event{Status: late, Epoch: f.Epoch()})
+	late.Revision, late.CustomStatus = late.Revision-1, "old"
+	f.announce(protocol.Event{Status: late, Epoch: f.Epoch()})
 	f.set("bob", "last")
 	eventually(t, "the last change", shows(c, "bob", "last"))
 	if o.told("bob", "old", "new", "last") || o.told("bob", "new", "last") {
@@ -45,7 +38,7 @@ func TestG11_SecondSnapshotAfterSubscribing(t *testing.T) {
 	f := newFake(t)
 	c, _, _ := f.connect(client.Options{})
 	subscribe(t, c, "bob", "carol")
-	f.with(func() { f.setSecretly("bob", "here") })
+	f.setSecretly("bob", "here")
 	eventually(t, "the change that was not announced", shows(c, "bob", "here"))
 	if n := f.count("get"); n != 2 {
 		t.Errorf("%d gets, want 2", n)
@@ -63,13 +56,13 @@ func TestG11_ReconnectLeadsToNewSnapshot(t *testing.T) {
 	}
 	subscribe(t, c, append(ids, "bob")...)
 
-	cable.cut()
+	cable.Cut()
 	eventually(t, "blind", func() bool { return !c.State().Live })
 	if s, ok := c.Watched("bob"); !ok || s.StatusType != protocol.Unknown || s.CustomStatus != "" {
 		t.Errorf("Watched while blind: %v, %v, want UNKNOWN", s, ok)
 	}
 	f.set("bob", "during")
-	cable.mend()
+	cable.Mend()
 	eventually(t, "live again", isLive(c))
 	if !shows(c, "bob", "during")() {
 		t.Errorf("once live again without what happened meanwhile")
@@ -89,11 +82,11 @@ func TestG11_SecondSnapshotAfterReconnect(t *testing.T) {
 	c, _, cable := f.connect(client.Options{})
 	subscribe(t, c, "bob")
 	eventually(t, "the second snapshot", func() bool { return f.count("get") == 2 })
-	cable.cut()
+	cable.Cut()
 	eventually(t, "blind", func() bool { return !c.State().Live })
-	cable.mend()
+	cable.Mend()
 	eventually(t, "live again", isLive(c))
-	f.with(func() { f.setSecretly("bob", "here") })
+	f.setSecretly("bob", "here")
 	eventually(t, "the change that was not announced", shows(c, "bob", "here"))
 }
 
@@ -102,21 +95,22 @@ func TestG11_FailedSnapshotStaysBlind(t *testing.T) {
 	c, _, cable := f.connect(client.Options{Timeout: 50 * time.Millisecond})
 	o := observe(c)
 	subscribe(t, c, "bob")
-	f.with(func() { f.fail["get"] = protocol.ErrInternal })
-	cable.cut()
+	f.Fail("get", protocol.ErrInternal)
+	cable.Cut()
 	eventually(t, "blind", func() bool { return !c.State().Live })
-	cable.mend()
+	cable.Mend()
 	eventually(t, "told that fetching fails", func() bool { return o.wasBlind(client.FetchFailed) })
 	if s := c.State(); s.Live || !errors.Is(s.Err, protocol.ErrInternal) {
 		t.Errorf("state %v, want blind and why", s)
 	}
-	f.with(func() { delete(f.fail, "get"); f.stale = true })
+	f.Fail("get", nil)
+	f.SetStale(true)
 	asked := f.count("get")
 	eventually(t, "a stale answer is asked again", func() bool { return f.count("get") > asked+1 })
 	if c.State().Live {
 		t.Error("live after a stale snapshot")
 	}
-	f.with(func() { f.stale = false })
+	f.SetStale(false)
 	eventually(t, "live", isLive(c))
 }
 
@@ -125,11 +119,11 @@ func TestG11_PeriodicSnapshot(t *testing.T) {
 	c, _, _ := f.connect(client.Options{Resync: 30 * time.Millisecond, Timeout: 50 * time.Millisecond})
 	o := observe(c)
 	subscribe(t, c, "bob")
-	f.with(func() { f.setSecretly("bob", "here") })
+	f.setSecretly("bob", "here")
 	eventually(t, "what was never announced", shows(c, "bob", "here"))
-	f.with(func() { f.stale = true })
+	f.SetStale(true)
 	eventually(t, "blind while snapshots are stale", func() bool { return o.wasBlind(client.FetchFailed) })
-	f.with(func() { f.stale = false })
+	f.SetStale(false)
 	eventually(t, "live", isLive(c))
 }
 
@@ -170,19 +164,14 @@ func TestG11_LossDuringSnapshot(t *testing.T) {
 			live <- bob.CustomStatus
 		}
 	})
-	cable.cut()
+	cable.Cut()
 	eventually(t, "blind", func() bool { return !c.State().Live })
-	f.with(func() {
-		f.onGet = func() { // the reply is made, and not sent yet
-			f.with(func() {
-				f.onGet = nil
-				f.setSecretly("bob", "new")
-				_ = f.nc.Publish("presence.v1.status.bob", []byte("unreadable"))
-			})
-			eventually(t, "the loss is noticed", func() bool { return c.State().Reason == client.Dropped })
-		}
+	f.afterNextGet(func() {
+		f.setSecretly("bob", "new")
+		f.Publish("presence.v1.status.bob", []byte("unreadable"))
+		eventually(t, "the loss is noticed", func() bool { return c.State().Reason == client.Dropped })
 	})
-	cable.mend()
+	cable.Mend()
 	if text := <-live; text != "new" {
 		t.Errorf("live again with %q, want what was lost", text)
 	}
@@ -193,10 +182,8 @@ func TestG11_UnreadableEvent(t *testing.T) {
 	c, _, _ := f.connect(client.Options{})
 	o := observe(c)
 	subscribe(t, c, "bob")
-	f.with(func() {
-		f.setSecretly("bob", "here")
-		_ = f.nc.Publish("presence.v1.status.bob", []byte(`{"revision":"x"}`))
-	})
+	f.setSecretly("bob", "here")
+	f.Publish("presence.v1.status.bob", []byte(`{"revision":"x"}`))
 	eventually(t, "blind for a moment", func() bool { return o.wasBlind(client.Dropped) })
 	eventually(t, "what the event was about", shows(c, "bob", "here"))
 }
@@ -211,16 +198,15 @@ func TestG11_EpochChange(t *testing.T) {
 	eventually(t, "the second snapshot", func() bool { return f.count("get") == 2 })
 
 	// A new journal counts from the beginning.
-	f.with(func() { f.epoch, f.revision, f.users = "e2", 1, map[string]protocol.Status{} })
+	old := f.Epoch()
+	f.NewEpoch()
 	f.set("carol", "new journal")
 	eventually(t, "told of it", func() bool { return o.wasBlind(client.EpochChanged) })
 	eventually(t, "carol", shows(c, "carol", "new journal"))
 	eventually(t, "bob, of whom there was no event", shows(c, "bob", ""))
 
 	// A late event of the old journal, with a high revision, changes nothing.
-	f.with(func() {
-		f.announce(protocol.Event{Status: protocol.Status{UserID: "bob", CustomStatus: "old journal", Revision: 5000}, Epoch: "e1"})
-	})
+	f.announce(protocol.Event{Status: protocol.Status{UserID: "bob", CustomStatus: "old journal", Revision: 5000}, Epoch: old})
 	f.set("bob", "now")
 	eventually(t, "bob", shows(c, "bob", "now"))
 	eventually(t, "each told once", func() bool { return o.told("bob", "old journal", "", "now") })

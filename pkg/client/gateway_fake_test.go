@@ -13,99 +13,54 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"presence/pkg/client"
+	"presence/pkg/client/clienttest"
 	"presence/pkg/protocol"
 )
 
-// fakeLease answers a gateway's requests as a test says: what a real service
-// does only on a bad day.
-type fakeLease struct {
-	*fake
-	// answer says what an apply gets; nil is success. With errSilent it gets none.
-	answer func(protocol.ApplyRequest) error
-	opens  []protocol.OpenRequest
-	closed []string // processes
-	log    []string // "1 login:alice" and so on, answered or not
-	renews int
-}
-
-var errSilent = errors.New("no answer")
+// fakeLease is a fake whose answers to a gateway a test says: what a real
+// service does only on a bad day.
+type fakeLease struct{ *fake }
 
 func newFakeLease(t *testing.T) *fakeLease {
 	t.Helper()
-	f := &fakeLease{fake: newFake(t)}
-	for _, op := range []string{protocol.OpOpen, protocol.OpRenew, protocol.OpApply, protocol.OpClose} {
-		_, err := f.nc.Subscribe(f.subjects.AnyGateway(op), func(m *nats.Msg) {
-			reply, err := f.handle(op, m.Data)
-			if errors.Is(err, errSilent) {
-				return
-			}
-			out := nats.NewMsg(m.Reply)
-			if err != nil {
-				out.Header.Set(protocol.ErrorCodeHeader, "400")
-				reply = protocol.AsError(err)
-			}
-			out.Data, _ = protocol.Marshal(reply)
-			_ = f.nc.PublishMsg(out)
-		})
-		must(t, err)
-	}
-	must(t, f.nc.Flush())
-	return f
-}
-
-func (f *fakeLease) handle(op string, body []byte) (any, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	lease := protocol.LeaseReply{TTLSeconds: f.ttl, Revision: 1, Epoch: "e1"}
-	switch op {
-	case protocol.OpOpen:
-		var r protocol.OpenRequest
-		err := protocol.Unmarshal(body, &r)
-		f.opens = append(f.opens, r)
-		return lease, err
-	case protocol.OpClose:
-		var r protocol.CloseRequest
-		err := protocol.Unmarshal(body, &r)
-		f.closed = append(f.closed, r.Process)
-		return lease, err
-	case protocol.OpRenew:
-		f.renews++
-		return lease, f.fail["gateway renew"]
-	}
-	var r protocol.ApplyRequest
-	if err := protocol.Unmarshal(body, &r); err != nil {
-		return nil, err
-	}
-	line := fmt.Sprint(r.Seq)
-	for _, o := range r.Ops {
-		line += " " + o.Op + ":" + o.UserID
-	}
-	f.log = append(f.log, line)
-	if f.answer != nil {
-		if err := f.answer(r); err != nil {
-			return nil, err
-		}
-	}
-	return protocol.ApplyReply{Applied: len(r.Ops), Failures: []protocol.OpFailure{}, Revision: 2, Epoch: "e1"}, nil
+	return &fakeLease{newFake(t)}
 }
 
 // answers makes applies be answered so, from the next one on: the last for ever.
+// nil is as the service would.
 func (f *fakeLease) answers(list ...error) {
-	f.with(func() {
-		f.answer = func(protocol.ApplyRequest) error {
-			err := list[0]
-			if len(list) > 1 {
-				list = list[1:]
-			}
-			return err
+	var mu sync.Mutex
+	f.Intercept(func(r clienttest.Request, next func() (any, error)) (any, error) {
+		if r.Op != "gateway.apply" {
+			return next()
 		}
+		mu.Lock()
+		err := list[0]
+		if len(list) > 1 {
+			list = list[1:]
+		}
+		mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		return next()
 	})
 }
 
-func (f *fakeLease) logged() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.log)
+// logged are the applies that came, answered or not: "1 login:alice" and so on.
+func (f *fakeLease) logged() (log []string) {
+	for _, r := range asked[protocol.ApplyRequest](f.fake, "gateway.apply") {
+		line := fmt.Sprint(r.Seq)
+		for _, o := range r.Ops {
+			line += " " + o.Op + ":" + o.UserID
+		}
+		log = append(log, line)
+	}
+	return log
+}
+
+func (f *fakeLease) opens() []protocol.OpenRequest {
+	return asked[protocol.OpenRequest](f.fake, "gateway.open")
 }
 
 func (f *fakeLease) open(opts client.GatewayOptions) *client.Gateway {
@@ -125,7 +80,7 @@ func (f *fakeLease) wantLog(want ...string) {
 func TestGatewayRetriesUnchanged(t *testing.T) {
 	f := newFakeLease(t)
 	g := f.open(client.GatewayOptions{})
-	f.answers(errSilent, protocol.ErrUnavailable, protocol.ErrOverloaded, protocol.ErrOutcomeUnknown, nil)
+	f.answers(clienttest.ErrNoAnswer, protocol.ErrUnavailable, protocol.ErrOverloaded, protocol.ErrOutcomeUnknown, nil)
 	must(t, g.SetStatus(testContext(t), "alice", "hello"))
 	must(t, g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}))
 	f.wantLog("1 set:alice", "1 set:alice", "1 set:alice", "1 set:alice", "1 set:alice", "2 login:alice")
@@ -140,14 +95,14 @@ func TestGatewayRepeatsOnTheNextLease(t *testing.T) {
 	f.answers(protocol.ErrLeaseNotFound, nil)
 	must(t, g.SetStatus(ctx, "alice", "surely not done"))
 
-	f.answers(errSilent, protocol.ErrLeaseNotFound, nil)
+	f.answers(clienttest.ErrNoAnswer, protocol.ErrLeaseNotFound, nil)
 	if err := g.SetStatus(ctx, "alice", "perhaps done"); !errors.Is(err, protocol.ErrOutcomeUnknown) {
 		t.Errorf("SetStatus: got %v, want %v", err, protocol.ErrOutcomeUnknown)
 	}
 	eventually(t, "alice is logged in again", func() bool { return len(f.logged()) == 7 })
-	f.answers(errSilent, protocol.ErrLeaseNotFound, nil)
+	f.answers(clienttest.ErrNoAnswer, protocol.ErrLeaseNotFound, nil)
 	must(t, g.Login(ctx, "bob", "s1", client.GatewayLogin{}))
-	f.answers(errSilent, protocol.ErrLeaseNotFound, nil)
+	f.answers(clienttest.ErrNoAnswer, protocol.ErrLeaseNotFound, nil)
 	must(t, g.Logout(ctx, "bob", "s1"))
 	f.wantLog("1 login:alice",
 		"2 set:alice", "1 login:alice", "2 set:alice",
@@ -155,11 +110,9 @@ func TestGatewayRepeatsOnTheNextLease(t *testing.T) {
 		"2 login:bob", "2 login:bob", "1 login:alice", "2 login:bob",
 		"3 logout:bob", "3 logout:bob", "1 login:alice", "2 login:bob logout:bob")
 	processes := map[string]bool{}
-	f.with(func() {
-		for _, o := range f.opens {
-			processes[o.Process] = true
-		}
-	})
+	for _, o := range f.opens() {
+		processes[o.Process] = true
+	}
 	if len(processes) != 5 {
 		t.Errorf("%d leases had %d processes, want one each", 5, len(processes))
 	}
@@ -176,11 +129,11 @@ func TestGatewayStartsOverAfterADefect(t *testing.T) {
 		if err := g.Login(ctx, "bob", "s1", client.GatewayLogin{}); !errors.Is(err, defect) || errors.Is(err, protocol.ErrOutcomeUnknown) {
 			t.Errorf("Login: got %v, want %v", err, defect)
 		}
-		eventually(t, "the first lease is closed", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.closed) == 1 })
+		eventually(t, "the first lease is closed", func() bool { return f.count("gateway.close") == 1 })
 		must(t, g.SetStatus(ctx, "alice", "hello"))
 		f.wantLog("1 login:alice", "2 login:bob", "1 login:alice", "2 set:alice")
-		if f.closed[0] != f.opens[0].Process {
-			t.Errorf("closed %v, want the first of %v", f.closed, f.opens)
+		if closed := asked[protocol.CloseRequest](f.fake, "gateway.close"); closed[0].Process != f.opens()[0].Process {
+			t.Errorf("closed %v, want the first of %v", closed, f.opens())
 		}
 		if g.Sessions() != 1 {
 			t.Errorf("%d sessions, want 1", g.Sessions())
@@ -194,7 +147,7 @@ func TestGatewayContextEndsWhileWaiting(t *testing.T) {
 	f := newFakeLease(t)
 	g := f.open(client.GatewayOptions{})
 	must(t, g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}))
-	f.answers(errSilent)
+	f.answers(clienttest.ErrNoAnswer)
 	ctx, cancel := context.WithCancel(testContext(t))
 	sent := make(chan error)
 	go func() { sent <- g.Login(ctx, "bob", "s1", client.GatewayLogin{}) }()
@@ -239,7 +192,7 @@ func TestGatewayContextEndsWhileWaiting(t *testing.T) {
 func TestGatewayIsBounded(t *testing.T) {
 	f := newFakeLease(t)
 	g := f.open(client.GatewayOptions{MaxWaiting: 3})
-	f.answers(errSilent)
+	f.answers(clienttest.ErrNoAnswer)
 	results := make(chan error, 10)
 	call := func() { results <- g.Lost(testContext(t), "alice", "s1") }
 	go call()
@@ -266,18 +219,18 @@ func TestGatewayIsBounded(t *testing.T) {
 
 func TestGatewayRenews(t *testing.T) {
 	f := newFakeLease(t)
-	f.ttl = 1
+	f.SetTTL(time.Second)
 	g := f.open(client.GatewayOptions{TTL: 5 * time.Second, Unbound: true})
-	renewals := func() int { f.mu.Lock(); defer f.mu.Unlock(); return f.renews }
+	renewals := func() int { return f.count("gateway.renew") }
 	eventually(t, "two renewals", func() bool { return renewals() >= 2 })
 	// While they fail, changes are made all the same.
-	f.with(func() { f.fail["gateway renew"] = errSilent })
+	f.Fail("gateway.renew", clienttest.ErrNoAnswer)
 	before := renewals()
 	eventually(t, "two that fail", func() bool { return renewals() >= before+2 })
 	must(t, g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}))
-	f.with(func() { f.fail["gateway renew"] = protocol.ErrLeaseNotFound })
+	f.Fail("gateway.renew", protocol.ErrLeaseNotFound)
 	eventually(t, "a login", func() bool { return slices.Contains(f.logged()[1:], "1 login:alice") })
-	if o := f.opens[0]; o.Connection != nil || o.TTLSeconds != 5 {
+	if o := f.opens()[0]; o.Connection != nil || o.TTLSeconds != 5 {
 		t.Errorf("opened with %+v", o)
 	}
 }
@@ -290,14 +243,14 @@ func TestGatewayCloseIsBounded(t *testing.T) {
 			f := newFakeLease(t)
 			c, _, cable := f.connect(client.Options{Timeout: 100 * time.Millisecond})
 			g := openGateway(t, c, "gw1", client.GatewayOptions{})
-			f.answers(errSilent)
+			f.answers(clienttest.ErrNoAnswer)
 			results := make(chan error, 2)
 			go func() { results <- g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}) }()
 			eventually(t, "alice's login is sent", func() bool { return len(f.logged()) > 0 })
 			go func() { results <- g.Login(testContext(t), "bob", "s1", client.GatewayLogin{}) }()
 			eventually(t, "bob's waits", func() bool { return client.Waiting(g) == 1 })
 			if name == "no connection" {
-				cable.cut()
+				cable.Cut()
 			}
 			ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
 			defer cancel()
@@ -318,7 +271,7 @@ func TestGatewayCloseIsBounded(t *testing.T) {
 				t.Errorf("%d logins may have been done, want the one that was sent", unknown)
 			}
 			<-g.Done()
-			cable.mend()
+			cable.Mend()
 		})
 	}
 }

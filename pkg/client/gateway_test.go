@@ -336,6 +336,42 @@ func TestGatewayRepeatsAfterALostAnswer(t *testing.T) {
 	wantStatuses(t, c, "alice ONLINE two")
 }
 
+// cable is a dialer whose connections can be cut.
+type cable struct {
+	mu    sync.Mutex
+	isCut bool
+	conns []net.Conn
+}
+
+func (c *cable) Dial(network, address string) (net.Conn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isCut {
+		return nil, errors.New("the cable is cut")
+	}
+	conn, err := net.Dial(network, address)
+	if err == nil {
+		c.conns = append(c.conns, conn)
+	}
+	return conn, err
+}
+
+func (c *cable) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.isCut = true
+	for _, conn := range c.conns {
+		_ = conn.Close()
+	}
+	c.conns = nil
+}
+
+func (c *cable) mend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.isCut = false
+}
+
 // deafDialer makes connections that break, once, when they are about to read
 // the text deafTo.
 type deafDialer struct{ deafTo atomic.Value }

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"presence/pkg/client"
+	"presence/pkg/client/clienttest"
 	"presence/pkg/protocol"
 )
 
@@ -22,7 +23,7 @@ func TestGetSplitsLongLists(t *testing.T) {
 	for i := range 1203 {
 		ids = append(ids, fmt.Sprintf("user%d", i))
 	}
-	f.with(func() { f.fail["get user7"] = protocol.ErrInternal })
+	f.failUser("user7", protocol.ErrInternal)
 
 	got, err := c.GetUserStatus(testContext(t), ids, client.Fresh(), client.Detail())
 	if err != nil {
@@ -38,13 +39,13 @@ func TestGetSplitsLongLists(t *testing.T) {
 	if l := got.FailureUserList; len(l) != 2 || !errors.Is(l[0].Err(), protocol.ErrInvalidUserID) || l[1].UserID != "user7" {
 		t.Errorf("failures %v, want the empty ID and user7", l)
 	}
-	if got.Revision != 1000 || got.Epoch != "e1" || got.Stale {
+	if got.Revision != f.Revision() || got.Epoch != f.Epoch() || got.Stale {
 		t.Errorf("revision %d, epoch %q, stale %v, want those of the journal", got.Revision, got.Epoch, got.Stale)
 	}
 	var sizes []int
-	for i, g := range f.gets {
+	for i, g := range asked[protocol.GetRequest](f, "get") {
 		sizes = append(sizes, len(g.UserIDList))
-		if !g.Detail || g.Fresh != (i == 0) || i > 0 && (g.MinRevision != 1000 || g.Epoch != "e1") {
+		if !g.Detail || g.Fresh != (i == 0) || i > 0 && (g.MinRevision != got.Revision || g.Epoch != got.Epoch) {
 			t.Errorf("page %d was asked with detail %v, fresh %v, minRevision %d, epoch %q", i, g.Detail, g.Fresh, g.MinRevision, g.Epoch)
 		}
 	}
@@ -57,7 +58,13 @@ func TestGetHalvesWhatIsTooLarge(t *testing.T) {
 	f := newFake(t)
 	c, _, _ := f.connect(client.Options{})
 	ids := []string{"a", "b", "c", "d", "e", "f", "g"}
-	f.with(func() { f.fits = 2 })
+	f.Intercept(func(r clienttest.Request, next func() (any, error)) (any, error) {
+		var get protocol.GetRequest
+		if r.Op == "get" && r.Into(&get) == nil && len(get.UserIDList) > 2 {
+			return nil, protocol.ErrRequestTooLarge
+		}
+		return next()
+	})
 	got, err := c.GetUserStatus(testContext(t), ids)
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +77,7 @@ func TestGetHalvesWhatIsTooLarge(t *testing.T) {
 	if len(got.SuccessUserList) != len(ids) {
 		t.Errorf("got %d users, want %d", len(got.SuccessUserList), len(ids))
 	}
-	f.with(func() { f.fail["get"] = protocol.ErrRequestTooLarge })
+	f.Fail("get", protocol.ErrRequestTooLarge)
 	if _, err := c.GetUserStatus(testContext(t), ids); !errors.Is(err, protocol.ErrRequestTooLarge) {
 		t.Errorf("where one user is too large: %v, want request_too_large", err)
 	}
@@ -96,15 +103,15 @@ func TestGetShowsOwnWrites(t *testing.T) {
 	if _, err := c.GetUserStatus(ctx, []string{"alice"}); err != nil {
 		t.Fatal(err)
 	}
-	if g := f.gets[0]; g.MinRevision != status.Revision || g.Epoch != "e1" {
-		t.Errorf("asked with minRevision %d, epoch %q, want %d, e1", g.MinRevision, g.Epoch, status.Revision)
+	if g := asked[protocol.GetRequest](f, "get")[0]; g.MinRevision != status.Revision || g.Epoch != f.Epoch() {
+		t.Errorf("asked with minRevision %d, epoch %q, want %d, %q", g.MinRevision, g.Epoch, status.Revision, f.Epoch())
 	}
 }
 
 func TestGetTellsStale(t *testing.T) {
 	f := newFake(t)
 	c, _, _ := f.connect(client.Options{})
-	f.with(func() { f.stale = true })
+	f.SetStale(true)
 	if got, err := c.GetUserStatus(testContext(t), []string{"alice"}); err != nil || !got.Stale {
 		t.Errorf("got stale %v, %v, want true", got.Stale, err)
 	}
@@ -114,24 +121,25 @@ func TestErrorsOfTheWire(t *testing.T) {
 	f := newFake(t)
 	c, _, _ := f.connect(client.Options{Timeout: 100 * time.Millisecond})
 	ctx := testContext(t)
-	set := func() error { _, err := c.SetSelfStatus(ctx, "alice", "x", client.IfRevision(3)); return err }
+	set := func() error { _, err := c.SetSelfStatus(ctx, "alice", "x", client.IfRevision(0)); return err }
 
-	f.with(func() { f.fail[protocol.OpSet] = protocol.ErrRevisionConflict.With("it has 4") })
+	f.Fail(protocol.OpSet, protocol.ErrRevisionConflict.With("it has 4"))
 	if err := set(); !errors.Is(err, protocol.ErrRevisionConflict) || !strings.Contains(err.Error(), "it has 4") {
 		t.Errorf("got %v, want revision_conflict as the service said it", err)
 	}
 
-	f.with(func() { f.fail[protocol.OpSet] = protocol.ErrOverloaded })
+	f.Fail(protocol.OpSet, protocol.ErrOverloaded)
 	asked := f.count(protocol.OpSet)
 	done := make(chan error, 1)
 	go func() { done <- set() }()
 	eventually(t, "a set is tried again", func() bool { return f.count(protocol.OpSet) > asked+1 })
-	f.with(func() { delete(f.fail, protocol.OpSet) })
+	f.Fail(protocol.OpSet, nil)
 	if err := <-done; err != nil {
 		t.Errorf("after it was overloaded: %v", err)
 	}
 
-	f.with(func() { f.silent[protocol.OpSet], f.silent["get"] = true, true })
+	f.Fail(protocol.OpSet, clienttest.ErrNoAnswer)
+	f.Fail("get", clienttest.ErrNoAnswer)
 	asked = f.count(protocol.OpSet)
 	if err := set(); !errors.Is(err, protocol.ErrOutcomeUnknown) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a set without an answer: %v, want outcome_unknown", err)
@@ -165,7 +173,8 @@ func TestNobodyAnswers(t *testing.T) {
 // restarts is answered by the next one.
 func TestNobodyAnswersForAWhile(t *testing.T) {
 	f := newFake(t)
-	c, _, _ := f.connect(client.Options{Prefix: "later"})
+	c, _, _ := f.connect(client.Options{})
+	f.Stop()
 	done := make(chan error, 1)
 	go func() { _, err := c.SetSelfStatus(testContext(t), "alice", "x"); done <- err }()
 	select {
@@ -173,8 +182,7 @@ func TestNobodyAnswersForAWhile(t *testing.T) {
 		t.Fatalf("given up at once: %v", err)
 	case <-time.After(300 * time.Millisecond): // how long it is away
 	}
-	f.subjects = protocol.NewSubjects("later")
-	f.serve(f.subjects.AnyUser(protocol.OpSet), protocol.OpSet)
+	f.Start()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -183,7 +191,7 @@ func TestNobodyAnswersForAWhile(t *testing.T) {
 func TestRequestsWaitForTheConnection(t *testing.T) {
 	f := newFake(t)
 	c, _, cable := f.connect(client.Options{})
-	cable.cut()
+	cable.Cut()
 	eventually(t, "blind", func() bool { return !c.State().Live })
 	short, cancel := context.WithTimeout(testContext(t), 20*time.Millisecond)
 	defer cancel()
@@ -192,7 +200,7 @@ func TestRequestsWaitForTheConnection(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { _, err := c.SetSelfStatus(testContext(t), "alice", "y"); done <- err }()
-	cable.mend()
+	cable.Mend()
 	if err := <-done; err != nil {
 		t.Errorf("a set that waited for the connection: %v", err)
 	}

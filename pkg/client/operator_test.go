@@ -6,62 +6,40 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"presence/pkg/client"
+	"presence/pkg/client/clienttest"
 	"presence/pkg/protocol"
 )
 
-// operated answers operators' requests as the test says.
+// operated is a fake whose answers to operators' requests a test says, by their
+// kinds.
 type operated struct {
 	*fake
-	listed []protocol.ListRequest // guarded by fake.mu, as what the answers touch
+	listed []protocol.ListRequest
 }
 
-func newOperated(t *testing.T, answers map[string]func(body []byte) (any, error)) *operated {
+func newOperated(t *testing.T, answers map[string]func(clienttest.Request) (any, error)) *operated {
 	o := &operated{fake: newFake(t)}
-	for subject, answer := range answers {
-		_, err := o.nc.Subscribe(subject, func(m *nats.Msg) {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			o.asked[subject]++
-			reply, err := answer(m.Data)
-			if err != nil {
-				e := protocol.AsError(err)
-				out := nats.NewMsg(m.Reply)
-				out.Header.Set(protocol.ErrorCodeHeader, "400")
-				out.Data, _ = protocol.Marshal(e)
-				_ = o.nc.PublishMsg(out)
-				return
-			}
-			if reply != nil {
-				body, _ := protocol.Marshal(reply)
-				_ = o.nc.Publish(m.Reply, body)
-			}
-		})
-		if err != nil {
-			t.Fatal(err)
+	o.Intercept(func(r clienttest.Request, next func() (any, error)) (any, error) {
+		if answer, ok := answers[r.Op]; ok {
+			return answer(r)
 		}
-	}
-	if err := o.nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
+		return next()
+	})
 	return o
 }
 
 // pages answers list with pages of these users, by their cursors.
-func (o *operated) pages(pages map[string]protocol.ListReply) func([]byte) (any, error) {
-	return func(body []byte) (any, error) {
+func (o *operated) pages(pages map[string]protocol.ListReply) func(clienttest.Request) (any, error) {
+	return func(r clienttest.Request) (any, error) {
 		var req protocol.ListRequest
-		if err := protocol.Unmarshal(body, &req); err != nil {
+		if err := r.Into(&req); err != nil {
 			return nil, err
 		}
 		o.listed = append(o.listed, req)
 		return pages[req.Cursor], nil
 	}
 }
-
-var subjects = protocol.NewSubjects("")
 
 func TestListPages(t *testing.T) {
 	var o *operated
@@ -70,8 +48,8 @@ func TestListPages(t *testing.T) {
 		"b": {Cursor: "c", Revision: 2}, // an empty page is not the last
 		"c": {Users: []protocol.Status{{UserID: "d"}}, Revision: 3, Stale: true},
 	}
-	o = newOperated(t, map[string]func([]byte) (any, error){
-		subjects.List(): func(b []byte) (any, error) { return o.pages(pages)(b) },
+	o = newOperated(t, map[string]func(clienttest.Request) (any, error){
+		"list": func(r clienttest.Request) (any, error) { return o.pages(pages)(r) },
 	})
 	c, _, _ := o.connect(client.Options{})
 
@@ -102,7 +80,7 @@ func TestListPages(t *testing.T) {
 	for range list {
 		break
 	}
-	if n := o.count(subjects.List()); n != 7 {
+	if n := o.count("list"); n != 7 {
 		t.Errorf("%d pages were asked for, want no more than the loop took", n)
 	}
 }
@@ -110,9 +88,9 @@ func TestListPages(t *testing.T) {
 // A list that does not get on ends with an error, not never.
 func TestListGoesOn(t *testing.T) {
 	var o *operated
-	o = newOperated(t, map[string]func([]byte) (any, error){
-		subjects.List(): func(b []byte) (any, error) {
-			return o.pages(map[string]protocol.ListReply{"": {Cursor: "b"}, "b": {Cursor: "a"}})(b)
+	o = newOperated(t, map[string]func(clienttest.Request) (any, error){
+		"list": func(r clienttest.Request) (any, error) {
+			return o.pages(map[string]protocol.ListReply{"": {Cursor: "b"}, "b": {Cursor: "a"}})(r)
 		},
 	})
 	c, _, _ := o.connect(client.Options{})
@@ -126,13 +104,13 @@ func TestListGoesOn(t *testing.T) {
 }
 
 func TestOperatorsQuestions(t *testing.T) {
-	o := newOperated(t, map[string]func([]byte) (any, error){
-		subjects.Stats(): func([]byte) (any, error) {
+	o := newOperated(t, map[string]func(clienttest.Request) (any, error){
+		"stats": func(clienttest.Request) (any, error) {
 			return protocol.StatsReply{Users: protocol.UserCounts{Online: 3}, Refusals: map[string]uint64{"invalid_request": 4}}, nil
 		},
-		subjects.Explain(): func(body []byte) (any, error) {
+		"explain": func(r clienttest.Request) (any, error) {
 			var req protocol.UserRequest
-			err := protocol.Unmarshal(body, &req)
+			err := r.Into(&req)
 			return protocol.ExplainReply{Owner: protocol.Status{UserID: req.UserID}, Why: []string{"because"}}, err
 		},
 	})
@@ -146,20 +124,20 @@ func TestOperatorsQuestions(t *testing.T) {
 }
 
 func TestKickAndErase(t *testing.T) {
-	type asked struct{ subject, user, session string }
-	var got []asked
-	answer := func(subject string) func([]byte) (any, error) {
-		return func(body []byte) (any, error) {
+	type kicked struct{ subject, user, session string }
+	var got []kicked
+	answer := func(subject string) func(clienttest.Request) (any, error) {
+		return func(r clienttest.Request) (any, error) {
 			var req protocol.KickRequest
-			if err := protocol.Unmarshal(body, &req); err != nil {
+			if err := r.Into(&req); err != nil {
 				return nil, err
 			}
-			got = append(got, asked{subject, req.UserID, req.SessionID})
+			got = append(got, kicked{subject, req.UserID, req.SessionID})
 			return protocol.KickReply{Ended: []string{"s1"}, Revision: 7777, Epoch: "e1"}, nil
 		}
 	}
-	o := newOperated(t, map[string]func([]byte) (any, error){
-		subjects.Kick(): answer("kick"), subjects.Erase(): answer("erase"),
+	o := newOperated(t, map[string]func(clienttest.Request) (any, error){
+		"admin.kick": answer("kick"), "admin.erase": answer("erase"),
 	})
 	c, _, _ := o.connect(client.Options{})
 	ctx := testContext(t)
@@ -172,16 +150,15 @@ func TestKickAndErase(t *testing.T) {
 			t.Errorf("call %d: got %+v, %v", i, r, err)
 		}
 	}
-	if want := []asked{{"kick", "alice", "s1"}, {"kick", "alice", ""}, {"erase", "alice", ""}}; !slices.Equal(got, want) {
+	if want := []kicked{{"kick", "alice", "s1"}, {"kick", "alice", ""}, {"erase", "alice", ""}}; !slices.Equal(got, want) {
 		t.Errorf("asked: %+v, want %+v", got, want)
 	}
 
 	// A get that follows shows it.
-	o.with(func() { o.revision = 7777 })
 	if _, err := c.GetUserStatus(ctx, []string{"alice"}); err != nil {
 		t.Fatal(err)
 	}
-	if g := o.gets[0]; g.MinRevision != 7777 || g.Epoch != "e1" {
+	if g := asked[protocol.GetRequest](o.fake, "get")[0]; g.MinRevision != 7777 || g.Epoch != "e1" {
 		t.Errorf("a get after it was asked with minRevision %d of epoch %q, want 7777 of e1", g.MinRevision, g.Epoch)
 	}
 }
@@ -213,9 +190,9 @@ func TestOperatorsRequestsChecked(t *testing.T) {
 
 // What ends sessions is not done twice; questions are asked again.
 func TestOperatorsRequestsWithoutAnswer(t *testing.T) {
-	silent := func([]byte) (any, error) { return nil, nil }
-	o := newOperated(t, map[string]func([]byte) (any, error){
-		subjects.Kick(): silent, subjects.Erase(): silent, subjects.Stats(): silent,
+	silent := func(clienttest.Request) (any, error) { return nil, clienttest.ErrNoAnswer }
+	o := newOperated(t, map[string]func(clienttest.Request) (any, error){
+		"admin.kick": silent, "admin.erase": silent, "stats": silent,
 	})
 	c, _, _ := o.connect(client.Options{Timeout: 100 * time.Millisecond})
 	_, kicked := c.KickAll(testContext(t), "alice")
@@ -224,7 +201,7 @@ func TestOperatorsRequestsWithoutAnswer(t *testing.T) {
 	if !errors.Is(kicked, protocol.ErrOutcomeUnknown) || !errors.Is(erased, protocol.ErrOutcomeUnknown) || errors.Is(stats, protocol.ErrOutcomeUnknown) || stats == nil {
 		t.Errorf("without an answer: KickAll %v, Erase %v, Stats %v", kicked, erased, stats)
 	}
-	for subject, want := range map[string]int{subjects.Kick(): 1, subjects.Erase(): 1, subjects.Stats(): 3} {
+	for subject, want := range map[string]int{"admin.kick": 1, "admin.erase": 1, "stats": 3} {
 		if n := o.count(subject); n != want {
 			t.Errorf("%s was asked %d times, want %d", subject, n, want)
 		}

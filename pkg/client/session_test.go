@@ -3,12 +3,14 @@ package client_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"presence/pkg/client"
+	"presence/pkg/client/clienttest"
 	"presence/pkg/protocol"
 )
 
@@ -23,29 +25,34 @@ func login(t *testing.T, c *client.Client, opts client.LoginOptions) *client.Ses
 
 // lastLogin returns the newest login and how many there were.
 func (f *fake) lastLogin() (protocol.LoginRequest, int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.logins[len(f.logins)-1], len(f.logins)
+	logins := asked[protocol.LoginRequest](f, protocol.OpLogin)
+	return logins[len(logins)-1], len(logins)
 }
 
-// sessionErr returns what the fake answers to a session, nil while it is live.
-func (f *fake) sessionErr(id string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.sessions[id]
+// isLive reports whether alice has a live session of that ID.
+func (f *fake) isLive(id string) bool {
+	return slices.ContainsFunc(f.Sessions("alice"), func(s protocol.Session) bool { return s.SessionID == id && s.Live })
+}
+
+// saidIdle returns what renewals said of idleness.
+func (f *fake) saidIdle() (list []bool) {
+	for _, r := range asked[protocol.RenewRequest](f, protocol.OpRenew) {
+		list = append(list, *r.Idle)
+	}
+	return list
 }
 
 func TestLogin(t *testing.T) {
 	f := newFake(t)
 	c, nc, _ := f.connect(client.Options{})
 	ctx := testContext(t)
-	s := login(t, c, client.LoginOptions{Device: "laptop", Platform: "linux", TTL: 1500 * time.Millisecond, Idle: true})
+	s := login(t, c, client.LoginOptions{Device: "laptop", Platform: "linux", TTL: 5500 * time.Millisecond, Idle: true})
 	got, _ := f.lastLogin()
 	clientID, _ := nc.GetClientID()
 	if got.SessionID != s.ID() || protocol.CheckID(s.ID(), "") != nil || s.UserID() != "alice" {
 		t.Errorf("session %q of %q, sent %q", s.ID(), s.UserID(), got.SessionID)
 	}
-	if got.Device != "laptop" || got.Platform != "linux" || got.TTLSeconds != 2 || !got.Idle {
+	if got.Device != "laptop" || got.Platform != "linux" || got.TTLSeconds != 6 || !got.Idle {
 		t.Errorf("sent %+v", got)
 	}
 	if got.Connection == nil || got.Connection.ServerID != nc.ConnectedServerId() || got.Connection.ClientID != clientID {
@@ -58,8 +65,8 @@ func TestLogin(t *testing.T) {
 	if own, err := s.Status(ctx); err != nil || own.Status.CustomStatus != "busy" {
 		t.Errorf("Status: %v, %v", own, err)
 	}
-	if err := s.SetIdle(ctx, false); err != nil || f.idle[len(f.idle)-1] {
-		t.Errorf("SetIdle: %v, sent %v", err, f.idle)
+	if err := s.SetIdle(ctx, false); err != nil || !slices.Equal(f.saidIdle(), []bool{false}) {
+		t.Errorf("SetIdle: %v, sent %v", err, f.saidIdle())
 	}
 
 	if s.Err() != nil {
@@ -94,20 +101,25 @@ func TestLogin(t *testing.T) {
 func TestLoginIsRepeatedAsTheSameSession(t *testing.T) {
 	f := newFake(t)
 	c, _, _ := f.connect(client.Options{Timeout: 50 * time.Millisecond})
-	f.with(func() { f.silent[protocol.OpLogin] = true })
+	f.Fail(protocol.OpLogin, clienttest.ErrNoAnswer)
 	go func() {
 		eventually(t, "the login has come", func() bool { return f.count(protocol.OpLogin) > 0 })
-		f.with(func() { delete(f.silent, protocol.OpLogin) })
+		f.Fail(protocol.OpLogin, nil)
 	}()
 	s := login(t, c, client.LoginOptions{})
-	if got, n := f.lastLogin(); n != 1 || got.SessionID != s.ID() {
-		t.Errorf("answered were %d logins, the last of session %q, want %q", n, got.SessionID, s.ID())
+	for _, got := range asked[protocol.LoginRequest](f, protocol.OpLogin) {
+		if got.SessionID != s.ID() {
+			t.Errorf("a login was of session %q, want %q", got.SessionID, s.ID())
+		}
+	}
+	if n := len(f.Sessions("alice")); n != 1 || f.count(protocol.OpLogin) < 2 {
+		t.Errorf("%d logins made %d sessions, want one", f.count(protocol.OpLogin), n)
 	}
 }
 
 func TestSessionRenewsEveryThirdOfItsTTL(t *testing.T) {
 	f := newFake(t)
-	f.ttl = 1
+	f.SetTTL(1 * time.Second)
 	c, _, _ := f.connect(client.Options{})
 	start := time.Now()
 	login(t, c, client.LoginOptions{})
@@ -119,16 +131,17 @@ func TestSessionRenewsEveryThirdOfItsTTL(t *testing.T) {
 
 func TestSessionSurvivesFailedRenewals(t *testing.T) {
 	f := newFake(t)
-	f.ttl = 1
+	f.SetTTL(1 * time.Second)
 	c, _, _ := f.connect(client.Options{})
 	s := login(t, c, client.LoginOptions{})
-	f.with(func() { f.silent[protocol.OpRenew] = true })
+	f.Fail(protocol.OpRenew, clienttest.ErrNoAnswer)
 	eventually(t, "two renewals without an answer", func() bool { return f.count(protocol.OpRenew) >= 2 })
-	f.with(func() { delete(f.silent, protocol.OpRenew); f.fail[protocol.OpRenew] = protocol.ErrUnavailable })
+	f.Fail(protocol.OpRenew, protocol.ErrUnavailable)
 	asked := f.count(protocol.OpRenew)
 	eventually(t, "two refused", func() bool { return f.count(protocol.OpRenew) >= asked+2 })
-	f.with(func() { delete(f.fail, protocol.OpRenew); f.idle = nil })
-	eventually(t, "a renewal", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.idle) > 0 })
+	f.Fail(protocol.OpRenew, nil)
+	asked = f.count(protocol.OpRenew)
+	eventually(t, "a renewal", func() bool { return f.count(protocol.OpRenew) > asked })
 	if _, n := f.lastLogin(); n != 1 || s.Err() != nil {
 		t.Errorf("%d logins, ended with %v, want one session renewed", n, s.Err())
 	}
@@ -139,10 +152,10 @@ func TestSessionSurvivesFailedRenewals(t *testing.T) {
 // it said of idleness is not done, unless that is not new.
 func TestSessionTakesOverloadedForRenewed(t *testing.T) {
 	f := newFake(t)
-	f.ttl = 3
+	f.SetTTL(3 * time.Second)
 	c, _, _ := f.connect(client.Options{})
 	s := login(t, c, client.LoginOptions{})
-	f.with(func() { f.fail[protocol.OpRenew] = protocol.ErrOverloaded })
+	f.Fail(protocol.OpRenew, protocol.ErrOverloaded)
 	eventually(t, "a renewal", func() bool { return f.count(protocol.OpRenew) == 1 })
 	refused := time.Now()
 	eventually(t, "the next", func() bool { return f.count(protocol.OpRenew) == 2 })
@@ -154,26 +167,24 @@ func TestSessionTakesOverloadedForRenewed(t *testing.T) {
 	go func() { done <- s.SetIdle(testContext(t), true) }()
 	asked := f.count(protocol.OpRenew)
 	eventually(t, "SetIdle is tried again", func() bool { return f.count(protocol.OpRenew) > asked+1 })
-	f.with(func() { delete(f.fail, protocol.OpRenew); f.idle = nil })
+	f.Fail(protocol.OpRenew, nil)
 	if err := <-done; err != nil {
 		t.Errorf("SetIdle after it was overloaded: %v", err)
 	}
-	f.with(func() {
-		if len(f.idle) == 0 || !f.idle[0] {
-			t.Errorf("the renewals said %v of idleness, want true", f.idle)
-		}
-	})
+	if !f.Sessions("alice")[0].Idle {
+		t.Errorf("the renewals said %v of idleness, want that alice is idle", f.saidIdle())
+	}
 }
 
 func TestSessionThatIsForgottenLogsInAgain(t *testing.T) {
 	f := newFake(t)
-	f.ttl = 1
+	f.SetTTL(1 * time.Second)
 	c, _, _ := f.connect(client.Options{})
 	s := login(t, c, client.LoginOptions{Idle: true})
-	forget := func() { f.with(func() { f.sessions[s.ID()] = protocol.ErrSessionNotFound }) }
+	forget := func() { f.Forget("alice", s.ID()) }
 
 	forget()
-	eventually(t, "a login by renewal", func() bool { return f.sessionErr(s.ID()) == nil })
+	eventually(t, "a login by renewal", func() bool { return f.isLive(s.ID()) })
 	if got, _ := f.lastLogin(); got.SessionID != s.ID() || !got.Idle {
 		t.Errorf("logged in again with %+v", got)
 	}
@@ -197,8 +208,8 @@ func TestSessionLogsInOnEachNewConnection(t *testing.T) {
 	first, _ := f.lastLogin()
 	for range 2 {
 		_, before := f.lastLogin()
-		cable.cut()
-		cable.mend()
+		cable.Cut()
+		cable.Mend()
 		eventually(t, "a login on the new connection", func() bool {
 			got, n := f.lastLogin()
 			clientID, _ := nc.GetClientID()
@@ -215,7 +226,7 @@ func TestSessionLogsInOnEachNewConnection(t *testing.T) {
 func TestLoginIsRepeatedOnTheNextConnection(t *testing.T) {
 	f := newFake(t)
 	c, nc, cable := f.connect(client.Options{Timeout: time.Hour}) // no timeout helps
-	f.with(func() { f.silent[protocol.OpLogin] = true })
+	f.Fail(protocol.OpLogin, clienttest.ErrNoAnswer)
 	done := make(chan *client.Session, 1)
 	go func() {
 		s, err := c.Login(testContext(t), "alice", client.LoginOptions{})
@@ -225,37 +236,38 @@ func TestLoginIsRepeatedOnTheNextConnection(t *testing.T) {
 		done <- s
 	}()
 	eventually(t, "the login has come", func() bool { return f.count(protocol.OpLogin) == 1 })
-	cable.cut()
-	f.with(func() { delete(f.silent, protocol.OpLogin) })
-	cable.mend()
+	cable.Cut()
+	f.Fail(protocol.OpLogin, nil)
+	cable.Mend()
 	<-done
 	clientID, _ := nc.GetClientID()
-	if got, n := f.lastLogin(); n != 1 || got.Connection.ClientID != clientID {
-		t.Errorf("bound to %+v by login %d, want client %d by the first that was answered", got.Connection, n, clientID)
+	if got, n := f.lastLogin(); n != 2 || got.Connection.ClientID != clientID {
+		t.Errorf("bound to %+v by login %d, want client %d by the second", got.Connection, n, clientID)
 	}
 }
 
 func TestReplacedSessionEnds(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		trigger func(t *testing.T, s *client.Session, cable *cable)
+		trigger func(t *testing.T, s *client.Session, cable *clienttest.Cable)
 	}{
-		{"by renewal", func(*testing.T, *client.Session, *cable) {}},
-		{"by a set", func(t *testing.T, s *client.Session, _ *cable) {
+		{"by renewal", func(*testing.T, *client.Session, *clienttest.Cable) {}},
+		{"by a set", func(t *testing.T, s *client.Session, _ *clienttest.Cable) {
 			if _, err := s.SetSelfStatus(testContext(t), "x"); !errors.Is(err, protocol.ErrSessionReplaced) {
 				t.Errorf("SetSelfStatus: %v", err)
 			}
 		}},
-		{"by the login after a reconnect", func(_ *testing.T, _ *client.Session, c *cable) { c.cut(); c.mend() }},
+		{"by the login after a reconnect", func(_ *testing.T, _ *client.Session, c *clienttest.Cable) { c.Cut(); c.Mend() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)
 			if tt.name == "by renewal" {
-				f.ttl = 1
+				f.SetTTL(1 * time.Second)
 			}
 			c, _, cable := f.connect(client.Options{})
 			s := login(t, c, client.LoginOptions{})
-			f.with(func() { f.sessions[s.ID()] = protocol.ErrSessionReplaced.With("kicked") })
+			f.SetMute(true) // it misses the event
+			f.Kick("alice")
 			tt.trigger(t, s, cable)
 			<-s.Done()
 			if !errors.Is(s.Err(), protocol.ErrSessionReplaced) {
@@ -290,7 +302,7 @@ func TestCloseLogsOutOpenSessions(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if f.sessionErr(s.ID()) == nil || f.sessionErr(s2.ID()) == nil || f.count(protocol.OpLogout) != 2 {
+	if f.isLive(s.ID()) || f.isLive(s2.ID()) || f.count(protocol.OpLogout) != 2 {
 		t.Errorf("%d logouts, want both sessions'", f.count(protocol.OpLogout))
 	}
 	if _, err := c.Login(testContext(t), "alice", client.LoginOptions{}); !errors.Is(err, client.ErrClosed) {
@@ -307,9 +319,9 @@ func TestCloseIsBounded(t *testing.T) {
 			c, _, cable := f.connect(client.Options{Timeout: 100 * time.Millisecond})
 			s := login(t, c, client.LoginOptions{})
 			login(t, c, client.LoginOptions{})
-			f.with(func() { f.silent[protocol.OpLogout] = true })
+			f.Fail(protocol.OpLogout, clienttest.ErrNoAnswer)
 			if name == "no connection" {
-				cable.cut()
+				cable.Cut()
 			}
 			ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
 			defer cancel()

@@ -8,10 +8,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"presence/pkg/client"
+	"presence/pkg/client/clienttest"
 	"presence/pkg/protocol"
 )
 
@@ -116,10 +116,8 @@ func TestEventOfAnotherUserIsIgnored(t *testing.T) {
 	c, _, _ := f.connect(client.Options{})
 	o := observe(c)
 	subscribe(t, c, "bob", "carol")
-	body, _ := protocol.Marshal(protocol.Event{Status: protocol.Status{UserID: "carol", CustomStatus: "forged", Revision: 9000}, Epoch: "e1"})
-	if err := f.nc.Publish("presence.v1.status.bob", body); err != nil {
-		t.Fatal(err)
-	}
+	body, _ := protocol.Marshal(protocol.Event{Status: protocol.Status{UserID: "carol", CustomStatus: "forged", Revision: 9000}, Epoch: f.Epoch()})
+	f.Publish("presence.v1.status.bob", body)
 	f.set("bob", "true")
 	eventually(t, "the event after it", func() bool { return o.told("bob", "", "true") })
 	if !o.told("carol", "") {
@@ -132,7 +130,7 @@ func TestSubscribeThatFailsLeavesNothing(t *testing.T) {
 	c, nc, _ := f.connect(client.Options{})
 	subscribe(t, c, "bob")
 	before := nc.NumSubscriptions()
-	f.with(func() { f.fail["get"] = protocol.ErrInternal })
+	f.Fail("get", protocol.ErrInternal)
 	if _, err := c.SubscribeUserStatus(testContext(t), []string{"bob", "carol"}); !errors.Is(err, protocol.ErrInternal) {
 		t.Errorf("got %v, want internal", err)
 	}
@@ -142,7 +140,8 @@ func TestSubscribeThatFailsLeavesNothing(t *testing.T) {
 	if s, ok := c.Watched("bob"); !ok || s.StatusType == protocol.Unknown {
 		t.Errorf("bob, watched before, is %v, %v", s, ok)
 	}
-	f.with(func() { delete(f.fail, "get"); f.fail["get dave"] = protocol.ErrInternal })
+	f.Fail("get", nil)
+	f.failUser("dave", protocol.ErrInternal)
 	failures, err := c.SubscribeUserStatus(testContext(t), []string{"carol", "dave"})
 	if err != nil || len(failures) != 1 || failures[0].UserID != "dave" {
 		t.Errorf("failures %v, %v, want dave", failures, err)
@@ -157,12 +156,8 @@ func TestSubscribeThatFailsLeavesNothing(t *testing.T) {
 
 // A subscription that the broker refuses would be deaf for ever.
 func TestRefusedSubscriptionIsAnError(t *testing.T) {
-	alice := &server.Permissions{Subscribe: &server.SubjectPermission{Deny: []string{"presence.v1.status.*"}}}
-	f := newFakeOn(t, &server.Options{Users: []*server.User{
-		{Username: "service", Password: "pw"},
-		{Username: "alice", Password: "pw", Permissions: alice},
-	}})
-	c, _, _ := f.connect(client.Options{}, nats.UserInfo("alice", "pw"))
+	f := newFakeWith(t, clienttest.Options{DenySubscribe: []string{"presence.v1.status.*"}})
+	c, _, _ := f.connect(client.Options{})
 	if _, err := c.SubscribeUserStatus(testContext(t), []string{"bob"}); !errors.Is(err, nats.ErrPermissionViolation) {
 		t.Errorf("got %v, want a permissions violation", err)
 	}
@@ -263,8 +258,8 @@ func TestWatchConcurrently(t *testing.T) {
 			}
 		})
 	}
-	cable.cut()
-	cable.mend()
+	cable.Cut()
+	cable.Mend()
 	wg.Wait()
 	if n := nc.NumSubscriptions(); n != before {
 		t.Errorf("%d subscriptions, want %d", n, before)

@@ -1,0 +1,280 @@
+package clienttest
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+// maxRecorded bounds the requests that are remembered: of more, the last.
+const maxRecorded = 4096
+
+// ErrNoAnswer is an error for Fail and Intercept: the request gets no answer.
+var ErrNoAnswer = errors.New("no answer")
+
+// Options configure a Service. The zero value works.
+type Options struct {
+	// Prefix of all subjects; default protocol.DefaultPrefix.
+	Prefix string
+	// FriendNotifications is the service's switch: clients watch the contacts of
+	// users who are logged in.
+	FriendNotifications bool
+	// DenySubscribe are subjects that clients may not subscribe to.
+	DenySubscribe []string
+}
+
+// Service is the fake. Its methods may be called from any goroutine.
+type Service struct {
+	t        testing.TB
+	server   *server.Server
+	cable    *Cable // of all clients that have none of their own
+	nc       *nats.Conn
+	subjects protocol.Subjects
+
+	mu       sync.Mutex
+	subs     []*nats.Subscription // nil: nobody answers
+	epoch    string
+	revision uint64
+	now      time.Time
+	users    map[string]*user
+	leases   map[leaseKey]*lease
+
+	friendNotifications bool
+	ttl                 time.Duration // in replies, where not 0
+	stale, mute         bool
+	fails               map[string]failure
+	intercept           func(Request, func() (any, error)) (any, error)
+	requests            []Request
+}
+
+// Request is one that came. Op names its kind: login, renew, logout, set, status,
+// contacts, get, stats, list, explain, admin.kick, admin.erase, gateway.open,
+// gateway.renew, gateway.apply, gateway.close.
+type Request struct {
+	Op      string
+	UserID  string // whom a request about one user concerns
+	Gateway string // whose a gateway's request is
+	Body    []byte
+}
+
+// Into reads the request's body into a message of package protocol.
+func (r Request) Into(message any) error { return protocol.Unmarshal(r.Body, message) }
+
+// New starts a fake for the time of a test.
+func New(t testing.TB, opts Options) *Service {
+	t.Helper()
+	srv := startServer(t, opts.DenySubscribe)
+	s := &Service{
+		t: t, server: srv, cable: &Cable{to: srv}, subjects: protocol.NewSubjects(opts.Prefix),
+		friendNotifications: opts.FriendNotifications,
+		revision:            1, now: time.Now(), fails: map[string]failure{},
+	}
+	s.forget()
+	var err error
+	s.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(serviceUser, serviceUser), nats.MaxReconnects(-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.nc.Close)
+	s.Start()
+	return s
+}
+
+// forget begins an epoch without anybody.
+func (s *Service) forget() {
+	s.epoch, s.users, s.leases = uuid.NewString(), map[string]*user{}, map[leaseKey]*lease{}
+}
+
+// Stop makes it as if no instance ran: nobody answers, until Start.
+func (s *Service) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sub := range s.subs {
+		_ = sub.Unsubscribe()
+	}
+	s.subs = nil
+	s.flush()
+}
+
+// Start has requests answered again. Nothing was forgotten.
+func (s *Service) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.subs != nil {
+		return
+	}
+	for _, subject := range s.subjects.RequestSubjects() {
+		sub, err := s.nc.QueueSubscribe(subject, protocol.ServiceName, s.handle)
+		if err != nil {
+			s.t.Errorf("listening on %s: %v", subject, err)
+		}
+		s.subs = append(s.subs, sub)
+	}
+	s.flush()
+}
+
+func (s *Service) flush() {
+	if err := s.nc.Flush(); err != nil {
+		s.t.Errorf("flushing: %v", err)
+	}
+}
+
+// Requests returns those of a kind that came, in order; of all kinds where op is
+// empty. It remembers the last few thousand.
+func (s *Service) Requests(op string) (list []Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.requests {
+		if op == "" || r.Op == op {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// handle answers one request.
+func (s *Service) handle(m *nats.Msg) {
+	if m.Reply != "" && !s.subjects.ReplyAllowed(m.Reply) {
+		return
+	}
+	r, err := s.parse(m)
+	var reply any
+	if err == nil {
+		reply, err = s.answer(r)
+	}
+	if m.Reply == "" || errors.Is(err, ErrNoAnswer) {
+		return
+	}
+	out := nats.NewMsg(m.Reply)
+	if err == nil {
+		out.Data, err = protocol.Marshal(reply)
+	}
+	if len(out.Data) > protocol.MaxBodyBytes {
+		err = protocol.ErrRequestTooLarge
+	}
+	if err != nil {
+		e := protocol.AsError(err)
+		out.Header.Set(protocol.ErrorCodeHeader, strconv.Itoa(e.Code))
+		out.Header.Set(protocol.ErrorHeader, e.Name)
+		out.Data, _ = protocol.Marshal(e)
+	}
+	_ = s.nc.PublishMsg(out) // it fails when the test is over
+}
+
+// parse tells what a subject says.
+func (s *Service) parse(m *nats.Msg) (r Request, err error) {
+	r.Body = m.Data
+	rest := strings.TrimPrefix(m.Subject, s.subjects.Prefix()+".")
+	last := rest[strings.LastIndex(rest, ".")+1:]
+	switch {
+	case strings.HasPrefix(rest, "user."):
+		r.Op = last
+		r.UserID, err = s.subjects.ParseUser(m.Subject)
+	case strings.HasPrefix(rest, "gateway."):
+		r.Op = "gateway." + last
+		r.Gateway, err = s.subjects.ParseGateway(m.Subject)
+	default:
+		r.Op = rest
+	}
+	return r, err
+}
+
+// answer records the request and answers it.
+func (s *Service) answer(r Request) (any, error) {
+	s.mu.Lock()
+	s.requests = append(s.requests, r)
+	if len(s.requests) > maxRecorded {
+		s.requests = slices.Delete(s.requests, 0, maxRecorded/2)
+	}
+	intercept := s.intercept
+	s.mu.Unlock()
+	if intercept == nil {
+		return s.serve(r)
+	}
+	return intercept(r, func() (any, error) { return s.serve(r) })
+}
+
+// failure is what requests of a kind are answered with.
+type failure struct {
+	err  error
+	once bool
+}
+
+// serve answers as scripted, or as the service would.
+func (s *Service) serve(r Request) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, ok := handlers[r.Op]
+	if !ok {
+		return nil, ErrNoAnswer
+	}
+	if fails, ok := s.fails[r.Op]; ok {
+		if fails.once {
+			delete(s.fails, r.Op)
+		}
+		return nil, fails.err
+	}
+	if s.stale && !slices.Contains([]string{"get", protocol.OpStatus, "stats", "list", "explain"}, r.Op) {
+		return nil, protocol.ErrUnavailable
+	}
+	return f(s, r)
+}
+
+// handlers answer each kind of request. They hold mu.
+var handlers = map[string]func(*Service, Request) (any, error){
+	protocol.OpLogin:    handle((*Service).login),
+	protocol.OpRenew:    handle((*Service).renew),
+	protocol.OpLogout:   handle((*Service).logout),
+	protocol.OpSet:      handle((*Service).set),
+	protocol.OpStatus:   handle((*Service).ownStatus),
+	protocol.OpContacts: handle((*Service).contacts),
+	"get":               handle((*Service).get),
+	"gateway.open":      handle((*Service).open),
+	"gateway.renew":     handle((*Service).renewLease),
+	"gateway.apply":     handle((*Service).apply),
+	"gateway.close":     handle((*Service).closeLease),
+	"stats":             handle((*Service).stats),
+	"list":              handle((*Service).list),
+	"explain":           handle((*Service).explain),
+	"admin.kick":        handle((*Service).kick),
+	"admin.erase":       handle((*Service).erase),
+}
+
+// handle decodes a request's body for the method that answers it.
+func handle[T any](f func(*Service, Request, *T) (any, error)) func(*Service, Request) (any, error) {
+	return func(s *Service, r Request) (any, error) {
+		body := new(T)
+		if err := r.Into(body); err != nil {
+			return nil, err
+		}
+		if c, ok := any(body).(interface{ Check() error }); ok {
+			if err := c.Check(); err != nil {
+				return nil, err
+			}
+		}
+		return f(s, r, body)
+	}
+}
+
+func (s *Service) publish(subject string, err error, event any) {
+	if err != nil || s.mute {
+		return
+	}
+	body, err := protocol.Marshal(event)
+	if err == nil {
+		err = s.nc.Publish(subject, body)
+	}
+	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		s.t.Errorf("publishing an event: %v", err)
+	}
+}
