@@ -62,7 +62,7 @@ func TestLoginReplaced(t *testing.T) {
 	first := login(t, url, "alice")
 	second := login(t, url, "alice", "--session", "second")
 	first.want(t, exitFailed, "presencectl: logged in…")
-	if want := "presencectl: the session was replaced by second, a later login of the same device (session_replaced)\n"; !strings.HasSuffix(first.stderr.String(), want) {
+	if want := "presencectl: a later login of its device has replaced the session (session_replaced)\n"; !strings.HasSuffix(first.stderr.String(), want) {
 		t.Errorf("the first login: got %q, want %q", first.stderr.String(), want)
 	}
 	wantStatus(t, url, "alice", protocol.Online)

@@ -13,34 +13,41 @@ import (
 const maxPendingStates = 4
 
 // delivery runs the callbacks, on one goroutine. What waits for a slow
-// callback is bounded: of each watched user the latest status.
+// callback is bounded: of each user the latest.
 type delivery struct {
 	wake chan struct{} // holds one
 
 	mu       sync.Mutex
 	onStatus []*func([]protocol.Status)
+	onOwn    []*func(Own)
 	onState  []*func(State)
-	latest   map[string]protocol.Status
-	order    []string // of the users in latest, by the first change that waits
+	statuses pending[protocol.Status]
+	owns     pending[Own]
 	states   []State
 }
 
 func newDelivery() *delivery {
-	return &delivery{wake: make(chan struct{}, 1), latest: map[string]protocol.Status{}}
+	return &delivery{wake: make(chan struct{}, 1)}
 }
 
 // tell queues a status, in place of one of the same user that still waits.
-func (d *delivery) tell(s protocol.Status) {
+func (d *delivery) tell(userID string, s protocol.Status) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.onStatus) == 0 {
-		return
+	if len(d.onStatus) > 0 {
+		d.statuses.put(userID, s)
+		notify(d.wake)
 	}
-	if _, waits := d.latest[s.UserID]; !waits {
-		d.order = append(d.order, s.UserID)
+}
+
+// tellOwn queues what a user sees of oneself likewise.
+func (d *delivery) tellOwn(o Own) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.onOwn) > 0 {
+		d.owns.put(o.UserID, o)
+		notify(d.wake)
 	}
-	d.latest[s.UserID] = s
-	notify(d.wake)
 }
 
 // tellState queues a state, in place of one as live or blind that still waits.
@@ -58,17 +65,18 @@ func (d *delivery) tellState(s State) {
 	notify(d.wake)
 }
 
-// forget drops what waits about users who are no longer watched.
+// forget drops the statuses that wait of users who are no longer watched.
 func (d *delivery) forget(ids []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, id := range ids {
-		delete(d.latest, id)
-	}
-	d.order = slices.DeleteFunc(d.order, func(id string) bool {
-		_, waits := d.latest[id]
-		return !waits
-	})
+	d.statuses.drop(ids)
+}
+
+// forgetOwn drops what waits about a user who is no longer logged in here.
+func (d *delivery) forgetOwn(userID string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.owns.drop([]string{userID})
 }
 
 func (d *delivery) run(ctx context.Context) {
@@ -86,19 +94,22 @@ func (d *delivery) run(ctx context.Context) {
 // hears "live" has heard everything that led to it.
 func (d *delivery) deliver(ctx context.Context) {
 	d.mu.Lock()
-	list := make([]protocol.Status, len(d.order))
-	for i, id := range d.order {
-		list[i] = d.latest[id]
-	}
-	clear(d.latest)
-	states, onStatus, onState := d.states, d.onStatus, d.onState
-	d.order, d.states = nil, nil
+	statuses, owns, states := d.statuses.take(), d.owns.take(), d.states
+	onStatus, onOwn, onState := d.onStatus, d.onOwn, d.onState
+	d.states = nil
 	d.mu.Unlock()
 
-	if len(list) > 0 {
+	if len(statuses) > 0 {
 		for _, f := range onStatus {
 			if ctx.Err() == nil {
-				(*f)(slices.Clone(list)) // a callback may keep or change its own
+				(*f)(slices.Clone(statuses)) // a callback may keep or change its own
+			}
+		}
+	}
+	for _, o := range owns {
+		for _, f := range onOwn {
+			if ctx.Err() == nil {
+				(*f)(o.clone())
 			}
 		}
 	}
@@ -109,6 +120,44 @@ func (d *delivery) deliver(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// pending is what waits to be told: of each user the latest, in the order of the
+// first change that waits.
+type pending[T any] struct {
+	latest map[string]T
+	order  []string // of the users in latest
+}
+
+func (p *pending[T]) put(userID string, v T) {
+	if _, waits := p.latest[userID]; !waits {
+		p.order = append(p.order, userID)
+	}
+	if p.latest == nil {
+		p.latest = map[string]T{}
+	}
+	p.latest[userID] = v
+}
+
+func (p *pending[T]) drop(userIDs []string) {
+	for _, id := range userIDs {
+		delete(p.latest, id)
+	}
+	p.order = slices.DeleteFunc(p.order, func(id string) bool {
+		_, waits := p.latest[id]
+		return !waits
+	})
+}
+
+// take empties it.
+func (p *pending[T]) take() []T {
+	list := make([]T, len(p.order))
+	for i, id := range p.order {
+		list[i] = p.latest[id]
+	}
+	clear(p.latest)
+	p.order = nil
+	return list
 }
 
 // add registers a callback in *list and returns what removes it. The slice is

@@ -183,13 +183,24 @@ func (g *Gateway) SetIdle(ctx context.Context, userID, sessionID string, idle bo
 // SetStatus sets a user's custom status, or clears it with an empty text, with
 // or without a session. IfSession refuses it for a user who is not there.
 func (g *Gateway) SetStatus(ctx context.Context, userID, text string, opts ...SetOption) error {
-	req := protocol.SetRequest{CustomStatus: &text}
+	return g.set(ctx, userID, protocol.SetRequest{CustomStatus: &text}, opts)
+}
+
+// SetAvailability sets what a user says of how to be reached: the lasting value
+// or, with ExpiresIn, an override of it. Otherwise it is as SetStatus.
+func (g *Gateway) SetAvailability(ctx context.Context, userID string, a protocol.Availability, opts ...SetOption) error {
+	return g.set(ctx, userID, protocol.SetRequest{Availability: &a}, opts)
+}
+
+func (g *Gateway) set(ctx context.Context, userID string, req protocol.SetRequest, opts []SetOption) error {
 	for _, o := range opts {
 		o(&req)
 	}
 	return g.do(ctx, protocol.Op{
 		Op: protocol.OpKindSet, UserID: userID, SessionID: req.SessionID,
-		CustomStatus: req.CustomStatus, ExpiresInSeconds: req.ExpiresInSeconds, IfRevision: req.IfRevision,
+		CustomStatus: req.CustomStatus, ExpiresInSeconds: req.ExpiresInSeconds,
+		Availability: req.Availability, AvailabilityExpiresInSeconds: req.AvailabilityExpiresInSeconds,
+		IfRevision: req.IfRevision,
 	})
 }
 

@@ -47,6 +47,9 @@ func (p *gatewayPack) add(o *gatewayOp) {
 	if o.CustomStatus != nil {
 		p.size += 80 + len(*o.CustomStatus)
 	}
+	if o.Availability != nil {
+		p.size += 80
+	}
 }
 
 // gather lets those run who are about to call, as long as more do. It waits for

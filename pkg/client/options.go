@@ -102,13 +102,34 @@ type GatewayLogin struct {
 	Idle bool
 }
 
-// A SetOption changes how a custom status is set.
+// A SetOption changes how a custom status or an availability is set.
 type SetOption func(*protocol.SetRequest)
 
-// ExpiresIn clears the text after d: 1 s to 366 days, in whole seconds,
-// rounded up. Without it the text does not expire.
+// ExpiresIn ends what is set after d: 1 s to 366 days, in whole seconds, rounded
+// up. A text is cleared then; without it, it does not expire. An availability is
+// an override for so long; without it, it is the lasting value, and ends an
+// override.
 func ExpiresIn(d time.Duration) SetOption {
-	return func(r *protocol.SetRequest) { r.ExpiresInSeconds = protocol.Ptr(ceilSeconds(d)) }
+	return func(r *protocol.SetRequest) {
+		if seconds := protocol.Ptr(ceilSeconds(d)); r.CustomStatus != nil {
+			r.ExpiresInSeconds = seconds
+		} else {
+			r.AvailabilityExpiresInSeconds = seconds
+		}
+	}
+}
+
+// AndAvailability has a text and an availability set by one change: as an
+// override for d, or the lasting value where d is 0.
+//
+//	session.SetSelfStatus(ctx, "in a meeting", client.ExpiresIn(time.Hour), client.AndAvailability(protocol.Busy, time.Hour))
+func AndAvailability(a protocol.Availability, d time.Duration) SetOption {
+	return func(r *protocol.SetRequest) {
+		r.Availability = &a
+		if d != 0 {
+			r.AvailabilityExpiresInSeconds = protocol.Ptr(ceilSeconds(d))
+		}
+	}
 }
 
 // IfRevision refuses the change with protocol.ErrRevisionConflict unless the

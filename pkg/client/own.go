@@ -34,11 +34,17 @@ func (o *ownWrites) newest() (epoch string, revision uint64) {
 // clears it. It returns the owner's view. On protocol.ErrOutcomeUnknown, which
 // a missing answer is too, the change may have been or still be made.
 func (c *Client) SetSelfStatus(ctx context.Context, userID, text string, opts ...SetOption) (protocol.Status, error) {
-	return c.set(ctx, userID, "", text, opts)
+	return c.set(ctx, userID, protocol.SetRequest{CustomStatus: &text}, opts)
 }
 
-func (c *Client) set(ctx context.Context, userID, sessionID, text string, opts []SetOption) (protocol.Status, error) {
-	req := protocol.SetRequest{CustomStatus: &text, SessionID: sessionID}
+// SetAvailability sets what a user without a session says of how to be reached:
+// the lasting value or, with ExpiresIn, an override of it. Otherwise it is as
+// SetSelfStatus.
+func (c *Client) SetAvailability(ctx context.Context, userID string, a protocol.Availability, opts ...SetOption) (protocol.Status, error) {
+	return c.set(ctx, userID, protocol.SetRequest{Availability: &a}, opts)
+}
+
+func (c *Client) set(ctx context.Context, userID string, req protocol.SetRequest, opts []SetOption) (protocol.Status, error) {
 	for _, o := range opts {
 		o(&req)
 	}
@@ -69,14 +75,21 @@ func (c *Client) logout(ctx context.Context, userID string, req protocol.LogoutR
 	return err
 }
 
-// change sends a request that changes something and remembers its revision.
+// change sends a request that changes something and remembers what it answered.
 func (c *Client) change(ctx context.Context, r request) (protocol.ChangeReply, error) {
 	var reply protocol.ChangeReply
 	if err := c.call(ctx, r, &reply); err != nil {
 		return reply, err
 	}
-	c.own.note(reply.Epoch, reply.Revision)
+	c.note(reply)
 	return reply, nil
+}
+
+// note remembers the revision of a change, and the owner's view of a user who
+// is logged in here.
+func (c *Client) note(reply protocol.ChangeReply) {
+	c.own.note(reply.Epoch, reply.Revision)
+	c.watch.ownReply(reply)
 }
 
 // OwnStatus returns what a user sees of oneself, sessions included.

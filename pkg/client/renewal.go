@@ -38,7 +38,7 @@ func (s *Session) keep(ctx, conn context.Context) {
 			continue
 		}
 		if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, ErrClosed) {
-			s.end(err)
+			s.end(err, "")
 		}
 		wait = backoff(failures, renewRetry, s.interval())
 		if e, ok := errors.AsType[*protocol.Error](err); ok {
@@ -97,7 +97,7 @@ func (s *Session) renew(ctx context.Context) error {
 		return nil
 	case err == nil:
 		s.said, s.sure = idle, true
-		s.c.own.note(reply.Epoch, reply.Revision)
+		s.c.note(reply)
 	case idle != s.said:
 		s.sure = false // it may have been done
 	}
@@ -132,7 +132,8 @@ func (s *Session) login(ctx context.Context) error {
 	if err := s.c.ask(ctx, request{subject: subject, body: req, repeatable: true}, &reply); err != nil {
 		return err
 	}
-	s.c.own.note(reply.Epoch, reply.Revision)
+	s.c.note(protocol.ChangeReply{Status: reply.Status, Revision: reply.Revision, Epoch: reply.Epoch})
+	s.c.watch.ownMissed(s.userID) // what happened while it was not logged in
 	s.conn, s.said, s.sure = conn, idle, true
 	s.mu.Lock()
 	s.ttl = max(time.Duration(reply.TTLSeconds)*time.Second, time.Second)

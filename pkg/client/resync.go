@@ -47,6 +47,7 @@ func (w *watch) merge(ctx context.Context) {
 func (w *watch) event(msg *nats.Msg) {
 	id, ok := w.c.subjects.ParseEvent(msg.Subject)
 	if !ok {
+		w.selfEvent(msg)
 		return
 	}
 	var ev protocol.Event
@@ -65,27 +66,52 @@ func (w *watch) event(msg *nats.Msg) {
 	if !ok {
 		return // unsubscribed meanwhile
 	}
+	if w.sameEpoch(ev.Epoch) && u.event(ev.Status) {
+		w.tell(u)
+	}
+}
+
+// sameEpoch reports whether an event is of the journal that is known. It may be
+// of a new one, or a late one of an old: a snapshot decides. It needs mu.
+func (w *watch) sameEpoch(epoch string) bool {
 	if w.epoch == "" {
-		w.epoch = ev.Epoch
+		w.epoch = epoch
 	}
-	if ev.Epoch != w.epoch {
-		// It may be of a new journal or a late one of an old: a snapshot decides.
+	if epoch != w.epoch {
 		w.setBlind(EpochChanged, nil)
-		return
 	}
-	if u.event(ev.Status) {
-		w.delivery.tell(u.status)
+	return epoch == w.epoch
+}
+
+// tell tells of something new of a user, where somebody wants to hear it. It
+// needs mu.
+func (w *watch) tell(u *watched) {
+	if u.visible() {
+		u.told = true
+		w.delivery.tell(u.id, u.status)
 	}
+	w.checkAwaits(u.id)
 }
 
 // apply merges a snapshot and returns the users that it could not tell of.
 func (w *watch) apply(pages []protocol.GetReply) (failed []string) {
+	due := time.Now().Add(jitter(confirmAfter)) // for all, so that it is one request
 	for _, p := range pages {
 		w.mu.Lock()
 		w.enter(p.Epoch)
 		for _, s := range p.SuccessUserList {
-			if u, ok := w.users[s.UserID]; ok && u.snapshot(s, p.Revision) {
-				w.delivery.tell(u.status)
+			u, ok := w.users[s.UserID]
+			if !ok {
+				continue
+			}
+			if !u.fetched {
+				// In a cluster another server may not have known our interest yet
+				// when it routed an event: hence a second fetch a moment later.
+				w.confirm[u.id] = due
+				notify(w.wake)
+			}
+			if u.snapshot(s, p.Revision) || u.visible() && !u.told {
+				w.tell(u)
 			}
 		}
 		for _, f := range p.FailureUserList {
@@ -109,6 +135,12 @@ func (w *watch) enter(epoch string) {
 	if w.epoch != "" {
 		for _, u := range w.users {
 			u.known = known{}
+			for _, a := range w.awaits[u.id] {
+				w.noteAwait(a, u.id)
+			}
+		}
+		for _, o := range w.owners {
+			o.ownKnown = ownKnown{}
 		}
 		w.setBlind(EpochChanged, nil)
 	}
@@ -128,6 +160,11 @@ func (w *watch) setBlind(r Reason, err error) {
 	w.losses++
 	w.setState(State{Reason: r, Err: err})
 	notify(w.wake)
+	if r == Dropped || r == EpochChanged {
+		for _, o := range w.owners {
+			o.miss()
+		}
+	}
 }
 
 // setState needs mu.
@@ -138,6 +175,9 @@ func (w *watch) setState(s State) {
 	}
 	w.state = s
 	w.delivery.tellState(s)
+	if s.Live {
+		w.checkAllAwaits()
+	}
 	w.c.opts.Logger.Info("watching", "state", s.String(), "users", len(w.users))
 }
 

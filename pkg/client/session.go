@@ -17,11 +17,12 @@ var ErrSessionClosed = errors.New("the session was closed")
 
 // Session is one login of one device, kept alive until Close. It renews its
 // lease every third of the TTL, logs in again on each new connection, and when
-// the service has forgotten it. It ends by itself when it was kicked or
-// replaced by a later login of the same device (protocol.ErrSessionReplaced),
-// and when the *nats.Conn is closed (nats.ErrConnectionClosed): Done and Err
-// tell. It never logs in again after that: two devices would replace each
-// other for ever.
+// the service has forgotten it. It ends by itself when it was kicked, erased,
+// logged out with all others or replaced by a later login of the same device
+// (protocol.ErrSessionReplaced), which it is told at once or, where that was
+// missed, learns by its next renewal; and when the *nats.Conn is closed
+// (nats.ErrConnectionClosed). Done and Err tell. It never logs in again after
+// that: two devices would replace each other for ever.
 type Session struct {
 	c      *Client
 	userID string
@@ -44,10 +45,11 @@ type Session struct {
 	// none was said since that may have been done. Guarded by turn.
 	said, sure bool
 
-	mu   sync.Mutex
-	idle bool
-	ttl  time.Duration
-	err  error // why it ended
+	mu     sync.Mutex
+	idle   bool
+	ttl    time.Duration
+	err    error // why it ended
+	reason protocol.EndReason
 }
 
 // Login opens a session, or resumes the one of that ID, and keeps it alive. On
@@ -61,16 +63,31 @@ func (c *Client) Login(ctx context.Context, userID string, opts LoginOptions) (*
 		c: c, userID: userID, id: opts.SessionID, opts: opts, idle: opts.Idle,
 		kept: make(chan struct{}), done: make(chan struct{}), turn: make(chan struct{}, 1),
 	}
-	if err := c.retry(ctx, true, s.login); err != nil {
-		return nil, fmt.Errorf("logging in %q: %w", userID, err)
-	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	requests, abort := context.WithCancel(context.Background())
 	s.abort = abort
+	// Its end must not be missed, not even between the login and its answer.
+	if err := c.watch.own(s); err != nil {
+		return nil, s.fail(fmt.Errorf("logging in %q: %w", userID, err))
+	}
+	if err := c.retry(ctx, true, s.login); err != nil {
+		return nil, s.fail(fmt.Errorf("logging in %q: %w", userID, err))
+	}
 	if !c.adopt(s, requests) {
-		return nil, errors.Join(ErrClosed, c.Logout(ctx, userID, s.id))
+		return nil, s.fail(errors.Join(ErrClosed, c.Logout(ctx, userID, s.id)))
+	}
+	if err := s.Err(); err != nil { // ended before it was adopted
+		c.forget(s)
+		return nil, fmt.Errorf("logging in %q: %w", userID, err)
 	}
 	return s, nil
+}
+
+// fail ends a session that nobody has got to see, and returns why.
+func (s *Session) fail(why error) error {
+	s.abort()
+	s.end(why, "")
+	return why
 }
 
 // adopt has the session kept alive until it ends, unless the Client is closed.
@@ -84,6 +101,12 @@ func (c *Client) adopt(s *Session, requests context.Context) bool {
 	c.sessions[s] = struct{}{}
 	c.done.Go(func() { s.keep(requests, conn) })
 	return true
+}
+
+func (c *Client) forget(s *Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, s)
 }
 
 // ID returns the session's ID.
@@ -102,21 +125,41 @@ func (s *Session) Err() error {
 	return s.err
 }
 
+// EndReason says who ended a session that did not end by itself, where the
+// service told; empty where it only refused it (Err says so too), or it ended
+// otherwise.
+func (s *Session) EndReason() protocol.EndReason {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason
+}
+
 // SetSelfStatus sets the user's custom status, or clears it with an empty
 // text, and returns the owner's view. It is refused unless this session is
 // live; one that the service has forgotten logs in again first. On
 // protocol.ErrOutcomeUnknown, which a missing answer is too, the change may
 // have been or still be made.
 func (s *Session) SetSelfStatus(ctx context.Context, text string, opts ...SetOption) (protocol.Status, error) {
+	return s.set(ctx, protocol.SetRequest{CustomStatus: &text}, opts)
+}
+
+// SetAvailability sets what the user says of how to be reached: the lasting value
+// or, with ExpiresIn, an override of it. Otherwise it is as SetSelfStatus.
+func (s *Session) SetAvailability(ctx context.Context, a protocol.Availability, opts ...SetOption) (protocol.Status, error) {
+	return s.set(ctx, protocol.SetRequest{Availability: &a}, opts)
+}
+
+func (s *Session) set(ctx context.Context, req protocol.SetRequest, opts []SetOption) (protocol.Status, error) {
 	if err := s.Err(); err != nil {
 		return protocol.Status{}, err
 	}
+	req.SessionID = s.id
 	ctx, cancel := s.c.bounded(ctx) // for all of it
 	defer cancel()
-	status, err := s.c.set(ctx, s.userID, s.id, text, opts)
+	status, err := s.c.set(ctx, s.userID, req, opts)
 	if errors.Is(err, protocol.ErrSessionNotFound) {
 		if err = s.inTurn(ctx, s.login); err == nil {
-			status, err = s.c.set(ctx, s.userID, s.id, text, opts)
+			status, err = s.c.set(ctx, s.userID, req, opts)
 		}
 	}
 	return status, s.judge(err)
@@ -163,7 +206,7 @@ func (s *Session) close(ctx context.Context) error {
 	if s.Err() != nil {
 		return nil
 	}
-	defer s.end(ErrSessionClosed) // before the turn is given back
+	defer s.end(ErrSessionClosed, "") // before the turn is given back
 	if err := s.c.Logout(ctx, s.userID, s.id); err != nil {
 		return fmt.Errorf("logging out %q: %w", s.userID, err)
 	}
@@ -195,22 +238,39 @@ func (s *Session) alone(ctx context.Context, f func() error) error {
 // judge ends the session where err says that it was replaced, and returns err.
 func (s *Session) judge(err error) error {
 	if errors.Is(err, protocol.ErrSessionReplaced) {
-		s.end(err)
+		s.end(err, "")
 	}
 	return err
 }
 
+// endWords are what a session's error says of who ended it.
+var endWords = map[protocol.EndReason]string{
+	protocol.EndReplaced: "a later login of its device has replaced the session",
+	protocol.EndKicked:   "an operator has ended the session",
+	protocol.EndLogout:   "the user has logged out everywhere",
+	protocol.EndErased:   "the user was erased",
+}
+
+// ended is told of a session that somebody else ended (PROTOCOL 5, kicked).
+func (s *Session) ended(reason protocol.EndReason) {
+	words, ok := endWords[reason]
+	if !ok {
+		words = "the session was ended: " + string(reason)
+	}
+	s.end(protocol.ErrSessionReplaced.With(words), reason)
+}
+
 // end makes the session end, once.
-func (s *Session) end(why error) {
+func (s *Session) end(why error, reason protocol.EndReason) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.err != nil {
+		s.mu.Unlock()
 		return
 	}
-	s.err = why
+	s.err, s.reason = why, reason
 	s.stop()
 	close(s.done)
-	s.c.mu.Lock()
-	delete(s.c.sessions, s)
-	s.c.mu.Unlock()
+	s.mu.Unlock()
+	s.c.forget(s)
+	s.c.watch.disown(s)
 }

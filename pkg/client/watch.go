@@ -14,11 +14,14 @@ import (
 )
 
 // watch is all that is watched: NATS interest in the events of each user, all
-// into one channel, and what is known of each user.
+// into one channel, and what is known of each user. So it takes three goroutines,
+// however many are watched, and one for each user who is logged in here.
 //
 //	status.<user> ─► events ─► merge ──┐
-//	                                   ├─► users ─► delivery ─► callbacks
-//	get ◄── keep: snapshots of users ──┘
+//	                   ▲               ├─► users ─► delivery ─► callbacks
+//	get ◄── keep: snapshots of users ──┘      ▲         ▲
+//	                   │                      │ contacts│
+//	self.<user> ───────┘─► merge ─► owners ───┴─────────┘
 //
 // merge, keep and delivery.run are goroutines of the Client.
 type watch struct {
@@ -35,20 +38,40 @@ type watch struct {
 
 	mu      sync.Mutex
 	users   map[string]*watched
-	epoch   string // of the journal that all revisions in users are of
+	owners  map[string]*owner // users who are logged in through the Client by sessions
+	awaits  map[string][]*await
+	epoch   string // of the journal that all revisions in users and owners are of
 	state   State
 	losses  uint64               // how often something was lost: a snapshot begun before does not make us live
 	confirm map[string]time.Time // when users newly watched are to be fetched a second time
 }
 
-// watched is one user of a watch.
+// watched is one user of a watch. It is watched for as long as there is a reason.
 type watched struct {
 	id string
 	known
-	sub     *nats.Subscription // guarded by interest
-	waiting int                // calls of SubscribeUserStatus that are under way
-	kept    bool               // one of them succeeded
+	sub  *nats.Subscription // guarded by interest
+	told bool               // callbacks have been told of the user
+
+	subscribed  bool  // by SubscribeUserStatus, until it is unsubscribed
+	subscribing int32 // calls of it that are under way
+	contactOf   int32 // users logged in here whose contact it is
+	awaited     int32 // calls of Await that are under way
 }
+
+// A reason is one that counts.
+type reason func(*watched) *int32
+
+var (
+	subscribing reason = func(u *watched) *int32 { return &u.subscribing }
+	contactOf   reason = func(u *watched) *int32 { return &u.contactOf }
+	awaited     reason = func(u *watched) *int32 { return &u.awaited }
+)
+
+// visible reports whether callbacks are to be told of the user.
+func (u *watched) visible() bool { return u.subscribed || u.subscribing > 0 || u.contactOf > 0 }
+
+func (u *watched) wanted() bool { return u.visible() || u.awaited > 0 }
 
 func newWatch(c *Client) *watch {
 	return &watch{
@@ -57,15 +80,22 @@ func newWatch(c *Client) *watch {
 		events:   make(chan *nats.Msg, max(c.opts.EventBuffer, 2)),
 		wake:     make(chan struct{}, 1),
 		users:    map[string]*watched{},
+		owners:   map[string]*owner{},
+		awaits:   map[string][]*await{},
 		state:    State{Reason: Disconnected},
 		confirm:  map[string]time.Time{},
 	}
 }
 
 // OnUserStatusUpdated has f called with the status of each watched user, once
-// as it is when the watching begins and then whenever it changes. Register
-// before subscribing. Of each user a slice has the latest status only. A slow
-// f delays other callbacks, and nothing else.
+// as it is when the watching begins and then whenever it changes: of users who
+// were subscribed to and, where the service's friend-notification switch is on,
+// of the contacts of users who are logged in here by sessions. Of those users
+// themselves it tells too, whichever of their devices made the change: the
+// owner's view, unless they are watched as well: who watches a user sees what
+// everybody sees (an invisible one as OFFLINE). Register before subscribing and
+// logging in. Of each user a slice has the latest status only. A slow f delays
+// other callbacks, and nothing else.
 func (c *Client) OnUserStatusUpdated(f func([]protocol.Status)) (remove func()) {
 	return add(c.watch.delivery, &c.watch.delivery.onStatus, f)
 }
@@ -91,6 +121,7 @@ func (c *Client) Watched(userID string) (protocol.Status, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u, ok := w.users[userID]
+	ok = ok && u.visible()
 	if !ok || !u.fetched || !w.state.Live {
 		return protocol.Status{UserID: userID, StatusType: protocol.Unknown}, ok
 	}
@@ -105,21 +136,9 @@ func (c *Client) Watched(userID string) (protocol.Status, bool) {
 func (c *Client) SubscribeUserStatus(ctx context.Context, userIDs []string) ([]protocol.UserFailure, error) {
 	valid, refused := checkIDs(userIDs)
 	w := c.watch
-	crowded := errors.Is(c.nc.LastError(), nats.ErrMaxSubscriptionsExceeded)
-	joined, err := w.join(valid)
+	joined, pages, err := w.enlist(ctx, valid, subscribing)
 	if err != nil {
-		return nil, fmt.Errorf("subscribing to %d users: %w", len(valid), err)
-	}
-	pages, err := c.fetch(ctx, valid, query{fresh: true, current: true})
-	if err == nil {
-		err = w.refusedByBroker(valid)
-	}
-	if err == nil && !crowded && errors.Is(c.nc.LastError(), nats.ErrMaxSubscriptionsExceeded) {
-		err = c.nc.LastError()
-	}
-	if err != nil {
-		w.leave(joined)
-		return nil, fmt.Errorf("fetching %d users to watch: %w", len(valid), err)
+		return nil, err
 	}
 	failed := w.apply(pages)
 	w.settle(joined)
@@ -127,9 +146,32 @@ func (c *Client) SubscribeUserStatus(ctx context.Context, userIDs []string) ([]p
 	return failuresOf(userIDs, refused, pages), nil
 }
 
-// UnsubscribeUserStatus stops watching users: with none given, all of them.
-// Once it returns no callback that begins later tells of them. IDs that are
-// not valid are failures; users who are not watched are not.
+// enlist watches users for a reason and takes a first snapshot of them, which is
+// to be applied. On an error the reason is gone again.
+func (w *watch) enlist(ctx context.Context, ids []string, why reason) ([]*watched, []protocol.GetReply, error) {
+	crowded := errors.Is(w.c.nc.LastError(), nats.ErrMaxSubscriptionsExceeded)
+	joined, err := w.join(ids, why)
+	if err != nil {
+		return nil, nil, fmt.Errorf("subscribing to %d users: %w", len(ids), err)
+	}
+	pages, err := w.c.fetch(ctx, ids, query{fresh: true, current: true})
+	if err == nil {
+		err = w.refusedByBroker(ids)
+	}
+	if err == nil && !crowded && errors.Is(w.c.nc.LastError(), nats.ErrMaxSubscriptionsExceeded) {
+		err = w.c.nc.LastError()
+	}
+	if err != nil {
+		w.leave(joined, why)
+		return nil, nil, fmt.Errorf("fetching %d users to watch: %w", len(ids), err)
+	}
+	return joined, pages, nil
+}
+
+// UnsubscribeUserStatus stops watching users: with none given, all who were
+// subscribed to. Once it returns no callback that begins later tells of them,
+// but for contacts of a user who is logged in here, who stay watched as such. IDs
+// that are not valid are failures; users who are not watched are not.
 func (c *Client) UnsubscribeUserStatus(ctx context.Context, userIDs ...string) ([]protocol.UserFailure, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -143,10 +185,10 @@ func (c *Client) UnsubscribeUserStatus(ctx context.Context, userIDs ...string) (
 	return failuresOf(userIDs, refused, nil), nil
 }
 
-// join counts a call in on users and makes NATS interest in those who had
+// join adds a reason to watch users and makes NATS interest in those who had
 // none. That comes before anything is fetched: what happens from here on is
 // announced to us, what happened before will be in the snapshot.
-func (w *watch) join(ids []string) ([]*watched, error) {
+func (w *watch) join(ids []string, why reason) ([]*watched, error) {
 	w.interest.Lock()
 	defer w.interest.Unlock()
 	if w.closed {
@@ -154,7 +196,7 @@ func (w *watch) join(ids []string) ([]*watched, error) {
 	}
 	joined := make([]*watched, 0, len(ids))
 	for _, id := range ids {
-		u := w.admit(id)
+		u := w.admit(id, why)
 		joined = append(joined, u)
 		if u.sub != nil {
 			continue
@@ -164,16 +206,16 @@ func (w *watch) join(ids []string) ([]*watched, error) {
 			u.sub, err = w.c.nc.ChanSubscribe(subject, w.events)
 		}
 		if err != nil {
-			w.remove(w.countOut(joined))
+			w.remove(w.countOut(joined, why))
 			return nil, err
 		}
 	}
 	return joined, nil
 }
 
-// admit returns the user, waited for by one more call. Users are known before
+// admit returns the user, watched for one more reason. Users are known before
 // they are subscribed to: merge ignores the events of others.
-func (w *watch) admit(id string) *watched {
+func (w *watch) admit(id string, why reason) *watched {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u, ok := w.users[id]
@@ -181,53 +223,73 @@ func (w *watch) admit(id string) *watched {
 		u = &watched{id: id}
 		w.users[id] = u
 	}
-	u.waiting++
+	*why(u)++
 	return u
 }
 
-// leave ends a call that failed, and the watching of those whom nobody else
-// wants.
-func (w *watch) leave(joined []*watched) {
+// leave takes a reason away, and ends the watching of those for whom there is no
+// other.
+func (w *watch) leave(joined []*watched, why reason) {
 	w.interest.Lock()
 	defer w.interest.Unlock()
-	w.remove(w.countOut(joined))
+	w.remove(w.countOut(joined, why))
 }
 
-// countOut returns whom nobody wants once a call has failed.
-func (w *watch) countOut(joined []*watched) (unwanted []string) {
+// countOut takes a reason away and returns for whom there is no other.
+func (w *watch) countOut(joined []*watched, why reason) (unwanted []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, u := range joined {
-		u.waiting--
-		// Unsubscribed meanwhile, it may be another call's by now.
-		if w.users[u.id] == u && u.waiting == 0 && !u.kept {
+		if n := why(u); *n > 0 { // else unsubscribed meanwhile
+			*n--
+		}
+		w.hide(u)
+		if w.users[u.id] == u && !u.wanted() {
 			unwanted = append(unwanted, u.id)
 		}
 	}
 	return unwanted
 }
 
-// settle ends a call that succeeded. In a cluster another server may not have
-// known our interest yet when it routed an event: hence a second fetch a
-// moment later.
+// hide has callbacks told no more of a user who is watched for other reasons. It
+// needs mu.
+func (w *watch) hide(u *watched) {
+	if u.told && !u.visible() {
+		u.told = false
+		w.delivery.forget([]string{u.id})
+	}
+}
+
+// settle makes a call that succeeded last until users are unsubscribed, which
+// they may be already.
 func (w *watch) settle(joined []*watched) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	due := time.Now().Add(jitter(confirmAfter))
 	for _, u := range joined {
-		u.waiting--
-		u.kept = true
-		if w.users[u.id] == u {
-			w.confirm[u.id] = due
+		if u.subscribing > 0 {
+			u.subscribing--
+			u.subscribed = true
 		}
 	}
-	notify(w.wake)
 }
 
+// drop ends that users are subscribed to, by calls under way too.
 func (w *watch) drop(ids []string) {
 	w.interest.Lock()
 	defer w.interest.Unlock()
-	w.remove(ids)
+	var unwanted []string
+	w.mu.Lock()
+	for _, id := range ids {
+		if u := w.users[id]; u != nil {
+			u.subscribed, u.subscribing = false, 0
+			w.hide(u)
+			if !u.wanted() {
+				unwanted = append(unwanted, id)
+			}
+		}
+	}
+	w.mu.Unlock()
+	w.remove(unwanted)
 }
 
 // remove stops watching. It needs interest.

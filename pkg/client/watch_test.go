@@ -46,6 +46,14 @@ func (o *observer) told(userID string, want ...string) bool {
 	return slices.Equal(o.texts[userID], want)
 }
 
+// last reports whether a user's last text is this one.
+func (o *observer) last(userID, want string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	list := o.texts[userID]
+	return len(list) > 0 && list[len(list)-1] == want
+}
+
 // wasBlind reports whether a reason was told.
 func (o *observer) wasBlind(r client.Reason) bool {
 	o.mu.Lock()

@@ -1,0 +1,344 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/protocol"
+)
+
+const (
+	// After a failed fetch of what a user sees of oneself the next comes ever more
+	// rarely.
+	ownRetry    = 250 * time.Millisecond
+	ownRetryMax = 15 * time.Second
+)
+
+// Own is what users see of themselves, the same on all of their devices.
+type Own struct {
+	UserID string
+	// Status is the owner's view (PROTOCOL 3): where the user is invisible it
+	// differs from what everybody sees.
+	Status protocol.Status
+	// Availability is what is set, whatever is shown.
+	Availability protocol.AvailabilitySettings
+	// Sessions are those on all devices, in the order of their logins.
+	Sessions []protocol.Session
+	// Contacts, sorted; FriendNotifications, whether they are watched.
+	Contacts            []string
+	FriendNotifications bool
+}
+
+// OnOwnChanged has f called with what a user who is logged in here by a session
+// sees of oneself: once as it is after the login, and then whenever something of
+// it changes, on whichever device. Register before logging in. Where changes wait
+// for a slow f it is called with the last. Gateways' users are not told of: they
+// would be too many. It must not set what it is told of to something else: two
+// devices that did would never come to rest.
+func (c *Client) OnOwnChanged(f func(Own)) (remove func()) {
+	return add(c.watch.delivery, &c.watch.delivery.onOwn, f)
+}
+
+// clone is for callbacks, which may keep or change what they are given.
+func (o Own) clone() Own {
+	o.Sessions, o.Contacts = slices.Clone(o.Sessions), slices.Clone(o.Contacts)
+	return o
+}
+
+// owner is a user who is logged in through the Client by sessions: NATS interest
+// in self.<user>, which all devices of the user are told on, and what is known.
+// It lasts from the first login to the end of the last session. Its goroutine
+// makes all of its requests:
+//
+//	self.<user> ─► events ─► merge ─► ownKnown ─► delivery ─► callbacks
+//	                            │        ▲
+//	                     missed │        │      ┌─► contacts are watched
+//	                            └─► run: fetch, follow
+type owner struct {
+	w        *watch
+	id       string
+	sub      *nats.Subscription
+	wake     chan struct{}       // has run look for what is to be done; holds one
+	leave    context.CancelFunc  // ends run
+	followed map[string]*watched // of run: contacts that are watched
+
+	// What follows is guarded by the watch's mu.
+	sessions map[*Session]struct{}
+	missed   bool // something may have been missed: fetch
+	ownKnown
+	contacts contacts
+	complete bool // all of it was fetched once
+	told     Own
+}
+
+// ownKnown is what is known of a user's own view, each part as of a revision of
+// the watch's epoch.
+type ownKnown struct {
+	status       known
+	availability protocol.AvailabilitySettings
+	sessionList  []protocol.Session
+
+	availabilityAsOf, sessionsAsOf uint64
+}
+
+// own has the user's own events heard for a session that is about to log in.
+func (w *watch) own(s *Session) error {
+	subject, err := w.c.subjects.Self(s.userID)
+	if err != nil {
+		return err
+	}
+	w.interest.Lock()
+	defer w.interest.Unlock()
+	if w.closed {
+		return ErrClosed
+	}
+	w.mu.Lock()
+	o := w.owners[s.userID]
+	if o != nil {
+		o.sessions[s] = struct{}{}
+	}
+	w.mu.Unlock()
+	if o != nil {
+		return nil
+	}
+	o = &owner{w: w, id: s.userID, wake: make(chan struct{}, 1), followed: map[string]*watched{}, sessions: map[*Session]struct{}{s: {}}}
+	if o.sub, err = w.c.nc.ChanSubscribe(subject, w.events); err != nil {
+		return err
+	}
+	ctx, leave := context.WithCancel(context.Background())
+	o.leave = leave
+	w.mu.Lock()
+	w.owners[o.id] = o
+	w.mu.Unlock()
+	w.c.done.Go(func() { o.run(ctx) })
+	return nil
+}
+
+// disown takes a session away that has ended. After the last one nothing of the
+// user is heard any more: merge ignores what it does not find.
+func (w *watch) disown(s *Session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.owners[s.userID]
+	if o == nil {
+		return
+	}
+	delete(o.sessions, s)
+	if len(o.sessions) == 0 {
+		delete(w.owners, o.id)
+		w.delivery.forgetOwn(o.id)
+		if !w.isVisible(o.id) {
+			w.delivery.forget([]string{o.id})
+		}
+		o.leave()
+	}
+}
+
+// ownMissed has everything about a user fetched: something may have been missed.
+func (w *watch) ownMissed(userID string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if o := w.owners[userID]; o != nil {
+		o.miss()
+	}
+}
+
+// miss needs mu.
+func (o *owner) miss() {
+	o.missed = true
+	notify(o.wake)
+}
+
+// ownReply merges the owner's view as a reply to a change has it.
+func (w *watch) ownReply(reply protocol.ChangeReply) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if o := w.owners[reply.Status.UserID]; o != nil {
+		w.enter(reply.Epoch)
+		if o.status.snapshot(reply.Status, reply.Revision) {
+			o.tellStatus()
+		}
+	}
+}
+
+// selfEvent merges an event of self.<user> (PROTOCOL 5).
+func (w *watch) selfEvent(msg *nats.Msg) {
+	id, ok := w.c.subjects.ParseSelf(msg.Subject)
+	if !ok {
+		return
+	}
+	var ev protocol.SelfEvent
+	if err := protocol.Unmarshal(msg.Data, &ev); err != nil {
+		w.c.opts.Logger.Warn("an event of a user's own could not be read", "user", id, "err", err)
+		w.ownMissed(id)
+		return
+	}
+	if s := w.ownEvent(id, &ev); s != nil {
+		s.ended(ev.Reason) // without the lock
+	}
+}
+
+// ownEvent merges an event of one's own, and returns the session that it ends.
+func (w *watch) ownEvent(id string, ev *protocol.SelfEvent) (ended *Session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.owners[id]
+	if o == nil {
+		return nil
+	}
+	switch ev.Type {
+	case protocol.SelfKicked:
+		for s := range o.sessions {
+			if s.id == ev.SessionID {
+				return s
+			}
+		}
+	case protocol.SelfContacts:
+		o.contactsEvent(ev)
+	case protocol.SelfStatus:
+		if ev.Status != nil && ev.Status.UserID == id && w.sameEpoch(ev.Epoch) {
+			o.statusEvent(ev.Status)
+		}
+	case protocol.SelfAvailability:
+		if ev.Availability != nil && w.sameEpoch(ev.Epoch) && ev.Revision > o.availabilityAsOf {
+			o.availability, o.availabilityAsOf = *ev.Availability, ev.Revision
+			o.tell()
+		}
+	case protocol.SelfSessions:
+		if w.sameEpoch(ev.Epoch) && ev.Revision > o.sessionsAsOf {
+			o.sessionList, o.sessionsAsOf = ev.Sessions, ev.Revision
+			o.tell()
+		}
+	}
+	return nil
+}
+
+// statusEvent needs mu. Of the sessions of one who becomes ONLINE, or stops being
+// it, there is no other event.
+func (o *owner) statusEvent(s *protocol.Status) {
+	before := o.status.status.StatusType
+	if !o.status.event(*s) {
+		return
+	}
+	o.tellStatus()
+	if s.StatusType != before {
+		o.miss()
+	}
+}
+
+// tellStatus tells callbacks of a new status, unless they are told what everybody
+// sees of the user. It needs mu.
+func (o *owner) tellStatus() {
+	if !o.w.isVisible(o.id) {
+		o.w.delivery.tell(o.id, o.status.status)
+	}
+	o.tell()
+}
+
+// tell tells what is new, once all of it is known. It needs mu.
+func (o *owner) tell() {
+	if !o.complete {
+		return
+	}
+	own := Own{UserID: o.id, Status: o.status.status, Availability: o.availability, Sessions: o.sessionList,
+		Contacts: o.contacts.list, FriendNotifications: o.contacts.watched}
+	if !reflect.DeepEqual(own, o.told) {
+		o.told = own
+		o.w.delivery.tellOwn(own)
+	}
+}
+
+func (w *watch) isVisible(userID string) bool {
+	u := w.users[userID]
+	return u != nil && u.visible()
+}
+
+// run fetches and follows until the last session has ended.
+func (o *owner) run(ctx context.Context) {
+	defer o.end()
+	defer o.leave()
+	for failures := 0; ; {
+		again := o.w.c.opts.Resync
+		if err := o.work(ctx); err == nil {
+			failures = 0
+		} else if ctx.Err() == nil {
+			again = backoff(failures, ownRetry, ownRetryMax)
+			failures++
+			o.w.c.opts.Logger.Warn("fetching what a user sees of oneself", "user", o.id, "retryIn", again, "err", err)
+		}
+		timer := time.NewTimer(jitter(again))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-o.wake:
+			timer.Stop()
+		case <-timer.C:
+			o.setMissed(true)
+		}
+	}
+}
+
+// work does what there is to do.
+func (o *owner) work(ctx context.Context) error {
+	var err error
+	if o.setMissed(false) {
+		if err = o.fetch(ctx); err != nil {
+			o.setMissed(true)
+		}
+	}
+	return errors.Join(err, o.follow())
+}
+
+func (o *owner) setMissed(missed bool) (before bool) {
+	o.w.mu.Lock()
+	defer o.w.mu.Unlock()
+	before, o.missed = o.missed, missed
+	return before
+}
+
+// end stops hearing and watching.
+func (o *owner) end() {
+	_ = o.sub.Unsubscribe() // it fails where the connection is closed: then there is no interest
+	o.unfollow(func(string) bool { return true })
+}
+
+// fetch asks for everything.
+func (o *owner) fetch(ctx context.Context) error {
+	epoch, revision := o.w.c.own.newest()
+	own, err := o.w.c.OwnStatus(ctx, o.id)
+	switch {
+	case err != nil:
+		return err
+	case own.Stale || own.Epoch == epoch && own.Revision < revision:
+		return protocol.ErrUnavailable.Withf("the instance that answered is at revision %d, asked for was %d", own.Revision, revision)
+	}
+	o.apply(&own)
+	err = o.fetchContacts(ctx)
+	o.w.mu.Lock()
+	defer o.w.mu.Unlock()
+	o.complete = true // without contacts, where those cannot be had
+	o.tell()
+	return err
+}
+
+// apply merges a snapshot.
+func (o *owner) apply(own *protocol.OwnStatusReply) {
+	o.w.mu.Lock()
+	defer o.w.mu.Unlock()
+	o.w.enter(own.Epoch)
+	if o.status.snapshot(own.Status, own.Revision) {
+		o.tellStatus()
+	}
+	if own.Revision > o.availabilityAsOf {
+		o.availability, o.availabilityAsOf = own.Availability, own.Revision
+	}
+	if own.Revision > o.sessionsAsOf {
+		o.sessionList, o.sessionsAsOf = own.Sessions, own.Revision
+	}
+}
