@@ -311,6 +311,9 @@ func (s *Service) apply(a journal.Applied[*call]) error {
 		answers = s.answers(a.Callers, &out)
 	}
 	s.mu.Unlock()
+	if out.Fenced {
+		s.journal.PutBack(a)
+	}
 	s.counted.applied.Add(1)
 	s.responder.push(answers)
 	s.releaseWaiters(a.Position)

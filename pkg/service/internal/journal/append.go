@@ -14,6 +14,7 @@ import (
 
 // inFlight is an entry that was packed and is not yet applied.
 type inFlight[W any] struct {
+	entry   *entry.Entry
 	callers *Callers[W]
 	done    chan struct{} // closed when it is applied
 }
@@ -59,7 +60,7 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	j.mu.Lock()
 	j.sequence++
 	sequence, applied := j.sequence, j.applied
-	f := &inFlight[W]{callers: callers, done: make(chan struct{})}
+	f := &inFlight[W]{entry: e, callers: callers, done: make(chan struct{})}
 	j.inFlight[sequence] = f
 	j.publishedAt = time.Now()
 	j.mu.Unlock()
@@ -84,12 +85,21 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 		return nil // stop gives the callers back
 	}
 	if j.forget(sequence) {
-		j.mu.Lock()
-		j.pending.PutBack(e, callers)
-		j.mu.Unlock()
-		j.fail(callers, err)
+		j.giveBack(f, err)
 	}
 	return nil
+}
+
+// giveBack tells the callers of an entry that is not in flight any more that it
+// failed, and has what must not be lost of it appended with the next one.
+func (j *Journal[W]) giveBack(f *inFlight[W], err error) {
+	j.mu.Lock()
+	j.pending.PutBack(f.entry, f.callers)
+	if !j.pending.Empty() {
+		j.poke()
+	}
+	j.mu.Unlock()
+	j.fail(f.callers, err)
 }
 
 // awaitApplied waits until an acknowledged entry is applied, for a while: its

@@ -111,9 +111,9 @@ func (j *Journal[W]) forgetState() {
 	j.inFlight = map[uint64]*inFlight[W]{}
 	j.lastAt = time.Time{}
 	j.mu.Unlock()
-	for _, b := range batches {
-		j.fail(b.callers, ErrOutcomeUnknown)
-		close(b.done)
+	for _, f := range batches {
+		j.giveBack(f, ErrOutcomeUnknown)
+		close(f.done)
 	}
 }
 
@@ -226,7 +226,7 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 	}
 	if err := j.cfg.Apply(a); errors.Is(err, ErrRebuild) {
 		if f != nil {
-			j.fail(f.callers, ErrOutcomeUnknown)
+			j.giveBack(f, ErrOutcomeUnknown)
 			close(f.done)
 		}
 		return &rebuildError{cause: err, avoid: 1}

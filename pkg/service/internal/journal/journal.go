@@ -368,6 +368,20 @@ func (j *Journal[W]) Report(c entry.Command) error {
 	return nil
 }
 
+// PutBack, called by Apply, has what must not be lost of an entry that counts as
+// empty appended with the next one: the reports and renewals of this writer.
+func (j *Journal[W]) PutBack(a Applied[W]) {
+	if a.Callers == nil { // another's, or put back when it was given up
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.pending.PutBack(a.Entry, a.Callers)
+	if !j.pending.Empty() {
+		j.poke()
+	}
+}
+
 // Tick has an entry appended, be it empty, so that time goes on.
 func (j *Journal[W]) Tick() {
 	j.mu.Lock()

@@ -1,6 +1,10 @@
 package journal
 
-import "presence/pkg/service/internal/entry"
+import (
+	"slices"
+
+	"presence/pkg/service/internal/entry"
+)
 
 // maxReports bounds the commands that nobody waits for, see Journal.Report.
 const maxReports = 1 << 16
@@ -99,7 +103,7 @@ func (q *Queue[W]) Take() (*entry.Entry, *Callers[W]) {
 // must not be lost. callers are the entry's.
 func (q *Queue[W]) PutBack(e *entry.Entry, callers *Callers[W]) {
 	if reports := e.Commands[len(callers.Commands):]; len(q.reports)+len(reports) <= maxReports {
-		q.reports = append(reports[:len(reports):len(reports)], q.reports...)
+		q.reports = slices.Concat(reports, q.reports)
 	}
 	for _, number := range e.Renewed {
 		var none W

@@ -25,3 +25,36 @@ func TestQueue_OldestRenewalsFirst(t *testing.T) {
 		q.Renew(0, 0, false) // comes again and again
 	}
 }
+
+// TestQueue_PutBack: what nobody waits for of an entry that did nothing goes with
+// the next one, also where the entry is a decoded one, whose memory is used again.
+func TestQueue_PutBack(t *testing.T) {
+	var q Queue[int]
+	q.Command(entry.Command{Kind: entry.Set, User: "alice"}, 1)
+	if err := q.Report(entry.Command{Kind: entry.Closed, Client: 7}); err != nil {
+		t.Fatal(err)
+	}
+	q.Renew(3, 0, false)
+	e, callers := q.Take()
+	q.PutBack(e, callers)
+	e.Commands[1] = entry.Command{Kind: entry.Deaf}
+	again, _ := q.Take()
+	if len(again.Commands) != 1 || again.Commands[0].Client != 7 || len(again.Renewed) != 1 || again.Renewed[0] != 3 {
+		t.Errorf("after PutBack() the next entry is %+v, want the report of connection 7 and the renewal of lease 3", again)
+	}
+}
+
+// TestForgetState_KeepsReports: a state that is built anew, because its next entry
+// was trimmed, say, loses no report that is in flight.
+func TestForgetState_KeepsReports(t *testing.T) {
+	j := &Journal[int]{wake: make(chan struct{}, 1), inFlight: map[uint64]*inFlight[int]{1: {
+		entry:   &entry.Entry{Commands: []entry.Command{{Kind: entry.Closed, Client: 7}}},
+		callers: &Callers[int]{},
+		done:    make(chan struct{}),
+	}}}
+	j.forgetState()
+	e, _ := j.take()
+	if e == nil || len(e.Commands) != 1 || e.Commands[0].Client != 7 {
+		t.Errorf("after forgetState() the next entry is %+v, want the report of connection 7", e)
+	}
+}

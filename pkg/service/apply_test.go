@@ -1,0 +1,28 @@
+package service
+
+import (
+	"log/slog"
+	"testing"
+
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/journal"
+	"presence/pkg/service/internal/state"
+)
+
+// TestApply_EmptyEntryKeepsReports: an entry of this instance that counts as empty,
+// because it was stored too late, say, loses no report that nobody waits for.
+// White-box, because a broker that is that slow takes long.
+func TestApply_EmptyEntryKeepsReports(t *testing.T) {
+	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[*call]{}}
+	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
+	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "w", Sequence: 1},
+		Commands: []entry.Command{{Kind: entry.Closed, Server: "N", Client: 7}}}
+	for position := uint64(1); position <= 2; position++ {
+		if err := s.apply(journal.Applied[*call]{Entry: e, Position: position, Time: 1_000, Callers: &journal.Callers[*call]{}}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := s.journal.Unpacked(), position == 2; got != want {
+			t.Errorf("stored %d times, the report waits to be packed again: %t, want %t", position, got, want)
+		}
+	}
+}
