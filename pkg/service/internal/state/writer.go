@@ -47,12 +47,30 @@ func (s *State) findWriter(id string) *writer {
 // fences reports whether an entry counts as empty: one of another epoch, one
 // that was stored twice or after a later one of its writer, and one that was
 // packed too long ago for its callers to expect it yet. A publish that timed
-// out may be stored minutes later.
+// out may be stored minutes later. One that is too old has its sequence used up:
+// its callers are told that nothing was done, so its next copy may do nothing
+// either, whatever the clock says by then.
 func (s *State) fences(h *entry.Header) bool {
-	return h.Epoch != s.epoch ||
-		h.Sequence <= s.writer.sequence ||
-		s.clock.lease-h.LeaseClock > maxPacked ||
-		h.Latest != 0 && s.clock.wall > h.Latest
+	w := s.writer
+	if h.Epoch != s.epoch || h.Sequence <= w.sequence {
+		return true
+	}
+	if s.tooOld(h) {
+		w.sequence = h.Sequence
+		return true
+	}
+	return false
+}
+
+// tooOld reports whether an entry was packed too long ago. Where the wall clock
+// went back since, it may have been any time ago: the lease clock does not tell
+// while nobody appends.
+func (s *State) tooOld(h *entry.Header) bool {
+	if s.clock.lease-h.LeaseClock > maxPacked {
+		return true
+	}
+	wall := s.clock.wall
+	return h.Latest != 0 && (wall > h.Latest || wall < h.Latest-maxPacked-maxStep)
 }
 
 // takeOver gives to the writer of the entry at hand what another one, dead or
