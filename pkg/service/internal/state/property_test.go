@@ -182,11 +182,12 @@ func TestProperty_SplitAndReplay(t *testing.T) {
 	})
 }
 
-// TestProperty_Invariants: after every entry, what is kept for speed agrees
-// with what it is derived from, and revisions only rise (G3).
+// TestProperty_Invariants: after every entry, what is kept for speed agrees with
+// what it is derived from, revisions only rise, and what is seen at one is always
+// the same (G3).
 func TestProperty_Invariants(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		revisions := map[string]uint64{}
+		revisions, statuses := map[string]uint64{}, map[string]protocol.Status{}
 		play(t, genHistory(rt), whole, func(s *State) {
 			checkInvariants(rt, s)
 			for id, u := range s.users.byID {
@@ -194,6 +195,15 @@ func TestProperty_Invariants(t *testing.T) {
 					rt.Fatalf("revision of %s fell from %d to %d", id, revisions[id], u.revision)
 				}
 				revisions[id] = u.revision
+				for i, st := range []protocol.Status{s.Status(id, false), s.ownerView(u)} {
+					key := fmt.Sprint(i, id, st.Revision)
+					if was, ok := statuses[key]; ok && !reflect.DeepEqual(st, was) {
+						rt.Fatalf("at one revision %s was %+v and is %+v", id, was, st)
+					}
+					if st.Revision != 0 {
+						statuses[key] = st
+					}
+				}
 				if u.revision > s.Revision() {
 					rt.Fatalf("revision %d of %s is beyond the state's %d", u.revision, id, s.Revision())
 				}
@@ -353,4 +363,25 @@ func dump(s *State, exact bool) string {
 		}
 	}
 	return b.String()
+}
+
+// TestG03_ComeAndGone: a gateway's user who comes and goes by one change was not
+// seen ONLINE, so nothing that is seen changes without a revision.
+func TestG03_ComeAndGone(t *testing.T) {
+	m := newMachine(t)
+	do := func(lines ...string) {
+		e := entry.Entry{Header: m.header("A")}
+		for _, line := range lines {
+			c, _ := parseCommand(t, m.s, strings.Fields(line))
+			e.Commands = append(e.Commands, c)
+		}
+		m.apply(t, &e)
+	}
+	do("open g1 p1 ttl=30s", "apply g1 p1 seq=1 login:alice:s1 lost:alice:s1")
+	want := m.s.Status("alice", false)
+	m.now += 1_000
+	do("apply g1 p1 seq=2 login:alice:s1 lost:alice:s1")
+	if got := m.s.Status("alice", false); !reflect.DeepEqual(got, want) {
+		t.Errorf("Status(alice) = %+v, want %+v as before", got, want)
+	}
 }

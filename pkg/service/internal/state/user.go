@@ -270,12 +270,14 @@ func (s *State) revise(t *touched) {
 
 // leaveOnline does what goes with the end of a user's last live session: the
 // moment is remembered, and the text goes with the session unless it is
-// persistent (PROTOCOL 3).
+// persistent (PROTOCOL 3). Who comes and goes by one change was not seen.
 func (s *State) leaveOnline(u *user) {
 	if u.online() {
 		return
 	}
-	u.lastSeen = s.clock.wall
+	if s.touched[u.touched-1].own.statusType == protocol.Online {
+		u.lastSeen = s.clock.wall
+	}
 	if !s.params.Persistent {
 		u.text, u.textUntil = "", 0
 	}
