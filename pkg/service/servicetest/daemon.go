@@ -68,8 +68,16 @@ var readyLine = regexp.MustCompile(`is ready on (\S+)`)
 // It is killed when the test ends.
 func StartDaemon(t testing.TB, args ...string) *Daemon {
 	t.Helper()
-	d := &Daemon{args: slices.Clone(args)}
-	if !has(args, "--nats-url") {
+	return StartDaemonIn(t, nil, args...)
+}
+
+// StartDaemonIn is StartDaemon with more of an environment. With --nats-config, or
+// the URL of a server in the environment, address and data are not presenced's.
+func StartDaemonIn(t testing.TB, env []string, args ...string) *Daemon {
+	t.Helper()
+	d := &Daemon{args: slices.Clone(args), env: env}
+	elsewhere := slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "PRESENCED_NATS_URL=") })
+	if !elsewhere && !has(args, "--nats-url") && !has(args, "--nats-config") {
 		if !has(args, "--listen") {
 			d.args = append(d.args, "--listen", anyPort)
 		}
@@ -91,7 +99,13 @@ func has(args []string, flag string) bool {
 // start, and returns its exit code and what it wrote.
 func RunDaemon(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	d := &Daemon{args: args}
+	return RunDaemonIn(t, nil, args...)
+}
+
+// RunDaemonIn is RunDaemon with more of an environment.
+func RunDaemonIn(t testing.TB, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	d := &Daemon{args: args, env: env}
 	d.start(t)
 	code = d.Wait(t)
 	return code, d.stdout.String(), d.stderr.String()

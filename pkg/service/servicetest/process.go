@@ -3,6 +3,8 @@ package servicetest
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -46,6 +48,19 @@ func (p *process) start(t testing.TB, name string, cmd *exec.Cmd) {
 
 // PID is that of the process.
 func (p *process) PID() int { return p.cmd.Process.Pid }
+
+// CommandLine is what everybody on the machine can see that the process was given.
+func (p *process) CommandLine(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID()))
+	if errors.Is(err, fs.ErrNotExist) { // there is no /proc
+		return strings.Join(p.cmd.Args, " ")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(string(text), "\x00", " ")
+}
 
 // Stdout and Stderr are what the process has written so far.
 func (p *process) Stdout() string { return p.stdout.String() }

@@ -3,6 +3,7 @@ package servicetest
 import (
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,22 @@ func StartNATS(t testing.TB, more ...string) *Server {
 	dir, log := t.TempDir(), logger(t, slog.LevelError) // it warns of plain passwords
 	s := &Server{foreign: true, start: func(listen string) (*broker.Broker, error) {
 		return broker.StartForeign(config, listen, dir, log)
+	}}
+	s.run(t, anyPort)
+	return s
+}
+
+// StartNATSFile starts a server from a configuration file, as nats-server -c does,
+// but on a free port. Users are those of the file.
+func StartNATSFile(t testing.TB, path string) *Server {
+	t.Helper()
+	config, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, log := t.TempDir(), logger(t, slog.LevelError)
+	s := &Server{foreign: true, start: func(listen string) (*broker.Broker, error) {
+		return broker.StartForeign(string(config), listen, dir, log)
 	}}
 	s.run(t, anyPort)
 	return s
