@@ -43,8 +43,8 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 		UsageText: "presencectl [options] COMMAND USER…",
 		Flags:     globalFlags(),
 		Commands: []*cli.Command{
-			a.login(), a.logout(), a.set(), a.clear(),
-			a.get(), a.watch(),
+			a.login(), a.logout(), a.set(), a.clear(), a.availability(), a.contacts(),
+			a.get(), a.watch(), a.await(),
 			a.list(), a.stats(), a.explain(), a.kick(), a.erase(), a.verify(),
 			a.natsConfig(), a.natsUser(),
 		},
@@ -52,6 +52,11 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 		ConfigureShellCompletionCommand: func(c *cli.Command) {
 			c.Hidden = false
 			c.Usage = "print a completion script for bash, zsh, fish or pwsh"
+			c.Description = `That of bash needs the package bash-completion.
+
+Examples:
+  source <(presencectl completion bash)
+  presencectl completion fish > ~/.config/fish/completions/presencectl.fish`
 		},
 		Before: checkGlobalFlags,
 		Action: func(_ context.Context, cmd *cli.Command) error {
@@ -143,9 +148,9 @@ func complete(ctx context.Context, cmd *cli.Command) {
 
 // What follows checks the arguments of a command before anything is connected.
 
-func nobody(ctx context.Context, cmd *cli.Command) error {
+func noArguments(ctx context.Context, cmd *cli.Command) error {
 	if cmd.Args().Present() {
-		return usageError(ctx, cmd, fmt.Errorf("there is no USER to name: %q", cmd.Args().First()), true)
+		return usageError(ctx, cmd, fmt.Errorf("unexpected argument %q", cmd.Args().First()), true)
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func (a *app) connected(f func(context.Context, *cli.Command, *conn) error) cli.
 		// refusal arrives on its own and ends the command.
 		ctx, refuse := context.WithCancelCause(parent)
 		defer refuse(nil)
-		c := &conn{app: a, json: cmd.Bool("json"), timeout: cmd.Duration("timeout"), prefix: cmd.String("prefix")}
+		c := &conn{app: a, json: cmd.Bool("json"), timeout: cmd.Root().Duration("timeout"), prefix: cmd.String("prefix")}
 		nc, err := c.dial(cmd, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) {
 				refuse(err)
@@ -49,7 +49,7 @@ func (a *app) connected(f func(context.Context, *cli.Command, *conn) error) cli.
 		}
 		defer nc.Close()
 		c.nc = nc
-		c.Client, err = client.New(nc, client.Options{Prefix: c.prefix, Timeout: c.timeout})
+		c.Client, err = client.New(nc, client.Options{Prefix: c.prefix, Timeout: c.timeout, Patience: c.timeout})
 		if err != nil {
 			return &failure{err}
 		}

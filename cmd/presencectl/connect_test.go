@@ -50,9 +50,11 @@ func TestBadURL(t *testing.T) {
 }
 
 func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
 	s := servicetest.StartBroker(t)
 	addr := strings.TrimPrefix(s.URL(), "nats://")
-	for _, command := range []string{"get alice", "watch alice", "login alice", "logout alice", "clear alice", "list", "stats", "explain alice", "kick alice", "erase alice --yes"} {
+	for _, command := range []string{"get alice", "watch alice", "login alice", "logout alice", "clear alice", "availability alice", "availability alice busy",
+		"contacts add alice bob", "await alice", "list", "stats", "explain alice", "kick alice", "erase alice --yes"} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel() // the client waits for an instance that restarts
 			ctl(t, append(strings.Fields(command), "-s", s.URL())...).want(t, exitFailed,
@@ -61,9 +63,34 @@ func TestNobodyAnswers(t *testing.T) {
 	}
 }
 
+// A service that takes requests and says nothing is asked once, and waited for no
+// longer than --timeout.
+func TestNoAnswer(t *testing.T) {
+	t.Parallel()
+	s := servicetest.StartNATS(t)
+	nc := s.Connect(t)
+	requests, err := nc.SubscribeSync("presence.v1.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, command := range []string{"get alice", "list", "stats"} {
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		ctl(t, append(strings.Fields(command), "-s", s.URL(), "--timeout", "300ms")...).want(t, exitFailed, "presencectl: no answer within 300ms")
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if n, _, err := requests.Pending(); n != i+1 || err != nil {
+			t.Errorf("%s: %d requests so far, want %d (%v)", command, n, i+1, err)
+		}
+	}
+}
+
 // What NATS refuses looks like an answer that does not come: it must be told
 // at once, not after the timeout.
 func TestNotPermitted(t *testing.T) {
+	t.Parallel()
 	s := servicetest.StartBroker(t)
 	ctl(t, "get", "alice", "-s", s.URL(), "--prefix", "presence.v1.status", "--timeout", "1h").want(t, exitFailed,
 		`presencectl: the NATS server does not allow it: Permissions Violation for Publish to "presence.v1.status.get"`)

@@ -28,7 +28,11 @@ func (c *conn) explain(ctx context.Context, err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
-	return &failure{c.reason(context.Cause(ctx), err)}
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.Canceled) {
+		c.newLine()
+	}
+	return &failure{c.reason(cause, err)}
 }
 
 // reason tells an error of the wire by its message and its name.

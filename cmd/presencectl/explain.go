@@ -74,8 +74,11 @@ func withText(s protocol.Status) string {
 	if s.CustomStatus == "" {
 		return shown(s)
 	}
-	return fmt.Sprintf("%s %q", shown(s), printable(s.CustomStatus))
+	return shown(s) + " " + quoted(s.CustomStatus)
 }
+
+// quoted is not %q, which would show the joiners in emoji as numbers.
+func quoted(s string) string { return `"` + printable(s) + `"` }
 
 // knownRows are what is known of the user, left out where there is nothing.
 func knownRows(r protocol.ExplainReply, now time.Time) [][]string {
@@ -85,7 +88,7 @@ func knownRows(r protocol.ExplainReply, now time.Time) [][]string {
 	}
 	rows := [][]string{{"availability", availability}}
 	if s := r.Owner; s.CustomStatus != "" {
-		text := fmt.Sprintf("%q", printable(s.CustomStatus))
+		text := quoted(s.CustomStatus)
 		if s.CustomStatusExpiresAt != 0 {
 			text += ", which is cleared " + relative(s.CustomStatusExpiresAt, now)
 		}

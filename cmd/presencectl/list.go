@@ -24,7 +24,7 @@ Examples:
   presencectl list
   presencectl list --status online --limit 20
   presencectl list --json | jq -r .userID`,
-		ArgValidator: nobody,
+		ArgValidator: noArguments,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "status", Usage: "only users of this `STATUS`: online, offline or unlogined", Validator: checkStatusType},
 			&cli.IntFlag{Name: "limit", Usage: "at most this `NUMBER` of users", HideDefault: true, Validator: func(n int) error {

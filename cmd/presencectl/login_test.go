@@ -26,6 +26,7 @@ func wantStatus(t *testing.T, url, user string, want protocol.StatusType) protoc
 }
 
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	c := login(t, url, "alice", "--platform", "web", "--session", "s1", "--ttl", "30s", "--device", "phone")
 	if want := `presencectl: logged in alice: session s1, platform web, device "phone", ttl 30s` + "\n"; !strings.HasPrefix(c.stderr.String(), want) {
@@ -43,6 +44,7 @@ func TestLogin(t *testing.T) {
 }
 
 func TestLoginJSON(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	c := login(t, url, "alice", "--json")
 	c.prints(t, "\n")
@@ -58,6 +60,7 @@ func TestLoginJSON(t *testing.T) {
 
 // A second login on the same host has the same device: it replaces the first.
 func TestLoginReplaced(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	first := login(t, url, "alice")
 	second := login(t, url, "alice", "--session", "second")
@@ -74,6 +77,7 @@ func TestLoginReplaced(t *testing.T) {
 
 // A logout elsewhere ends the login: it must not log in again.
 func TestLogout(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	here := login(t, url, "alice")
 	there := login(t, url, "alice", "--device", "phone", "--session", "s2")
@@ -104,6 +108,7 @@ presencectl: none of these sessions is of this host: name one with --session, or
 }
 
 func TestLoginSurvivesRestart(t *testing.T) {
+	t.Parallel()
 	kit := servicetest.Start(t)
 	c := login(t, kit.URL(), "alice")
 	kit.Restart(t)
@@ -117,6 +122,7 @@ func TestLoginSurvivesRestart(t *testing.T) {
 
 // ^C while nobody is there to log out from ends within the timeout.
 func TestLoginInterruptedDuringOutage(t *testing.T) {
+	t.Parallel()
 	kit := servicetest.Start(t)
 	c := login(t, kit.URL(), "alice", "--timeout", "1s")
 	kit.Stop(t)

@@ -1,12 +1,14 @@
 // Command presencectl speaks to the presence service as a user's device does: it
-// logs users in and out, and sets their texts; as watchers do: it shows and watches
-// statuses; and as an operator does: it lists and
+// logs users in and out, sets their texts, availability and contacts; as watchers
+// do: it shows, watches and awaits statuses; and as an operator does: it lists and
 // counts users, explains a status, kicks and erases.
 //
 //	presencectl login alice                     # holds a session until ^C
 //	presencectl set alice "in a meeting" --expires 1h
 //	presencectl get alice bob
+//	presencectl availability alice busy --expires 1h
 //	presencectl watch alice bob --json
+//	presencectl await alice --timeout 1m
 //	presencectl explain alice
 //	presencectl verify                          # is every instance as the journal says?
 //

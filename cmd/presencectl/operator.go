@@ -31,10 +31,17 @@ Examples:
 			ctx, cancel := context.WithTimeout(ctx, c.timeout)
 			defer cancel()
 			user := cmd.Args().First()
-			if !cmd.IsSet("session") {
-				return c.showEnded(c.KickAll(ctx, user))
+			var r protocol.KickReply
+			var err error
+			if cmd.IsSet("session") {
+				r, err = c.Kick(ctx, user, cmd.String("session"))
+			} else {
+				r, err = c.KickAll(ctx, user)
 			}
-			return c.showEnded(c.Kick(ctx, user, cmd.String("session")))
+			if err != nil {
+				return err
+			}
+			return c.showEnded(r, "")
 		}),
 	}
 }
@@ -76,14 +83,15 @@ func runErase(ctx context.Context, cmd *cli.Command, c *conn) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	return c.showEnded(c.Erase(ctx, user))
-}
-
-// showEnded shows which sessions were ended: their IDs, one a line.
-func (c *conn) showEnded(r protocol.KickReply, err error) error {
+	r, err := c.Erase(ctx, user)
 	if err != nil {
 		return err
 	}
+	return c.showEnded(r, printable(user)+" is erased, ")
+}
+
+// showEnded shows which sessions were ended: their IDs, one a line.
+func (c *conn) showEnded(r protocol.KickReply, what string) error {
 	if c.json {
 		return writeJSON(c.stdout, r)
 	}
@@ -92,7 +100,7 @@ func (c *conn) showEnded(r protocol.KickReply, err error) error {
 			return err
 		}
 	}
-	c.say("%s ended", count(len(r.Ended), "session"))
+	c.say("%s%s ended", what, count(len(r.Ended), "session"))
 	return nil
 }
 
@@ -106,7 +114,6 @@ func (c *conn) confirm(ctx context.Context, question string) error {
 	}()
 	select {
 	case <-ctx.Done():
-		c.newLine()
 		return ctx.Err()
 	case line := <-answer:
 		switch strings.ToLower(strings.TrimSpace(line)) {

@@ -14,6 +14,7 @@ import (
 )
 
 func TestList(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	ctl(t, "list", "-s", url).want(t, exitDone, "")
 	for _, user := range []string{"alice", "bob", "carol@example.com"} {
@@ -39,6 +40,7 @@ func TestList(t *testing.T) {
 
 // Users on several pages are one table.
 func TestListPages(t *testing.T) {
+	t.Parallel()
 	kit := servicetest.Start(t)
 	url := kit.URL()
 	const users = protocol.MaxUsersPerList + 3
@@ -75,6 +77,7 @@ func setMany(t *testing.T, kit *servicetest.Kit, users int) {
 }
 
 func TestStats(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	login(t, url, "alice", "--platform", "web")
 	ctl(t, "set", "bob", "hello", "-s", url).want(t, exitDone, "")
@@ -93,6 +96,7 @@ func TestStats(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	login(t, url, "alice", "--session", "s1", "--device", "laptop")
 	out := ctl(t, "explain", "alice", "-s", url).want(t, exitDone, "").stdout.String()
@@ -108,6 +112,7 @@ func TestExplain(t *testing.T) {
 
 // Who is kicked is told so and does not come back by itself.
 func TestKick(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	first := login(t, url, "alice", "--session", "s1", "--device", "laptop")
 	second := login(t, url, "alice", "--session", "s2", "--device", "phone")
@@ -117,6 +122,9 @@ func TestKick(t *testing.T) {
 		t.Errorf("kick --session: got %q", out)
 	}
 	second.want(t, exitFailed, "presencectl: logged in…")
+	if want := "presencectl: an operator has ended the session (session_replaced)\n"; !strings.HasSuffix(second.stderr.String(), want) {
+		t.Errorf("who was kicked: got %q, want %q", second.stderr.String(), want)
+	}
 	wantStatus(t, url, "alice", protocol.Online)
 
 	r := decode[protocol.KickReply](t, ctl(t, "kick", "alice", "--json", "-s", url).want(t, exitDone, ""))
@@ -132,16 +140,20 @@ func TestKick(t *testing.T) {
 }
 
 func TestErase(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	there := login(t, url, "alice", "--session", "s1")
 	ctl(t, "erase", "alice", "-s", url).want(t, exitUsage, "presencectl: there is no terminal to ask on: --yes says that you are sure (see presencectl erase --help)")
 	wantStatus(t, url, "alice", protocol.Online)
 
-	c := ctl(t, "erase", "alice", "--yes", "-s", url).want(t, exitDone, "presencectl: 1 session ended")
+	c := ctl(t, "erase", "alice", "--yes", "-s", url).want(t, exitDone, "presencectl: alice is erased, 1 session ended")
 	if out := c.stdout.String(); out != "s1\n" {
 		t.Errorf("erase: got %q", out)
 	}
 	there.want(t, exitFailed, "presencectl: logged in…")
+	if want := "presencectl: the user was erased (session_replaced)\n"; !strings.HasSuffix(there.stderr.String(), want) {
+		t.Errorf("who was erased: got %q, want %q", there.stderr.String(), want)
+	}
 	wantStatus(t, url, "alice", protocol.Unlogined)
 	ctl(t, "erase", "", "--yes", "-s", url).want(t, exitFailed, "presencectl: the user ID is empty (invalid_user_id)")
 }

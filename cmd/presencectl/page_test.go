@@ -93,6 +93,7 @@ s0             replaced  1h
 
 	// Who is invisible looks different to everybody else.
 	owner := alice
+	owner.CustomStatus = "👩\u200d💻"
 	owner.Availability = protocol.Invisible
 	wantPage(t, "explain of an invisible user", explainPage(protocol.ExplainReply{
 		Public: protocol.Status{UserID: "alice", StatusType: protocol.Offline, LastSeenAt: at(-time.Minute), Revision: 1, UpdatedAt: at(-time.Minute)},
@@ -100,11 +101,11 @@ s0             replaced  1h
 		Availability: protocol.AvailabilitySettings{Lasting: protocol.Invisible},
 	}, now), `
 alice is OFFLINE to everybody else
-and ONLINE invisible "in a meeting" to alice, because
+and ONLINE invisible "👩‍💻" to alice, because
   invisible by the lasting value
 
 availability  invisible
-text          "in a meeting", which is cleared in 1h
+text          "👩‍💻", which is cleared in 1h
 last seen     1m ago
 changed       1m ago, revision 1
 `)

@@ -10,6 +10,7 @@ import (
 )
 
 func TestSetAndClear(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	s := decode[protocol.Status](t, ctl(t, "set", "alice", "in a meeting", "--expires", "1h", "--json", "-s", url).want(t, exitDone, ""))
 	if s.UserID != "alice" || s.CustomStatus != "in a meeting" || s.Revision == 0 {
@@ -38,6 +39,7 @@ func TestSetAndClear(t *testing.T) {
 }
 
 func TestGet(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	ctl(t, "set", "alice", "hello", "-s", url).want(t, exitDone, "")
 
@@ -60,6 +62,7 @@ func TestGet(t *testing.T) {
 
 // Who can be shown is; the others make the exit code 1.
 func TestGetFailures(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	failed := `presencectl: "b\x01": the user ID contains a control character (invalid_user_id)`
 	c := ctl(t, "get", "alice", "b\x01", "-s", url).want(t, exitFailed, failed)

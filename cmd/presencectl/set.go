@@ -10,13 +10,13 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"presence/pkg/client"
 	"presence/pkg/protocol"
 )
 
 func (a *app) set() *cli.Command {
 	return &cli.Command{
 		Name:      "set",
+		Category:  devices,
 		Usage:     "set a user's custom status",
 		ArgsUsage: "USER TEXT",
 		Description: `Sets the text that is shown beside the status, in place of the one before and
@@ -42,6 +42,7 @@ Examples:
 func (a *app) clear() *cli.Command {
 	return &cli.Command{
 		Name:      "clear",
+		Category:  devices,
 		Usage:     "clear a user's custom status",
 		ArgsUsage: "USER",
 		Description: `Clears the text, and shows the user as the user sees it.
@@ -61,16 +62,9 @@ func ifRevisionFlag() cli.Flag {
 }
 
 func (c *conn) setText(ctx context.Context, cmd *cli.Command, text string) error {
-	var opts []client.SetOption
-	if d, err := parseSpan(cmd.String("expires")); err == nil {
-		opts = append(opts, client.ExpiresIn(d))
-	}
-	if cmd.IsSet("if-revision") {
-		opts = append(opts, client.IfRevision(cmd.Uint64("if-revision")))
-	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	s, err := c.SetSelfStatus(ctx, cmd.Args().First(), text, opts...)
+	s, err := c.SetSelfStatus(ctx, cmd.Args().First(), text, setOptions(cmd)...)
 	if err != nil {
 		return err
 	}
@@ -82,8 +76,7 @@ func (c *conn) showOwn(s protocol.Status) error {
 	if c.json {
 		return writeJSON(c.stdout, s)
 	}
-	writeTable(c.stdout, []protocol.Status{s}, columns{revision: true}, time.Now())
-	return nil
+	return writeTable(c.stdout, []protocol.Status{s}, columns{revision: true}, time.Now())
 }
 
 func checkExpires(s string) error {

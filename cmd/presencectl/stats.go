@@ -26,7 +26,7 @@ what is shown. Limits and refusals are those of the instance that answered.
 Examples:
   presencectl stats
   presencectl stats --json | jq .users.online`,
-		ArgValidator: nobody,
+		ArgValidator: noArguments,
 		Action: a.connected(func(ctx context.Context, _ *cli.Command, c *conn) error {
 			ctx, cancel := context.WithTimeout(ctx, c.timeout)
 			defer cancel()

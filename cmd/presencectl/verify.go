@@ -28,8 +28,9 @@ const (
 
 func (a *app) verify() *cli.Command {
 	return &cli.Command{
-		Name:  "verify",
-		Usage: "check every instance, the snapshots and the answers against the journal",
+		Name:     "verify",
+		Category: operators,
+		Usage:    "check every instance, the snapshots and the answers against the journal",
 		Description: `Reads the snapshots and the journal itself, applies them, and compares what comes
 out with the digests in the journal, with what every running instance holds, and
 with the answers about a sample of users. It changes nothing and may be run while
@@ -57,13 +58,6 @@ Examples:
 		},
 		Action: a.connected(runVerify),
 	}
-}
-
-func noArguments(ctx context.Context, cmd *cli.Command) error {
-	if cmd.Args().Present() {
-		return usageError(ctx, cmd, fmt.Errorf("unexpected argument %q", cmd.Args().First()), true)
-	}
-	return nil
 }
 
 func runVerify(ctx context.Context, cmd *cli.Command, c *conn) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
@@ -15,22 +16,35 @@ import (
 func (a *app) watch() *cli.Command {
 	return &cli.Command{
 		Name:      "watch",
+		Category:  watchers,
 		Usage:     "show the statuses of users and every change until interrupted",
-		ArgsUsage: "USER…",
+		ArgsUsage: "[USER…]",
 		Description: `Shows the status of each user, then one line for each change. While changes may
 be missed it says on stderr that it is blind, and when it is live again it has
 shown whatever changed meanwhile; of several changes of one user only the last.
 
 Examples:
   presencectl watch alice bob
+  presencectl watch --contacts-of alice
   presencectl watch alice bob --json | jq -r '"\(.userID) \(.statusType)"'`,
-		ArgValidator: someUsers,
-		Action:       a.connected(runWatch),
+		ArgValidator: func(ctx context.Context, cmd *cli.Command) error {
+			if cmd.String("contacts-of") != "" {
+				return nil
+			}
+			return someUsers(ctx, cmd)
+		},
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "contacts-of", Usage: "also the contacts of this `USER`, as they are at the beginning"},
+		},
+		Action: a.connected(runWatch),
 	}
 }
 
 func runWatch(ctx context.Context, cmd *cli.Command, c *conn) error {
-	users := cmd.Args().Slice()
+	users, err := c.toWatch(ctx, cmd)
+	if err != nil {
+		return err
+	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	defer c.OnUserStatusUpdated(c.printer(users, end))()
@@ -62,6 +76,24 @@ func runWatch(ctx context.Context, cmd *cli.Command, c *conn) error {
 	}
 	c.newLine()
 	return told
+}
+
+// toWatch returns the users named and, with --contacts-of, that user's contacts.
+func (c *conn) toWatch(ctx context.Context, cmd *cli.Command) ([]string, error) {
+	users, owner := cmd.Args().Slice(), cmd.String("contacts-of")
+	if owner == "" {
+		return users, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	r, err := c.Contacts(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	if users = append(users, r.Contacts...); len(users) == 0 {
+		return nil, &failure{fmt.Errorf("%s has no contacts (presencectl contacts add)", printable(owner))}
+	}
+	return users, nil
 }
 
 // printer returns the callback that prints statuses. When they can no longer

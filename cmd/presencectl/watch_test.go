@@ -17,6 +17,7 @@ func watching(t *testing.T, args ...string) *command {
 }
 
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	ctl(t, "set", "alice", "before", "-s", url).want(t, exitDone, "")
 	c := watching(t, "alice", "bob@example.com", "-s", url)
@@ -29,6 +30,7 @@ func TestWatch(t *testing.T) {
 }
 
 func TestWatchJSON(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	c := watching(t, "alice", "--json", "-s", url)
 	c.prints(t, "\n")
@@ -53,6 +55,7 @@ func TestWatchJSON(t *testing.T) {
 
 // Who cannot be watched is told, and makes the exit code 1 in the end.
 func TestWatchFailures(t *testing.T) {
+	t.Parallel()
 	url := servicetest.Start(t).URL()
 	failed := `presencectl: "b\x01": the user ID contains a control character (invalid_user_id)`
 	ctl(t, "watch", "b\x01", "-s", url).want(t, exitFailed, failed)
@@ -63,6 +66,7 @@ func TestWatchFailures(t *testing.T) {
 }
 
 func TestWatchIsBlindAndLiveAgain(t *testing.T) {
+	t.Parallel()
 	kit := servicetest.Start(t)
 	c := watching(t, "alice", "-s", kit.URL())
 	kit.Restart(t)

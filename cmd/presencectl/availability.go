@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/client"
+	"presence/pkg/protocol"
+)
+
+func (a *app) availability() *cli.Command {
+	return &cli.Command{
+		Name:      "availability",
+		Category:  devices,
+		Usage:     "show or set how a user may be reached",
+		ArgsUsage: "USER [available|away|busy|dnd|invisible]",
+		Description: `Without a value it shows what is set. A value lasts until another is set; with
+--expires it overrides the lasting one for so long. It shows while the user is
+ONLINE; who is invisible looks OFFLINE to everybody else. Then it shows the status
+as the user sees it and what is set.
+
+Examples:
+  presencectl availability alice
+  presencectl availability alice invisible
+  presencectl availability alice busy --expires 1h`,
+		ArgValidator: userAndAvailability,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "expires", Usage: "override the lasting value for this `DURATION`, such as 90s, 1h30m or 7d", Validator: checkExpires},
+			ifRevisionFlag(),
+		},
+		Action: a.connected(runAvailability),
+	}
+}
+
+func runAvailability(ctx context.Context, cmd *cli.Command, c *conn) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	user, want := cmd.Args().First(), protocol.Availability(cmd.Args().Get(1))
+	if want != "" {
+		if _, err := c.SetAvailability(ctx, user, want, setOptions(cmd)...); err != nil {
+			return err
+		}
+	}
+	own, err := c.ownStatus(ctx, user, func(own protocol.OwnStatusReply) bool {
+		set := own.Availability
+		return want == "" || want == set.Override || want == set.Lasting && set.Override == ""
+	})
+	if err != nil {
+		return err
+	}
+	if c.json {
+		err = writeJSON(c.stdout, own)
+	} else {
+		err = writePage(c.stdout, availabilityTable(own, time.Now()))
+	}
+	if err != nil {
+		return err
+	}
+	c.sayStale(own.Stale, own.AsOf)
+	return nil
+}
+
+func availabilityTable(own protocol.OwnStatusReply, now time.Time) [][]string {
+	set := own.Availability
+	return [][]string{
+		{"USER", "STATUS", "LASTING", "OVERRIDE", "UNTIL"},
+		{printable(own.Status.UserID), shown(own.Status), printable(string(set.Lasting)), orNone(printable(string(set.Override))), relative(set.OverrideExpiresAt, now)},
+	}
+}
+
+func userAndAvailability(ctx context.Context, cmd *cli.Command) error {
+	args := cmd.Args().Slice()
+	switch {
+	case len(args) == 0 || len(args) > 2:
+		return usageError(ctx, cmd, fmt.Errorf("name a USER and, to set it, an availability"), true)
+	case len(args) == 2:
+		if protocol.Availability(args[1]).Check() != nil {
+			return usageError(ctx, cmd, fmt.Errorf("an availability is available, away, busy, dnd or invisible, not %q", args[1]), true)
+		}
+	case cmd.IsSet("expires") || cmd.IsSet("if-revision"):
+		return usageError(ctx, cmd, fmt.Errorf("there is nothing to set: name an availability after the USER"), true)
+	}
+	return nil
+}
+
+// setOptions are those of the flags --expires and --if-revision.
+func setOptions(cmd *cli.Command) (opts []client.SetOption) {
+	if d, err := parseSpan(cmd.String("expires")); err == nil {
+		opts = append(opts, client.ExpiresIn(d))
+	}
+	if cmd.IsSet("if-revision") {
+		opts = append(opts, client.IfRevision(cmd.Uint64("if-revision")))
+	}
+	return opts
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"presence/pkg/client"
+)
+
+func (a *app) await() *cli.Command {
+	return &cli.Command{
+		Name:      "await",
+		Category:  watchers,
+		Usage:     "wait until users have a status",
+		ArgsUsage: "USER…",
+		Description: `Waits until all users, or with --any one of them, have the status, and shows the
+statuses of all at that moment. It is done at once where that is so already. Exit
+code 0 says that it came to it, 1 that it did not within --timeout.
+
+Examples:
+  presencectl await alice
+  presencectl await alice bob --any --status online --timeout 1m
+  presencectl await alice --status offline && echo "alice is gone"`,
+		ArgValidator: someUsers,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "status", Usage: "the `STATUS` to wait for: online, offline or unlogined", Value: "online", Validator: checkStatusType},
+			&cli.BoolFlag{Name: "any", Usage: "one of the users is enough"},
+			&cli.DurationFlag{Name: "timeout", Usage: "give up after this `DURATION`; default never", HideDefault: true, Validator: func(d time.Duration) error {
+				if d <= 0 {
+					return errors.New("must be more than 0")
+				}
+				return nil
+			}},
+		},
+		Action: a.connected(runAwait),
+	}
+}
+
+func runAwait(ctx context.Context, cmd *cli.Command, c *conn) error {
+	users, quorum, timeout := cmd.Args().Slice(), client.All, cmd.Duration("timeout")
+	if cmd.Bool("any") {
+		quorum = client.Any
+	}
+	within, cancel := ctx, func() {}
+	if timeout > 0 {
+		within, cancel = context.WithTimeout(ctx, timeout)
+	}
+	defer cancel()
+	list, err := c.Await(within, users, quorum, statusType(cmd))
+	switch {
+	case err == nil:
+		return c.statusWriter()(list)
+	case within.Err() == context.DeadlineExceeded:
+		return &failure{fmt.Errorf("not within %v: %s", timeout, c.whatIs(ctx, users))}
+	}
+	return err
+}
+
+// whatIs says what users are in place of what was waited for.
+func (c *conn) whatIs(ctx context.Context, users []string) string {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	r, err := c.GetUserStatus(ctx, users)
+	if err != nil {
+		return c.explain(ctx, err).Error()
+	}
+	var are []string
+	for _, s := range r.SuccessUserList {
+		if len(are) == 5 {
+			return fmt.Sprintf("%s and %d more", strings.Join(are, ", "), len(r.SuccessUserList)-len(are))
+		}
+		are = append(are, fmt.Sprintf("%s is %s", printable(s.UserID), shown(s)))
+	}
+	return strings.Join(are, ", ")
+}
