@@ -22,6 +22,11 @@ func (s *Service) admitChange(c *call) error {
 	return s.admitTo(s.changes, s.subjects.UserToken(c.request.Subject()), 1, c)
 }
 
+// admitRenewal refuses unread what is no client any more.
+func (s *Service) admitRenewal(c *call) error {
+	return s.admitTo(s.floods, c.request.Subject(), 1, c)
+}
+
 // opBytes is what an op of an apply has at least: an apply costs as many ops as
 // that makes of its body, so that a long one without ops is not for nothing.
 const opBytes = 512

@@ -29,6 +29,8 @@ type call struct {
 	session string
 	ops     *gatewayOps // of a gateway's apply
 	holds   string      // the gateway among whose applies this one counts
+	// cost is what a query counts for among those of an asker; 0: it does not.
+	cost, asker int
 
 	done chan error // of the service's own barriers, in place of all the above
 }
@@ -121,6 +123,7 @@ func (c *call) fail(s *Service, err error) {
 func (c *call) finish(s *Service, e *protocol.Error) {
 	c.endpoint.stats.done(c.begun, e)
 	s.applies.release(c)
+	s.queries.release(c)
 }
 
 // respond sends on the connection for answers, and not by the request's own
@@ -161,7 +164,7 @@ func journalError(err error) *protocol.Error {
 // endpointStats are the true figures of an endpoint: micro's own count an answer
 // that is given after the handler returned as instant and successful.
 type endpointStats struct {
-	requests, errors, dropped, nanoseconds atomic.Uint64
+	requests, errors, dropped, unanswered, nanoseconds atomic.Uint64
 
 	byError [maxErrors]atomic.Uint64 // as errorNames
 }
@@ -176,6 +179,9 @@ type EndpointStats struct {
 	// Dropped requests had a reply subject that is not allowed; they are not
 	// counted as requests.
 	Dropped uint64 `json:"dropped,omitempty"`
+	// Unanswered were refused, and too many of them to say so to each; they are
+	// not counted as requests.
+	Unanswered uint64 `json:"unanswered,omitempty"`
 }
 
 // errorNames are the errors that are counted apart; any other is counted with
@@ -204,7 +210,7 @@ func (st *endpointStats) done(begun time.Time, e *protocol.Error) {
 }
 
 func (st *endpointStats) snapshot() EndpointStats {
-	out := EndpointStats{Requests: st.requests.Load(), Errors: st.errors.Load(), Dropped: st.dropped.Load()}
+	out := EndpointStats{Requests: st.requests.Load(), Errors: st.errors.Load(), Dropped: st.dropped.Load(), Unanswered: st.unanswered.Load()}
 	if out.Requests > 0 {
 		out.AverageMs = float64(st.nanoseconds.Load()) / float64(out.Requests) / 1e6
 	}

@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,27 +24,31 @@ type endpoint struct {
 	handle func(*call) error
 	// admit, where there is one, refuses a call before its body is read.
 	admit func(*call) error
-	stats endpointStats
+	// query: it is handled by a worker, and not where it arrives.
+	query bool
+	// leases: where requests are lost, leases were not extended.
+	leases bool
+	stats  endpointStats
 }
 
 // routes is the table of all endpoints.
 func (s *Service) routes() []*endpoint {
 	user, gateway := s.subjects.AnyUser, s.subjects.AnyGateway
 	return []*endpoint{
-		{name: "login", subject: user(protocol.OpLogin), handle: s.login, admit: s.admitChange},
-		{name: "renew", subject: user(protocol.OpRenew), handle: s.renew},
+		{name: "login", subject: user(protocol.OpLogin), handle: s.login, admit: s.admitChange, leases: true},
+		{name: "renew", subject: user(protocol.OpRenew), handle: s.renew, admit: s.admitRenewal, leases: true},
 		{name: "logout", subject: user(protocol.OpLogout), handle: s.logout, admit: s.admitChange},
 		{name: "set", subject: user(protocol.OpSet), handle: s.set, admit: s.admitChange},
-		{name: "status", subject: user(protocol.OpStatus), handle: s.ownStatus},
+		{name: "status", subject: user(protocol.OpStatus), handle: s.ownStatus, query: true},
 		{name: "contacts", subject: user(protocol.OpContacts), handle: s.ownContacts, admit: s.admitChange},
-		{name: "get", subject: s.subjects.Get(), handle: s.get},
-		{name: "gateway-open", subject: gateway(protocol.OpOpen), handle: s.gatewayOpen, admit: s.admitOps},
-		{name: "gateway-renew", subject: gateway(protocol.OpRenew), handle: s.gatewayRenew},
+		{name: "get", subject: s.subjects.Get(), handle: s.get, query: true},
+		{name: "gateway-open", subject: gateway(protocol.OpOpen), handle: s.gatewayOpen, admit: s.admitOps, leases: true},
+		{name: "gateway-renew", subject: gateway(protocol.OpRenew), handle: s.gatewayRenew, admit: s.admitRenewal, leases: true},
 		{name: "gateway-apply", subject: gateway(protocol.OpApply), handle: s.gatewayApply, admit: s.admitOps},
 		{name: "gateway-close", subject: gateway(protocol.OpClose), handle: s.gatewayClose, admit: s.admitOps},
-		{name: "stats", subject: s.subjects.Stats(), handle: s.stats},
-		{name: "list", subject: s.subjects.List(), handle: s.list},
-		{name: "explain", subject: s.subjects.Explain(), handle: s.explain},
+		{name: "stats", subject: s.subjects.Stats(), handle: s.stats, query: true},
+		{name: "list", subject: s.subjects.List(), handle: s.list, query: true},
+		{name: "explain", subject: s.subjects.Explain(), handle: s.explain, query: true},
 		{name: "kick", subject: s.subjects.Kick(), handle: s.kick},
 		{name: "erase", subject: s.subjects.Erase(), handle: s.erase},
 		{name: "instances", subject: s.subjects.Instances(), everyone: true, handle: s.describe},
@@ -69,7 +74,7 @@ func (s *Service) addEndpoints() (micro.Service, error) {
 		},
 		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
 			s.log.Error("requests were lost", "subject", e.Subject, "err", e.Description)
-			if errors.Is(e, nats.ErrSlowConsumer) {
+			if errors.Is(e, nats.ErrSlowConsumer) && s.leasesBy(e.Subject) {
 				s.reportDeaf()
 			}
 		},
@@ -104,12 +109,21 @@ func (s *Service) handler(e *endpoint) micro.HandlerFunc {
 		}
 		s.handling.Add(1)
 		c := &call{endpoint: e, request: r, begun: time.Now()}
-		s.handle(c, func() error {
-			if err := s.admit(c); err != nil {
-				return err
+		err := s.admit(c)
+		if err == nil && e.query {
+			if !c.wantsReply() { // nobody wants to know
+				c.finish(s, nil)
+				s.handling.Add(-1)
+				return
 			}
-			return e.handle(c)
-		})
+			err = s.queries.add(c, s.asker(c))
+		}
+		switch {
+		case err != nil:
+			s.refuse(c, err)
+		case !e.query:
+			s.handle(c, func() error { return e.handle(c) })
+		}
 	}
 }
 
@@ -126,6 +140,13 @@ func (s *Service) handle(c *call, do func() error) {
 	if err := do(); err != nil {
 		c.fail(s, err)
 	}
+}
+
+// leasesBy reports whether leases are opened or extended by requests to a
+// subject. Others can be lost without anybody's lease running out for it, and a
+// flood of them must not start an amnesty.
+func (s *Service) leasesBy(subject string) bool {
+	return slices.ContainsFunc(s.endpoints, func(e *endpoint) bool { return e.subject == subject && e.leases })
 }
 
 // decode reads a call's body.

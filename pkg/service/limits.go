@@ -27,8 +27,9 @@ type Limits struct {
 	// that, as by what they say of idle. What was refused counts too.
 	UserChanges int
 	// UserRenewals are the renewals in RateWindow that are answered, of a user or
-	// a gateway. Over it the lease is extended all the same. The default is twice
-	// what 32 sessions of the shortest TTL need.
+	// a gateway. Over it the lease is extended all the same; over ten times as many
+	// they are refused unread. The default is twice what 32 sessions of the
+	// shortest TTL need.
 	UserRenewals int
 	// GatewayOps are the ops of a gateway in a second, with those of RateWindow at
 	// once. Its users' own allowances are not touched: a gateway is a service of
@@ -43,9 +44,10 @@ type Limits struct {
 	CustomStatusBytes int
 	// BodyBytes bounds the body of a request. Over it is request_too_large.
 	BodyBytes int
-	// UsersPerGet, UsersPerList and OpsPerApply bound lists. Over them is
-	// too_many_users.
-	UsersPerGet, UsersPerList, OpsPerApply int
+	// UsersPerGet and OpsPerApply bound lists. Over them is too_many_users.
+	UsersPerGet, OpsPerApply int
+	// UsersPerList bounds a page of list, whatever is asked for.
+	UsersPerList int
 	// Contacts bounds a user's contacts. Over it is request_too_large.
 	Contacts int
 
@@ -58,11 +60,18 @@ type Limits struct {
 	// GatewayApplies bounds the applies of one gateway that wait: one, and what
 	// is asked again when no answer came.
 	GatewayApplies int
+	// QueryBytes bounds the queries that wait, by their bodies and a little more for
+	// each; AskerBytes those of one asker: the connection that the answer goes to,
+	// as far as its inbox tells, or the user whose own status is asked for.
+	QueryBytes, AskerBytes int
 	// PendingBytes bounds the requests that have arrived and not been looked at, for
-	// each endpoint. What is over it is lost, as nats.go has it: it takes that
-	// refusing them is slower than their arrival.
+	// each endpoint. What is over it is lost, as nats.go has it: that takes more
+	// than can be refused.
 	PendingBytes int
 }
+
+// floodTimes is how many times UserRenewals are read.
+const floodTimes = 10
 
 // Unlimited is a limit that does not limit.
 const Unlimited = -1
@@ -102,7 +111,9 @@ func (l *Limits) List() []Limit {
 		size("waiting-changes", "callers who wait for the journal", &l.WaitingChanges, journal.DefaultMaxWaiting, many),
 		size("waiting-bytes", "bytes of the changes that wait for the journal", &l.WaitingBytes, journal.DefaultMaxWaitingBytes, many),
 		size("gateway-applies", "applies of a gateway that wait", &l.GatewayApplies, 4, many),
-		size("pending-bytes", "bytes of the requests that have arrived, for each endpoint", &l.PendingBytes, 64<<20, many),
+		size("query-bytes", "bytes of the queries that wait", &l.QueryBytes, 8<<20, many),
+		size("asker-bytes", "bytes of the queries of one asker that wait", &l.AskerBytes, 1<<20, many),
+		size("pending-bytes", "bytes of the requests that have arrived, for each endpoint", &l.PendingBytes, 16<<20, many),
 	}
 }
 

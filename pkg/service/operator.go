@@ -71,6 +71,7 @@ func (s *Service) list(c *call) error {
 		return err
 	}
 	setDefault(&r.Limit, protocol.MaxUsersPerList)
+	r.Limit = min(r.Limit, s.cfg.Limits.UsersPerList)
 	reply := &protocol.ListReply{Users: make([]protocol.Status, 0, r.Limit), Stale: s.stale()}
 	for !s.listed(&r, reply) {
 		s.mu.Lock()

@@ -28,6 +28,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,8 +59,10 @@ type Service struct {
 	leaving  atomic.Bool // it stops, or has stopped
 
 	// Allowances of each user, or gateway; see Limits.
-	changes, renewals, ops *rate
-	applies                applies
+	changes, renewals, floods, ops *rate
+	applies                        applies
+	queries                        *queries
+	refuser                        *refuser
 
 	journal    *journal.Journal[*call]
 	contacts   *contacts.Store
@@ -101,7 +104,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.changes = newRate(cfg.Limits.UserChanges, RateWindow)
 	s.renewals = newRate(cfg.Limits.UserRenewals, RateWindow)
+	s.floods = newRate(max(cfg.Limits.UserRenewals*floodTimes, Unlimited), RateWindow)
 	s.ops = newRate(cfg.Limits.GatewayOps, time.Second)
+	s.queries, s.refuser = newQueries(&cfg.Limits), newRefuser()
 	s.responder = newResponder(s)
 	s.announcer = newAnnouncer(s)
 	s.workers = newWorkers()
@@ -228,6 +233,14 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	owned.Go(func() { s.watchClients(ticking) })
 	owned.Go(func() { s.watchPauses(ticking) })
 	owned.Go(func() { connections.run(ticking) })
+	// What was taken is answered, whatever failed: so these end last.
+	answering, stopAnswering := context.WithCancel(context.WithoutCancel(ctx))
+	for range runtime.GOMAXPROCS(0) {
+		owned.Go(func() {
+			s.queries.run(answering, func(c *call) { s.handle(c, func() error { return c.endpoint.handle(c) }) })
+		})
+	}
+	owned.Go(func() { s.refuser.run(answering, s) })
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping: no more requests are taken")
@@ -236,6 +249,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	s.leaving.Store(true)
 	err = s.drain(inner, micro, connections, others)
 	stopTicking()
+	stopAnswering()
 	owned.Wait()
 	return err
 }

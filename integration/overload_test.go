@@ -1,0 +1,242 @@
+package integration
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/servicetest"
+
+	"github.com/nats-io/nats.go"
+)
+
+// deluge sends sets as fast as it can for a time, each of a user of its own, and
+// waits for the answers: what became of each, by the name of the error or "done".
+// window is how many may be without an answer.
+type deluge struct {
+	prefix string
+	sent   int
+	became map[string]string // by user
+	lost   int               // without an answer
+}
+
+func (s *deluge) run(nc *nats.Conn, window int, d time.Duration) error {
+	s.became = map[string]string{}
+	inbox := nc.NewInbox()
+	answers, err := nc.SubscribeSync(inbox + ".*")
+	if err != nil {
+		return err
+	}
+	defer answers.Unsubscribe()
+	if err := answers.SetPendingLimits(-1, -1); err != nil {
+		return err
+	}
+	take := func(within time.Duration) error {
+		m, err := answers.NextMsg(within)
+		if err != nil {
+			return err
+		}
+		name, _, _ := strings.Cut(m.Header.Get(protocol.ErrorHeader), ":")
+		if name == "" {
+			name = "done"
+		}
+		s.became[m.Subject[len(inbox)+1:]] = name
+		return nil
+	}
+	for begun := time.Now(); time.Since(begun) < d; {
+		for s.sent-len(s.became) >= window {
+			if err := take(soon); err != nil {
+				return err
+			}
+		}
+		user := fmt.Sprint(s.prefix, s.sent)
+		s.sent++
+		if err := nc.PublishRequest(to(protocol.OpSet, user), inbox+"."+user, []byte(`{"customStatus":"`+user+`"}`)); err != nil {
+			return err
+		}
+	}
+	for len(s.became) < s.sent {
+		if err := take(soon); err != nil {
+			s.lost = s.sent - len(s.became)
+			return nil
+		}
+	}
+	return nil
+}
+
+// TestOverload: many times what the service may keep waiting arrives. Every
+// request gets an answer, the state is what the acknowledged ones say, no refused
+// one has changed anything, and when the storm is over the service is at once
+// as it was.
+func TestOverload(t *testing.T) {
+	t.Parallel()
+	d := servicetest.StartDaemon(t, "--waiting-changes", "200")
+	storms := make([]*deluge, 4)
+	var wait sync.WaitGroup
+	for i := range storms {
+		s, nc := &deluge{prefix: fmt.Sprintf("s%d-", i)}, d.Connect(t)
+		storms[i] = s
+		wait.Go(func() {
+			if err := s.run(nc, 2000, time.Second); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	ended := time.Now()
+	nc := d.Connect(t)
+	servicetest.Eventually(t, soon, "a change to be taken again", func() bool {
+		_, err := ask[protocol.ChangeReply](nc, to(protocol.OpSet, "polite"), `{"customStatus":"x"}`)
+		return err == nil
+	})
+	t.Logf("a change was taken %v after the storm", time.Since(ended).Round(time.Millisecond))
+
+	sum, sent := map[string]int{}, 0
+	for _, s := range storms {
+		sent += s.sent
+		sum["no answer"] += s.lost
+		for page := range slices.Chunk(s.users(), protocol.MaxUsersPerGet) {
+			for _, status := range fresh(t, nc, page...) {
+				outcome := s.became[status.UserID]
+				sum[outcome]++
+				switch is, isNot := status.CustomStatus == status.UserID, status.Revision == 0; {
+				case outcome == "done" && !is, outcome == "overloaded" && !isNot, !is && !isNot:
+					t.Errorf("%s, of which the answer was %q: %+v", status.UserID, outcome, status)
+				}
+			}
+		}
+	}
+	t.Logf("of %d: %v", sent, sum)
+	if sum["done"]+sum["overloaded"]+sum["outcome_unknown"] != sent || sum["no answer"] != 0 {
+		t.Errorf("of %d requests: %v, want each done, overloaded or outcome_unknown", sent, sum)
+	}
+	if sum["done"] == 0 || sum["overloaded"] == 0 {
+		t.Errorf("%v: that was no overload", sum)
+	}
+}
+
+func (s *deluge) users() (users []string) {
+	for i := range s.sent {
+		users = append(users, fmt.Sprint(s.prefix, i))
+	}
+	return users
+}
+
+// TestOverload_FloodersHurtNobodyElse: a user, a reader, a session and a gateway,
+// each on a connection of its own, send as fast as they can and wait for no answer.
+// Whoever is polite beside them is served every time, without a second attempt,
+// and a connection that closes is noticed as soon as always: a flood starts no
+// amnesty.
+func TestOverload_FloodersHurtNobodyElse(t *testing.T) {
+	t.Parallel()
+	d := servicetest.StartDaemon(t, "--user-changes", "20", "--grace", "1s")
+	admin := d.Connect(t)
+	must[protocol.LoginReply](t, admin, to(protocol.OpLogin, "flooder"), `{"sessionID":"s"}`)
+	must[protocol.LeaseReply](t, admin, gatewaySubject("flood", protocol.OpOpen), `{"process":"p"}`)
+	events := record(t, admin, subjects.AnyEvent())
+
+	var ops []protocol.Op
+	for i := range 200 {
+		ops = append(ops, protocol.Op{Op: protocol.OpKindSet, UserID: fmt.Sprint("guest", i), CustomStatus: protocol.Ptr("x")})
+	}
+	stop := make(chan struct{})
+	var floods sync.WaitGroup
+	var refused, sent atomic.Int64
+	// As many as the server takes, with a breath for the machine, which all share.
+	flood := func(subject string, batch int, body func(i int) []byte) {
+		nc := d.Connect(t)
+		inbox := nc.NewInbox()
+		if _, err := nc.Subscribe(inbox+".*", func(m *nats.Msg) {
+			if m.Header.Get(protocol.ErrorHeader) != "" {
+				refused.Add(1)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		floods.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := nc.PublishRequest(subject, fmt.Sprint(inbox, ".", i), body(i)); err != nil {
+					t.Error(err)
+					return
+				}
+				sent.Add(1)
+				if i%batch == 0 {
+					if err := nc.FlushTimeout(soon); err != nil {
+						t.Error(err)
+						return
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+		})
+	}
+	flood(to(protocol.OpSet, "flooder"), 200, func(i int) []byte { return fmt.Appendf(nil, `{"customStatus":"%d"}`, i) })
+	flood(to(protocol.OpRenew, "flooder"), 200, func(int) []byte { return []byte(`{"sessionID":"s"}`) })
+	flood(subjects.Get(), 20, func(int) []byte { return encode(protocol.GetRequest{UserIDList: names("guest", 100)}) })
+	flood(gatewaySubject("flood", protocol.OpApply), 4, func(i int) []byte {
+		return encode(protocol.ApplyRequest{Process: "p", Seq: uint64(i + 1), Ops: ops})
+	})
+
+	// The polite, with what they may do at once and no more.
+	begun := time.Now()
+	var worst time.Duration
+	nc := d.Connect(t)
+	for _, user := range names("polite", 20) {
+		for _, r := range []struct {
+			subject string
+			body    any
+		}{
+			{to(protocol.OpLogin, user), `{"sessionID":"s"}`},
+			{to(protocol.OpSet, user), `{"customStatus":"hello"}`},
+			{to(protocol.OpRenew, user), `{"sessionID":"s"}`},
+			{to(protocol.OpStatus, user), `{}`},
+			{subjects.Get(), protocol.GetRequest{UserIDList: []string{user}, Fresh: true}},
+		} {
+			asked := time.Now()
+			if _, err := ask[json.RawMessage](nc, r.subject, r.body); err != nil {
+				t.Errorf("%s: %v", r.subject, err)
+			}
+			worst = max(worst, time.Since(asked))
+		}
+	}
+	took := time.Since(begun)
+
+	phone := d.Connect(t)
+	must[protocol.LoginReply](t, nc, to(protocol.OpLogin, "leaving"), protocol.LoginRequest{SessionID: "s", Connection: boundTo(phone)})
+	phone.Close()
+	closed := time.Now()
+	events.await(t, 2*soon, "leaving", protocol.Offline)
+	t.Logf("100 polite requests took %v, the slowest %v; OFFLINE %v after the connection closed; %d of %d others refused",
+		took.Round(time.Millisecond), worst.Round(time.Millisecond), time.Since(closed).Round(time.Millisecond), refused.Load(), sent.Load())
+	close(stop)
+	floods.Wait()
+	if refused.Load() == 0 {
+		t.Error("nobody was refused: that was no flood")
+	}
+	if strings.Contains(d.Stderr(), "requests were lost") {
+		t.Logf("the daemon says:\n%s", d.Stderr())
+	}
+	if _, err := ask[protocol.ChangeReply](nc, to(protocol.OpSet, "after"), `{"customStatus":"x"}`); err != nil && !errors.Is(err, protocol.ErrOverloaded) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func gatewaySubject(gateway, op string) string {
+	subject, err := subjects.Gateway(gateway, op)
+	if err != nil {
+		panic(err)
+	}
+	return subject
+}

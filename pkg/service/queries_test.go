@@ -1,0 +1,74 @@
+package service
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"presence/pkg/protocol"
+)
+
+// White-box, because what is asked is how much waits at one moment.
+
+// sized is a request with a body of so many bytes.
+type sized struct {
+	micro.Request
+	body []byte
+}
+
+func (s sized) Data() []byte { return s.body }
+
+// TestQueries: one asker has its part and no more, however few others wait; all
+// together have theirs; and every answer makes room again.
+func TestQueries(t *testing.T) {
+	const each, all = 10, 35
+	size := 1000 - queryOverhead
+	q := newQueries(&Limits{QueryBytes: all * 1000, AskerBytes: each * 1000})
+	var held []*call
+	ask := func(who string) error {
+		c := &call{request: sized{body: make([]byte, size)}}
+		err := q.add(c, who)
+		if err == nil {
+			held = append(held, c)
+		} else if !errors.Is(err, protocol.ErrOverloaded) {
+			t.Errorf("got %v, want overloaded", err)
+		}
+		return err
+	}
+	admitted := map[string]int{}
+	for _, who := range []string{"a", "b", "c", "d"} {
+		for range 2 * each {
+			if ask(who) == nil {
+				admitted[who]++
+			}
+		}
+	}
+	if admitted["a"] != each || admitted["b"] != each || admitted["c"] != each || admitted["d"] != all-3*each {
+		t.Errorf("admitted %v, want 10 of each until 35 wait", admitted)
+	}
+	for _, c := range held {
+		q.release(c)
+		q.release(c) // which does nothing
+	}
+	if q.waiting != 0 || q.by != [askers]int{} {
+		t.Errorf("%d bytes are still counted", q.waiting)
+	}
+	for range len(held) {
+		<-q.work // what was admitted, and it never waited for room
+	}
+	if ask("a") != nil {
+		t.Error("afterwards a query is refused")
+	}
+}
+
+func TestInbox(t *testing.T) {
+	for reply, want := range map[string]string{
+		"_INBOX.abc.1": "_INBOX.abc", "_INBOX_alice.abc.1": "_INBOX_alice.abc", "_INBOX.abc": "_INBOX.abc",
+		"x": "x", "": "", "a.b.c.d": "a.b", ".": ".",
+	} {
+		if got := inbox(reply); got != want {
+			t.Errorf("inbox(%q): got %q, want %q", reply, got, want)
+		}
+	}
+}
