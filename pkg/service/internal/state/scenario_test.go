@@ -176,6 +176,12 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 	case "gap":
 		m.now += parseDuration(t, d.CmdArgs[0].Key)
 		m.apply(t, &entry.Entry{Header: m.header("A")})
+	case "restart":
+		s, err := restore(blocksOf(t, m.s.BeginSnapshot(), nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.s, m.cursor = s, map[string]uint64{}
 	case "get":
 		for _, a := range d.CmdArgs {
 			st := m.s.Status(a.Key, true)
