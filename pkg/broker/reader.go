@@ -38,9 +38,14 @@ func addReader(opts *server.Options, names accountNames, keys accountKeys) {
 	}
 }
 
-// writeReaderKey writes the file.
+// writeReaderKey writes the file. Where the server has an operator there is none:
+// its users have JWTs.
 func (b *Broker) writeReaderKey(dir string) error {
-	seed, err := b.keys[reader].pair.Seed()
+	pair := b.keys[reader].pair
+	if pair == nil {
+		return nil
+	}
+	seed, err := pair.Seed()
 	if err != nil {
 		return fmt.Errorf("making a key: %w", err)
 	}
