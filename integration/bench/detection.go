@@ -19,7 +19,7 @@ const detections = 40
 // detectionMeasure is the time from the last sign of life to the event at a
 // watcher, beyond what the contract waits for (G5).
 var detectionMeasure = measure{
-	name: "detection", title: "time to OFFLINE, beyond the grace or the TTL",
+	name: "detection", title: "time to OFFLINE, beyond the grace or the TTL", slow: true,
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
 		t, err := b.startWithGrace(ctx, lossGrace)
 		if err != nil {
