@@ -13,23 +13,37 @@
 //	session, err := c.Login(ctx, "alice", client.LoginOptions{Platform: "web"})
 //	…
 //	_, err = session.SetSelfStatus(ctx, "in a meeting", client.ExpiresIn(time.Hour))
+//	_, err = session.SetAvailability(ctx, protocol.Busy)
 //
 //	c.OnUserStatusUpdated(func(list []protocol.Status) { … })
-//	c.OnState(func(s client.State) { … }) // live, or blind and why
+//	c.OnOwnChanged(func(own client.Own) { … }) // alice, as she sees herself on all devices
+//	c.OnState(func(s client.State) { … })      // live, or blind and why
 //	failures, err := c.SubscribeUserStatus(ctx, []string{"bob", "carol"})
 //
 // A process that users are connected to, such as a WebSocket server, logs them in
 // by a Gateway: one lease for all of them, and many changes in one request.
+// Package clienttest is a service for unit tests of what uses this package.
 //
 // # What survives a reconnect
 //
-// Everything. While the connection is gone, requests wait for it until their
-// context ends, or for Options.Patience. Afterwards each open session logs in again on the new
-// connection, a Gateway binds its lease to it, and everything watched is
-// fetched anew. In between the client is blind and says so: State and OnState
-// tell, and Watched answers UNKNOWN. What does not survive is the connection
-// being closed by its owner or given up by nats.go (hence MaxReconnects(-1)):
-// sessions and gateways end and the client stays blind.
+// While the connection is gone, requests wait for it until their context ends, or
+// for Options.Patience. Afterwards:
+//
+//	sessions       log in again on the new connection, with their IDs. Within the
+//	               grace (5 s unless configured) nobody notices. Whoever was kicked
+//	               or replaced meanwhile is refused, and ends.
+//	gateways       bind their lease to the connection, see Gateway
+//	watched users  are fetched anew, and so are those awaited. In between the client
+//	               is blind and says so: State and OnState tell, Watched answers
+//	               UNKNOWN, and Await waits.
+//	one's own      is fetched anew: status, availability, sessions, contacts
+//	contacts       are fetched anew, then watched or not as they are by then
+//	texts and      are the service's. The client sets nothing again: two devices
+//	availability   that did would never come to rest.
+//
+// What does not survive is the connection being closed by its owner or given up by
+// nats.go (hence MaxReconnects(-1)): sessions and gateways end, what waits fails,
+// and the client stays blind.
 //
 // # Watching
 //
@@ -41,6 +55,24 @@
 // arrives. When messages are dropped, the connection breaks, or a fetch fails,
 // the client is blind until a new snapshot of everything watched succeeded
 // (PROTOCOL 8, G11).
+//
+// Users are watched who were subscribed to and, where the service's
+// friend-notification switch is on, the contacts of users who are logged in by
+// sessions. Whoever is both stays watched until neither holds. A watched user takes
+// a NATS subscription and 300 bytes beside it (BenchmarkWatch), but no goroutine:
+// all events go through one channel. Everything watched is fetched in pages of
+// protocol.MaxUsersPerGet, a second time a moment after it was first watched or the
+// connection came back, and then once per Options.Resync, jittered.
+//
+// # Oneself
+//
+// A user who is logged in by a session is heard on self.<user>, on one
+// subscription and by one goroutine however many sessions there are. What was
+// changed on another device arrives as one's own changes do: by OnOwnChanged, and
+// the status by OnUserStatusUpdated too. That is the owner's view, which tells the
+// truth of an invisible user. Who watches a user, though, is told what everybody
+// sees and nothing else, so that a program that shows users to others cannot give
+// one away (PROTOCOL 8, G9).
 //
 // # Reading one's own writes
 //
@@ -70,12 +102,15 @@
 //
 //	asked again   Login, Logout, LogoutAll, SetIdle and renewals, GetUserStatus and
 //	              other queries, everything of a Gateway, by the number of its request
-//	not           SetSelfStatus: meanwhile somebody else may have set another text,
-//	              which must not be overwritten by the earlier one, or the
-//	              revision may be another. It is protocol.ErrOutcomeUnknown: whoever
-//	              wants it sets again, or asks what holds.
+//	not           SetSelfStatus, SetAvailability and changes of contacts: meanwhile
+//	              another device may have set something else, which must not be
+//	              overwritten by the earlier one, or the revision may be another.
+//	              Kick and Erase, whose answer would not be the first one's. It is
+//	              protocol.ErrOutcomeUnknown: whoever wants it does it again, or
+//	              asks what holds.
 //
-// A session that was replaced (protocol.ErrSessionReplaced) is never tried again.
+// A session that was kicked or replaced (protocol.ErrSessionReplaced) is never tried
+// again.
 //
 // # Concurrency
 //

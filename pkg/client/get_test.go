@@ -174,7 +174,7 @@ func TestNobodyAnswers(t *testing.T) {
 func TestNobodyAnswersForAWhile(t *testing.T) {
 	f := newFake(t)
 	c, _, _ := f.connect(client.Options{})
-	f.Stop()
+	f.Leave()
 	done := make(chan error, 1)
 	go func() { _, err := c.SetSelfStatus(testContext(t), "alice", "x"); done <- err }()
 	select {
@@ -182,7 +182,7 @@ func TestNobodyAnswersForAWhile(t *testing.T) {
 		t.Fatalf("given up at once: %v", err)
 	case <-time.After(300 * time.Millisecond): // how long it is away
 	}
-	f.Start()
+	f.Return()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

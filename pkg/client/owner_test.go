@@ -111,7 +111,7 @@ func TestOwnChangesReachAllDevices(t *testing.T) {
 	if _, err := l.SetSelfStatus(ctx, "busy"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the text", func() bool { return statuses.last("alice", "busy") && onLaptop.last("alice", "busy") })
+	eventually(t, "the text", func() bool { return statuses.told("alice", "", "busy") && onLaptop.told("alice", "", "busy") })
 	if _, err := l.SetAvailability(ctx, protocol.Invisible); err != nil {
 		t.Fatal(err)
 	}

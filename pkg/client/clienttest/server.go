@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -17,8 +16,7 @@ import (
 const serviceUser = "service"
 
 // startServer starts a NATS server that listens on no port.
-func startServer(t testing.TB, denied []string) *server.Server {
-	t.Helper()
+func startServer(denied []string) (*server.Server, error) {
 	clients := &server.User{Username: "client", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Deny: denied}}}
 	srv, err := server.NewServer(&server.Options{
 		DontListen: true, NoSigs: true, NoLog: true,
@@ -26,45 +24,39 @@ func startServer(t testing.TB, denied []string) *server.Server {
 		NoAuthUser: clients.Username,
 	})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	srv.Start()
-	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
 	if !srv.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the NATS server does not start")
+		srv.Shutdown()
+		return nil, errors.New("the NATS server does not start")
 	}
-	return srv
+	return srv, nil
 }
 
-// Connect returns a connection of its own to the fake, which is closed with the
-// test.
+// Connect returns a connection of its own to the fake, which Close closes.
 func (s *Service) Connect(opts ...nats.Option) *nats.Conn {
-	s.t.Helper()
+	s.helper()
 	own := []nats.Option{
 		nats.InProcessServer(s.cable), nats.MaxReconnects(-1),
 		nats.ReconnectWait(5 * time.Millisecond), nats.ReconnectJitter(time.Millisecond, time.Millisecond),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default prints
 	}
 	nc, err := nats.Connect("", append(own, opts...)...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(nc.Close)
+	s.check(err)
+	s.atClose(nc.Close)
 	return nc
 }
 
-// Client returns a client on a connection of its own. Both are closed with the
-// test.
+// Client returns a client on a connection of its own. Close closes both.
 func (s *Service) Client(opts client.Options) *client.Client {
-	s.t.Helper()
+	s.helper()
 	if opts.Prefix == "" {
 		opts.Prefix = s.subjects.Prefix()
 	}
 	c, err := client.New(s.Connect(), opts)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = c.Close() })
+	s.check(err)
+	s.atClose(func() { _ = c.Close() })
 	return c
 }
 

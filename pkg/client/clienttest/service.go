@@ -35,11 +35,15 @@ type Options struct {
 
 // Service is the fake. Its methods may be called from any goroutine.
 type Service struct {
-	t        testing.TB
+	t        testing.TB // nil where Start started it
 	server   *server.Server
 	cable    *Cable // of all clients that have none of their own
 	nc       *nats.Conn
 	subjects protocol.Subjects
+
+	closing sync.Mutex
+	closers []func() // in the order of opening
+	closed  sync.Once
 
 	mu       sync.Mutex
 	subs     []*nats.Subscription // nil: nobody answers
@@ -70,24 +74,88 @@ type Request struct {
 // Into reads the request's body into a message of package protocol.
 func (r Request) Into(message any) error { return protocol.Unmarshal(r.Body, message) }
 
-// New starts a fake for the time of a test.
+// New starts a fake for the time of a test. Where a method cannot do what it is
+// called for, the test fails.
 func New(t testing.TB, opts Options) *Service {
 	t.Helper()
-	srv := startServer(t, opts.DenySubscribe)
+	s, err := start(t, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Start starts a fake without a test, until Close: for examples, and programs to
+// try something out. Where a method cannot do what it is called for, it panics.
+func Start(opts Options) (*Service, error) { return start(nil, opts) }
+
+func start(t testing.TB, opts Options) (*Service, error) {
+	srv, err := startServer(opts.DenySubscribe)
+	if err != nil {
+		return nil, err
+	}
 	s := &Service{
 		t: t, server: srv, cable: &Cable{to: srv}, subjects: protocol.NewSubjects(opts.Prefix),
 		friendNotifications: opts.FriendNotifications,
 		revision:            1, now: time.Now(), fails: map[string]failure{},
 	}
+	s.atClose(func() { srv.Shutdown(); srv.WaitForShutdown() })
 	s.forget()
-	var err error
-	s.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(serviceUser, serviceUser), nats.MaxReconnects(-1))
-	if err != nil {
-		t.Fatal(err)
+	if s.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(serviceUser, serviceUser), nats.MaxReconnects(-1)); err != nil {
+		s.Close()
+		return nil, err
 	}
-	t.Cleanup(s.nc.Close)
-	s.Start()
-	return s
+	s.atClose(s.nc.Close)
+	s.Return()
+	return s, nil
+}
+
+// Close ends the fake, and the clients and connections that it gave. New has it
+// called at the end of the test.
+func (s *Service) Close() {
+	s.closed.Do(func() {
+		s.closing.Lock()
+		defer s.closing.Unlock()
+		for _, f := range slices.Backward(s.closers) {
+			f()
+		}
+	})
+}
+
+func (s *Service) atClose(f func()) {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	s.closers = append(s.closers, f)
+}
+
+func (s *Service) helper() {
+	if s.t != nil {
+		s.t.Helper()
+	}
+}
+
+// check fails the test where there is an error.
+func (s *Service) check(err error) {
+	s.helper()
+	switch {
+	case err == nil:
+	case s.t == nil:
+		panic(err)
+	default:
+		s.t.Fatal(err)
+	}
+}
+
+// complain is check for the fake's own goroutines, which may be the last to run.
+func (s *Service) complain(err error) {
+	if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
+		return
+	}
+	if s.t == nil {
+		panic(err)
+	}
+	s.t.Error(err)
 }
 
 // forget begins an epoch without anybody.
@@ -95,19 +163,19 @@ func (s *Service) forget() {
 	s.epoch, s.users, s.leases = uuid.NewString(), map[string]*user{}, map[leaseKey]*lease{}
 }
 
-// Stop makes it as if no instance ran: nobody answers, until Start.
-func (s *Service) Stop() {
+// Leave makes it as if no instance ran: nobody answers, until Return.
+func (s *Service) Leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sub := range s.subs {
 		_ = sub.Unsubscribe()
 	}
 	s.subs = nil
-	s.flush()
+	s.complain(s.nc.Flush())
 }
 
-// Start has requests answered again. Nothing was forgotten.
-func (s *Service) Start() {
+// Return has requests answered again. Nothing was forgotten.
+func (s *Service) Return() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.subs != nil {
@@ -115,18 +183,10 @@ func (s *Service) Start() {
 	}
 	for _, subject := range s.subjects.RequestSubjects() {
 		sub, err := s.nc.QueueSubscribe(subject, protocol.ServiceName, s.handle)
-		if err != nil {
-			s.t.Errorf("listening on %s: %v", subject, err)
-		}
+		s.complain(err)
 		s.subs = append(s.subs, sub)
 	}
-	s.flush()
-}
-
-func (s *Service) flush() {
-	if err := s.nc.Flush(); err != nil {
-		s.t.Errorf("flushing: %v", err)
-	}
+	s.complain(s.nc.Flush())
 }
 
 // Requests returns those of a kind that came, in order; of all kinds where op is
@@ -274,7 +334,5 @@ func (s *Service) publish(subject string, err error, event any) {
 	if err == nil {
 		err = s.nc.Publish(subject, body)
 	}
-	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		s.t.Errorf("publishing an event: %v", err)
-	}
+	s.complain(err)
 }
