@@ -127,7 +127,7 @@ func (a *announcer) publish() (more bool, err error) {
 	s := a.service
 	batch := a.batch[:0]
 	s.mu.RLock()
-	last, more := s.state.Owed(s.writer, turn.Cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
+	to, more := s.state.Owed(s.writer, turn.Cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
 	position := s.state.Position()
 	s.mu.RUnlock()
 	a.batch = batch
@@ -138,7 +138,7 @@ func (a *announcer) publish() (more bool, err error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.ledger.Published(turn, last, position, more), nil
+	return a.ledger.Published(turn, to, position, more), nil
 }
 
 func (a *announcer) send(n *state.Announcement) error {

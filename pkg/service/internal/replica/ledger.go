@@ -1,6 +1,10 @@
 package replica
 
-import "time"
+import (
+	"time"
+
+	"presence/pkg/service/internal/state"
+)
 
 // AnnounceAgain is how long an event that reached the broker is still owed:
 // after a reconnect what was published in that time is published again. The
@@ -11,18 +15,18 @@ const AnnounceAgain = 5 * time.Second
 // has no queue: what waits is in the state, coalesced to one event for each user.
 //
 //	turn := l.Turn()
-//	last, more := s.Owed(writer, turn.Cursor, …)   // publish what it yields
-//	l.Published(turn, last, s.Position(), more)    // the position is that of the look
+//	to, more := s.Owed(writer, turn.Cursor, …)   // publish what it yields
+//	l.Published(turn, to, s.Position(), more)    // the position is that of the look
 //
-//	turn = l.Turn()                                // a round trip to the broker
+//	turn = l.Turn()                              // a round trip to the broker
 //	l.Reached(turn, now)
 //
 // What was published counts as announced, and Flushed says so to all others, when
 // the broker has had it for AnnounceAgain. The zero value has announced nothing.
 type Ledger struct {
-	cursor uint64 // number of the last change published
-	resets int    // how often the cursor was set back
-	sentAt uint64 // position up to which everything was published
+	cursor state.Cursor // behind the last change published
+	resets int          // how often the cursor was set back
+	sentAt uint64       // position up to which everything was published
 	marks  []mark
 	final  bool // the instance stops: what is flushed counts at once
 }
@@ -35,7 +39,7 @@ type mark struct {
 
 // Turn is how far the ledger was when something began that takes its time.
 type Turn struct {
-	Cursor uint64
+	Cursor state.Cursor
 	sentAt uint64
 	resets int
 }
@@ -43,14 +47,14 @@ type Turn struct {
 // Turn begins a publication, or a round trip to the broker.
 func (l *Ledger) Turn() Turn { return Turn{Cursor: l.cursor, sentAt: l.sentAt, resets: l.resets} }
 
-// Published notes that everything was published up to the change with the number
-// last; without more, up to a position. It reports whether there is more to
+// Published notes that everything was published up to a cursor; without more, up
+// to a position. It reports whether there is more to
 // publish: always where the ledger was set back meanwhile.
-func (l *Ledger) Published(t Turn, last, position uint64, more bool) bool {
+func (l *Ledger) Published(t Turn, to state.Cursor, position uint64, more bool) bool {
 	if l.resets != t.resets {
 		return true
 	}
-	l.cursor = last
+	l.cursor = to
 	if !more {
 		l.sentAt = position
 	}
@@ -74,7 +78,7 @@ func (l *Ledger) Reached(t Turn, now time.Time) {
 // AnnounceAgain, and more. It must be called when the connection for events was
 // lost, and when the state was replaced, in which changes are numbered anew.
 func (l *Ledger) Again() {
-	l.cursor, l.sentAt, l.marks = 0, 0, nil
+	l.cursor, l.sentAt, l.marks = state.Cursor{}, 0, nil
 	l.resets++
 }
 

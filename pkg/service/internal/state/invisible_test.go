@@ -134,7 +134,7 @@ func (w *watched) play(a act) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		w.m.s, w.m.cursor = s, map[string]uint64{}
+		w.m.s, w.m.cursor = s, map[string]Cursor{}
 	}
 	w.apply(a.writer, a.flush, a.do)
 }

@@ -152,32 +152,41 @@ func (s *State) announced(o *owed) {
 	o.writer.live--
 }
 
-// Owed calls yield for what a writer has to announce whose numbers are above
-// after, at most limit of them, each as the user's status is now, and returns the
-// number of the last one looked at. more says whether there may be others; where
-// not, everything up to State.Position is covered.
-func (s *State) Owed(id string, after uint64, limit int, yield func(Announcement)) (last uint64, more bool) {
+// Cursor is how far somebody is who goes through what a writer owes. The zero
+// value is before everything.
+type Cursor struct {
+	last uint64 // number of the last item looked at
+	seen uint64 // the highest number that there was at that time
+}
+
+// Owed calls yield for what a writer has to announce behind a cursor, at most
+// limit times, each as the user's status is now, and returns the cursor to go on
+// from. more says whether there may be others; where not, everything up to
+// State.Position is covered.
+func (s *State) Owed(id string, from Cursor, limit int, yield func(Announcement)) (to Cursor, more bool) {
 	i := slices.IndexFunc(s.writers, func(w *writer) bool { return w.id == id })
 	if i < 0 {
-		return after, false
+		return from, false
 	}
 	w := s.writers[i]
-	start, _ := slices.BinarySearchFunc(w.owed, after+1, func(o *owed, n uint64) int {
+	start, _ := slices.BinarySearchFunc(w.owed, from.last+1, func(o *owed, n uint64) int {
 		return cmp.Compare(o.number, n)
 	})
-	last = after
+	to = Cursor{last: from.last, seen: s.lastOwed}
 	for ; start < len(w.owed) && limit > 0; start++ {
 		o := w.owed[start]
-		last = o.number
+		to.last = o.number
 		if !o.counts() {
 			continue
 		}
 		limit--
 		what := o.all()
-		if o.hidden == nil && after >= o.upTo {
+		// What it took over was published if it did not exist yet when the earlier
+		// item was looked at, and not passed over as one that does not count.
+		if o.hidden == nil && from.last >= o.upTo && o.number > from.seen {
 			what = o.fresh
 		}
 		yield(s.announcement(o.user, what))
 	}
-	return last, start < len(w.owed)
+	return to, start < len(w.owed)
 }

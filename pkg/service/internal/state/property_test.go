@@ -385,3 +385,34 @@ func TestG03_ComeAndGone(t *testing.T) {
 		t.Errorf("Status(alice) = %+v, want %+v as before", got, want)
 	}
 }
+
+// TestG04_OwedInSteps: a change that is taken over by a later one of its user is
+// announced with that, also where a reader of Owed stops between the two.
+func TestG04_OwedInSteps(t *testing.T) {
+	m := newMachine(t)
+	do := func(lines ...string) {
+		e := entry.Entry{Header: m.header("A")}
+		for _, line := range lines {
+			c, _ := parseCommand(t, m.s, strings.Fields(line))
+			e.Commands = append(e.Commands, c)
+		}
+		if _, err := m.s.Apply(&e, m.s.Position()+1, m.now, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do("login alice phone")
+	cursor, _ := m.s.Owed("A", Cursor{}, 10, func(Announcement) {})
+	do("set alice text=hello", "set bob text=hello", "login alice laptop")
+	var told []string
+	for more := true; more; {
+		cursor, more = m.s.Owed("A", cursor, 1, func(a Announcement) {
+			if a.Announce {
+				told = append(told, a.UserID)
+			}
+		})
+	}
+	slices.Sort(told)
+	if want := []string{"alice", "bob"}; !slices.Equal(told, want) {
+		t.Errorf("told of %v, want %v", told, want)
+	}
+}

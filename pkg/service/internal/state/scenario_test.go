@@ -48,14 +48,14 @@ type machine struct {
 	s        *State
 	now      int64
 	sequence map[string]uint64
-	cursor   map[string]uint64
+	cursor   map[string]Cursor
 	out      strings.Builder
 }
 
 const testStart = 1_700_000_000_000
 
 func newMachine(t testing.TB) *machine {
-	m := &machine{s: New(), now: testStart, sequence: map[string]uint64{}, cursor: map[string]uint64{}}
+	m := &machine{s: New(), now: testStart, sequence: map[string]uint64{}, cursor: map[string]Cursor{}}
 	m.apply(t, &entry.Entry{Header: m.header("A")})
 	return m
 }
@@ -181,7 +181,7 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.s, m.cursor = s, map[string]uint64{}
+		m.s, m.cursor = s, map[string]Cursor{}
 	case "get":
 		for _, a := range d.CmdArgs {
 			st := m.s.Status(a.Key, true)
