@@ -12,7 +12,7 @@ SEED ?= 0
 # A module of its own, whose dependencies are not the project's.
 ENCODINGS = pkg/service/internal/entry/encodings
 
-.PHONY: run build test race processes quick lint fmt vet staticcheck vuln fuzz encodings bench bench-full chaos check clean
+.PHONY: run build test race processes quick lint fmt vet modules staticcheck vuln fuzz encodings bench bench-full chaos check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -35,7 +35,7 @@ processes: ## without it, those whose code runs in processes of its own
 quick: ## all tests without the race detector
 	$(GO) test ./...
 
-lint: fmt vet staticcheck
+lint: fmt vet staticcheck modules
 
 fmt:
 	@out=$$(gofmt -l cmd pkg integration); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
@@ -43,6 +43,10 @@ fmt:
 vet:
 	$(GO) vet ./...
 	cd $(ENCODINGS) && $(GO) vet ./...
+
+modules: ## dependencies are those of go.mod and go.sum, unchanged, and no more
+	$(GO) mod verify
+	$(GO) mod tidy -diff
 
 staticcheck:
 	$(GO) run $(STATICCHECK) ./...
@@ -58,6 +62,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzPlain -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/service/internal/entry
 	$(GO) test -run '^$$' -fuzz FuzzRestore -fuzztime $(FUZZTIME) ./pkg/service/internal/state
+	$(GO) test -run '^$$' -fuzz FuzzConnections -fuzztime $(FUZZTIME) ./pkg/service/internal/sysevent
 
 encodings: ## the benchmark that chose the encoding of journal entries
 	cd $(ENCODINGS) && $(GO) test -bench . -benchtime 0.3s

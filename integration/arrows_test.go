@@ -19,8 +19,9 @@ var arrows = map[string][]string{
 	"pkg/service/internal/replica":    {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state"},
 	"pkg/service/internal/contacts":   {"pkg/protocol", "nats.go"},
 	"pkg/service/internal/simulation": {},
+	"pkg/service/internal/sysevent":   {"pkg/protocol"},
 	"pkg/service": {"pkg/protocol", "pkg/service/internal/contacts", "pkg/service/internal/entry", "pkg/service/internal/state",
-		"pkg/service/internal/journal", "pkg/service/internal/replica", "nats.go"},
+		"pkg/service/internal/journal", "pkg/service/internal/replica", "pkg/service/internal/sysevent", "nats.go"},
 	// It checks instances with their own state machine, and knows nothing of how
 	// they serve; so a command may use it that has no service in it.
 	"pkg/service/verify": {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state",

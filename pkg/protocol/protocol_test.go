@@ -285,7 +285,9 @@ func TestUnmarshalTellsCaseApart(t *testing.T) {
 // FuzzRequests: whatever the body, decoding and checking a request neither
 // panics nor returns anything but an error of the contract.
 func FuzzRequests(f *testing.F) {
-	for _, s := range []string{`{}`, `{"sessionID":"s"}`, `{"userIDList":["a"]}`, `{"customStatus":"x","expiresInSeconds":1}`, `{"all":true}`, `[`, "null"} {
+	for _, s := range []string{`{}`, `{"sessionID":"s"}`, `{"userIDList":["a"]}`, `{"customStatus":"x","expiresInSeconds":1}`, `{"all":true}`, `[`, "null",
+		`{"add":["a"],"remove":["b"]}`, `{"replace":[]}`, `{"process":"p","ttlSeconds":30,"connection":{"serverID":"N","clientID":1}}`,
+		`{"process":"p","seq":1,"ops":[{"op":"set","userID":"a","customStatus":"x"}]}`, `{"statusType":1,"cursor":"a=2Eb","limit":5}`, `{"userID":"a","sessionID":"s"}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -294,9 +296,27 @@ func FuzzRequests(f *testing.F) {
 		var logout protocol.LogoutRequest
 		var set protocol.SetRequest
 		var get protocol.GetRequest
+		var contacts protocol.ContactsRequest
+		var open protocol.OpenRequest
+		var lease protocol.LeaseRequest
+		var end protocol.CloseRequest
+		var apply protocol.ApplyRequest
+		var list protocol.ListRequest
+		var user protocol.UserRequest
+		var kick protocol.KickRequest
 		for v, check := range map[any]func() error{
 			&login: login.Check, &renew: renew.Check, &logout: logout.Check, &get: get.Check,
-			&set: func() error { return set.Check(protocol.MaxCustomStatusBytes) },
+			&set:      func() error { return set.Check(protocol.MaxCustomStatusBytes) },
+			&contacts: contacts.Check, &open: open.Check, &lease: lease.Check, &end: end.Check,
+			&apply: func() error {
+				for i := range apply.Ops {
+					if err := apply.Ops[i].Check(protocol.MaxCustomStatusBytes); err != nil {
+						return err
+					}
+				}
+				return apply.Check()
+			},
+			&list: list.Check, &user: user.Check, &kick: kick.Check,
 		} {
 			err := protocol.Unmarshal(body, v)
 			if err == nil {

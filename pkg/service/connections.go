@@ -11,6 +11,7 @@ import (
 
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/sysevent"
 )
 
 // connectionWatch learns from the broker which of the clients' connections
@@ -101,24 +102,13 @@ func (w *connectionWatch) drain() <-chan struct{} {
 	return drained
 }
 
-// connectionClosed reads one report: of all it says only which connection of
-// which server is believed, because a client chooses its own names.
+// connectionClosed has one report appended.
 func (s *Service) connectionClosed(data []byte) error {
-	var event struct {
-		Server struct {
-			ID string `json:"id"`
-		} `json:"server"`
-		Client struct {
-			ID uint64 `json:"id"`
-		} `json:"client"`
-	}
-	if err := json.Unmarshal(data, &event); err != nil {
+	server, client, err := sysevent.Closed(data)
+	if err != nil {
 		return err
 	}
-	if event.Server.ID == "" || len(event.Server.ID) > protocol.MaxServerIDBytes || event.Client.ID == 0 {
-		return errors.New("it names no connection")
-	}
-	return s.reportClosed(event.Server.ID, event.Client.ID)
+	return s.reportClosed(server, client)
 }
 
 func (s *Service) reportClosed(server string, client uint64) error {
@@ -231,28 +221,5 @@ func (w *connectionWatch) connz(ctx context.Context, server string, offset int) 
 	if err != nil {
 		return nil, err
 	}
-	var reply struct {
-		Server struct {
-			ID string `json:"id"`
-		} `json:"server"`
-		Data struct {
-			Connections []struct {
-				CID uint64 `json:"cid"`
-			} `json:"connections"`
-		} `json:"data"`
-		Error *struct {
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &reply); err != nil {
-		return nil, fmt.Errorf("reading the connections of server %s: %w", server, err)
-	}
-	if reply.Error != nil || reply.Server.ID != server {
-		return nil, fmt.Errorf("server %s did not tell its connections: %v", server, reply.Error)
-	}
-	ids := make([]uint64, len(reply.Data.Connections))
-	for i, c := range reply.Data.Connections {
-		ids[i] = c.CID
-	}
-	return ids, nil
+	return sysevent.Connections(m.Data, server)
 }

@@ -1,0 +1,67 @@
+// Package sysevent reads what a NATS server says of its clients' connections in
+// the system account:
+//
+//	$SYS.ACCOUNT.<account>.DISCONNECT   Closed
+//	$SYS.REQ.SERVER.<id>.CONNZ          Connections, of the answer
+//
+// Neither believes more than which connections of which server there are.
+package sysevent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"presence/pkg/protocol"
+)
+
+// Closed reads a report of a connection that closed: of all it says only which
+// connection of which server is believed, because a client chooses its own names.
+func Closed(data []byte) (server string, client uint64, err error) {
+	var event struct {
+		Server struct {
+			ID string `json:"id"`
+		} `json:"server"`
+		Client struct {
+			ID uint64 `json:"id"`
+		} `json:"client"`
+	}
+	if err := json.Unmarshal(data, &event); err != nil {
+		return "", 0, err
+	}
+	if event.Server.ID == "" || len(event.Server.ID) > protocol.MaxServerIDBytes || event.Client.ID == 0 {
+		return "", 0, errors.New("it names no connection")
+	}
+	return event.Server.ID, event.Client.ID, nil
+}
+
+// Connections reads a server's answer: the IDs of its connections, in its order.
+func Connections(data []byte, server string) ([]uint64, error) {
+	var reply struct {
+		Server struct {
+			ID string `json:"id"`
+		} `json:"server"`
+		Data struct {
+			Connections []struct {
+				CID uint64 `json:"cid"`
+			} `json:"connections"`
+		} `json:"data"`
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(data, &reply); err != nil {
+		return nil, fmt.Errorf("reading the connections of server %s: %w", server, err)
+	}
+	switch {
+	case reply.Error != nil:
+		return nil, fmt.Errorf("server %s did not tell its connections: %s", server, reply.Error.Description)
+	case reply.Server.ID != server:
+		return nil, fmt.Errorf("%q answered for server %s", reply.Server.ID, server)
+	}
+	ids := make([]uint64, len(reply.Data.Connections))
+	for i, c := range reply.Data.Connections {
+		ids[i] = c.CID
+	}
+	return ids, nil
+}

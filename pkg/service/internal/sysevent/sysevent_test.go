@@ -1,0 +1,29 @@
+package sysevent_test
+
+import (
+	"testing"
+
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/sysevent"
+)
+
+// FuzzConnections: what the broker, or whoever can publish in the system account,
+// says of connections names one that can be, or is refused.
+func FuzzConnections(f *testing.F) {
+	for _, s := range []string{
+		`{"server":{"id":"NA"},"client":{"id":7,"acc":"APP"}}`, `{"server":{"id":""},"client":{"id":7}}`, `{"client":{"id":-1}}`, `null`, `[`, ``,
+		`{"server":{"id":"NA"},"data":{"connections":[{"cid":1},{"cid":2}]}}`, `{"server":{"id":"NA"},"error":{"description":"no"}}`,
+		`{"server":{"id":"NB"},"data":{"connections":[]}}`, `{"server":{"id":"NA"},"data":{"connections":null}}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		server, client, err := sysevent.Closed(data)
+		if ok := server != "" && len(server) <= protocol.MaxServerIDBytes && client != 0; err == nil && !ok {
+			t.Errorf("accepted %q %d", server, client)
+		}
+		if ids, err := sysevent.Connections(data, "NA"); err == nil && len(ids)*len(`{}`) > len(data) {
+			t.Errorf("%d connections of %d bytes", len(ids), len(data))
+		}
+	})
+}
