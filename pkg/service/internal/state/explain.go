@@ -97,9 +97,6 @@ func (s *State) why(u *user) (why []string) {
 	case u.idleSince >= 0:
 		say("there is nothing left to remember but when the user was last seen and which sessions were ended: forgotten %s after that began", span(s.params.Retention))
 	}
-	if u.isOwed() {
-		say("the last change is not known to be announced for certain yet")
-	}
 	return why
 }
 
