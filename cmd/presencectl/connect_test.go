@@ -56,8 +56,10 @@ func TestNobodyAnswers(t *testing.T) {
 	for _, command := range []string{"get alice", "watch alice", "login alice", "logout alice", "clear alice", "availability alice", "availability alice busy",
 		"contacts add alice bob", "await alice", "list", "stats", "explain alice", "kick alice", "erase alice --yes"} {
 		t.Run(command, func(t *testing.T) {
-			t.Parallel() // the client waits for an instance that restarts
-			ctl(t, append(strings.Fields(command), "-s", s.URL())...).want(t, exitFailed,
+			t.Parallel()
+			// The client waits for an instance that restarts: longer than this.
+			args := append([]string{"-s", s.URL(), "--timeout", "1s"}, strings.Fields(command)...)
+			ctl(t, args...).want(t, exitFailed,
 				"presencectl: nobody answers below presence.v1 on "+addr+": is presenced running there?")
 		})
 	}
