@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -85,6 +86,15 @@ func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
 		log.Info("started the NATS server", "version", versionText(), "data", cfg.data, "sync", cfg.sync)
 	}
 	return b, err
+}
+
+// headFile is where the journal's end is kept, beside the store of the server
+// inside; empty where there is none.
+func (c *connections) headFile() string {
+	if c.broker == nil {
+		return ""
+	}
+	return filepath.Join(c.broker.DataDir(), "journal-head")
 }
 
 // close closes what is open and then stops the server inside: it must outlive

@@ -71,6 +71,7 @@ func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, s
 		Prefix:              cfg.prefix,
 		Stream:              journalStream,
 		Replicas:            cfg.replicas,
+		Head:                nats.headFile(),
 		SnapshotEntries:     cfg.snapshotEntries,
 		JournalKeep:         cfg.journalKeep,
 		Skip:                cfg.skip,
@@ -103,8 +104,8 @@ func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, s
 // then the process must end, and start anew. It calls ready and stopping when
 // it is.
 func runService(ctx context.Context, s *service.Service, failed <-chan error, ready, stopping func()) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 
@@ -117,7 +118,7 @@ func runService(ctx context.Context, s *service.Service, failed <-chan error, re
 			ready()
 		case failure = <-failed:
 			failed = nil
-			stop()
+			stop(service.ErrJournalLost)
 		case <-ended:
 			ended = nil
 			stopping()

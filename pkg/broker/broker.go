@@ -191,6 +191,9 @@ func (b *Broker) Open() bool { return b.open }
 // act as any user.
 func (b *Broker) Exposed() []string { return b.exposed }
 
+// DataDir is the directory that is the broker's own.
+func (b *Broker) DataDir() string { return b.lock.dir }
+
 // Failed yields an error when the disk could not be written. The server then
 // stores nothing more, even when there is space again, until it is started anew.
 func (b *Broker) Failed() <-chan error { return b.failed }

@@ -16,7 +16,10 @@ import (
 const LockFile = "presenced.lock"
 
 // dirLock is the right to use a data directory.
-type dirLock struct{ file *os.File }
+type dirLock struct {
+	dir  string
+	file *os.File
+}
 
 // lockDir makes the directory where it is missing, locks it and sees that it
 // can be written to.
@@ -31,7 +34,7 @@ func lockDir(dir string) (*dirLock, error) {
 	if err != nil {
 		return nil, dirError(dir, err)
 	}
-	l := &dirLock{file}
+	l := &dirLock{dir, file}
 	if err := l.acquire(dir); err != nil {
 		file.Close()
 		return nil, err

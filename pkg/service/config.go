@@ -57,6 +57,10 @@ type Config struct {
 	Contacts string
 	// Replicas of all three, where this instance creates them. Default 1.
 	Replicas int
+	// Head is the path of a file in which the journal's end is kept, beside the
+	// store of a NATS server that is this instance's own: by it a store that lost
+	// entries is noticed. Default: none.
+	Head string
 	// SnapshotBytes and SnapshotEntries are after how much journal the state is
 	// stored, whichever is first; JournalKeep is how old an entry is at least
 	// when it is trimmed. Defaults: 32 MiB more than the last snapshot has,

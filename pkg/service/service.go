@@ -26,6 +26,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -47,6 +48,9 @@ import (
 
 // openTimeout bounds the search for the journal and the contacts at the start.
 const openTimeout = 30 * time.Second
+
+// ErrJournalLost is a cause to cancel Run's context by: nothing more is stored.
+var ErrJournalLost = errors.New("the journal is lost")
 
 // Service is one instance. New makes it, Run runs it once.
 type Service struct {
@@ -119,7 +123,8 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 // Run serves until ctx is done; then it takes no more requests, answers those
 // that it accepted, announces what it changed, and returns nil. An error says
-// why it could not start or had to stop.
+// why it could not start or had to stop. Where ctx was cancelled by
+// ErrJournalLost it does not wait for the journal.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.leaving.Store(true)
 	if err := s.open(ctx); err != nil {
@@ -168,6 +173,7 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		Bucket:    s.cfg.Snapshots,
 		Replicas:  s.cfg.Replicas,
 		Writer:    s.writer,
+		Head:      s.cfg.Head,
 		Logger:    s.log,
 
 		SnapshotBytes:   s.cfg.SnapshotBytes,
@@ -241,13 +247,17 @@ func (s *Service) serve(ctx, inner context.Context) error {
 		})
 	}
 	owned.Go(func() { s.refuser.run(answering, s) })
+	draining := inner
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping: no more requests are taken")
+		if errors.Is(context.Cause(ctx), ErrJournalLost) {
+			draining = ctx
+		}
 	case <-inner.Done():
 	}
 	s.leaving.Store(true)
-	err = s.drain(inner, micro, connections, others)
+	err = s.drain(draining, micro, connections, others)
 	stopTicking()
 	stopAnswering()
 	owned.Wait()

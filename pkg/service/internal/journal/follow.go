@@ -146,7 +146,7 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 		j.beginWanted()
 		m, err := messages.Next(jetstream.NextMaxWait(silence))
 		if errors.Is(err, nats.ErrTimeout) {
-			return fmt.Errorf("no entry for %v", silence)
+			return j.explainSilence(ctx, next)
 		}
 		if err != nil {
 			return err
@@ -283,6 +283,25 @@ func (j *Journal[W]) explainGap(ctx context.Context, next, got uint64) error {
 		return &rebuildError{cause: fmt.Errorf("the store is damaged: %w", err), atLeast: next}
 	}
 	return fmt.Errorf("position %d came where %d was due", got, next)
+}
+
+// explainSilence says why no entry came: there is none, the consumer is dead, or
+// the store has lost the next one though the stream counts it.
+func (j *Journal[W]) explainSilence(ctx context.Context, next uint64) error {
+	silent := fmt.Errorf("no entry for %v", silence)
+	info, err := j.streamInfo(ctx)
+	if err != nil || info.State.LastSeq < next {
+		return silent
+	}
+	if _, err := j.hashAt(ctx, next); err == nil || transient(err) {
+		return silent
+	} else if j.missing != next {
+		j.missing, j.missingSince = next, time.Now()
+		return err
+	} else if !single(info) && time.Since(j.missingSince) < shorterFor {
+		return err
+	}
+	return &rebuildError{cause: fmt.Errorf("the store is damaged: position %d is missing in the journal", next), atLeast: next}
 }
 
 func (j *Journal[W]) position() uint64 {

@@ -76,7 +76,7 @@ var (
 	// it is not stored.
 	ErrRejected = errors.New("the journal refused the entry")
 	// ErrRestoredJournal says that the stream is not the one that was applied.
-	ErrRestoredJournal = errors.New("the journal was restored from a backup, or made anew: changes that were acknowledged are missing in it (stop every instance, then start one with --new-epoch to go on with what is there)")
+	ErrRestoredJournal = errors.New("the journal was restored from a backup, made anew, or damaged: changes that were acknowledged are missing in it (stop every instance, then start one with --new-epoch to go on with what is there)")
 	// ErrRebuild, returned by Apply, has the state restored and the entry applied
 	// again.
 	ErrRebuild = errors.New("the state must be built anew")
@@ -92,6 +92,7 @@ type Config[W any] struct {
 	Bucket    string // default DefaultBucket
 	Replicas  int    // of a stream that is created; default 1
 	Writer    string // a new one for every start
+	Head      string // path of a file beside the store, see head; none by default
 	Logger    *slog.Logger
 
 	// Genesis are the commands of the very first entry, with the epoch that it
@@ -171,6 +172,8 @@ type Journal[W any] struct {
 	cfg    Config[W]
 	stream jetstream.Stream
 	store  *store
+	head   head
+	had    uint64                  // position that the journal must have, by the head
 	wanted chan chan begunSnapshot // a snapshot is to begin, and who wants it
 	// generation is the highest epoch's that was seen; lost says that the
 	// journal's end was reached without the state that it stands for.
@@ -179,6 +182,10 @@ type Journal[W any] struct {
 	// shorterSince is since when the stream has been shorter than what was
 	// applied; follow's own.
 	shorterSince time.Time
+	// missing is the position that did not come although the stream says that it
+	// has it, and since when; follow's own.
+	missing      uint64
+	missingSince time.Time
 
 	// The constants of these names; tests shorten them.
 	attemptTimeout, giveUp, maintainEvery, progressEvery time.Duration
@@ -258,7 +265,15 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 		inFlight:       make(map[uint64]*inFlight[W]),
 		lastAt:         time.Now(),
 	}
-	return j, j.openStream(ctx)
+	var err error
+	if j.head, j.had, err = openHead(cfg.Head); err != nil {
+		return nil, err
+	}
+	if err := j.openStream(ctx); err != nil {
+		j.head.close()
+		return nil, err
+	}
+	return j, nil
 }
 
 // Run appends and follows until ctx is done, and returns nil then. Any other
@@ -275,6 +290,7 @@ func (j *Journal[W]) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return j.maintain(ctx) })
 	g.Go(func() error { return j.reportProgress(ctx) })
+	g.Go(func() error { return j.keepHead(ctx) })
 	return g.Wait()
 }
 

@@ -28,6 +28,7 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 		return err
 	}
 	var failed []error
+	stands := true // the state is still the one of the last position applied
 	for _, x := range candidates(list, avoid) {
 		if err := j.usable(ctx, x, state, atLeast); err != nil {
 			if _, fatal := errors.AsType[*fatalError](err); fatal || transient(err) {
@@ -36,6 +37,7 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 			failed = append(failed, err)
 			continue
 		}
+		stands = false
 		if err := j.restore(ctx, x); err != nil {
 			if ctx.Err() != nil || transient(err) {
 				return err
@@ -51,6 +53,9 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 		j.cfg.Reset(0)
 		return nil
 	}
+	if j.cfg.NewEpoch && stands && atLeast > 1 && j.position()+1 == atLeast {
+		return j.passOver(state.LastSeq)
+	}
 	if j.cfg.NewEpoch {
 		j.cfg.Logger.Warn("the state before the journal's end is lost: beginning without it", "position", state.LastSeq)
 		j.startAt(state.LastSeq, 0)
@@ -65,9 +70,26 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 	return &fatalError{errors.Join(append([]error{lost}, failed...)...)}
 }
 
-// survey lists the snapshots, and looks at the stream. Snapshots beyond its end
-// say that it was restored from a backup, or made anew: those of an epoch that
-// goes on here would be lost changes.
+// passOver goes on with the state as it is, as if the positions up to the
+// journal's end held nothing: the first of them is lost, so what the others would
+// have done is not known.
+func (j *Journal[W]) passOver(last uint64) error {
+	j.mu.Lock()
+	from, at := j.applied+1, j.wall
+	j.mu.Unlock()
+	j.cfg.Logger.Warn("the journal is damaged: going on with the state before the damage", "from", from, "to", last)
+	for position := from; position <= last; position++ {
+		if err := j.cfg.Skipped(position, at); err != nil {
+			return &fatalError{err}
+		}
+	}
+	j.startAt(last, 0)
+	return nil
+}
+
+// survey lists the snapshots, and looks at the stream. Snapshots beyond its end,
+// or a head, say that it was restored from a backup, lost entries, or was made
+// anew: those of an epoch that goes on here would be lost changes.
 func (j *Journal[W]) survey(ctx context.Context) ([]stored, jetstream.StreamState, error) {
 	begun := time.Now()
 	for {
@@ -81,10 +103,13 @@ func (j *Journal[W]) survey(ctx context.Context) ([]stored, jetstream.StreamStat
 		}
 		state := info.State
 		j.noteGeneration(list)
+		believed := single(info) || time.Since(begun) >= shorterFor
 		switch {
-		case len(list) == 0 || list[0].position <= state.LastSeq || j.cfg.NewEpoch:
+		case j.cfg.NewEpoch || j.had <= state.LastSeq && (len(list) == 0 || list[0].position <= state.LastSeq):
 			return list, state, nil
-		case time.Since(begun) >= shorterFor:
+		case believed && j.had > state.LastSeq && !j.isCaughtUp():
+			return nil, state, &fatalError{j.lostBehind(j.had, state.LastSeq)}
+		case believed:
 			return nil, state, &fatalError{fmt.Errorf("%w: there is a snapshot of position %d, and the journal ends at %d", ErrRestoredJournal, list[0].position, state.LastSeq)}
 		}
 		if err := pause(ctx, retryEvery); err != nil {
@@ -158,6 +183,9 @@ func (j *Journal[W]) restore(ctx context.Context, x stored) error {
 		return fmt.Errorf("the snapshot of position %d holds that of %d", x.position, position)
 	}
 	j.startAt(position, x.entry)
+	j.mu.Lock()
+	j.wall = x.wall
+	j.mu.Unlock()
 	j.noteSnapshot(x)
 	j.cfg.Logger.Info("restored a snapshot", "position", position, "bytes", x.bytes, "took", time.Since(begun).Round(time.Millisecond))
 	return nil

@@ -38,6 +38,9 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 	j.noteGeneration(list)
 	stream, err := j.cfg.JetStream.Stream(ctx, j.cfg.Stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if j.had > 0 && !j.cfg.NewEpoch {
+			return j.lostBehind(j.had, 0)
+		}
 		if len(list) > 0 {
 			if !j.cfg.NewEpoch {
 				return fmt.Errorf("%w: the stream %s is gone, but there are snapshots of it", ErrRestoredJournal, j.cfg.Stream)
@@ -87,6 +90,8 @@ func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots bool) error {
 		return err
 	case info.State.LastSeq > 0:
 		return nil
+	case j.had > 0 && !j.cfg.NewEpoch:
+		return j.lostBehind(j.had, 0)
 	case snapshots && !j.cfg.NewEpoch:
 		return fmt.Errorf("%w: the stream %s is empty, but there are snapshots of it", ErrRestoredJournal, j.cfg.Stream)
 	}
@@ -136,6 +141,10 @@ func (j *Journal[W]) streamInfo(ctx context.Context) (*jetstream.StreamInfo, err
 	}
 	return info, nil
 }
+
+// single reports whether the stream is on one server only, that of no cluster: it
+// cannot know less than another.
+func single(info *jetstream.StreamInfo) bool { return info.Cluster == nil || info.Cluster.Name == "" }
 
 // noteGeneration remembers the highest generation of the snapshots.
 func (j *Journal[W]) noteGeneration(list []stored) {
