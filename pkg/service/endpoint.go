@@ -51,8 +51,8 @@ func (s *Service) routes() []*endpoint {
 		{name: "explain", subject: s.subjects.Explain(), handle: s.explain, query: true},
 		{name: "kick", subject: s.subjects.Kick(), handle: s.kick},
 		{name: "erase", subject: s.subjects.Erase(), handle: s.erase},
-		{name: "instances", subject: s.subjects.Instances(), everyone: true, handle: s.describe},
-		{name: "instance", subject: s.subjects.Instance(s.writer), handle: s.describe},
+		{name: "instances", subject: s.subjects.Instances(), everyone: true, query: true, handle: s.describe},
+		{name: "instance", subject: s.subjects.Instance(s.writer), query: true, handle: s.describe},
 	}
 }
 
