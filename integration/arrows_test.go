@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"cmd/presencectl":            {"pkg/protocol", "pkg/client", "pkg/service/verify", "cmd/presencectl/natsconfig", "nats.go"},
 	"cmd/presencectl/natsconfig": {"pkg/protocol"},
 	"integration":                {},
+	"integration/authcallout":    {"pkg/protocol", "nats.go"},
 	"integration/bench":          {"pkg/protocol", "pkg/broker", "pkg/client", "nats.go"},
 }
 

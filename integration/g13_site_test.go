@@ -146,6 +146,8 @@ func (s *site) credentials(t *testing.T, r protocol.Role, name string) nats.Opti
 	}
 	path := filepath.Join(s.dir, file)
 	switch s.auth {
+	case callout:
+		return nats.Token(string(r) + " " + name)
 	case natsconfig.JWT:
 		return nats.UserCredentials(path + ".creds")
 	case natsconfig.NKey:
