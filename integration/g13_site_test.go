@@ -118,19 +118,22 @@ type actor struct {
 // connect connects as one of the site's clients, or as one of presenced's users.
 func (s *site) connect(t *testing.T, r protocol.Role, name string, more ...nats.Option) *actor {
 	t.Helper()
+	own := []nats.Option{s.credentials(t, r, name), nats.CustomInboxPrefix(r.InboxPrefix(name))}
+	return newActor(t, s.url, append(own, more...)...)
+}
+
+// newActor connects to a server.
+func newActor(t *testing.T, url string, opts ...nats.Option) *actor {
+	t.Helper()
 	a := &actor{}
-	own := []nats.Option{
-		s.credentials(t, r, name),
-		nats.CustomInboxPrefix(r.InboxPrefix(name)),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			a.denied = append(a.denied, err.Error())
-		}),
-	}
-	nc, err := nats.Connect(s.url, append(own, more...)...)
+	own := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.denied = append(a.denied, err.Error())
+	})
+	nc, err := nats.Connect(url, append(opts, own)...)
 	if err != nil {
-		t.Fatalf("connecting as %s %s: %v", r, name, err)
+		t.Fatalf("connecting to %s: %v", url, err)
 	}
 	t.Cleanup(nc.Close)
 	a.Conn = nc
