@@ -8,11 +8,12 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 5s
 CHAOS ?= 5m
+SOAK ?= 5m
 SEED ?= 0
 # A module of its own, whose dependencies are not the project's.
 ENCODINGS = pkg/service/internal/entry/encodings
 
-.PHONY: run build test race processes quick lint fmt vet modules staticcheck vuln fuzz encodings bench bench-full chaos check clean
+.PHONY: run build test race processes quick lint fmt vet modules staticcheck vuln fuzz encodings bench bench-full chaos soak check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -24,7 +25,7 @@ test: race processes ## all tests
 
 # Tests whose code runs in processes of its own, which are not built for the race
 # detector, or that do more the faster they run.
-PROCESSES = ^(TestG13_GeneratedConfigurations|TestG13_AuthCallout|TestGeneratedListeners|TestChaos|TestLinearizable|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff)$$
+PROCESSES = ^(TestG13_GeneratedConfigurations|TestG13_AuthCallout|TestGeneratedListeners|TestChaos|TestLinearizable|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff|TestSoak|TestOverload|TestOverload_FloodersHurtNobodyElse)$$
 
 race: ## with the race detector, all but those of processes
 	$(GO) test -race -skip '$(PROCESSES)' ./...
@@ -75,6 +76,9 @@ bench-full: ## the same with longer rounds and a million users, about 15 minutes
 
 chaos: ## three NATS servers and three presenced under faults for CHAOS; SEED=n draws those of an earlier run
 	$(GO) test ./integration -run '^(TestChaos|TestLinearizable)$$' -v -count 1 -parallel 1 -timeout 0 -chaos $(CHAOS) -seed $(SEED)
+
+soak: ## noise, random requests, half-open connections and slow readers for SOAK against one presenced; SEED=n as above
+	$(GO) test ./integration -run '^TestSoak$$' -v -count 1 -timeout 0 -soak $(SOAK) -seed $(SEED)
 
 check: lint test fuzz vuln ## what CI runs
 
