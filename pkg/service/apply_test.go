@@ -3,6 +3,7 @@ package service
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
@@ -24,5 +25,23 @@ func TestApply_EmptyEntryKeepsReports(t *testing.T) {
 		if got, want := s.journal.Unpacked(), position == 2; got != want {
 			t.Errorf("stored %d times, the report waits to be packed again: %t, want %t", position, got, want)
 		}
+	}
+}
+
+// TestStamp_WhileCatchingUp: an entry that is packed while the instance catches up
+// is not good for longer than its callers wait. White-box, like the one above.
+func TestStamp_WhileCatchingUp(t *testing.T) {
+	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[*call]{}}
+	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
+	s.registered.Store(true)
+	then := time.Now().Add(-time.Hour)
+	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "v", Sequence: 1}}
+	if err := s.apply(journal.Applied[*call]{Entry: e, Position: 1, Time: then.UnixMilli()}); err != nil {
+		t.Fatal(err)
+	}
+	var h entry.Header
+	s.stamp(&h)
+	if got := time.UnixMilli(h.Latest); got.Before(then) || got.After(then.Add(30*time.Minute)) {
+		t.Errorf("an entry as of %v counts until %v", then, got)
 	}
 }

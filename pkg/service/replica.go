@@ -2,6 +2,7 @@ package service
 
 import (
 	"fmt"
+	"time"
 
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
@@ -27,7 +28,7 @@ func (s *Service) reset(position uint64) { s.replace(state.NewAt(position)) }
 
 func (s *Service) replace(with *state.State) {
 	s.mu.Lock()
-	s.state = with
+	s.state, s.appliedAt = with, time.Now()
 	s.untrusted = false
 	s.mu.Unlock()
 	s.announcer.again() // what is owed is numbered anew
@@ -37,6 +38,7 @@ func (s *Service) replace(with *state.State) {
 func (s *Service) skipped(position uint64, at int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.appliedAt = time.Now()
 	return s.state.Skip(position, at)
 }
 

@@ -80,9 +80,11 @@ type Service struct {
 	noContacts atomic.Bool // they could not be reached the last time
 	counted    counted
 
-	mu      sync.RWMutex // guards the next three
-	state   *state.State
-	digests replica.Digests
+	mu    sync.RWMutex // guards the next three
+	state *state.State
+	// appliedAt is when the state became what it is.
+	appliedAt time.Time
+	digests   replica.Digests
 	// untrusted says that the state is known to be wrong.
 	untrusted bool
 
@@ -312,7 +314,7 @@ func (s *Service) barrier(ctx context.Context) error {
 // stamp fills in an entry's header when it is packed.
 func (s *Service) stamp(h *entry.Header) {
 	s.mu.Lock()
-	replica.Stamp(h, s.state, s.journal.SinceApplied(), s.registered.Load())
+	replica.Stamp(h, s.state, time.Since(s.appliedAt), s.registered.Load())
 	s.digests.Stamp(h, s.state)
 	s.mu.Unlock()
 	h.Flushed = s.announcer.flushed()
@@ -330,6 +332,7 @@ func (s *Service) apply(a journal.Applied[*call]) error {
 		s.mu.Unlock()
 		return err
 	}
+	s.appliedAt = time.Now()
 	var answers []answer
 	if a.Callers != nil {
 		answers = s.answers(a.Callers, &out)

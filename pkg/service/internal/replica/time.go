@@ -45,11 +45,13 @@ func Due(s *state.State, writer string, silent time.Duration) bool {
 }
 
 // Stamp fills in what an entry's header says of the state and of the time when
-// it is packed. registered says that the state is no older than the silence: an
-// entry of this writer is applied.
-func Stamp(h *entry.Header, s *state.State, silent time.Duration, registered bool) {
+// it is packed. applied is how long ago the state became what it is: the stream's
+// time is that much later, or more where the state has yet to catch up. registered
+// says that an entry of this writer is applied: before, the state may be of long
+// ago.
+func Stamp(h *entry.Header, s *state.State, applied time.Duration, registered bool) {
 	h.Epoch, h.Generation, h.LeaseClock, h.Knows = s.Epoch(), s.Generation(), s.LeaseClock(), entry.Format
 	if registered {
-		h.Latest = s.AsOf().Time().Add(silent + protocol.OutcomeWithin).UnixMilli()
+		h.Latest = s.AsOf().Time().Add(applied + protocol.OutcomeWithin).UnixMilli()
 	}
 }
