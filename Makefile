@@ -25,7 +25,7 @@ test: race processes ## all tests
 
 # Tests whose code runs in processes of its own, which are not built for the race
 # detector, or that do more the faster they run.
-PROCESSES = ^(TestG13_GeneratedConfigurations|TestG13_AuthCallout|TestGeneratedListeners|TestChaos|TestLinearizable|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff|TestSoak|TestOverload|TestOverload_FloodersHurtNobodyElse)$$
+PROCESSES = ^(TestG13_GeneratedConfigurations|TestG13_AuthCallout|TestGeneratedListeners|TestChaos|TestLinearizable|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff|TestSoak|TestOverload|TestOverload_FloodersHurtNobodyElse|TestG01_DamagedStore|TestG01_DiskFull)$$
 
 race: ## with the race detector, all but those of processes
 	$(GO) test -race -skip '$(PROCESSES)' ./...

@@ -10,7 +10,6 @@ import (
 	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -62,45 +61,89 @@ func TestHealth(t *testing.T) {
 	awaitHealth(t, s, "stopping")
 }
 
-// limitJournal bounds the journal's stream to what it has and some bytes; -1
-// takes the bound away.
-func limitJournal(t *testing.T, nc *nats.Conn, more int64) {
+// limitStream bounds the journal's stream to what it has and a little, and
+// returns what takes the bound away.
+func limitStream(t *testing.T, js jetstream.JetStream) (lift func()) {
 	t.Helper()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
 	stream, err := js.Stream(t.Context(), "PRESENCE_JOURNAL")
 	if err != nil {
 		t.Fatal(err)
 	}
 	info := stream.CachedInfo()
-	cfg := info.Config
-	cfg.MaxBytes = -1
-	if more >= 0 {
-		cfg.MaxBytes = int64(info.State.Bytes) + more
+	set := func(max int64) {
+		cfg := info.Config
+		cfg.MaxBytes = max
+		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+	set(int64(info.State.Bytes) + 2000)
+	return func() { set(-1) }
+}
+
+// fillAccount fills the account's share of the disk by another stream.
+func fillAccount(t *testing.T, js jetstream.JetStream) (lift func()) {
+	t.Helper()
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"other"}}); err != nil {
 		t.Fatal(err)
+	}
+	for _, size := range []int{100_000, 10_000, 1000} {
+		for i := 0; ; i++ {
+			if i > 1000 {
+				t.Fatal("the account has no limit")
+			}
+			if _, err := js.Publish(t.Context(), "other", make([]byte, size)); err != nil {
+				break
+			}
+		}
+	}
+	return func() {
+		if err := js.DeleteStream(t.Context(), "OTHER"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
-// TestJournalFull: a journal at its limit refuses entries. Callers are told that
-// nothing was done, and nothing was; readers go on and are told that it is stale;
-// the instance is not ready. When there is room again all goes on by itself.
+// TestJournalFull: a journal at a limit, its own or its account's, refuses
+// entries. Callers are told that nothing was done, and nothing was; readers go on
+// and are told that it is stale; the instance is not ready. When there is room
+// again all goes on by itself.
 func TestJournalFull(t *testing.T) {
 	t.Parallel()
-	kit := servicetest.StartOverNATS(t)
+	t.Run("stream", func(t *testing.T) {
+		t.Parallel()
+		testJournalFull(t, servicetest.StartNATS(t), limitStream, "maximum bytes exceeded")
+	})
+	t.Run("account", func(t *testing.T) {
+		t.Parallel()
+		testJournalFull(t, servicetest.StartNATS(t, `
+accounts {
+  SYS      { users: [ { user: presenced-system, password: secret } ] }
+  PRESENCE { users: [ { user: presenced-journal, password: secret } ], jetstream: { max_file: 1000000 } }
+  APP      { users: [ { user: presenced-clients, password: secret }, { user: client, password: secret } ] }
+}`), fillAccount, "resource limits exceeded for account")
+	})
+}
+
+func testJournalFull(t *testing.T, server *servicetest.Server, fill func(*testing.T, jetstream.JetStream) func(), why string) {
+	kit := &servicetest.Kit{Server: server}
+	kit.AddInstance(t)
 	s, nc := kit.Instances[0].Service, kit.Connect(t)
-	admin := kit.ConnectAs(t, broker.Journal)
+	admin, err := jetstream.New(kit.ConnectAs(t, broker.Journal))
+	if err != nil {
+		t.Fatal(err)
+	}
 	login, _ := subjects.Login("alice")
 	set, _ := subjects.Set("alice")
 	var reply protocol.ChangeReply
 	if err := request(t, nc, login, protocol.LoginRequest{TTLSeconds: 3600}, &reply); err != nil {
 		t.Fatal(err)
 	}
-	limitJournal(t, admin, 2000)
-	acknowledged := ""
+	if err := request(t, nc, set, map[string]any{"customStatus": "before"}, &reply); err != nil {
+		t.Fatal(err)
+	}
+	lift := fill(t, admin)
+	acknowledged := "before"
 	var refused *protocol.Error
 	for i := 0; refused == nil; i++ {
 		if i > 2000 {
@@ -114,10 +157,7 @@ func TestJournalFull(t *testing.T) {
 	if refused.Name != protocol.ErrUnavailable.Name {
 		t.Errorf("a set that the journal refused: got %v, want unavailable", refused)
 	}
-	if acknowledged == "" {
-		t.Fatal("nothing was acknowledged before")
-	}
-	awaitHealth(t, s, "maximum bytes exceeded")
+	awaitHealth(t, s, why)
 	servicetest.Eventually(t, soon, "readers to be told that it is stale", func() bool {
 		var reply protocol.GetReply
 		if err := request(t, nc, subjects.Get(), protocol.GetRequest{UserIDList: []string{"alice"}}, &reply); err != nil {
@@ -132,7 +172,7 @@ func TestJournalFull(t *testing.T) {
 		t.Errorf("a set while it is full: got %v, want unavailable", err)
 	}
 
-	limitJournal(t, admin, -1)
+	lift()
 	awaitHealth(t, s, "")
 	if got := get(t, nc, "alice")[0]; got.CustomStatus != acknowledged || got.StatusType != protocol.Online {
 		t.Errorf("after it: got %+v, want ONLINE with %q", got, acknowledged)

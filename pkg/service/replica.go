@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 // restore is the journal's Restore.
 func (s *Service) restore(next func() ([]byte, error), progress func(done, total int)) (uint64, error) {
 	restored, err := state.Restore(next, func(p state.Progress) { progress(p.Done, p.Total) })
+	if _, newer := errors.AsType[*state.NewerSnapshotError](err); newer {
+		return 0, fmt.Errorf("%w: %w", journal.ErrNewer, err)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -77,6 +77,9 @@ var (
 	ErrRejected = errors.New("the journal refused the entry")
 	// ErrRestoredJournal says that the stream is not the one that was applied.
 	ErrRestoredJournal = errors.New("the journal was restored from a backup, made anew, or damaged: changes that were acknowledged are missing in it (stop every instance, then start one with --new-epoch to go on with what is there)")
+	// ErrNewer, returned by Restore, stops the journal: a snapshot was written by a
+	// later version, and what is older than it must not be gone on from by this one.
+	ErrNewer = errors.New("a later version of presenced is needed")
 	// ErrRebuild, returned by Apply, has the state restored and the entry applied
 	// again.
 	ErrRebuild = errors.New("the state must be built anew")

@@ -42,6 +42,9 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 			if ctx.Err() != nil || transient(err) {
 				return err
 			}
+			if errors.Is(err, ErrNewer) {
+				return &fatalError{err}
+			}
 			failed = append(failed, err)
 			j.cfg.Logger.Error("a snapshot cannot be used: trying the one before", "position", x.position, "err", err)
 			continue

@@ -209,6 +209,21 @@ func TestSnapshot_DamagedFallsBack(t *testing.T) {
 	d.wantCommands(t, e.commands)
 }
 
+// TestSnapshot_Newer: a snapshot that a later version wrote stops an earlier one,
+// which must not go on from the one before.
+func TestSnapshot_Newer(t *testing.T) {
+	nc := startBroker(t)
+	a, _ := twoSnapshots(t, nc)
+	a.stop(t)
+	newer := fmt.Errorf("%w: format 9", ErrNewer)
+	b := openWith(t, nc, "B", func(cfg *Config[string]) {
+		cfg.Restore = func(func() ([]byte, error), func(int, int)) (uint64, error) { return 0, newer }
+	})
+	if err := b.Run(t.Context()); !errors.Is(err, ErrNewer) || strings.Contains(err.Error(), "--new-epoch") {
+		t.Errorf("Run: got %v, want ErrNewer and no advice to begin anew", err)
+	}
+}
+
 // TestSnapshot_SleptPastTrim: an instance whose next entry is gone builds its
 // state anew and goes on.
 func TestSnapshot_SleptPastTrim(t *testing.T) {
