@@ -25,7 +25,7 @@ func (s *Service) ownContacts(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.work(c, func(ctx context.Context) error {
+	return s.withContacts(c, func(ctx context.Context) error {
 		if !r.Changes() {
 			list, err := s.contacts.Get(ctx, user)
 			return s.contactsAnswer(c, list, err)
@@ -50,26 +50,19 @@ func (s *Service) contactsAnswer(c *call, list contacts.List, err error) error {
 	return nil
 }
 
-// work has a worker do a call about a user, in contactsWithin of its arrival.
-func (s *Service) work(c *call, do func(context.Context) error) error {
-	s.handling.Add(1)
-	accepted := s.workers.do(c.user, func(ctx context.Context) {
-		s.handle(c, func() error {
-			ctx, cancel := context.WithDeadline(ctx, c.begun.Add(contactsWithin))
-			defer cancel()
-			if !s.cfg.Journal.IsConnected() {
-				return protocol.ErrUnavailable.With("this instance is cut off from the contacts: nothing was done, try again")
-			}
-			err := do(ctx)
-			s.noteContacts(err)
-			return err
-		})
+// withContacts has a worker do a call about a user's contacts, in contactsWithin
+// of its arrival.
+func (s *Service) withContacts(c *call, do func(context.Context) error) error {
+	return s.later(c, c.user, func(ctx context.Context) error {
+		ctx, cancel := context.WithDeadline(ctx, c.begun.Add(contactsWithin))
+		defer cancel()
+		if !s.cfg.Journal.IsConnected() {
+			return protocol.ErrUnavailable.With("this instance is cut off from the contacts: nothing was done, try again")
+		}
+		err := do(ctx)
+		s.noteContacts(err)
+		return err
 	})
-	if !accepted {
-		s.handling.Add(-1)
-		return protocol.ErrOverloaded
-	}
-	return nil
 }
 
 // noteContacts logs once that the contacts' bucket fails, and once that it works
@@ -131,7 +124,7 @@ func (s *Service) erase(c *call) error {
 		return err
 	}
 	c.user, c.reply = r.UserID, s.kickReply
-	return s.work(c, func(ctx context.Context) error {
+	return s.withContacts(c, func(ctx context.Context) error {
 		changed, err := s.contacts.Erase(ctx, r.UserID)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"io"
 
 	"presence/pkg/service/internal/state"
@@ -51,4 +52,11 @@ func (s *Service) Rebuilt() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.digests.Rebuilt()
+}
+
+// OccupyOrder keeps the worker busy that puts users in order, until release.
+func (s *Service) OccupyOrder() (release func()) {
+	done := make(chan struct{})
+	s.workers.do(orderKey, func(context.Context) { <-done })
+	return func() { close(done) }
 }

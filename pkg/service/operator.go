@@ -1,6 +1,8 @@
 package service
 
 import (
+	"context"
+
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/state"
@@ -56,8 +58,11 @@ func (s *Service) refusals() map[string]uint64 {
 // about a millisecond.
 const orderStep = 500
 
-// list implements "list" of PROTOCOL 4.8. The first one puts the users in order,
-// a million in one to two seconds, while only other lists wait.
+// orderKey has all that wait for the order wait for one worker.
+const orderKey = ""
+
+// list implements "list" of PROTOCOL 4.8. The first one has the users put in
+// order, a million in two to three seconds, for which only other lists wait.
 func (s *Service) list(c *call) error {
 	r := protocol.ListRequest{}
 	err := c.decode(&r)
@@ -72,29 +77,38 @@ func (s *Service) list(c *call) error {
 	}
 	setDefault(&r.Limit, protocol.MaxUsersPerList)
 	r.Limit = min(r.Limit, s.cfg.Limits.UsersPerList)
-	reply := &protocol.ListReply{Users: make([]protocol.Status, 0, r.Limit), Stale: s.stale()}
-	for !s.listed(&r, reply) {
-		s.mu.Lock()
-		s.state.Order(orderStep)
-		s.mu.Unlock()
+	if reply, ok := s.page(&r); ok {
+		c.succeed(s, reply)
+		return nil
 	}
-	c.succeed(s, reply)
-	return nil
+	return s.later(c, orderKey, func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			if reply, ok := s.page(&r); ok {
+				c.succeed(s, reply)
+				return nil
+			}
+			s.mu.Lock()
+			s.state.Order(orderStep)
+			s.mu.Unlock()
+		}
+		return protocol.ErrUnavailable
+	})
 }
 
-// listed fills in a page, and reports whether it could: the users must be in
-// order.
-func (s *Service) listed(r *protocol.ListRequest, reply *protocol.ListReply) bool {
+// page returns a page, and false where the users are not in order.
+func (s *Service) page(r *protocol.ListRequest) (*protocol.ListReply, bool) {
+	stale := s.stale()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if !s.state.Ordered() {
-		return false
+		return nil, false
 	}
+	reply := &protocol.ListReply{Users: make([]protocol.Status, 0, r.Limit), Stale: stale}
 	after, _ := protocol.DecodeToken(r.Cursor) // checked; empty for the first page
 	last := s.state.List(after, r.StatusType, r.Limit, func(st protocol.Status) { reply.Users = append(reply.Users, st) })
 	reply.Cursor, _ = protocol.EncodeToken(last)
 	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
-	return true
+	return reply, true
 }
 
 // explain implements "explain" of PROTOCOL 4.8.

@@ -145,6 +145,39 @@ func TestG08_KickedStaysOut(t *testing.T) {
 	}
 }
 
+// TestList_OthersDoNotWait: while the users are being put in order, which takes
+// seconds of a million, lists wait, however many, and nobody else does.
+func TestList_OthersDoNotWait(t *testing.T) {
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	login(t, nc, "alice", protocol.LoginRequest{SessionID: "s1"})
+	const lists = 20
+	answers, err := nc.SubscribeSync(nats.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := kit.Instances[0].Service.OccupyOrder()
+	for range lists {
+		if err := nc.PublishRequest(subjects.List(), answers.Subject, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := get(t, nc, "alice")[0]; st.StatusType != protocol.Online {
+		t.Errorf("got %+v", st)
+	}
+	must[protocol.ExplainReply](t, nc, subjects.Explain(), protocol.UserRequest{UserID: "alice"})
+	if n, _, _ := answers.Pending(); n > 0 {
+		t.Errorf("%d lists were answered before the users were in order", n)
+	}
+	release()
+	for range lists {
+		m, err := answers.NextMsg(waitFor)
+		if err != nil || !strings.Contains(string(m.Data), `"userID":"alice"`) {
+			t.Fatalf("list: got %v, %v", m, err)
+		}
+	}
+}
+
 // waitForMessage waits for a message that has all of some parts.
 func waitForMessage(t testing.TB, sub *nats.Subscription, parts ...string) *nats.Msg {
 	t.Helper()

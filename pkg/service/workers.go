@@ -4,18 +4,20 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+
+	"presence/pkg/protocol"
 )
 
 const (
-	// workerCount is how many requests wait for JetStream at the same time, and
+	// workerCount is how many requests are worked at at the same time, and
 	// workerQueue how many more wait for each worker; beyond that they are
-	// overloaded. A request waits no longer than contactsWithin altogether.
+	// overloaded.
 	workerCount = 32
 	workerQueue = 64
 )
 
-// workers do what a request's handler must not wait for. What is about one user
-// is done by one worker, in the order of arrival: two changes of the same contacts
+// workers do what a request's handler must not wait for. What has the same key is
+// done by one worker, in the order of arrival: two changes of one user's contacts
 // would only make each other try again.
 type workers struct {
 	seed   maphash.Seed
@@ -30,10 +32,20 @@ func newWorkers() *workers {
 	return w
 }
 
+// later has a worker do something for a call, and answer it.
+func (s *Service) later(c *call, key string, do func(context.Context) error) error {
+	s.handling.Add(1)
+	if !s.workers.do(key, func(ctx context.Context) { s.handle(c, func() error { return do(ctx) }) }) {
+		s.handling.Add(-1)
+		return protocol.ErrOverloaded
+	}
+	return nil
+}
+
 // do has work done, and reports false where too much waits.
-func (w *workers) do(userID string, work func(context.Context)) bool {
+func (w *workers) do(key string, work func(context.Context)) bool {
 	select {
-	case w.queues[maphash.String(w.seed, userID)%workerCount] <- work:
+	case w.queues[maphash.String(w.seed, key)%workerCount] <- work:
 		return true
 	default:
 		return false
