@@ -40,9 +40,31 @@ func TestG13_GeneratedConfigurations(t *testing.T) {
 				s := startSite(t, auth, outside)
 				t.Run("every row", func(t *testing.T) { everyRow(t, s) })
 				t.Run("every trick", func(t *testing.T) { everyTrick(t, s) })
+				t.Run("one account", func(t *testing.T) { oneAccountIsRefused(t, s) })
 				t.Run("secrets", func(t *testing.T) { secretsAreNowhere(t, s) })
 			})
 		}
+	}
+}
+
+// oneAccountIsRefused: presenced does not keep its journal where its clients are.
+func oneAccountIsRefused(t *testing.T, s *site) {
+	if !s.outside {
+		return // the file says it: broker.TestFileRefused
+	}
+	args, env := []string{"--log-level", "error"}, s.env(t)
+	if s.auth != natsconfig.Password {
+		args = append(args, "--nats-url", s.url)
+	}
+	for i, v := range env {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PRESENCED_JOURNAL_") {
+			_, clients, _ := strings.Cut(env[0], "=")
+			env[i] = name + "=" + clients
+		}
+	}
+	code, _, stderr := servicetest.RunDaemonIn(t, env, args...)
+	if code != 1 || !strings.Contains(stderr, "both in the account") || !strings.Contains(stderr, "--single-account") {
+		t.Errorf("with the clients' account for the journal: got exit code %d and %s", code, stderr)
 	}
 }
 
