@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
 
 	"presence/pkg/broker"
 	"presence/pkg/service/internal/entry"
@@ -20,6 +21,8 @@ import (
 // The tests are white-box because they shorten the time after which an entry is
 // given up; everything else goes through the exported methods, over a real
 // broker.
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // rig is a journal with what its Apply and Failed were told.
 type rig struct {
