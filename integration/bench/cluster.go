@@ -104,9 +104,11 @@ func (b *bench) startCluster(ctx context.Context) (*cluster, error) {
 	for i, host := range c.hosts {
 		name := fmt.Sprint("nats", i)
 		config := fmt.Sprintf(clusterConfig, name, addresses[natsServers+i], strings.Join(routes, ", "))
-		if c.nats[name], err = c.startServer(ctx, name, host, config); err != nil {
+		server, err := c.startServer(ctx, name, host, config)
+		if err != nil {
 			return c, err
 		}
+		c.nats[name] = server
 	}
 	return c, c.awaitStorage(ctx)
 }
