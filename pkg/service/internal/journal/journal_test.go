@@ -22,7 +22,11 @@ import (
 // given up; everything else goes through the exported methods, over a real
 // broker.
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The object store publishes asynchronously, for which nats.go has a goroutine
+	// that never ends where the connection is closed by then.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
+}
 
 // rig is a journal with what its Apply and Failed were told.
 type rig struct {
