@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,7 +78,7 @@ func TestAwait(t *testing.T) {
 	f.set("bob", "")
 	all.want("bob ONLINE", "carol ONLINE")
 
-	eventually(t, "nothing is left", func() bool { return nc.NumSubscriptions() == before })
+	eventually(t, "nothing is left", func() bool { return nc.NumSubscriptions() == before && client.Awaiting(c) == 0 })
 	if !o.told("bob") || !o.told("carol") {
 		t.Error("callbacks were told of who was awaited only")
 	}
@@ -118,7 +119,7 @@ func TestAwaitOfWatched(t *testing.T) {
 	}
 	f.set("bob", "unheard")
 	subscribe(t, c, "carol")
-	eventually(t, "carol is told again", func() bool { return o.told("carol", "", "") })
+	eventually(t, "carol is told again", func() bool { return o.times("carol") == 2 })
 	cancel()
 	<-a.done
 	if !errors.Is(a.err, context.Canceled) {
@@ -134,7 +135,7 @@ func TestAwaitOfWatched(t *testing.T) {
 // While the client is blind nothing is believed; afterwards what is true counts.
 func TestG11_AwaitOverAnOutage(t *testing.T) {
 	f := newFake(t)
-	c, _, cable := f.connect(client.Options{})
+	c, _, cable := f.connect(client.Options{Timeout: 200 * time.Millisecond}) // for the stale answers
 	a := await(t, testContext(t), c, client.Any, protocol.Offline, "bob")
 	eventually(t, "it has begun", func() bool { return f.count("get") >= 2 })
 	cable.Cut()
@@ -147,6 +148,28 @@ func TestG11_AwaitOverAnOutage(t *testing.T) {
 	f.set("carol", "")
 	f.announce(protocol.Event{Status: protocol.Status{UserID: "bob", StatusType: protocol.Online, Revision: 2}, Epoch: f.Epoch()})
 	b.want("bob UNLOGINED")
+
+	// Blind with a connection: events come, and there is no snapshot to trust.
+	o := observe(c)
+	subscribe(t, c, "mark")
+	d := await(t, testContext(t), c, client.Any, protocol.Online, "dave")
+	eventually(t, "it has begun", func() bool { return client.Awaiting(c) == 1 && f.asksFor("dave") })
+	f.SetStale(true)
+	f.Publish("presence.v1.status.mark", []byte("unreadable"))
+	eventually(t, "blind", func() bool { return c.State().Reason == client.FetchFailed })
+	f.set("dave", "")
+	f.set("mark", "after it")
+	eventually(t, "both events have come", func() bool { return o.last("mark", "after it") })
+	if d.isDone() {
+		t.Error("done while blind")
+	}
+	f.SetStale(false)
+	d.want("dave ONLINE")
+}
+
+// asksFor reports whether a get for a user was answered.
+func (f *fake) asksFor(userID string) bool {
+	return slices.ContainsFunc(asked[protocol.GetRequest](f, "get"), func(g protocol.GetRequest) bool { return slices.Contains(g.UserIDList, userID) })
 }
 
 func TestAwaitFails(t *testing.T) {

@@ -208,16 +208,22 @@ func TestContactsMissed(t *testing.T) {
 	})
 
 	// An answer that is older than an event is asked for again.
+	asked := f.count(protocol.OpContacts)
 	f.Intercept(func(r clienttest.Request, next func() (any, error)) (any, error) {
 		reply, err := next()
 		if r.Op == protocol.OpContacts {
 			f.Intercept(nil)
 			f.SetContacts("alice", "frank")
+			eventually(t, "the event is heard before the answer", is("frank"))
 		}
 		return reply, err
 	})
 	f.Publish("presence.v1.self.alice", []byte("unreadable"))
-	eventually(t, "frank", is("frank"))
+	eventually(t, "asked again", func() bool { return f.count(protocol.OpContacts) >= asked+2 })
+	eventually(t, "frank alone is watched", func() bool {
+		_, erin := c.Watched("erin")
+		return is("frank")() && shows(c, "frank", "")() && !erin
+	})
 }
 
 // A service without contacts, or with them switched off, is no obstacle.

@@ -9,3 +9,10 @@ func StallMerge(c *Client) (release func()) {
 
 // Waiting returns how many changes wait in a gateway's queue.
 func Waiting(g *Gateway) int { return len(g.queue) }
+
+// Awaiting returns for how many users something is awaited.
+func Awaiting(c *Client) int {
+	c.watch.mu.Lock()
+	defer c.watch.mu.Unlock()
+	return len(c.watch.awaits)
+}

@@ -211,7 +211,6 @@ func (r *gatewayRun) settle(failures []protocol.OpFailure) {
 	for i, o := range r.flight.ops {
 		o.finish(r.judge(&o.Op, failed[i]))
 	}
-	r.g.held.Store(int64(len(r.held)))
 }
 
 // judge remembers what became of an op, and returns the error for its caller.
@@ -223,6 +222,7 @@ func (r *gatewayRun) judge(o *protocol.Op, err error) error {
 	switch {
 	case err == nil:
 		r.held.note(o)
+		r.g.held.Store(int64(len(r.held))) // before the caller hears of it
 	case ended || r.flight.again:
 		r.drop(o)
 	}

@@ -66,6 +66,7 @@ type owner struct {
 	wake     chan struct{}       // has run look for what is to be done; holds one
 	leave    context.CancelFunc  // ends run
 	followed map[string]*watched // of run: contacts that are watched
+	deaf     bool                // of run: the broker has refused the subscription
 
 	// What follows is guarded by the watch's mu.
 	sessions map[*Session]struct{}
@@ -268,6 +269,9 @@ func (o *owner) run(ctx context.Context) {
 			failures = 0
 		} else if ctx.Err() == nil {
 			again = backoff(failures, ownRetry, ownRetryMax)
+			if e, ok := errors.AsType[*protocol.Error](err); ok {
+				again = max(again, 2*e.RetryAfter()) // jitter takes up to half of it off
+			}
 			failures++
 			o.w.c.opts.Logger.Warn("fetching what a user sees of oneself", "user", o.id, "retryIn", again, "err", err)
 		}
@@ -317,6 +321,10 @@ func (o *owner) fetch(ctx context.Context) error {
 		return err
 	case own.Stale || own.Epoch == epoch && own.Revision < revision:
 		return protocol.ErrUnavailable.Withf("the instance that answered is at revision %d, asked for was %d", own.Revision, revision)
+	}
+	if err := refused(o.w.c.nc, o.sub.Subject); err != nil && !o.deaf {
+		o.deaf = true
+		o.w.c.opts.Logger.Warn("changes of a user's own are not heard, but fetched now and then", "user", o.id, "every", o.w.c.opts.Resync, "err", err)
 	}
 	o.apply(&own)
 	err = o.fetchContacts(ctx)

@@ -1,9 +1,12 @@
 package client_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -386,4 +389,22 @@ func TestOwnEndsWithTheLastSession(t *testing.T) {
 		return o.Status.CustomStatus == "unheard" || o.Status.StatusType == protocol.Online && len(o.Sessions) > 0
 	}))
 	eventually(t, "bob is watched again", shows(c, "bob", ""))
+}
+
+// Where the broker does not let a user hear of oneself, the client says so once,
+// and asks.
+func TestOwnWithoutPermission(t *testing.T) {
+	f := newFakeWith(t, clienttest.Options{DenySubscribe: []string{"presence.v1.self.*"}})
+	var log bytes.Buffer // read once the client is closed
+	c, _, _ := f.connect(client.Options{Resync: 20 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	own := observeOwn(c)
+	login(t, c, client.LoginOptions{})
+	f.set("alice", "asked for")
+	eventually(t, "the text", own.is(func(o client.Own) bool { return o.Status.CustomStatus == "asked for" }))
+	f.set("alice", "again")
+	eventually(t, "the text", own.is(func(o client.Own) bool { return o.Status.CustomStatus == "again" }))
+	must(t, c.Close())
+	if n := strings.Count(log.String(), "not heard"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, log.String())
+	}
 }

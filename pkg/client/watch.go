@@ -335,16 +335,27 @@ func (w *watch) close() {
 
 // refusedByBroker reports that a subscription of ours was not accepted, which
 // the broker says out of band but before it answers what was asked later on
-// the same connection. Nobody but the last error of the connection tells.
+// the same connection.
 func (w *watch) refusedByBroker(ids []string) error {
-	err := w.c.nc.LastError()
-	if !errors.Is(err, nats.ErrPermissionViolation) {
+	if !errors.Is(w.c.nc.LastError(), nats.ErrPermissionViolation) {
 		return nil
 	}
 	for _, id := range ids {
-		if subject, e := w.c.subjects.Event(id); e == nil && strings.Contains(err.Error(), `Subscription to "`+subject+`"`) {
-			return err
+		if subject, err := w.c.subjects.Event(id); err == nil {
+			if err := refused(w.c.nc, subject); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
+
+// refused reports that the broker did not accept a subscription. Nobody but the
+// last error of the connection tells.
+func refused(nc *nats.Conn, subject string) error {
+	err := nc.LastError()
+	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), `Subscription to "`+subject+`"`) {
+		return err
 	}
 	return nil
 }

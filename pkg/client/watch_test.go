@@ -56,6 +56,13 @@ func (o *observer) told(userID string, want ...string) bool {
 	return len(got) == 0 && slices.Equal(o.texts[userID][len(o.texts[userID])-1:], want[len(want)-1:])
 }
 
+// times returns how often a user was told of.
+func (o *observer) times(userID string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.texts[userID])
+}
+
 // last reports whether a user's last text is this one.
 func (o *observer) last(userID, want string) bool {
 	o.mu.Lock()

@@ -1,0 +1,165 @@
+package clienttest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/client"
+	"presence/pkg/client/clienttest"
+	"presence/pkg/protocol"
+)
+
+// badge is code that is to be tested: the colour of a user's badge.
+func badge(ctx context.Context, c *client.Client, userID string) (string, error) {
+	r, err := c.GetUserStatus(ctx, []string{userID})
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("the badge of %s: %w", userID, err)
+	case r.SuccessUserList[0].StatusType == protocol.Online:
+		return "green", nil
+	}
+	return "grey", nil
+}
+
+func TestBadge(t *testing.T) {
+	s := clienttest.New(t, clienttest.Options{})
+	c := s.Client(client.Options{})
+	want := func(colour string, failure error) {
+		t.Helper()
+		if got, err := badge(t.Context(), c, "bob"); got != colour || !errors.Is(err, failure) {
+			t.Errorf("badge: got %q, %v, want %q, %v", got, err, colour, failure)
+		}
+	}
+	want("grey", nil)
+	s.SetStatus("bob", protocol.Online, "")
+	want("green", nil)
+	s.FailNext("get", protocol.ErrInternal)
+	want("", protocol.ErrInternal)
+	want("green", nil)
+	s.SetStatus("bob", protocol.Offline, "")
+	want("grey", nil)
+	if n := len(s.Requests("get")); n != 5 || len(s.Requests("")) != 5 {
+		t.Errorf("%d of %d requests were get, want 5", n, len(s.Requests("")))
+	}
+}
+
+// What SetStatus brings about is what users do.
+func TestSetStatus(t *testing.T) {
+	s := clienttest.New(t, clienttest.Options{})
+	nc := s.Connect()
+	events := make(chan *nats.Msg, 10)
+	if _, err := nc.ChanSubscribe("presence.v1.status.bob", events); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		statusType protocol.StatusType
+		text       string
+		want       string // the event, if any
+	}{
+		{protocol.Unlogined, "", ""},
+		{protocol.Online, "hello", "ONLINE hello login"},
+		{protocol.Online, "hello", ""},
+		{protocol.Online, "bye", "ONLINE bye set"},
+		{protocol.Offline, "", "OFFLINE  lost"},
+		{protocol.Online, "", "ONLINE  login"},
+		{protocol.Unlogined, "", "UNLOGINED  logout"},
+		{protocol.Offline, "", "OFFLINE  lost"},
+	} {
+		if got := s.SetStatus("bob", tt.statusType, tt.text); got.StatusType != tt.statusType || got.CustomStatus != tt.text {
+			t.Errorf("SetStatus(%v, %q): got %+v", tt.statusType, tt.text, got)
+		}
+		if tt.want == "" {
+			continue
+		}
+		var ev protocol.Event
+		if err := protocol.Unmarshal((<-events).Data, &ev); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(ev.StatusType, " ", ev.CustomStatus, " ", ev.Cause); got != tt.want {
+			t.Errorf("SetStatus(%v, %q): told %q, want %q", tt.statusType, tt.text, got, tt.want)
+		}
+	}
+}
+
+func TestAdvance(t *testing.T) {
+	s := clienttest.New(t, clienttest.Options{})
+	c := s.Client(client.Options{})
+	if _, err := c.SetSelfStatus(t.Context(), "bob", "for an hour", client.ExpiresIn(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	s.Advance(time.Hour - time.Second)
+	if got := s.Status("bob"); got.CustomStatus != "for an hour" {
+		t.Errorf("a second before: %+v", got)
+	}
+	s.Advance(time.Second)
+	if got := s.Status("bob"); got.CustomStatus != "" {
+		t.Errorf("at the end: %+v", got)
+	}
+	s.SetStatus("bob", protocol.Offline, "")
+	s.Advance(protocol.DefaultRetention)
+	if got := s.Status("bob"); got.StatusType != protocol.Unlogined {
+		t.Errorf("after a week: %+v", got)
+	}
+}
+
+// An instance that is cut off says so, and changes nothing.
+func TestSetStale(t *testing.T) {
+	s := clienttest.New(t, clienttest.Options{})
+	c := s.Client(client.Options{Patience: 50 * time.Millisecond})
+	s.SetStale(true)
+	if r, err := c.GetUserStatus(t.Context(), []string{"bob"}); err != nil || !r.Stale {
+		t.Errorf("get: %+v, %v", r, err)
+	}
+	if _, err := c.SetSelfStatus(t.Context(), "bob", "x"); !errors.Is(err, protocol.ErrUnavailable) {
+		t.Errorf("set: %v", err)
+	}
+	s.SetStale(false)
+	if got := s.Status("bob"); got.Revision != 0 {
+		t.Errorf("it was set: %+v", got)
+	}
+}
+
+// A fake without a test panics where a test would fail.
+func TestStart(t *testing.T) {
+	s, err := clienttest.Start(clienttest.Options{Prefix: "elsewhere"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.Client(client.Options{})
+	s.SetStatus("bob", protocol.Online, "")
+	if r, err := c.GetUserStatus(t.Context(), []string{"bob"}); err != nil || r.SuccessUserList[0].StatusType != protocol.Online {
+		t.Errorf("get: %+v, %v", r, err)
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("a status that cannot be was set")
+			}
+		}()
+		s.SetStatus("bob", protocol.Offline, "a text")
+	}()
+	s.Close()
+	s.Close()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	for b.Loop() {
+		s, err := clienttest.Start(clienttest.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Client(client.Options{})
+		s.Close()
+	}
+}
