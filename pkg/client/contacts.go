@@ -69,6 +69,11 @@ type contacts struct {
 // a snapshot tells. It needs mu.
 func (o *owner) contactsEvent(ev *protocol.SelfEvent) {
 	c := &o.contacts
+	if ev.Version == 0 { // the user was erased: it counts from the beginning
+		c.heard = 0
+		o.miss()
+		return
+	}
 	c.heard = max(c.heard, ev.Version)
 	switch {
 	case !c.fetched || ev.Version <= c.version:

@@ -242,3 +242,22 @@ func TestContactsDisabled(t *testing.T) {
 	f.Fail(protocol.OpContacts, nil)
 	eventually(t, "bob", own.is(func(o client.Own) bool { return slices.Equal(o.Contacts, []string{"bob"}) }))
 }
+
+// After an erasure contacts count from the beginning, and the event has no version.
+func TestContactsErased(t *testing.T) {
+	f := newFakeWith(t, friends)
+	f.SetContacts("alice", "bob")
+	c, _, _ := f.connect(client.Options{})
+	own := observeOwn(c)
+	login(t, c, client.LoginOptions{})
+	eventually(t, "bob", own.is(func(o client.Own) bool { return len(o.Contacts) == 1 }))
+	f.Intercept(func(r clienttest.Request, next func() (any, error)) (any, error) {
+		if r.Op == protocol.OpContacts {
+			return protocol.ContactsReply{Contacts: []string{}, FriendNotifications: true}, nil
+		}
+		return next()
+	})
+	f.Publish("presence.v1.self.alice", []byte(`{"type":"contacts","removed":["bob"]}`))
+	eventually(t, "nobody", own.is(func(o client.Own) bool { return len(o.Contacts) == 0 }))
+	eventually(t, "bob is not watched", func() bool { _, ok := c.Watched("bob"); return !ok })
+}
