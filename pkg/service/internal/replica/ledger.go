@@ -22,7 +22,7 @@ const AnnounceAgain = 5 * time.Second
 //	l.Reached(turn, now)
 //
 // What was published counts as announced, and Flushed says so to all others, when
-// the broker has had it for AnnounceAgain. The zero value has announced nothing.
+// the broker has had it for AnnounceAgain, and is there still. The zero value has announced nothing.
 type Ledger struct {
 	cursor state.Cursor // behind the last change published
 	resets int          // how often the cursor was set back
@@ -86,11 +86,13 @@ func (l *Ledger) Again() {
 // stop.
 func (l *Ledger) Finish() { l.final = true }
 
-// Flushed returns the position up to which nothing is owed any more.
-func (l *Ledger) Flushed(now time.Time) uint64 {
+// Flushed returns the position up to which nothing is owed any more. A mark counts
+// when the broker was still there AnnounceAgain later, which the next marks say:
+// time alone would count one whose broker died a moment after it.
+func (l *Ledger) Flushed() uint64 {
 	position := uint64(0)
 	for _, m := range l.marks {
-		if !l.final && now.Sub(m.at) < AnnounceAgain {
+		if !l.final && l.marks[len(l.marks)-1].at.Sub(m.at) < AnnounceAgain {
 			break
 		}
 		position = m.position
