@@ -8,12 +8,13 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 5s
 CHAOS ?= 5m
+SIMULATE ?= 60s
 SOAK ?= 5m
 SEED ?= 0
 # A module of its own, whose dependencies are not the project's.
 ENCODINGS = pkg/service/internal/entry/encodings
 
-.PHONY: run build test race processes quick lint fmt vet modules staticcheck vuln fuzz encodings bench bench-full chaos soak check clean
+.PHONY: run build test race processes simulate quick lint fmt vet modules staticcheck vuln fuzz encodings bench bench-full chaos soak check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -21,17 +22,20 @@ run: build ## build and run the daemon with its own NATS server, data in ./data
 build: ## build both commands into bin/
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
-test: race processes ## all tests
+test: race processes simulate ## all tests
 
 # Tests whose code runs in processes of its own, which are not built for the race
 # detector, or that do more the faster they run.
-PROCESSES = ^(TestG13_GeneratedConfigurations|TestG13_AuthCallout|TestGeneratedListeners|TestChaos|TestLinearizable|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff|TestSoak|TestOverload|TestOverload_FloodersHurtNobodyElse|TestG01_DamagedStore|TestG01_DiskFull)$$
+PROCESSES = ^(TestSimulate|TestG13_GeneratedConfigurations|TestG13_AuthCallout|TestGeneratedListeners|TestChaos|TestLinearizable|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff|TestSoak|TestOverload|TestOverload_FloodersHurtNobodyElse|TestG01_DamagedStore|TestG01_DiskFull)$$
 
 race: ## with the race detector, all but those of processes
 	$(GO) test -race -skip '$(PROCESSES)' ./...
 
 processes: ## without it, those whose code runs in processes of its own
 	$(GO) test -run '$(PROCESSES)' ./integration/...
+
+simulate: ## histories of several instances under a seeded scheduler for SIMULATE; SEED=n plays that one first
+	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate $(SIMULATE) -seed $(SEED)
 
 quick: ## all tests without the race detector
 	$(GO) test ./...

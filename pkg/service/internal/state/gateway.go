@@ -28,6 +28,10 @@ type gateway struct {
 // gatewayKey names one run of a gateway's process.
 type gatewayKey struct{ gateway, process string }
 
+func (k gatewayKey) compare(with gatewayKey) int {
+	return cmp.Or(cmp.Compare(k.gateway, with.gateway), cmp.Compare(k.process, with.process))
+}
+
 // GatewayAnswer is what became of an Apply.
 type GatewayAnswer struct {
 	Revision uint64

@@ -1,6 +1,10 @@
 package state
 
-import "errors"
+import (
+	"errors"
+	"maps"
+	"slices"
+)
 
 // Snapshot is the state as of one position, written down in steps while entries
 // go on being applied:
@@ -16,6 +20,9 @@ import "errors"
 // whole. Until a snapshot is at its end or given up it holds in memory what was
 // written early: at most all users' records.
 type Snapshot struct {
+	// Step is about how many bytes Next writes; tests have smaller ones.
+	Step int
+
 	s      *State
 	number uint16 // user.saved of those who are written
 
@@ -26,7 +33,6 @@ type Snapshot struct {
 	closed []*connection
 	freed  []freed
 
-	step  int    // blockBytes; tests have smaller ones
 	place int    // in users.list: everybody before it is written
 	early []byte // records of those who were about to change
 
@@ -42,7 +48,7 @@ const blockBytes = 64 << 10
 // snapshot that has not come to its end.
 func (s *State) BeginSnapshot() *Snapshot {
 	s.snapshots++
-	x := &Snapshot{s: s, number: s.snapshots, step: blockBytes, closed: s.connections.closed, freed: s.leases.freed}
+	x := &Snapshot{s: s, number: s.snapshots, Step: blockBytes, closed: s.connections.closed, freed: s.leases.freed}
 	x.header = headerRecord{
 		Epoch: s.epoch, Generation: s.generation, Level: s.level, Position: s.position,
 		Wall: s.clock.wall, Lease: s.clock.lease, AmnestyUntil: s.clock.amnestyUntil,
@@ -54,7 +60,8 @@ func (s *State) BeginSnapshot() *Snapshot {
 		w.saved = i
 		x.header.Writers = append(x.header.Writers, writerRecord{ID: w.id, Sequence: w.sequence, Seen: w.seen, Knows: w.knows})
 	}
-	for _, g := range s.gateways {
+	// In an order, so that two states that are the same write the same.
+	for _, g := range slices.SortedFunc(maps.Values(s.gateways), func(a, b *gateway) int { return a.key.compare(b.key) }) {
 		g.saved = x.header.Gateways
 		x.header.Gateways++
 		var r gatewayRecord
@@ -84,7 +91,7 @@ func (x *Snapshot) End() {
 // are to be restored in the order in which they were written. It fails where the
 // snapshot was given up, which another one and a new epoch do too.
 func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
-	enough := len(b) + x.step
+	enough := len(b) + x.Step
 	if x.s.snapshot != x {
 		return nil, false, errGivenUp
 	}

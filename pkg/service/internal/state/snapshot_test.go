@@ -88,7 +88,7 @@ func TestProperty_Snapshot(t *testing.T) {
 			}
 			if i == begin {
 				x, asOf, writing = m.s.BeginSnapshot(), dump(m.s, true), true
-				x.step = step
+				x.Step = step
 			}
 		}
 		if writing {
@@ -153,7 +153,7 @@ func TestSnapshot_WhileItIsWritten(t *testing.T) {
 			c.before(t, m)
 			want := dump(m.s, true)
 			x := m.s.BeginSnapshot()
-			x.step = 1
+			x.Step = 1
 			var blocks [][]byte
 			for range c.steps {
 				b, _, err := x.Next(nil)
