@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -121,9 +120,6 @@ func (s *stream) store(f *flight) uint64 {
 
 // errTimeout is what nobody's answering looks like.
 var errTimeout = context.DeadlineExceeded
-
-// errGone: a follower must begin anew.
-var errGone = errors.New("the consumer is gone")
 
 // follower is a consumer of the stream. It delivers in order, but may pass over
 // entries, deliver some again, and fall silent.
