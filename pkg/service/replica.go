@@ -81,12 +81,13 @@ func (s *Service) trusted() bool {
 func (s *Service) snapshot() journal.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &snapshot{s: s, x: s.state.BeginSnapshot(), epoch: s.state.Epoch(), generation: s.state.Generation()}
+	return &snapshot{s: s, of: s.state, x: s.state.BeginSnapshot(), epoch: s.state.Epoch(), generation: s.state.Generation()}
 }
 
 // snapshot is a state.Snapshot under the service's lock.
 type snapshot struct {
 	s          *Service
+	of         *state.State
 	x          *state.Snapshot
 	epoch      string
 	generation uint32
@@ -96,9 +97,13 @@ func (x *snapshot) Position() uint64        { return x.x.Position() }
 func (x *snapshot) Wall() int64             { return x.x.Wall() }
 func (x *snapshot) Epoch() (string, uint32) { return x.epoch, x.generation }
 
+// Next refuses to go on with a state that turned out to be wrong (G14).
 func (x *snapshot) Next(b []byte) ([]byte, bool, error) {
 	x.s.mu.RLock()
 	defer x.s.mu.RUnlock()
+	if x.s.untrusted || x.s.state != x.of {
+		return nil, false, errors.New("the snapshot is of a state that is built anew")
+	}
 	return x.x.Next(b)
 }
 

@@ -1,0 +1,32 @@
+package service
+
+// White-box: no request shows which state a snapshot is of.
+
+import (
+	"testing"
+
+	"presence/pkg/service/internal/state"
+)
+
+// TestSnapshot_OfAWrongState: one that was begun before the state turned out to be
+// wrong is not finished.
+func TestSnapshot_OfAWrongState(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		wrong func(s *Service)
+	}{
+		{"differs", func(s *Service) { s.untrusted = true }},
+		{"built anew", func(s *Service) { s.reset(0) }},
+	} {
+		s := &Service{state: state.New()}
+		s.announcer = newAnnouncer(s)
+		x := s.snapshot()
+		if _, _, err := x.Next(nil); err != nil {
+			t.Fatalf("%s: before: %v", test.name, err)
+		}
+		test.wrong(s)
+		if _, _, err := x.Next(nil); err == nil {
+			t.Errorf("%s: the snapshot went on", test.name)
+		}
+	}
+}
