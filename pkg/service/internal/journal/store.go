@@ -144,7 +144,12 @@ func (s *store) put(ctx context.Context, x stored, next func([]byte) ([]byte, bo
 		"entry":      strconv.FormatUint(x.entry, 16),
 		"wall":       strconv.FormatInt(x.wall, 10),
 	}}
-	info, err := os.Put(ctx, meta, newBlockWriter(next))
+	info, err := os.Put(ctx, meta, newBlockWriter(func(b []byte) ([]byte, bool, error) {
+		if err := ctx.Err(); err != nil { // Put looks at ctx between messages, of which each may be many blocks
+			return nil, false, err
+		}
+		return next(b)
+	}))
 	if err != nil {
 		return x, fmt.Errorf("storing a snapshot: %w", err)
 	}
