@@ -176,9 +176,12 @@ func (s Subjects) ParseUser(subject string) (string, error) {
 }
 
 // UserToken returns the token of a request subject as it is spelled, which need
-// not be valid.
+// not be valid; empty where the request is not about one user.
 func (s Subjects) UserToken(subject string) string {
-	rest, _ := strings.CutPrefix(subject, s.prefix+".user.")
+	rest, ok := strings.CutPrefix(subject, s.prefix+".user.")
+	if !ok {
+		return ""
+	}
 	token, _, _ := strings.Cut(rest, ".")
 	return token
 }

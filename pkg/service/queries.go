@@ -99,12 +99,12 @@ func (s *Service) asker(c *call) string {
 	return inbox(c.request.Reply())
 }
 
-// inbox returns the first two tokens of a reply subject, which are those of a
-// connection where it has one subscription for all its answers.
+// inbox returns a reply subject without its last token, which tells the answers
+// of a connection apart where it has one subscription for all of them. One of two
+// tokens is whole: it is an inbox of its own.
 func inbox(reply string) string {
-	first := strings.IndexByte(reply, '.')
-	if second := strings.IndexByte(reply[first+1:], '.'); second >= 0 {
-		return reply[:first+1+second]
+	if last := strings.LastIndexByte(reply, '.'); last > strings.IndexByte(reply, '.') {
+		return reply[:last]
 	}
 	return reply
 }

@@ -62,13 +62,33 @@ func TestQueries(t *testing.T) {
 	}
 }
 
-func TestInbox(t *testing.T) {
-	for reply, want := range map[string]string{
-		"_INBOX.abc.1": "_INBOX.abc", "_INBOX_alice.abc.1": "_INBOX_alice.abc", "_INBOX.abc": "_INBOX.abc",
-		"x": "x", "": "", "a.b.c.d": "a.b", ".": ".",
+// addressed is a request that came on a subject and is answered on another.
+type addressed struct {
+	micro.Request
+	subject, reply string
+}
+
+func (a addressed) Subject() string { return a.subject }
+func (a addressed) Reply() string   { return a.reply }
+
+// TestAsker: who asks for many is told apart by the connection, with the inboxes
+// of PROTOCOL 9 as with the usual ones, and who asks for oneself by the user.
+func TestAsker(t *testing.T) {
+	s := &Service{subjects: protocol.NewSubjects("")}
+	for _, x := range []struct{ subject, reply, want string }{
+		{"get", "_INBOX.abc.1", "_INBOX.abc"},
+		{"get", "_INBOX.user.alice.abc.1", "_INBOX.user.alice.abc"},
+		{"get", "_INBOX.user.bob.def.1", "_INBOX.user.bob.def"},
+		{"list", "_INBOX.operator.op.abc.1", "_INBOX.operator.op.abc"},
+		{"get", "_INBOX_alice.abc.1", "_INBOX_alice.abc"},
+		{"get", "_INBOX.abc", "_INBOX.abc"},
+		{"get", "x", "x"},
+		{"get", ".", "."},
+		{"user.alice.status", "_INBOX.abc.1", "alice"},
 	} {
-		if got := inbox(reply); got != want {
-			t.Errorf("inbox(%q): got %q, want %q", reply, got, want)
+		c := &call{request: addressed{subject: s.subjects.Prefix() + "." + x.subject, reply: x.reply}}
+		if got := s.asker(c); got != x.want {
+			t.Errorf("%s with the answer to %q: got the asker %q, want %q", x.subject, x.reply, got, x.want)
 		}
 	}
 }
