@@ -31,8 +31,11 @@ func (s *Service) admitRenewal(c *call) error {
 // that makes of its body, so that a long one without ops is not for nothing.
 const opBytes = 512
 
-// opsOf is what a gateway's request costs before it is read.
-func opsOf(c *call) int { return max(1, len(c.request.Data())/opBytes) }
+// opsOf is what a gateway's request costs before it is read: never more than the
+// smallest allowance that there can be.
+func opsOf(c *call) int {
+	return min(max(1, len(c.request.Data())/opBytes), protocol.MaxOpsPerApply)
+}
 
 // admitOps takes a request off the allowance of the gateway in the subject.
 func (s *Service) admitOps(c *call) error {

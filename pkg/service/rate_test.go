@@ -132,6 +132,24 @@ func TestRate_Bounded(t *testing.T) {
 	}
 }
 
+// TestOpsOf: whatever a gateway's request has in its body, the smallest allowance
+// that can be configured lets it pass some time.
+func TestOpsOf(t *testing.T) {
+	least := 0
+	for _, l := range (&Limits{}).List() {
+		if l.Name == "gateway-ops" {
+			least = l.Min
+		}
+	}
+	r := newRate(least, time.Second)
+	for _, size := range []int{0, 100, 100 * opBytes, protocol.MaxBodyBytes} {
+		n := opsOf(&call{request: sized{body: make([]byte, size)}})
+		if ok, wait := allowed(t, r, fmt.Sprint(size), n, 0); !ok || n < 1 {
+			t.Errorf("a body of %d bytes costs %d ops: told to wait for %v, which is in vain", size, n, wait)
+		}
+	}
+}
+
 // TestApplies: so many of a gateway wait and no more, and nothing is remembered
 // of one that waits for nothing.
 func TestApplies(t *testing.T) {
