@@ -73,7 +73,7 @@ type owner struct {
 	missed   bool // something may have been missed: fetch
 	ownKnown
 	contacts contacts
-	complete bool // all of it was fetched once
+	complete bool // all of it was fetched once in this epoch
 	told     Own
 }
 
@@ -241,9 +241,10 @@ func (o *owner) tellStatus() {
 	o.tell()
 }
 
-// tell tells what is new, once all of it is known. It needs mu.
+// tell tells what is new, once all of it is known and as long as a session lasts:
+// a fetch may outlive it. It needs mu.
 func (o *owner) tell() {
-	if !o.complete {
+	if !o.complete || o.w.owners[o.id] != o {
 		return
 	}
 	own := Own{UserID: o.id, Status: o.status.status, Availability: o.availability, Sessions: o.sessionList,
@@ -339,6 +340,9 @@ func (o *owner) fetch(ctx context.Context) error {
 func (o *owner) apply(own *protocol.OwnStatusReply) {
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
+	if o.w.owners[o.id] != o {
+		return
+	}
 	o.w.enter(own.Epoch)
 	if o.status.snapshot(own.Status, own.Revision) {
 		o.tellStatus()

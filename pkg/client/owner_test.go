@@ -282,6 +282,31 @@ func TestOwnMissedEvents(t *testing.T) {
 	eventually(t, "the new journal", own.is(func(o client.Own) bool { return o.Status.CustomStatus == "new journal" }))
 }
 
+// With another journal nobody is told of what is left of the view until all of it
+// is known again.
+func TestOwnIsWholeInANewEpoch(t *testing.T) {
+	f := newFake(t)
+	c, _, _ := f.connect(client.Options{})
+	own := observeOwn(c)
+	s := login(t, c, client.LoginOptions{})
+	eventually(t, "told as it is", own.is(func(client.Own) bool { return true }))
+	f.NewEpoch()
+	f.Fail(protocol.OpStatus, protocol.ErrUnavailable)
+	if _, err := s.SetSelfStatus(testContext(t), "new journal"); err != nil { // which logs in again
+		t.Fatal(err)
+	}
+	eventually(t, "a fetch that fails", func() bool { return len(f.Requests(protocol.OpStatus)) > 2 })
+	f.Fail(protocol.OpStatus, nil)
+	eventually(t, "the new journal", own.is(func(o client.Own) bool { return o.Status.CustomStatus == "new journal" }))
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	for _, o := range own.list {
+		if o.Availability.Lasting != protocol.Available || len(o.Sessions) == 0 {
+			t.Errorf("told %+v", o)
+		}
+	}
+}
+
 // An event that is late, or comes twice, changes nothing.
 func TestOwnEventsMergeByRevision(t *testing.T) {
 	f := newFake(t)

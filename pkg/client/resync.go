@@ -140,7 +140,7 @@ func (w *watch) enter(epoch string) {
 			}
 		}
 		for _, o := range w.owners {
-			o.ownKnown = ownKnown{}
+			o.ownKnown, o.complete = ownKnown{}, false
 		}
 		w.setBlind(EpochChanged, nil)
 	}
