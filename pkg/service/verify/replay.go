@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,11 @@ type readSnapshot struct {
 // begin builds the state as of the journal's end.
 func (r *replay) begin(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
+		r.report.Differences = []Difference{} // of an attempt before
 		err := r.beginOnce(ctx)
+		if errors.Is(err, errDropped) && attempt < again {
+			continue
+		}
 		if gap, ok := errors.AsType[*journal.GapError](err); ok {
 			first, _, e := r.reader.Positions(ctx)
 			switch {
@@ -68,6 +73,10 @@ func (r *replay) begin(ctx context.Context) error {
 	}
 }
 
+// errDropped says that a snapshot is not there any more: later ones have taken its
+// place.
+var errDropped = errors.New("snapshots are dropped faster than they can be read")
+
 // give ends the verification by a difference after which nothing can be compared.
 func (r *replay) give(d Difference) error {
 	r.report.differs(d)
@@ -75,14 +84,18 @@ func (r *replay) give(d Difference) error {
 }
 
 func (r *replay) beginOnce(ctx context.Context) error {
-	first, last, err := r.reader.Positions(ctx)
+	list, err := r.reader.Snapshots(ctx)
+	if err != nil {
+		return err
+	}
+	first, last, err := r.reader.Positions(ctx) // then, for none of them is newer
 	if err != nil {
 		return err
 	}
 	if last == 0 {
 		return r.give(Difference{What: "the journal is empty"})
 	}
-	if err := r.readSnapshots(ctx, first, last); err != nil {
+	if err := r.readSnapshots(ctx, list, first, last); err != nil {
 		return err
 	}
 	if r.state == nil {
@@ -102,17 +115,18 @@ func (r *replay) beginOnce(ctx context.Context) error {
 
 // readSnapshots reads every snapshot whole. The state begins with the oldest that
 // the journal goes on from, unless the journal is there from its beginning.
-func (r *replay) readSnapshots(ctx context.Context, first, last uint64) error {
-	list, err := r.reader.Snapshots(ctx)
-	if err != nil {
-		return err
-	}
+func (r *replay) readSnapshots(ctx context.Context, list []journal.StoredSnapshot, first, last uint64) error {
 	r.state, r.snapshots, r.report.Snapshots = nil, nil, []uint64{}
 	for _, x := range list {
 		r.cfg.Progress(fmt.Sprintf("reading the snapshot of position %d, %d bytes", x.Position, x.Bytes))
 		s, err := r.restore(ctx, x)
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if err != nil {
+			if there, e := r.isThere(ctx, x); e != nil || !there {
+				return cmp.Or(e, errDropped)
+			}
 		}
 		switch {
 		case err != nil:
@@ -129,6 +143,12 @@ func (r *replay) readSnapshots(ctx context.Context, first, last uint64) error {
 		}
 	}
 	return nil
+}
+
+// isThere reports whether a snapshot still counts.
+func (r *replay) isThere(ctx context.Context, x journal.StoredSnapshot) (bool, error) {
+	list, err := r.reader.Snapshots(ctx)
+	return slices.ContainsFunc(list, func(y journal.StoredSnapshot) bool { return y.Position == x.Position && y.At.Equal(x.At) }), err
 }
 
 func (r *replay) restore(ctx context.Context, x journal.StoredSnapshot) (*state.State, error) {

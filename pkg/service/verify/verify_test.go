@@ -186,6 +186,41 @@ func TestRun_DamagedSnapshot(t *testing.T) {
 	}
 }
 
+// TestRun_DroppedSnapshot: a snapshot that is gone before it was read, as when the
+// service has stored a later one meanwhile, is not off.
+func TestRun_DroppedSnapshot(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) {
+		c.SnapshotEntries, c.JournalKeep = 50, time.Millisecond
+	}))
+	populate(t, kit.Connect(t), 40)
+	snapshots(t, kit)
+	os, err := journal(t, kit).ObjectStore(t.Context(), "PRESENCE_SNAPSHOTS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropped := 0
+	report := run(t, kit, func(c *verify.Config) {
+		c.Progress = func(what string) {
+			for _, o := range list {
+				if dropped == 0 && strings.HasPrefix(what, "reading the snapshot of position "+o.Metadata["position"]+",") {
+					dropped++
+					if err := os.Delete(t.Context(), o.Name); err != nil {
+						t.Errorf("dropping a snapshot: %v", err)
+					}
+				}
+			}
+		}
+	})
+	if dropped == 0 || !report.OK() {
+		t.Errorf("Run after %d were dropped: got %+v", dropped, report.Differences)
+	}
+}
+
 // TestRun_WrongAnswer: somebody else answers "get", and lies about one user.
 func TestRun_WrongAnswer(t *testing.T) {
 	t.Parallel()
