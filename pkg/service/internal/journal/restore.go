@@ -110,7 +110,7 @@ func (j *Journal[W]) survey(ctx context.Context) ([]stored, jetstream.StreamStat
 		switch {
 		case j.cfg.NewEpoch || j.had <= state.LastSeq && (len(list) == 0 || list[0].position <= state.LastSeq):
 			return list, state, nil
-		case believed && j.had > state.LastSeq && !j.isCaughtUp():
+		case believed && j.had > state.LastSeq:
 			return nil, state, &fatalError{j.lostBehind(j.had, state.LastSeq)}
 		case believed:
 			return nil, state, &fatalError{fmt.Errorf("%w: there is a snapshot of position %d, and the journal ends at %d", ErrRestoredJournal, list[0].position, state.LastSeq)}
