@@ -182,6 +182,7 @@ type Journal[W any] struct {
 	// journal's end was reached without the state that it stands for.
 	generation uint32
 	lost       bool
+	damaged    bool // part of it cannot be read, see BeginEpoch
 	// shorterSince is since when the stream has been shorter than what was
 	// applied; follow's own.
 	shorterSince time.Time

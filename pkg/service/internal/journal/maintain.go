@@ -281,5 +281,10 @@ func (j *Journal[W]) BeginEpoch(ctx context.Context, epoch string, rules ...entr
 			err = errors.Join(err, j.store.remove(ctx, old.name))
 		}
 	}
+	if err == nil && j.damaged {
+		// The snapshot holds all there is. A server that reads a damaged file
+		// again at a later start may give up what was stored behind the damage.
+		err = j.stream.Purge(ctx, jetstream.WithPurgeSequence(x.position+1))
+	}
 	return err
 }

@@ -62,7 +62,7 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 	if j.cfg.NewEpoch {
 		j.cfg.Logger.Warn("the state before the journal's end is lost: beginning without it", "position", state.LastSeq)
 		j.startAt(state.LastSeq, 0)
-		j.lost = true
+		j.lost, j.damaged = true, true
 		j.cfg.Reset(state.LastSeq)
 		return nil
 	}
@@ -80,6 +80,7 @@ func (j *Journal[W]) passOver(last uint64) error {
 	j.mu.Lock()
 	from, at := j.applied+1, j.wall
 	j.mu.Unlock()
+	j.damaged = true
 	j.cfg.Logger.Warn("the journal is damaged: going on with the state before the damage", "from", from, "to", last)
 	for position := from; position <= last; position++ {
 		if err := j.cfg.Skipped(position, at); err != nil {
