@@ -46,6 +46,10 @@ type answer struct {
 // is fire-and-forget.
 func (c *call) wantsReply() bool { return c.request.Reply() != "" }
 
+// late reports whether the caller may not expect any more that the call takes
+// effect (PROTOCOL 6, outcome_unknown): the process stood still since it came.
+func (c *call) late() bool { return time.Since(c.begun) > protocol.OutcomeWithin }
+
 // answer builds and sends the reply.
 func (a *answer) send(s *Service) {
 	c := a.call

@@ -176,6 +176,9 @@ func (s *Service) submit(c *call, command entry.Command) error {
 	if err := s.refuseChange(); err != nil {
 		return err
 	}
+	if c.late() {
+		return protocol.ErrUnavailable
+	}
 	if err := s.journal.Submit(command, c); err != nil {
 		return journalError(err)
 	}

@@ -191,6 +191,7 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		Stamp:    s.stamp,
 		Apply:    s.apply,
 		Failed:   s.failed,
+		Late:     (*call).late,
 		Restore:  s.restore,
 		Reset:    s.reset,
 		Snapshot: s.snapshot,

@@ -28,6 +28,7 @@ func (j *Journal[W]) append(ctx context.Context) error {
 		case <-j.wake:
 		}
 		j.gather()
+		j.giveBackLate()
 		e, callers := j.take()
 		if e == nil {
 			continue

@@ -143,6 +143,10 @@ type Config[W any] struct {
 	// Failed is called with the callers of an entry that is not going to be
 	// applied with them, on the appending goroutine.
 	Failed func(callers []W, err error)
+	// Late reports whether it is too late for a caller's command: it then comes
+	// back in Failed with ErrRejected, in the place of being packed. The process
+	// may have stood still while it waited. nil: never.
+	Late func(caller W) bool
 }
 
 // Applied is one entry as it is to be applied.
@@ -435,6 +439,17 @@ func (j *Journal[W]) take() (*entry.Entry, *Callers[W]) {
 		j.poke()
 	}
 	return e, callers
+}
+
+// giveBackLate has the callers go whose commands are late.
+func (j *Journal[W]) giveBackLate() {
+	if j.cfg.Late == nil {
+		return
+	}
+	j.mu.Lock()
+	callers := j.pending.TakeLate(j.cfg.Late)
+	j.mu.Unlock()
+	j.fail(callers, ErrRejected)
 }
 
 // poke wakes the appending goroutine.

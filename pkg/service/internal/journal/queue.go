@@ -98,6 +98,22 @@ func (q *Queue[W]) Take() (*entry.Entry, *Callers[W]) {
 	return e, callers
 }
 
+// TakeLate moves the commands out of the queue that nobody may expect to be done
+// any more, as late says of their callers: from the first on, as far as it does.
+func (q *Queue[W]) TakeLate(late func(W) bool) *Callers[W] {
+	n, bytes := 0, 0
+	for n < len(q.callers) && late(q.callers[n]) {
+		bytes += q.commands[n].Size()
+		n++
+	}
+	callers := &Callers[W]{bytes: bytes}
+	if n > 0 {
+		_, q.commands = cut(q.commands, n)
+		callers.Commands, q.callers = cut(q.callers, n)
+	}
+	return callers
+}
+
 // PutBack has the reports and renewals of an entry that did not take effect
 // appended with the next one: they may take effect late, and twice, but they
 // must not be lost. callers are the entry's.

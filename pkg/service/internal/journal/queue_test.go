@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"presence/pkg/service/internal/entry"
@@ -56,5 +58,25 @@ func TestForgetState_KeepsReports(t *testing.T) {
 	e, _ := j.take()
 	if e == nil || len(e.Commands) != 1 || e.Commands[0].Client != 7 {
 		t.Errorf("after forgetState() the next entry is %+v, want the report of connection 7", e)
+	}
+}
+
+// TestQueue_TakeLate: what waited too long goes back to its callers, and nothing
+// else; the next entry has the rest.
+func TestQueue_TakeLate(t *testing.T) {
+	var q Queue[string]
+	for _, user := range []string{"old1", "old2", "new1", "new2"} {
+		q.Command(entry.Command{Kind: entry.Set, User: user}, user)
+	}
+	late := func(caller string) bool { return strings.HasPrefix(caller, "old") }
+	if got := q.TakeLate(late).all(); !slices.Equal(got, []string{"old1", "old2"}) {
+		t.Errorf("TakeLate: got %q, want old1 and old2", got)
+	}
+	if got := q.TakeLate(late).all(); len(got) > 0 {
+		t.Errorf("TakeLate again: got %q, want nobody", got)
+	}
+	e, callers := q.Take()
+	if !slices.Equal(callers.Commands, []string{"new1", "new2"}) || len(e.Commands) != 2 || e.Commands[0].User != "new1" {
+		t.Errorf("Take: got %q and %+v, want those of new1 and new2", callers.Commands, e.Commands)
 	}
 }
