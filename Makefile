@@ -14,7 +14,7 @@ SEED ?= 0
 # A module of its own, whose dependencies are not the project's.
 ENCODINGS = pkg/service/internal/entry/encodings
 
-.PHONY: run build test race processes simulate quick lint fmt vet modules staticcheck vuln fuzz encodings bench bench-full chaos soak check clean
+.PHONY: run build test race processes histories simulate quick lint fmt vet modules staticcheck vuln fuzz encodings bench bench-full chaos soak check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -22,7 +22,7 @@ run: build ## build and run the daemon with its own NATS server, data in ./data
 build: ## build both commands into bin/
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
-test: race processes simulate ## all tests
+test: race processes histories ## all tests
 
 # Tests whose code runs in processes of its own, which are not built for the race
 # detector, or that do more the faster they run.
@@ -33,6 +33,11 @@ race: ## with the race detector, all but those of processes
 
 processes: ## without it, those whose code runs in processes of its own
 	$(GO) test -run '$(PROCESSES)' ./integration/...
+
+# The same ones each time, so that a failure is of the change at hand; make simulate
+# draws others.
+histories: ## a minute of simulate, from a seed that stays
+	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate 60s -seed 305972239
 
 simulate: ## histories of several instances under a seeded scheduler for SIMULATE; SEED=n plays that one first
 	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate $(SIMULATE) -seed $(SEED)

@@ -22,12 +22,13 @@ import (
 // knows by itself where that is easy: which ones take effect, what the texts are,
 // who holds which session and whether by fault of its own it is lost.
 type judge struct {
-	w        *world
-	state    *state.State
-	entries  []*entry.Entry
-	outcomes []state.Outcome
-	digests  []uint64
-	whole    map[uint64]uint64 // hashes of the whole state at some positions
+	changedAt time.Duration // true time of the last visible change
+	w         *world
+	state     *state.State
+	entries   []*entry.Entry
+	outcomes  []state.Outcome
+	digests   []uint64
+	whole     map[uint64]uint64 // hashes of the whole state at some positions
 
 	lease, wall time.Duration // lease time by the judge's own account, and the last timestamp
 
@@ -255,6 +256,7 @@ func (j *judge) checkUser(position uint64, user string, e *entry.Entry, out *sta
 		w.say("  %s is %v %q %s, revision %s", user, now.StatusType, now.CustomStatus, now.Availability, showRevision(now.Revision))
 		u.highest = max(u.highest, now.Revision)
 		u.versions = append(u.versions, version{position, now})
+		j.changedAt = w.now
 	}
 	own, _, sessions := j.state.OwnStatus(user)
 	if w.plan.persistent && !w.plan.ends && own.CustomStatus != u.text {
@@ -471,6 +473,9 @@ func (j *judge) acknowledged(r *request, a *reply) {
 	w := j.w
 	position, index := a.revision/entry.IndexSpan, int(a.revision%entry.IndexSpan)
 	w.say("%s {%s} is acknowledged: %s", r.what, show(&r.command), showRevision(a.revision))
+	if position == 0 && r.from != nil && r.from.damaged { // it passed over the command
+		return
+	}
 	if position == 0 || position > uint64(len(j.entries)) {
 		w.violated("G1", "%s is acknowledged as %s, beyond the journal", r.what, showRevision(a.revision))
 	}
