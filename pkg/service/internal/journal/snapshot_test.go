@@ -36,7 +36,11 @@ func (x *rigSnapshot) Next(b []byte) ([]byte, bool, error) {
 func (r *rig) snapshot() Snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return &rigSnapshot{position: r.last, blocks: append([]string{fmt.Sprint(r.last)}, r.commands...)}
+	x := &rigSnapshot{position: r.last, blocks: []string{fmt.Sprint(r.last)}}
+	for some := range slices.Chunk(r.commands, 25) {
+		x.blocks = append(x.blocks, strings.Join(some, " "))
+	}
+	return x
 }
 
 func (r *rig) restore(next func() ([]byte, error), progress func(done, total int)) (uint64, error) {
@@ -57,7 +61,7 @@ func (r *rig) restore(next func() ([]byte, error), progress func(done, total int
 		if err != nil {
 			return 0, err
 		}
-		commands = append(commands, string(block))
+		commands = append(commands, strings.Fields(string(block))...)
 		progress(len(commands), len(commands))
 	}
 	r.mu.Lock()
@@ -230,9 +234,10 @@ func TestSnapshot_SleptPastTrim(t *testing.T) {
 	nc := startBroker(t)
 	b := openWith(t, nc, "B").start(t)
 	b.asleep.Lock()
-	a := openWith(t, nc, "A", small).start(t)
-	users := a.fill(t, 0, 2500) // more than a consumer has on its way
-	for a.firstSeq(t) < 2000 {
+	// Few snapshots: each holds every command so far.
+	a := openWith(t, nc, "A", small, func(cfg *Config[string]) { cfg.SnapshotEntries = 600 }).start(t)
+	users := a.fill(t, 0, 2500)
+	for a.firstSeq(t) < 2000 { // more than a consumer has on its way
 		a.Tick()
 		time.Sleep(10 * time.Millisecond)
 	}
