@@ -24,15 +24,19 @@ build: ## build both commands into bin/
 
 test: race processes histories ## all tests
 
+# Most of a test's time is waiting, for a TTL or a server to start: so many run at
+# once.
+PARALLEL ?= 4
+
 # Tests whose code runs in processes of its own, which are not built for the race
 # detector, or that do more the faster they run.
 PROCESSES = ^(TestSimulate|TestG13_GeneratedConfigurations|TestG13_AuthCallout|TestGeneratedListeners|TestChaos|TestLinearizable|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff|TestSoak|TestOverload|TestOverload_FloodersHurtNobodyElse|TestG01_DamagedStore|TestG01_DiskFull)$$
 
 race: ## with the race detector, all but those of processes
-	$(GO) test -race -skip '$(PROCESSES)' ./...
+	$(GO) test -race -parallel $(PARALLEL) -skip '$(PROCESSES)' ./...
 
 processes: ## without it, those whose code runs in processes of its own
-	$(GO) test -run '$(PROCESSES)' ./integration/...
+	$(GO) test -parallel $(PARALLEL) -run '$(PROCESSES)' ./integration
 
 # The same ones each time, so that a failure is of the change at hand; make simulate
 # draws others.

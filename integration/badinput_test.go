@@ -255,6 +255,7 @@ func fillWith(pad, format string, n int) string {
 // must be answered with exactly its error, no user may have changed, and
 // nothing may have been announced.
 func TestG10_BadInputIsRefusedAndChangesNothing(t *testing.T) {
+	t.Parallel()
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
 	w := watchForChanges(t, kit)

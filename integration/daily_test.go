@@ -203,6 +203,7 @@ func TestDaily_FireAndForget(t *testing.T) {
 
 // TestDaily_WatchMany watches 1,000 users and some who cannot be, and stops.
 func TestDaily_WatchMany(t *testing.T) {
+	t.Parallel()
 	kit := servicetest.Start(t)
 	c := newClient(t, kit.Connect(t), client.Options{})
 	told := tell(c)

@@ -26,6 +26,7 @@ import (
 // Afterwards each user has the text that was acknowledged last, or the one
 // that was being set.
 func TestG01_AcknowledgedSurvivesKill(t *testing.T) {
+	t.Parallel()
 	for _, sync := range []string{"always", "interval"} {
 		t.Run(sync, func(t *testing.T) {
 			d := servicetest.StartDaemon(t, "--sync", sync)
