@@ -27,8 +27,11 @@ const (
 	MaxOpsPerApply = 1000
 	// MaxBodyBytes bounds a request's and a reply's body (PROTOCOL 1).
 	MaxBodyBytes = 512 << 10
-	// MaxSessionsPerUser bounds a user's sessions, lost ones included (PROTOCOL 3).
+	// MaxSessionsPerUser bounds a user's sessions, lost ones included;
+	// configurable, up to MostSessionsPerUser (PROTOCOL 3).
 	MaxSessionsPerUser = 32
+	// MostSessionsPerUser is what one user's sessions fit every reply and event by.
+	MostSessionsPerUser = 256
 	// MaxRevision is the largest revision: an integer that every JSON parser
 	// represents exactly (PROTOCOL 2).
 	MaxRevision = 1<<53 - 1

@@ -146,6 +146,7 @@ func (c *Config) params() entry.Params {
 		Grace:      c.Grace.Milliseconds(),
 		Retention:  c.Retention.Milliseconds(),
 		Persistent: c.CustomStatusPolicy == PolicyPersistent,
+		Sessions:   c.Limits.SessionsPerUser,
 	}
 }
 

@@ -17,7 +17,7 @@ const RateWindow = 5 * time.Second
 // nothing.
 //
 // Each instance counts for itself: with N of them, which share the requests,
-// rates and what waits come to N times as much.
+// rates and what waits come to N times as much. Only SessionsPerUser is one for all.
 type Limits struct {
 	// The rates are allowances: so many at once, and from then on as many as
 	// come back in RateWindow, one by one. Over them is rate_limited.
@@ -51,6 +51,15 @@ type Limits struct {
 	// Contacts bounds a user's contacts. Over it is request_too_large.
 	Contacts int
 
+	// SessionsPerUser bounds a user's sessions, lost ones included. It is a rule that
+	// travels in the journal, like those of Config: that of the instance which started
+	// last is in force for all, and shown by stats. Lowered, it ends no session: the
+	// next login of one more forgets the oldest lost ones until there is room. Over it
+	// is too_many_sessions. With many more than the default, UserRenewals should be
+	// more too. Another number than the default comes into force when every instance
+	// knows format 2 of the journal: a minute after the last one without it was there.
+	SessionsPerUser int
+
 	// What waits. Over these is overloaded.
 
 	// WaitingChanges bounds the callers whose change or fresh query is on its way
@@ -72,6 +81,9 @@ type Limits struct {
 
 // floodTimes is how many times UserRenewals are read.
 const floodTimes = 10
+
+// maxSessions is the name of SessionsPerUser.
+const maxSessions = "max-sessions"
 
 // Unlimited is a limit that does not limit.
 const Unlimited = -1
@@ -107,6 +119,8 @@ func (l *Limits) List() []Limit {
 		size("max-users-per-list", "users on a page of list", &l.UsersPerList, protocol.MaxUsersPerList, protocol.MaxUsersPerList),
 		size("max-ops-per-apply", "ops of an apply", &l.OpsPerApply, protocol.MaxOpsPerApply, protocol.MaxOpsPerApply),
 		size("max-contacts", "contacts of a user", &l.Contacts, protocol.MaxContacts, protocol.MaxContacts),
+		size(maxSessions, "sessions of a user, lost ones included; that of the instance which started last is in force for all", &l.SessionsPerUser,
+			protocol.MaxSessionsPerUser, protocol.MostSessionsPerUser),
 
 		size("waiting-changes", "callers who wait for the journal", &l.WaitingChanges, journal.DefaultMaxWaiting, many),
 		size("waiting-bytes", "bytes of the changes that wait for the journal", &l.WaitingBytes, journal.DefaultMaxWaitingBytes, many),

@@ -5,15 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"presence/pkg/broker"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
+	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/servicetest"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 var wire = protocol.NewSubjects("")
@@ -291,6 +296,111 @@ func TestLimits_Sizes(t *testing.T) {
 			t.Errorf("limit %s: got %d, want %d", name, got, want)
 		}
 	}
+}
+
+// TestLimits_SessionsPerUser: the number is one for all instances, that of the one
+// that started last, whatever the others were given; stats shows the one in force.
+func TestLimits_SessionsPerUser(t *testing.T) {
+	t.Parallel()
+	allow := func(n int) servicetest.Option {
+		return servicetest.WithService(func(c *service.Config) { c.Limits.SessionsPerUser = n })
+	}
+	kit := servicetest.Start(t, allow(2))
+	nc := kit.Connect(t)
+	login := func(session string) *protocol.Error {
+		return request(t, nc, userSubject(t, "alice", protocol.OpLogin), protocol.LoginRequest{SessionID: session, TTLSeconds: 3600}, nil)
+	}
+	wantShown := func(want int64, instances int) {
+		t.Helper()
+		seen := map[string]bool{}
+		servicetest.Eventually(t, waitFor, fmt.Sprintf("%d instances to show %d sessions", instances, want), func() bool {
+			stats := must[protocol.StatsReply](t, nc, wire.Stats(), struct{}{})
+			for _, i := range stats.Instances {
+				if i.Answering {
+					seen[i.Writer] = stats.Limits["max-sessions"] == want
+				}
+			}
+			return len(seen) == instances && !slices.Contains(slices.Collect(maps.Values(seen)), false)
+		})
+	}
+	wantShown(2, 1)
+	for _, session := range []string{"s1", "s2"} {
+		if e := login(session); e != nil {
+			t.Fatal(e)
+		}
+	}
+	if e := login("s3"); !is(e, protocol.ErrTooManySessions) {
+		t.Errorf("the third of 2: got %v", e)
+	}
+	kit.AddInstance(t, allow(3))
+	wantShown(3, 2)
+	if e := login("s3"); e != nil {
+		t.Errorf("the third of 3, whoever answers: %v", e)
+	}
+	kit.AddInstance(t, allow(1))
+	wantShown(1, 3)
+	if e := login("s4"); !is(e, protocol.ErrTooManySessions) {
+		t.Errorf("the fourth of 1: got %v", e)
+	}
+	if own := must[protocol.OwnStatusReply](t, nc, userSubject(t, "alice", protocol.OpStatus), struct{}{}); len(own.Sessions) != 3 {
+		t.Errorf("%d sessions are left of 3 when fewer are allowed", len(own.Sessions))
+	}
+	servicetest.Eventually(t, waitFor, "all instances to hold the same state", func() bool {
+		at := map[uint64]uint64{}
+		for _, i := range kit.Instances {
+			position, digest := i.Service.Digest()
+			at[position] = digest
+		}
+		return len(at) == 1
+	})
+	for _, i := range kit.Instances {
+		if n := i.Service.Figures().Mismatches; n > 0 {
+			t.Errorf("%d digests differed", n)
+		}
+	}
+}
+
+// TestLimits_SessionsPerUser_EarlierVersion: beside an instance that would have to
+// stop before another number than the default, that is not in force until it is
+// upgraded.
+func TestLimits_SessionsPerUser_EarlierVersion(t *testing.T) {
+	t.Parallel()
+	srv := servicetest.StartBroker(t)
+	js, err := jetstream.New(srv.ConnectAs(t, broker.Journal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PRESENCE_JOURNAL", Subjects: []string{"PRESENCE_JOURNAL.entries"}, Discard: jetstream.DiscardNew, DenyDelete: true}); err != nil {
+		t.Fatal(err)
+	}
+	earlier := entry.Header{Epoch: "E", Generation: 1, Writer: "earlier", Knows: 1}
+	publish := func(commands ...entry.Command) {
+		t.Helper()
+		earlier.Sequence++
+		data, err := entry.Append(nil, &entry.Entry{Header: earlier, Commands: commands})
+		if err == nil {
+			_, err = js.Publish(t.Context(), "PRESENCE_JOURNAL.entries", data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(entry.Command{Kind: entry.Configure, Params: &entry.Params{Grace: 5000, Retention: 60_000}})
+	srv.StartInstance(t, func(c *service.Config) { c.Limits.SessionsPerUser = 33 })
+	nc := srv.Connect(t)
+	allowed := func() int64 {
+		return must[protocol.StatsReply](t, nc, wire.Stats(), struct{}{}).Limits["max-sessions"]
+	}
+	if n := allowed(); n != protocol.MaxSessionsPerUser {
+		t.Errorf("beside an earlier version %d sessions are allowed", n)
+	}
+	facts := must[protocol.InstanceReply](t, nc, wire.Instances(), struct{}{}).Facts
+	if earlier.LeaseClock, err = strconv.ParseInt(facts["lease clock"], 10, 64); err != nil {
+		t.Fatal(err)
+	}
+	earlier.Knows = entry.Format // upgraded, and the first in the table: so it is the one that raises
+	publish(entry.Command{Kind: entry.Raise, Seq: entry.Format})
+	servicetest.Eventually(t, waitFor, "33 to be in force", func() bool { return allowed() == 33 })
 }
 
 // TestLimits_OutOfBounds: what makes no sense is refused before anything starts.

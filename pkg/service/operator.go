@@ -24,6 +24,7 @@ func (s *Service) statsReply(*call, *state.Result) (any, error) {
 	reply := &protocol.StatsReply{Limits: s.cfg.limits(), Refusals: s.refusals(), Stale: s.stale()}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	reply.Limits[maxSessions] = int64(s.state.Params().Sessions)
 	reply.Users, reply.Sessions = s.state.Counts()
 	if reply.Sessions == nil {
 		reply.Sessions = map[string]int{}
@@ -36,7 +37,7 @@ func (s *Service) statsReply(*call, *state.Result) (any, error) {
 	return reply, nil
 }
 
-// limits are those in force, by the names of their flags.
+// limits are those of this instance, by the names of their flags.
 func (c *Config) limits() map[string]int64 {
 	all := make(map[string]int64)
 	for _, l := range c.Limits.List() {

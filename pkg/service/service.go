@@ -79,6 +79,9 @@ type Service struct {
 	pauses     pauses
 	noContacts atomic.Bool // they could not be reached the last time
 	counted    counted
+	// deferred are this instance's rules while they are not in force yet; nil then.
+	// It is register's, and from then on tick's.
+	deferred *entry.Params
 
 	mu    sync.RWMutex // guards the next three
 	state *state.State
@@ -186,7 +189,7 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		Skip:            s.cfg.Skip,
 		NewEpoch:        s.cfg.NewEpoch,
 
-		Genesis:  []entry.Command{{Kind: entry.Configure, Params: &params}},
+		Genesis:  []entry.Command{{Kind: entry.Configure, Params: &params}, {Kind: entry.Raise, Seq: entry.Format}},
 		Epoch:    uuid.NewString(),
 		Stamp:    s.stamp,
 		Apply:    s.apply,
@@ -280,19 +283,38 @@ func (s *Service) beginEpoch(ctx context.Context) error {
 // register makes this instance's configuration the rules in force, and waits
 // for its first entry: then it is known as a writer and can append.
 func (s *Service) register(ctx context.Context) error {
-	s.mu.RLock()
-	have := s.state.Params()
-	s.mu.RUnlock()
-	if want := s.cfg.params(); want != have {
-		s.log.Info("changing the rules in force", "from", have, "to", want)
-		if err := s.journal.Report(entry.Command{Kind: entry.Configure, Params: &want}); err != nil {
-			return err
-		}
+	want := s.cfg.params()
+	s.deferred = &want
+	if err := s.configure(); err != nil {
+		return err
+	}
+	if s.deferred != nil {
+		s.log.Warn("the rules come into force when every instance knows a later format of the journal", "format", want.Format(), "rules", want)
 	}
 	if err := s.barrier(ctx); err != nil {
 		return fmt.Errorf("appending to the journal for the first time: %w", err)
 	}
 	s.registered.Store(true)
+	return nil
+}
+
+// configure makes the deferred rules those in force, unless they need a format that
+// is not in force yet: an earlier version would have to stop before them.
+func (s *Service) configure() error {
+	want := s.deferred
+	s.mu.RLock()
+	have, level := s.state.Params(), s.state.Level()
+	s.mu.RUnlock()
+	if *want != have {
+		if want.Format() > level {
+			return nil
+		}
+		s.log.Info("changing the rules in force", "from", have, "to", *want)
+		if err := s.journal.Report(entry.Command{Kind: entry.Configure, Params: want}); err != nil {
+			return err
+		}
+	}
+	s.deferred = nil
 	return nil
 }
 

@@ -34,6 +34,9 @@ func (s *Service) tick(ctx context.Context) {
 			s.log.Info("every instance knows a later format: its behaviour comes into force", "level", level)
 			_ = s.journal.Report(entry.Command{Kind: entry.Raise, Seq: uint64(level)}) // asked again in a moment
 		}
+		if s.deferred != nil {
+			_ = s.configure() // likewise
+		}
 		s.expireWaiters()
 		s.announcer.kick() // for a mark that is due
 	}

@@ -25,8 +25,10 @@ import (
 //go:generate go run github.com/tinylib/msgp -tests=false -io=false -unexported
 
 // Format is the newest entry format that this program writes and understands.
-// A reader that meets a newer one stops before it.
-const Format = 1
+// A reader that meets a newer one stops before it. 2 has Params.Sessions. An entry
+// is written in the oldest format that has all it says, so that an earlier version
+// reads on as long as it misunderstands nothing.
+const Format = 2
 
 // MaxCommands bounds the commands and renewals of one entry: revisions are
 // position × IndexSpan + index, and index 0 is kept for what time does.
@@ -183,6 +185,29 @@ type Params struct {
 	Retention int64 `msg:"r"`
 	// Persistent keeps the text when the user stops being ONLINE.
 	Persistent bool `msg:"p"`
+	// Sessions is how many a user may have, lost ones included; 0:
+	// DefaultSessions.
+	Sessions int `msg:"s,omitempty"`
+}
+
+// DefaultSessions is what entries and snapshots mean that were written before
+// there was a choice. It never changes.
+const DefaultSessions = 32
+
+// Complete returns the parameters with what earlier versions left out.
+func (p Params) Complete() Params {
+	if p.Sessions == 0 {
+		p.Sessions = DefaultSessions
+	}
+	return p
+}
+
+// Format returns the oldest format that has what the parameters say.
+func (p Params) Format() uint8 {
+	if p.Complete().Sessions != DefaultSessions {
+		return 2
+	}
+	return 1
 }
 
 // Size is about how many bytes a command takes in an entry, never less.
@@ -200,7 +225,13 @@ func (e *NewerFormatError) Error() string {
 
 // Append appends the encoded entry to b.
 func Append(b []byte, e *Entry) ([]byte, error) {
-	return e.MarshalMsg(append(b, Format))
+	format := uint8(1)
+	for i := range e.Commands {
+		if p := e.Commands[i].Params; p != nil {
+			format = max(format, p.Format())
+		}
+	}
+	return e.MarshalMsg(append(b, format))
 }
 
 // Decode reads an entry into e, whose slices it reuses. The error wraps

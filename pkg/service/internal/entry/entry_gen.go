@@ -228,16 +228,11 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 			if z.Params == nil {
 				o = msgp.AppendNil(o)
 			} else {
-				// map header, size 3
-				// string "g"
-				o = append(o, 0x83, 0xa1, 0x67)
-				o = msgp.AppendInt64(o, z.Params.Grace)
-				// string "r"
-				o = append(o, 0xa1, 0x72)
-				o = msgp.AppendInt64(o, z.Params.Retention)
-				// string "p"
-				o = append(o, 0xa1, 0x70)
-				o = msgp.AppendBool(o, z.Params.Persistent)
+				o, err = z.Params.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Params")
+					return
+				}
 			}
 		}
 		if (zb0001Mask & 0x80000) == 0 { // if not omitted
@@ -435,45 +430,10 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.Params == nil {
 					z.Params = new(Params)
 				}
-				var zb0004 uint32
-				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
+				bts, err = z.Params.UnmarshalMsg(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Params")
 					return
-				}
-				for zb0004 > 0 {
-					zb0004--
-					field, bts, err = msgp.ReadMapKeyZC(bts)
-					if err != nil {
-						err = msgp.WrapError(err, "Params")
-						return
-					}
-					switch msgp.UnsafeString(field) {
-					case "g":
-						z.Params.Grace, bts, err = msgp.ReadInt64Bytes(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Params", "Grace")
-							return
-						}
-					case "r":
-						z.Params.Retention, bts, err = msgp.ReadInt64Bytes(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Params", "Retention")
-							return
-						}
-					case "p":
-						z.Params.Persistent, bts, err = msgp.ReadBoolBytes(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Params", "Persistent")
-							return
-						}
-					default:
-						bts, err = msgp.Skip(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Params")
-							return
-						}
-					}
 				}
 			}
 			zb0001Mask |= 0x20000
@@ -499,20 +459,20 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			}
 			zb0001Mask |= 0x100000
 		case "l":
-			var zb0005 uint32
-			zb0005, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0004 uint32
+			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Ops")
 				return
 			}
-			if zb0005 > 1000 {
+			if zb0004 > 1000 {
 				err = msgp.ErrLimitExceeded
 				return
 			}
-			if cap(z.Ops) >= int(zb0005) {
-				z.Ops = (z.Ops)[:zb0005]
+			if cap(z.Ops) >= int(zb0004) {
+				z.Ops = (z.Ops)[:zb0004]
 			} else {
-				z.Ops = make([]Command, zb0005)
+				z.Ops = make([]Command, zb0004)
 			}
 			for za0001 := range z.Ops {
 				bts, err = z.Ops[za0001].UnmarshalMsg(bts)
@@ -609,7 +569,7 @@ func (z *Command) Msgsize() (s int) {
 	if z.Params == nil {
 		s += msgp.NilSize
 	} else {
-		s += 1 + 2 + msgp.Int64Size + 2 + msgp.Int64Size + 2 + msgp.BoolSize
+		s += z.Params.Msgsize()
 	}
 	s += 2 + msgp.StringPrefixSize + len(z.Gateway) + 2 + msgp.StringPrefixSize + len(z.Process) + 2 + msgp.Uint64Size + 2 + msgp.ArrayHeaderSize
 	for za0001 := range z.Ops {
@@ -888,18 +848,36 @@ func (z NewerFormatError) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
-func (z Params) MarshalMsg(b []byte) (o []byte, err error) {
+func (z *Params) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 3
-	// string "g"
-	o = append(o, 0x83, 0xa1, 0x67)
-	o = msgp.AppendInt64(o, z.Grace)
-	// string "r"
-	o = append(o, 0xa1, 0x72)
-	o = msgp.AppendInt64(o, z.Retention)
-	// string "p"
-	o = append(o, 0xa1, 0x70)
-	o = msgp.AppendBool(o, z.Persistent)
+	// check for omitted fields
+	zb0001Len := uint32(4)
+	var zb0001Mask uint8 /* 4 bits */
+	_ = zb0001Mask
+	if z.Sessions == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "g"
+		o = append(o, 0xa1, 0x67)
+		o = msgp.AppendInt64(o, z.Grace)
+		// string "r"
+		o = append(o, 0xa1, 0x72)
+		o = msgp.AppendInt64(o, z.Retention)
+		// string "p"
+		o = append(o, 0xa1, 0x70)
+		o = msgp.AppendBool(o, z.Persistent)
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "s"
+			o = append(o, 0xa1, 0x73)
+			o = msgp.AppendInt(o, z.Sessions)
+		}
+	}
 	return
 }
 
@@ -913,6 +891,8 @@ func (z *Params) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
+	var zb0001Mask uint8 /* 1 bits */
+	_ = zb0001Mask
 	for zb0001 > 0 {
 		zb0001--
 		field, bts, err = msgp.ReadMapKeyZC(bts)
@@ -939,6 +919,13 @@ func (z *Params) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Persistent")
 				return
 			}
+		case "s":
+			z.Sessions, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Sessions")
+				return
+			}
+			zb0001Mask |= 0x1
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -947,12 +934,17 @@ func (z *Params) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			}
 		}
 	}
+	// Clear omitted fields.
+	if (zb0001Mask & 0x1) == 0 {
+		z.Sessions = 0
+	}
+
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z Params) Msgsize() (s int) {
-	s = 1 + 2 + msgp.Int64Size + 2 + msgp.Int64Size + 2 + msgp.BoolSize
+func (z *Params) Msgsize() (s int) {
+	s = 1 + 2 + msgp.Int64Size + 2 + msgp.Int64Size + 2 + msgp.BoolSize + 2 + msgp.IntSize
 	return
 }

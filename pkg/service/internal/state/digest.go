@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"github.com/cespare/xxhash/v2"
+
+	"presence/pkg/service/internal/entry"
 )
 
 const (
@@ -50,6 +52,9 @@ func (s *State) Digest() uint64 {
 	for _, w := range s.writers {
 		b = appendText(b, w.id)
 		b = appendNumbers(b, w.sequence, uint64(w.seen), uint64(w.knows), uint64(w.live))
+	}
+	if n := s.params.Sessions; n != entry.DefaultSessions { // as earlier versions hash it
+		b = appendNumbers(b, uint64(n))
 	}
 	s.scratch = b
 	return sum + xxhash.Sum64(b)

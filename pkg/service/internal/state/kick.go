@@ -33,18 +33,19 @@ func (s *State) erase(c *entry.Command, r *Result) {
 	u.erased, u.idleSince = true, -1
 }
 
-// endSessions ends those sessions of a user that which says, and returns their
-// IDs.
-func (s *State) endSessions(u *user, which func(*session) bool, cause cause, reason endReason) (ended []string) {
-	for x := u.sessions; x != nil; {
-		next := x.next
-		if which(x) {
-			s.touch(u, cause)
-			s.tell(u, oweSessions)
-			ended = append(ended, x.id.String())
-			s.endFor(x, reason)
+// endSessions ends those sessions of a user that ends says, and returns their IDs.
+func (s *State) endSessions(u *user, ends func(*session) bool, cause cause, reason endReason) (ended []string) {
+	var which []*session
+	for x := u.sessions; x != nil; x = x.next {
+		if ends(x) {
+			which = append(which, x)
 		}
-		x = next
+	}
+	for _, x := range which {
+		s.touch(u, cause)
+		s.tell(u, oweSessions)
+		ended = append(ended, x.id.String())
+		s.endFor(x, reason, len(which))
 	}
 	return ended
 }

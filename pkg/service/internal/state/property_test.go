@@ -90,6 +90,7 @@ func genHistory(t *rapid.T) []moment {
 				Grace:      rapid.SampledFrom([]int64{0, 1_000, 5_000}).Draw(t, "grace"),
 				Retention:  rapid.SampledFrom([]int64{60_000, 600_000}).Draw(t, "retention"),
 				Persistent: rapid.Bool().Draw(t, "persistent"),
+				Sessions:   rapid.SampledFrom([]int{0, 1, 2, 3, 32}).Draw(t, "sessions"),
 			}}
 		}
 		return c

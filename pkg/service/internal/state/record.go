@@ -9,8 +9,10 @@ import (
 // The records of a snapshot, as MessagePack arrays: their fields are never
 // reordered or reused, and a new one makes a new snapshotFormat.
 
-// snapshotFormat is the newest one that this program writes and understands.
-const snapshotFormat = 1
+// snapshotFormat is the newest one that this program writes and understands. 2 has
+// a rulesRecord behind the header. Like an entry a snapshot is written in the oldest
+// format that has all it says.
+const snapshotFormat = 2
 
 // headerRecord begins a snapshot: everything that there is not much of.
 //
@@ -32,6 +34,11 @@ type headerRecord struct {
 	// How many records follow, in this order.
 	Gateways, Closed, Freed, Users int
 }
+
+// rulesRecord is the parameters that came after the first ones.
+//
+//msgp:tuple rulesRecord
+type rulesRecord struct{ Sessions int }
 
 //msgp:tuple writerRecord
 type writerRecord struct {

@@ -26,17 +26,18 @@ func (r endReason) wire() protocol.EndReason {
 	return [...]protocol.EndReason{protocol.EndReplaced, protocol.EndKicked, protocol.EndLogout, protocol.EndErased}[r]
 }
 
-// endFor ends a session for a reason that its client is to know.
-func (s *State) endFor(x *session, reason endReason) {
+// endFor ends a session for a reason that its client is to know, as one of so many
+// that end together.
+func (s *State) endFor(x *session, reason endReason, together int) {
 	u := x.user
 	s.tell(u, oweEnds)
-	u.remember(x.id, s.clock.lease, reason)
+	u.remember(x.id, s.clock.lease, reason, max(maxReplaced, s.params.Sessions, together))
 	s.remove(x)
 }
 
 // remember notes that a session was ended, in the place of the oldest such note
-// where there are too many.
-func (u *user) remember(session sessionID, now int64, reason endReason) {
+// where there are most already.
+func (u *user) remember(session sessionID, now int64, reason endReason, most int) {
 	kept, p := 0, &u.needRare().replaced
 	for *p != nil {
 		if (*p).until <= now || (*p).session == session {
@@ -46,7 +47,7 @@ func (u *user) remember(session sessionID, now int64, reason endReason) {
 		kept, p = kept+1, &(*p).next
 	}
 	*p = &replaced{session: session, until: now + replacedKept, reason: reason, owed: true}
-	if kept == maxReplaced {
+	if kept >= most {
 		u.replaced = u.replaced.next
 	}
 }

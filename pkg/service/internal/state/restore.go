@@ -46,7 +46,7 @@ func Restore(next func() ([]byte, error), progress func(Progress)) (*State, erro
 		return nil, &NewerSnapshotError{Format: block[0]}
 	}
 	r := restorer{s: New()}
-	if block, err = r.begin(block[1:]); err != nil {
+	if block, err = r.begin(block[0], block[1:]); err != nil {
 		return nil, err
 	}
 	for {
@@ -80,16 +80,22 @@ func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrDamagedSnapshot, fmt.Errorf(format, args...))
 }
 
-// begin restores from the header.
-func (r *restorer) begin(b []byte) (rest []byte, err error) {
+// begin restores from the header, and what a format has beside it.
+func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 	h := &r.header
 	if rest, err = h.UnmarshalMsg(b); err != nil {
 		return nil, damaged("its header: %w", err)
 	}
+	var rules rulesRecord
+	if format >= 2 {
+		if rest, err = rules.UnmarshalMsg(rest); err != nil {
+			return nil, damaged("its rules: %w", err)
+		}
+	}
 	s := r.s
 	s.epoch, s.generation, s.level, s.position = h.Epoch, h.Generation, h.Level, h.Position
 	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil}
-	s.params = entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent}
+	s.params = entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent, Sessions: rules.Sessions}.Complete()
 	if h.Epoch == "" || h.Users < 0 || h.Closed < 0 || h.Freed < 0 || h.Numbers < h.Freed {
 		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections", h.Users, h.Numbers, h.Freed, h.Closed)
 	}

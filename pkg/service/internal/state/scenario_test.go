@@ -288,7 +288,7 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 //	deaf
 //	newepoch [empty]
 //	raise 2
-//	configure grace=5s retention=1h persistent
+//	configure grace=5s retention=1h persistent sessions=2
 //	open gw process ttl=30s on=N1/7   renewgateway gw process   close gw process [logout]
 //	apply gw process seq=1 login:alice:s1 set:alice:text logout:alice:s1 lost:alice:s1 idle:alice:s1
 func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed int64) {
@@ -379,8 +379,9 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 		c = entry.Command{Kind: entry.Deaf}
 	case "configure":
 		_, persistent := args["persistent"]
+		sessions, _ := strconv.Atoi(args["sessions"])
 		c = entry.Command{Kind: entry.Configure, Params: &entry.Params{
-			Grace: parseDuration(t, args["grace"]), Retention: parseDuration(t, args["retention"]), Persistent: persistent}}
+			Grace: parseDuration(t, args["grace"]), Retention: parseDuration(t, args["retention"]), Persistent: persistent, Sessions: sessions}}
 	default:
 		t.Fatalf("unknown command %q", f)
 	}

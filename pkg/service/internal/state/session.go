@@ -1,6 +1,8 @@
 package state
 
 import (
+	"cmp"
+	"slices"
 	"unique"
 
 	"presence/pkg/protocol"
@@ -65,7 +67,7 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 		next := y.next
 		if y != x && c.Device != "" && y.device == c.Device {
 			r.Replaced = append(r.Replaced, y.id.String())
-			s.endFor(y, wasReplaced)
+			s.endFor(y, wasReplaced, 1)
 		}
 		y = next
 	}
@@ -74,27 +76,31 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 }
 
 // makeRoom makes sure that a user may have one more session once those of the
-// device are replaced: the oldest lost one is forgotten if need be.
+// device are replaced: the oldest lost ones are forgotten if need be, more than one
+// where fewer are allowed than once were.
 func (s *State) makeRoom(u *user, device string) *protocol.Error {
-	count := 0
-	var oldest *session
+	live := 0
+	var lost []*session
 	for x := u.sessions; x != nil; x = x.next {
-		if device != "" && x.device == device {
-			continue
+		switch {
+		case device != "" && x.device == device:
+		case x.live:
+			live++
+		default:
+			lost = append(lost, x)
 		}
-		count++
-		if !x.live && (oldest == nil || x.deadline < oldest.deadline) {
-			oldest = x
+	}
+	most := s.params.Sessions
+	if live >= most {
+		return protocol.ErrTooManySessions.Withf("the user has %d live sessions, at most %d are allowed", live, most)
+	}
+	if over := live + len(lost) + 1 - most; over > 0 {
+		s.change(u)
+		slices.SortStableFunc(lost, func(a, b *session) int { return cmp.Compare(a.deadline, b.deadline) })
+		for _, x := range lost[:over] {
+			s.remove(x)
 		}
 	}
-	if count < protocol.MaxSessionsPerUser {
-		return nil
-	}
-	if oldest == nil {
-		return protocol.ErrTooManySessions.Withf("the user has %d live sessions, at most %d are allowed", count, protocol.MaxSessionsPerUser)
-	}
-	s.change(u)
-	s.remove(oldest)
 	return nil
 }
 

@@ -26,9 +26,11 @@ type Snapshot struct {
 	s      *State
 	number uint16 // user.saved of those who are written
 
+	format   uint8
 	header   headerRecord
+	rules    rulesRecord
 	gateways []byte // their records
-	begun    bool   // both are written
+	begun    bool   // all of these are written
 	// What is in these is never changed, so that they can be written later.
 	closed []*connection
 	freed  []freed
@@ -56,6 +58,7 @@ func (s *State) BeginSnapshot() *Snapshot {
 		Numbers: len(s.leases.byNumber), Digest: s.Digest(),
 		Closed: len(x.closed), Freed: len(x.freed), Users: len(s.users.list),
 	}
+	x.format, x.rules = s.params.Format(), rulesRecord{Sessions: s.params.Sessions}
 	for i, w := range s.writers {
 		w.saved = i
 		x.header.Writers = append(x.header.Writers, writerRecord{ID: w.id, Sequence: w.sequence, Seen: w.seen, Knows: w.knows})
@@ -97,7 +100,10 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 	}
 	if !x.begun {
 		x.begun = true
-		b = must(x.header.MarshalMsg(append(b, snapshotFormat)))
+		b = must(x.header.MarshalMsg(append(b, x.format)))
+		if x.format >= 2 {
+			b = must(x.rules.MarshalMsg(b))
+		}
 		b = append(b, x.gateways...)
 	}
 	for ; len(x.closed) > 0 && len(b) < enough; x.closed = x.closed[1:] {

@@ -219,7 +219,7 @@ func TestSnapshot_Damaged(t *testing.T) {
 		t.Errorf("a user twice: got %v, want ErrDamagedSnapshot", err)
 	}
 	changed = slices.Clone(whole)
-	changed[0]++
+	changed[0] = snapshotFormat + 1
 	var newer *NewerSnapshotError
 	if _, err := restore([][]byte{changed}); !errors.As(err, &newer) {
 		t.Errorf("a later format: got %v, want NewerSnapshotError", err)

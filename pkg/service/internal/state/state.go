@@ -50,7 +50,8 @@ const (
 	// takeover is how old a writer's oldest change may be before another
 	// writer announces it.
 	takeover = 10_000
-	// replacedKept and maxReplaced bound the memory of replaced sessions.
+	// replacedKept and maxReplaced bound the memory of replaced sessions. Of a user
+	// who may have more sessions than that, as many are remembered.
 	replacedKept = int64(protocol.ReplacedKept / 1e6)
 	maxReplaced  = 32
 	// forgetGrain is what the moment of forgetting is rounded up to, so that a
@@ -117,7 +118,7 @@ func NewAt(position uint64) *State {
 		params: entry.Params{
 			Grace:     protocol.DefaultGrace.Milliseconds(),
 			Retention: protocol.DefaultRetention.Milliseconds(),
-		},
+		}.Complete(),
 	}
 }
 
@@ -256,7 +257,7 @@ func (s *State) configure(c *entry.Command) error {
 	if c.Params == nil {
 		return fmt.Errorf("configure without parameters")
 	}
-	s.params = *c.Params
+	s.params = c.Params.Complete()
 	// Deadlines depend on the parameters, so they are set anew: one that moved
 	// earlier must not wait in its old bucket.
 	for _, l := range s.leases.byNumber {

@@ -58,7 +58,7 @@ func msgpTuple(e *entry.Entry) codec {
 		t.Commands = append(t.Commands, tuple.Command{
 			Kind: uint8(c.Kind), User: c.User, Session: c.Session, Device: c.Device, Platform: c.Platform, TTL: c.TTL,
 			Idle: c.Idle, SetIdle: c.SetIdle, All: c.All, Server: c.Server, Client: c.Client, Text: c.Text,
-			Expires: c.Expires, IfRevision: c.IfRevision, CheckRevision: c.CheckRevision, Params: (*tuple.Params)(c.Params),
+			Expires: c.Expires, IfRevision: c.IfRevision, CheckRevision: c.CheckRevision, Params: tupleParams(c.Params),
 		})
 	}
 	var d tuple.Entry
@@ -111,7 +111,7 @@ func tagged(marshal func(any) ([]byte, error), unmarshal func([]byte, any) error
 			t.Commands = append(t.Commands, commandT{
 				Kind: uint8(c.Kind), User: c.User, Session: c.Session, Device: c.Device, Platform: c.Platform, TTL: c.TTL,
 				Idle: c.Idle, SetIdle: c.SetIdle, All: c.All, Server: c.Server, Client: c.Client, Text: c.Text,
-				Expires: c.Expires, IfRevision: c.IfRevision, CheckRevision: c.CheckRevision, Params: (*paramsT)(c.Params),
+				Expires: c.Expires, IfRevision: c.IfRevision, CheckRevision: c.CheckRevision, Params: taggedParams(c.Params),
 			})
 		}
 		var d *entryT
@@ -130,4 +130,20 @@ func lastUser[C any](commands []C, user func(*C) string) string {
 		return ""
 	}
 	return user(&commands[len(commands)-1])
+}
+
+// The parameters, as little as they matter here: there is one in a whole journal.
+
+func tupleParams(p *entry.Params) *tuple.Params {
+	if p == nil {
+		return nil
+	}
+	return &tuple.Params{Grace: p.Grace, Retention: p.Retention, Persistent: p.Persistent}
+}
+
+func taggedParams(p *entry.Params) *paramsT {
+	if p == nil {
+		return nil
+	}
+	return &paramsT{Grace: p.Grace, Retention: p.Retention, Persistent: p.Persistent}
 }
