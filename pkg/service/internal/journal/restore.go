@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,7 +22,7 @@ const (
 // begin gives the state a place to begin at: the newest snapshot that can be
 // read, or the journal's first entry. atLeast is a position that must be in it,
 // because the stream has lost it; 0: none. avoid is how many of the newest
-// snapshots to pass over if there are older ones.
+// snapshots to pass over if there is anything older.
 func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error {
 	list, state, err := j.survey(ctx)
 	if err != nil {
@@ -29,7 +30,7 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 	}
 	var failed []error
 	stands := true // the state is still the one of the last position applied
-	for _, x := range candidates(list, avoid) {
+	for _, x := range Candidates(list, avoid, state.FirstSeq <= 1) {
 		if err := j.usable(ctx, x, state, atLeast); err != nil {
 			if _, fatal := errors.AsType[*fatalError](err); fatal || transient(err) {
 				return err
@@ -122,12 +123,15 @@ func (j *Journal[W]) survey(ctx context.Context) ([]stored, jetstream.StreamStat
 	}
 }
 
-// candidates are the snapshots in the order in which they are tried.
-func candidates(list []stored, avoid int) []stored {
-	if avoid >= len(list) {
-		return list
+// Candidates are the snapshots of a list in the order in which they are tried, but
+// for so many of the newest, which are to be avoided. Those come last, and not at
+// all where the journal is whole: then its first entry is better than they are.
+func Candidates[T any](list []T, avoid int, whole bool) []T {
+	avoid = min(avoid, len(list))
+	if whole {
+		return list[avoid:]
 	}
-	return append(append([]stored(nil), list[avoid:]...), list[:avoid]...)
+	return slices.Concat(list[avoid:], list[:avoid])
 }
 
 // usable reports why a snapshot cannot be gone on from, if so: the entries

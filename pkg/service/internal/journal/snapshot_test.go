@@ -378,3 +378,27 @@ func configOf(r *rig, writer string) Config[string] {
 	cfg.Writer = writer
 	return cfg
 }
+
+// TestCandidates: a state that turned out to be wrong may have been written down
+// before; so the newest snapshot comes last, and what the journal itself can tell
+// needs it not at all.
+func TestCandidates(t *testing.T) {
+	for _, x := range []struct {
+		list  []int
+		avoid int
+		whole bool
+		want  []int
+	}{
+		{[]int{20, 10}, 0, false, []int{20, 10}},
+		{[]int{20, 10}, 1, false, []int{10, 20}},
+		{[]int{20}, 1, false, []int{20}},
+		{[]int{20}, 1, true, nil},
+		{[]int{20, 10}, 1, true, []int{10}},
+		{[]int{20, 10}, 0, true, []int{20, 10}},
+		{nil, 1, true, nil},
+	} {
+		if got := Candidates(x.list, x.avoid, x.whole); !slices.Equal(got, x.want) {
+			t.Errorf("Candidates(%v, %d, %t) = %v, want %v", x.list, x.avoid, x.whole, got, x.want)
+		}
+	}
+}
