@@ -28,8 +28,13 @@ func (s *Service) Health() error {
 	if !s.trusted() {
 		return errors.New("the state differs from another instance's and is built anew")
 	}
+	cutOff := s.cutOff()
 	if silent := s.journal.SinceApplied(); silent > protocol.StaleAfter {
-		return withCause(fmt.Sprintf("stale: nothing was applied from the journal for %v", silent.Round(time.Second)), s.journal.Appending())
+		why := s.journal.Appending()
+		if why == nil {
+			why = cutOff // and so time does not go by, see replica.Due
+		}
+		return withCause(fmt.Sprintf("stale: nothing was applied from the journal for %v", silent.Round(time.Second)), why)
 	}
 	if err := s.journal.Appending(); err != nil {
 		return withCause("changes are refused", err)
@@ -37,8 +42,8 @@ func (s *Service) Health() error {
 	if s.pauses.paused() {
 		return errors.New("the process stood still and is catching up")
 	}
-	if !s.cfg.Clients.IsConnected() || !s.cfg.Answers.IsConnected() {
-		return errors.New("the connection to the clients' account is lost")
+	if cutOff != nil {
+		return cutOff
 	}
 	select {
 	case <-s.ready:
@@ -46,6 +51,14 @@ func (s *Service) Health() error {
 	default:
 		return errors.New("starting: joining the other instances")
 	}
+}
+
+// cutOff returns an error where the instance is cut off from its clients.
+func (s *Service) cutOff() error {
+	if s.cfg.Clients.IsConnected() && s.cfg.Answers.IsConnected() {
+		return nil
+	}
+	return errors.New("the connection to the clients' account is lost")
 }
 
 // withCause adds what is known of the cause, on the same line.

@@ -61,6 +61,17 @@ func TestHealth(t *testing.T) {
 	awaitHealth(t, s, "stopping")
 }
 
+// TestG06_CutOffLetsNoTimeGoBy: an instance that no request reaches appends nothing
+// for the sake of time: nobody can renew, and were it the only one, all would be lost.
+func TestG06_CutOffLetsNoTimeGoBy(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.StartOverNATS(t)
+	i := kit.Instances[0]
+	i.Clients.Close()
+	servicetest.Eventually(t, soon, "nothing is applied", func() bool { return i.Service.Figures().Lag > protocol.StaleAfter+time.Second })
+	awaitHealth(t, i.Service, ": the connection to the clients' account is lost")
+}
+
 // limitStream bounds the journal's stream to what it has and a little, and
 // returns what takes the bound away.
 func limitStream(t *testing.T, js jetstream.JetStream) (lift func()) {

@@ -23,7 +23,7 @@ func (s *Service) tick(ctx context.Context) {
 		}
 		silent := s.journal.SinceApplied()
 		s.mu.RLock()
-		due := replica.Due(s.state, s.writer, silent)
+		due := replica.Due(s.state, s.writer, silent, s.cfg.Clients.IsConnected())
 		rank, known := s.state.Rank(s.writer)
 		level, raise := s.state.CanRaise()
 		s.mu.RUnlock()

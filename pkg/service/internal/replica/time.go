@@ -29,8 +29,14 @@ const (
 // Due reports whether an entry is to be appended for the sake of time, so that
 // the lease clock runs while the service runs: when the journal has been silent
 // for a second, when the next deadline is due, and when the writer would be
-// forgotten. silent is how long ago the last entry was applied.
-func Due(s *state.State, writer string, silent time.Duration) bool {
+// forgotten. silent is how long ago the last entry was applied. An instance that
+// knows that no request reaches it appends none: were it the only one left, those
+// who renew in vain would be lost while it lets time go by (G6). If nobody else
+// does either, an amnesty follows by itself.
+func Due(s *state.State, writer string, silent time.Duration, reachable bool) bool {
+	if !reachable {
+		return false
+	}
 	wait, waits := s.NextDue()
 	rank, known := s.Rank(writer)
 	mine := time.Duration(s.SilentFor(writer)) * time.Millisecond

@@ -34,9 +34,6 @@
 // Epochs, poison entries and the limits of queues are not in it; the tests of
 // their packages are about those.
 //
-// Not played is that all instances are out of their clients' reach while one of them
-// does not know that it is: it has lease time go by, and who renews in vain is lost.
-//
 // Two things are known to be no better than what is simulated. A login that a
 // client gave up may take effect after the next one, and bind the session to a
 // connection that is closed by then. And where the stream's clock goes back during

@@ -24,7 +24,7 @@ func (w *world) strike(f fault) {
 	case "cut from the clients":
 		h.cutClients()
 		ends(h.mendClients)
-	case silentCut:
+	case "silently cut from the clients":
 		w.swallow(h, f.lasts)
 	case "no leader":
 		w.leaderless(f.lasts)

@@ -220,7 +220,7 @@ func (p *process) register() {
 
 // tick is Service.tick.
 func (p *process) tick() {
-	if replica.Due(p.state, p.writer, p.silent()) {
+	if replica.Due(p.state, p.writer, p.silent(), p.host.noClients == 0 || p.host.swallows) {
 		p.packing.Tick()
 		p.poke()
 	}

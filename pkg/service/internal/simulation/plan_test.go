@@ -3,7 +3,6 @@ package simulation
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"presence/pkg/protocol"
@@ -87,7 +86,7 @@ func newPlan(seed uint64) *plan {
 		p.slowAnnouncer, p.slowRestore = min(p.slowAnnouncer, 50*time.Millisecond), min(p.slowRestore, time.Second)
 		return p
 	}
-	kinds := []string{"kill", "kill", "pause", "pause", "restart", "cut from the journal", "cut from the clients", silentCut,
+	kinds := []string{"kill", "kill", "pause", "pause", "restart", "cut from the journal", "cut from the clients", "silently cut from the clients",
 		"no leader", "no leader", "no journal", "no broker", "clock", "damage", "bad snapshot"}
 	for at := between(r, time.Second, 20*time.Second); at < p.span; at += between(r, time.Second, 40*time.Second) {
 		f := fault{kind: kinds[r.IntN(len(kinds))], at: at, host: r.IntN(p.hosts), lasts: between(r, 100*time.Millisecond, 30*time.Second)}
@@ -106,9 +105,6 @@ func newPlan(seed uint64) *plan {
 				continue
 			}
 		}
-		if p.hides(f) {
-			continue
-		}
 		p.faults = append(p.faults, f)
 		if f.lasts > time.Minute { // it delays the rest
 			p.span += f.lasts
@@ -117,24 +113,3 @@ func newPlan(seed uint64) *plan {
 	}
 	return p
 }
-
-// hides reports whether a fault would leave no instance that clients reach while
-// one, cut off from them without knowing it, has time go by: two faults at once,
-// by which a client that does what it should can be lost.
-func (p *plan) hides(f fault) bool {
-	away := func(f fault) bool {
-		return slices.Contains([]string{"kill", "pause", "restart", "cut from the clients", silentCut}, f.kind)
-	}
-	const back = 15 * time.Second // at most, from a fault's end until requests are answered
-	hosts, silent := map[int]bool{f.host: true}, f.kind == silentCut
-	for _, g := range p.faults {
-		if away(g) && g.at < f.at+f.lasts+back && f.at < g.at+g.lasts+back {
-			hosts[g.host] = true
-			silent = silent || g.kind == silentCut
-		}
-	}
-	return away(f) && silent && len(hosts) == p.hosts
-}
-
-// silentCut has an instance believe that it hears its clients.
-const silentCut = "silently cut from the clients"
