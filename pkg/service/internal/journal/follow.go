@@ -31,6 +31,7 @@ func (j *Journal[W]) follow(ctx context.Context) error {
 			j.restoring(0, 0)
 			if err = j.begin(ctx, anew.atLeast, anew.avoid); err == nil {
 				anew = nil
+				j.giveBackInFlight() // what was packed meanwhile may be in the snapshot
 			}
 		}
 		if err == nil {
@@ -103,13 +104,21 @@ func (j *Journal[W]) checkLength(last uint64) error {
 	return nil
 }
 
-// forgetState gives back everybody whose entry may be in what is not going to be
-// applied with them, and has the instance stale until it has caught up.
+// forgetState has the instance stale until it has caught up, and nobody wait for
+// that.
 func (j *Journal[W]) forgetState() {
+	j.mu.Lock()
+	j.lastAt = time.Time{}
+	j.mu.Unlock()
+	j.giveBackInFlight()
+}
+
+// giveBackInFlight gives back everybody whose entry may be in what is not going to
+// be applied with them.
+func (j *Journal[W]) giveBackInFlight() {
 	j.mu.Lock()
 	batches := j.inFlight
 	j.inFlight = map[uint64]*inFlight[W]{}
-	j.lastAt = time.Time{}
 	j.mu.Unlock()
 	for _, f := range batches {
 		j.giveBack(f, ErrOutcomeUnknown)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -247,6 +248,46 @@ func TestSnapshot_SleptPastTrim(t *testing.T) {
 		t.Error("no snapshot was restored")
 	}
 	b.wantCommands(t, append(users, b.fill(t, 5000, 5005)...))
+}
+
+// TestRebuild_AnswersWhoCameMeanwhile: what is packed while the state is built anew
+// may be in the snapshot that it begins at, and so is never applied with its caller,
+// who is told that the outcome is unknown.
+func TestRebuild_AnswersWhoCameMeanwhile(t *testing.T) {
+	nc := startBroker(t)
+	a, _ := twoSnapshots(t, nc)
+	var wrong, wait atomic.Bool
+	restoring := make(chan chan struct{})
+	b := openWith(t, nc, "B", func(cfg *Config[string]) {
+		apply, restore := cfg.Apply, cfg.Restore
+		cfg.Apply = func(x Applied[string]) error {
+			if wrong.CompareAndSwap(true, false) {
+				return ErrRebuild
+			}
+			return apply(x)
+		}
+		cfg.Restore = func(next func() ([]byte, error), progress func(done, total int)) (uint64, error) {
+			if wait.CompareAndSwap(true, false) {
+				goOn := make(chan struct{})
+				restoring <- goOn
+				<-goOn
+				return 0, &transientError{errors.New("not yet")}
+			}
+			return restore(next, progress)
+		}
+	}).start(t)
+	wait.Store(true)
+	wrong.Store(true)
+	b.Tick()
+	goOn := <-restoring
+	b.submit(t, "meanwhile")
+	a.wait(t, "the other instance has applied it", func() bool { return slices.Contains(a.commands, "meanwhile") })
+	a.fill(t, 300, 325)
+	first := a.snapshots(t, 2, 0)[0].position
+	a.fill(t, 325, 350)
+	a.snapshots(t, 2, first)
+	close(goOn)
+	b.waitAnswer(t, "meanwhile", ErrOutcomeUnknown.Error())
 }
 
 // TestJournal_RestoredBackup: a stream that ends before a snapshot of it, or
