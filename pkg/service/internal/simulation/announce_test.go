@@ -52,7 +52,7 @@ func (p *process) publishOwed(done func(more bool, err error)) {
 	turn := p.ledger.Turn()
 	var batch []state.Announcement
 	to, more := p.state.Owed(p.writer, turn.Cursor, p.w.plan.announceBatch, func(a state.Announcement) { batch = append(batch, a) })
-	position := p.state.Position()
+	position, corrupt := p.state.Position(), p.corrupt
 	if len(batch) == 0 && !more {
 		done(p.ledger.Published(turn, to, position, more), nil)
 		return
@@ -64,7 +64,7 @@ func (p *process) publishOwed(done func(more bool, err error)) {
 		}
 		for i := range batch {
 			if batch[i].Announce {
-				p.publishEvent(batch[i].Public)
+				p.publishEvent(batch[i].Public, corrupt)
 			}
 		}
 		done(p.ledger.Published(turn, to, position, more), nil)
@@ -91,10 +91,10 @@ func (p *process) mark(done func(error)) {
 
 // publishEvent sends an event to everybody who is there. Until the broker's
 // servers have passed it on it may be lost with them, and then the instance's
-// connection is too.
-func (p *process) publishEvent(e protocol.Event) {
+// connection is too. corrupt is what the state was when the event was made of it.
+func (p *process) publishEvent(e protocol.Event, corrupt bool) {
 	w, h := p.w, p.host
-	w.judge.announces(p, &e)
+	w.judge.announces(p, &e, corrupt)
 	if h.swallows {
 		return
 	}
@@ -104,7 +104,7 @@ func (p *process) publishEvent(e protocol.Event) {
 		within = 2 * time.Second
 	}
 	w.after(w.between(20*time.Microsecond, within), func() {
-		if h.link != link {
+		if h.link != link && !p.stopped { // who stopped in order had the broker's word that it has it
 			w.say("event of %s %s is lost", e.UserID, showRevision(e.Revision))
 			return
 		}

@@ -1,11 +1,13 @@
 package simulation
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 	"presence/pkg/service/internal/replica"
@@ -19,7 +21,7 @@ type flight struct {
 	callers  *journal.Callers[*request]
 	data     []byte
 	packedAt time.Duration
-	offset   time.Duration // of the stream's clock then
+	offset   time.Duration // of the stream's clock, by the last entry applied then
 	attempts journal.Attempts
 	attempt  int
 	applied  bool
@@ -63,13 +65,14 @@ func (p *process) poke() {
 
 // pack is the beginning of journal.appendOne.
 func (p *process) pack() {
+	p.giveBackLate()
 	e, callers := p.packing.Take()
 	if e == nil {
 		p.flying = false
 		return
 	}
 	p.sequence++
-	f := &flight{p: p, sequence: p.sequence, entry: e, callers: callers, packedAt: p.w.now, offset: p.w.stream.offset}
+	f := &flight{p: p, sequence: p.sequence, entry: e, callers: callers, packedAt: p.w.now, offset: p.offset}
 	p.inFlight[f.sequence] = f
 	h := &e.Header
 	h.Writer, h.Sequence = p.writer, f.sequence
@@ -83,6 +86,12 @@ func (p *process) pack() {
 	f.data = data
 	p.w.judge.packed(f)
 	p.publish(f)
+}
+
+// giveBackLate is journal.giveBackLate.
+func (p *process) giveBackLate() {
+	late := p.packing.TakeLate(func(r *request) bool { return p.w.now-r.begun > protocol.OutcomeWithin })
+	p.failCallers(late.Commands, journal.ErrRejected)
 }
 
 // publish is journal.publish.
@@ -176,8 +185,13 @@ func (p *process) giveBack(f *flight, err error) {
 func (p *process) fail(f *flight, err error) {
 	delete(p.inFlight, f.sequence)
 	p.w.judge.failed(f, err)
-	for _, r := range callersOf(f) {
-		p.waiting--
+	p.failCallers(callersOf(f), err)
+}
+
+func (p *process) failCallers(callers []*request, err error) {
+	p.waiting -= len(callers)
+	for _, r := range callers {
+		r.refused = errors.Is(err, journal.ErrRejected)
 		p.reply(r, &reply{err: wireError(err)})
 	}
 }

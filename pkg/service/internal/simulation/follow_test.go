@@ -48,7 +48,7 @@ func (p *process) receive(position uint64, x *stored) {
 		}
 	case position < next: // delivered again
 	case position > next && p.w.stream.first > next:
-		p.rebuild(p.w.stream.first-1, "its next entry was trimmed")
+		p.rebuild(p.w.stream.first-1, 0, "its next entry was trimmed")
 	case position > next:
 		p.follow()
 	default:
@@ -71,7 +71,7 @@ func (p *process) apply(position uint64, x *stored) {
 	case replica.Rebuild:
 		w.judge.differs(p, x.of.p)
 		p.untrusted = true
-		p.rebuild(0, "its digest is another")
+		p.rebuild(0, 1, "its digest is another")
 		return
 	case replica.TheyErr:
 		w.judge.differs(p, x.of.p)
@@ -88,7 +88,7 @@ func (p *process) apply(position uint64, x *stored) {
 	if err != nil {
 		w.violated("journal", "%s cannot apply position %d: %v", p.writer, position, err)
 	}
-	p.last, p.applied = x.data, w.now
+	p.last, p.applied, p.offset = x.data, w.now, x.offset
 	w.judge.holds(p)
 	if position >= p.target {
 		p.lastAt = w.now

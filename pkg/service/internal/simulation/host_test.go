@@ -35,7 +35,7 @@ func (h *host) start() {
 	h.p = p
 	p.lastAt = w.now
 	w.say("%s starts as %s", h.name, p.writer)
-	p.begin(0)
+	p.begin(0, 0)
 	p.every(2*time.Second, p.maintain)
 }
 
@@ -110,19 +110,20 @@ func (h *host) mendClients() {
 // journal and its announcer. What package service does on several goroutines is
 // here a chain of happenings for each of them.
 type process struct {
-	w      *world
-	host   *host
-	writer string
-	dead   bool
-	held   []func() // while the host is paused
+	w       *world
+	host    *host
+	writer  string
+	dead    bool
+	stopped bool     // in order, not by a crash
+	held    []func() // while the host is paused
 
 	state   *state.State
 	digests replica.Digests
 	// caughtUp, registered and member come in this order: the journal's end was
 	// reached, an entry is applied, requests are taken.
-	caughtUp, registered, member, leaving bool
-	untrusted, waking                     bool
-	corrupt, damaged                      bool // its state is wrong; was
+	caughtUp, registered, member bool
+	untrusted, waking            bool
+	corrupt, damaged             bool // its state is wrong; was
 
 	// Of the journal:
 	packing  journal.Queue[*request]
@@ -134,6 +135,7 @@ type process struct {
 	heardAt  time.Duration // when something came from the follower
 	lastAt   time.Duration // when the last entry was applied that was not caught up with
 	applied  time.Duration // when the state became what it is
+	offset   time.Duration // of the stream's clock when the last entry was stored
 	target   uint64
 	last     []byte // entry applied
 	// Of its snapshots: entries since the last one known, since when another is

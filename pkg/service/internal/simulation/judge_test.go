@@ -35,10 +35,11 @@ type judge struct {
 
 	clients  map[string]*client // by user and session
 	runs     map[string]*run
-	holders  map[string]any  // of sessions: *client or *run
-	ended    map[string]bool // sessions that were ended by others than who holds them
-	entered  [][2]string     // users and sessions that the entry at hand logged in
-	replaced map[string]bool // those that must not come back
+	holders  map[string]any    // of sessions: *client or *run
+	ended    map[string]bool   // sessions that were ended by others than who holds them
+	entered  [][2]string       // users and sessions that the entry at hand logged in
+	replaced map[string]bool   // those that must not come back
+	leases   map[string]uint32 // numbers of the runs' leases, and the last seq of each
 	seqs     map[string]uint64
 
 	reported map[uint64]*process // closed connections that are not yet in the journal
@@ -65,7 +66,7 @@ type version struct {
 func newJudge(w *world) *judge {
 	j := &judge{w: w, state: state.New(), whole: map[uint64]uint64{}, users: map[string]*seen{}, took: map[*flight]bool{}, sequences: map[string]uint64{},
 		rejected: map[*flight]bool{}, clients: map[string]*client{}, runs: map[string]*run{}, holders: map[string]any{},
-		ended: map[string]bool{}, replaced: map[string]bool{}, seqs: map[string]uint64{}, reported: map[uint64]*process{}}
+		ended: map[string]bool{}, replaced: map[string]bool{}, leases: map[string]uint32{}, seqs: map[string]uint64{}, reported: map[uint64]*process{}}
 	for _, u := range w.plan.users {
 		j.users[u] = &seen{ids: map[string]bool{}, versions: []version{{0, protocol.Status{UserID: u, StatusType: protocol.Unlogined}}}}
 	}
@@ -174,6 +175,14 @@ func (j *judge) checkFence(position uint64, x *stored, fenced bool) {
 	case j.rejected[f]:
 		w.violated("G1", "entry %s took effect at %d after its callers were told that nothing was done", f, position)
 	}
+	for _, r := range f.callers.Commands {
+		switch waited := f.packedAt - r.begun; {
+		case r.refused:
+			w.violated("G1", "%s {%s} took effect at %d after its caller was told that nothing was done", r.what, show(&r.command), position)
+		case waited > protocol.OutcomeWithin:
+			w.violated("G8", "%s {%s} took effect at %d, and had waited for %v before it was packed", r.what, show(&r.command), position, waited)
+		}
+	}
 	j.took[f], j.sequences[f.p.writer] = true, f.sequence
 }
 
@@ -194,7 +203,9 @@ func (j *judge) follow(e *entry.Entry, out *state.Outcome) {
 		case entry.Closed:
 			delete(j.reported, c.Client)
 		case entry.Open:
-			j.runs[c.Gateway+"/"+c.Process].binds(c.Client)
+			j.open(c)
+		case entry.Erase: // nothing is known of the user any more
+			j.forgive(c.User)
 		case entry.Set:
 			j.set(c)
 		case entry.Apply:
@@ -217,6 +228,16 @@ func (j *judge) follow(e *entry.Entry, out *state.Outcome) {
 				}
 			}
 		}
+	}
+}
+
+// open: an open that takes effect late, after its lease was closed, makes another
+// one, in which seq begins anew.
+func (j *judge) open(c *entry.Command) {
+	key := c.Gateway + "/" + c.Process
+	j.runs[key].binds(c.Client)
+	if number, ok := j.state.GatewayLease(c.Gateway, c.Process); ok && number != j.leases[key] {
+		j.leases[key], j.seqs[key] = number, 0
 	}
 }
 

@@ -59,13 +59,13 @@ func (j *judge) acknowledged(r *request, a *reply) {
 }
 
 // announces checks an event (G3, G7).
-func (j *judge) announces(p *process, e *protocol.Event) {
+func (j *judge) announces(p *process, e *protocol.Event, corrupt bool) {
 	w := j.w
 	w.say("%s announces %s %v %q, revision %s", p.writer, e.UserID, e.StatusType, e.CustomStatus, showRevision(e.Revision))
 	if j.quiet {
 		w.violated("G7", "%s announces %s, revision %s", p.writer, e.UserID, showRevision(e.Revision))
 	}
-	if p.corrupt {
+	if corrupt {
 		return
 	}
 	v := j.users[e.UserID].versions

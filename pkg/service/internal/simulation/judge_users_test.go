@@ -119,9 +119,7 @@ func (j *judge) checkEnd(position uint64, user string, x *protocol.Session, e *e
 	switch {
 	case !found && x.Live:
 		j.w.violated("G8", "position %d: session %s of %s is gone, and nobody ended it", position, x.SessionID, user)
-	case erased:
-		j.forgive(user)
-	case found && !back && len(j.users[user].ids) < 32:
+	case found && !back && !erased && len(j.users[user].ids) < 32:
 		j.replaced[key] = true
 	}
 	j.w.say("  session %s of %s is ended", x.SessionID, user)

@@ -26,7 +26,9 @@ type request struct {
 	done     func(*reply)
 	finished bool
 	at       time.Duration
-	floor    uint64 // the highest revision acknowledged when it was sent
+	begun    time.Duration // when an instance had it
+	refused  bool          // somebody was told that nothing was done
+	floor    uint64        // the highest revision acknowledged when it was sent
 	from     *process
 	link     int
 }
@@ -116,6 +118,7 @@ func (p *process) reply(r *request, with *reply) {
 
 // handle is what the endpoints do.
 func (p *process) handle(r *request) {
+	r.begun = p.w.now
 	switch {
 	case r.get != nil:
 		p.query(r)

@@ -10,12 +10,12 @@ import (
 
 // begin gives the state a place to begin at, as journal.begin does: the newest
 // snapshot that can be read, or the first entry.
-func (p *process) begin(atLeast uint64) {
+func (p *process) begin(atLeast uint64, avoid int) {
 	p.w.stream.leave(p.follower)
 	p.follower = nil
 	p.after(p.w.between(time.Millisecond, p.w.plan.slowRestore), func() {
 		s := p.w.stream
-		for _, x := range s.snapshots {
+		for _, x := range journal.Candidates(s.snapshots, avoid, s.first == 1) {
 			if x.damaged || x.position < atLeast || x.position+1 < s.first {
 				continue
 			}
@@ -33,8 +33,10 @@ func (p *process) begin(atLeast uint64) {
 			}
 			p.replace(restored)
 			p.lastSnapshot = x.position
+			p.corrupt, p.damaged = x.corrupt, p.damaged || x.corrupt
 			p.w.judge.holds(p)
 			p.w.say("%s restored the snapshot of %d", p.writer, x.position)
+			p.giveBackInFlight()
 			p.follow()
 			return
 		}
@@ -42,6 +44,7 @@ func (p *process) begin(atLeast uint64) {
 			p.w.violated("journal", "%s finds no snapshot to begin at before %d", p.writer, s.first)
 		}
 		p.replace(state.New())
+		p.giveBackInFlight()
 		p.follow()
 	})
 }
@@ -55,15 +58,20 @@ func (p *process) replace(with *state.State) {
 }
 
 // rebuild builds the state anew, as journal.forgetState and begin do.
-func (p *process) rebuild(atLeast uint64, why string) {
+func (p *process) rebuild(atLeast uint64, avoid int, why string) {
 	p.w.say("%s builds its state anew: %s", p.writer, why)
 	p.lastAt = -time.Hour
+	p.giveBackInFlight()
+	p.begin(atLeast, avoid)
+}
+
+// giveBackInFlight is journal.giveBackInFlight.
+func (p *process) giveBackInFlight() {
 	for _, f := range p.flights() {
 		p.giveBack(f, journal.ErrOutcomeUnknown)
 		f.applied = true
 		p.landed(f)
 	}
-	p.begin(atLeast)
 }
 
 // maintain is a model of journal.maintain.
@@ -96,23 +104,23 @@ func (p *process) beginSnapshot() {
 	x := p.state.BeginSnapshot()
 	x.Step = p.w.plan.snapshotStep
 	p.writing, p.dueSince = x, 0
-	image := &image{position: x.Position()}
+	image := &image{position: x.Position(), corrupt: p.corrupt}
 	p.w.say("%s begins a snapshot of %d", p.writer, image.position)
-	p.writeSnapshot(x, image)
+	p.writeSnapshot(x, p.state, image)
 }
 
-func (p *process) writeSnapshot(x *state.Snapshot, to *image) {
+func (p *process) writeSnapshot(x *state.Snapshot, of *state.State, to *image) {
 	p.after(p.w.between(time.Millisecond, p.w.plan.slowSnapshot), func() {
 		block, more, err := x.Next(nil)
 		if err == nil {
 			to.blocks = append(to.blocks, block)
 		}
 		switch {
-		case err != nil:
+		case err != nil || p.untrusted || p.state != of: // see service.snapshot
 			p.writing = nil
 			x.End()
 		case more:
-			p.writeSnapshot(x, to)
+			p.writeSnapshot(x, of, to)
 		default:
 			p.writing = nil
 			x.End()

@@ -26,17 +26,19 @@ type stream struct {
 
 // stored is an entry in the stream.
 type stored struct {
-	data []byte
-	at   int64         // its timestamp
-	when time.Duration // true time
-	of   *flight
+	data   []byte
+	at     int64         // its timestamp
+	when   time.Duration // true time
+	offset time.Duration // of the clock by which it has its timestamp
+	of     *flight
 }
 
 // image is a snapshot in the store.
 type image struct {
 	position uint64
 	blocks   [][]byte
-	damaged  bool
+	damaged  bool // it cannot be read
+	corrupt  bool // it is of a state that was wrong
 }
 
 func (s *stream) last() uint64 { return uint64(len(s.entries)) }
@@ -101,7 +103,7 @@ func (s *stream) store(f *flight) uint64 {
 		w.after(s.leaderAt-w.now+w.between(10*time.Millisecond, time.Second), func() { s.store(f) })
 		return 0
 	}
-	x := &stored{data: f.data, at: start + (w.now + s.offset).Milliseconds(), when: w.now, of: f}
+	x := &stored{data: f.data, at: start + (w.now + s.offset).Milliseconds(), when: w.now, offset: s.offset, of: f}
 	s.entries = append(s.entries, x)
 	position := s.last()
 	w.say("stored %d: %s", position, f)
