@@ -24,7 +24,8 @@
 // other presenced. Where it has an operator, presenced enters with credentials.
 //
 // What is acknowledged on PRESENCE is stored below DataDir; with SyncAlways it
-// was fsynced before. One process at a time uses a DataDir.
+// was fsynced before. One process at a time uses a DataDir. Where its disk is
+// almost full, what would be stored is refused until there is space again.
 //
 // This is the only package of the project that imports nats-server.
 package broker
@@ -102,6 +103,7 @@ type Broker struct {
 	reader  string // path of ReaderKeyFile; empty for none
 	url     string
 	failed  <-chan error
+	guard   *spaceGuard // nil where there is nothing to guard
 	down    sync.Once
 }
 
@@ -169,6 +171,19 @@ func (b *Broker) start(opts *server.Options, logger *slog.Logger) (err error) {
 		return fmt.Errorf("the NATS server accepts no connections on %s:%d", opts.Host, opts.Port)
 	}
 	b.url = clientURL(b.server.ClientURL(), opts.ClientAdvertise)
+	return b.guardSpace(opts.StoreDir, logger)
+}
+
+// guardSpace starts a spaceGuard, which Shutdown ends.
+func (b *Broker) guardSpace(dir string, logger *slog.Logger) error {
+	if b.names.journal == "" || b.server.JetStreamIsClustered() {
+		return nil
+	}
+	account, err := b.server.LookupAccount(b.names.journal)
+	if err != nil {
+		return fmt.Errorf("the journal's account %s: %w", b.names.journal, err)
+	}
+	b.guard = startSpaceGuard(account, dir, logger)
 	return nil
 }
 
@@ -194,8 +209,9 @@ func (b *Broker) Exposed() []string { return b.exposed }
 // DataDir is the directory that is the broker's own.
 func (b *Broker) DataDir() string { return b.lock.dir }
 
-// Failed yields an error when the disk could not be written. The server then
-// stores nothing more, even when there is space again, until it is started anew.
+// Failed yields an error when the disk could not be written: it was filled faster
+// than spaceGuard looks at it, or is broken. The server then stores nothing more,
+// even when there is space again, until it is started anew.
 func (b *Broker) Failed() <-chan error { return b.failed }
 
 // Shutdown stops the server, waits until it is down, and gives up the data
@@ -203,6 +219,9 @@ func (b *Broker) Failed() <-chan error { return b.failed }
 // theirs without a message. Calling it again does nothing.
 func (b *Broker) Shutdown() {
 	b.down.Do(func() {
+		if b.guard != nil {
+			b.guard.end()
+		}
 		if b.server != nil {
 			b.server.Shutdown()
 			b.server.WaitForShutdown()

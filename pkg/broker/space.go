@@ -1,0 +1,104 @@
+package broker
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const (
+	// spaceEvery is how often the free space of the disk is looked at.
+	spaceEvery = 250 * time.Millisecond
+	// maxReserve is what is left free of a disk, of a small one a twentieth.
+	maxReserve = 64 << 20
+)
+
+// spaceGuard keeps the journal's account from using up the disk. A write that
+// fails is the last one of nats-server until it is started anew (see Failed), and
+// it cannot be started while the disk is full. So while less than the reserve is
+// free the account may not store more than it has: what is published is refused,
+// and stored again as soon as there is space.
+//
+// A disk that others fill faster than it is looked at can still have a write
+// fail. In a cluster the accounts' limits are those of all servers together, and
+// it does nothing there: the others go on without the one whose disk is full.
+type spaceGuard struct {
+	account *server.Account
+	dir     string
+	logger  *slog.Logger
+	space   func(dir string) (free, size uint64, err error)
+	stop    chan struct{}
+	ended   chan struct{}
+
+	low    bool
+	normal server.JetStreamAccountLimits // while low: what it is otherwise
+}
+
+func startSpaceGuard(account *server.Account, dir string, logger *slog.Logger) *spaceGuard {
+	g := &spaceGuard{account: account, dir: dir, logger: logger, space: diskSpace, stop: make(chan struct{}), ended: make(chan struct{})}
+	go g.run()
+	return g
+}
+
+// end ends it, once.
+func (g *spaceGuard) end() {
+	close(g.stop)
+	<-g.ended
+}
+
+func (g *spaceGuard) run() {
+	defer close(g.ended)
+	ticker := time.NewTicker(spaceEvery)
+	defer ticker.Stop()
+	for {
+		if err := g.look(); err != nil {
+			g.logger.Warn("the free space of the disk is not guarded", "dir", g.dir, "err", err)
+			return
+		}
+		select {
+		case <-g.stop:
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// look limits the account when space has become low, and frees it when there is
+// a quarter more than that again.
+func (g *spaceGuard) look() error {
+	free, size, err := g.space(g.dir)
+	if err != nil {
+		return err
+	}
+	reserve := min(maxReserve, size/20)
+	switch {
+	case !g.low && free < reserve:
+		usage := g.account.JetStreamUsage()
+		if len(usage.Tiers) > 0 {
+			return errors.New("the journal's account has limits for each number of replicas")
+		}
+		g.normal = usage.Limits
+		limits := usage.Limits
+		limits.MaxStore = int64(usage.Store)
+		if err := g.limit(limits); err != nil {
+			return err
+		}
+		g.low = true
+		g.logger.Error("the disk is almost full: changes are refused until there is space",
+			"dir", g.dir, "free", humanize.IBytes(free), "wanted", humanize.IBytes(reserve+reserve/4))
+	case g.low && free >= reserve+reserve/4:
+		if err := g.limit(g.normal); err != nil {
+			return err
+		}
+		g.low = false
+		g.logger.Info("there is space on the disk again", "dir", g.dir, "free", humanize.IBytes(free))
+	}
+	return nil
+}
+
+func (g *spaceGuard) limit(l server.JetStreamAccountLimits) error {
+	return g.account.UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{"": l})
+}
