@@ -13,7 +13,9 @@ const (
 	pageBytes = protocol.MaxBodyBytes - 4096
 )
 
-// order is all users in the order of their tokens. It is made when the first page
+// order is the users in the order of their tokens, without those who look like
+// somebody never seen: these are not listed, and there may be so many of them in a
+// row that nobody may wait for a walk over them. It is made when the first page
 // of a list is asked for, from the end of users.list to its beginning, and kept
 // from then on: who never lists pays nothing for it. To put a million users in
 // order takes about as long as to restore them (BenchmarkOrder, BenchmarkRestore),
@@ -42,7 +44,21 @@ func (s *State) Order(n int) {
 	o := us.order
 	for o.left = min(o.left, len(us.list)); o.left > 0 && n > 0; n-- {
 		o.left--
-		o.tree.ReplaceOrInsert(us.list[o.left])
+		if u := us.list[o.left]; u.publicRevision() != 0 {
+			o.tree.ReplaceOrInsert(u)
+		}
+	}
+}
+
+// reorder puts a user in order who is to be listed from now on, and takes out one
+// who is not any more. was is the public revision before.
+func (us *users) reorder(u *user, was uint64) {
+	switch is := u.publicRevision(); {
+	case us.order == nil || (is == 0) == (was == 0):
+	case is == 0:
+		us.order.tree.Delete(u)
+	default:
+		us.order.tree.ReplaceOrInsert(u)
 	}
 }
 
@@ -51,12 +67,12 @@ func (s *State) Order(n int) {
 // than a reply can hold. It returns the last user looked at where there may be
 // more, and empty where there are none. The users must be Ordered.
 //
-// A user who looks like one never seen neither is listed nor is counted as looked
-// at nor ends a page: nothing tells of such a one (G9).
+// A user who looks like one never seen neither is listed nor is looked at nor ends
+// a page: nothing tells of such a one (G9).
 func (s *State) List(after string, t protocol.StatusType, limit int, yield func(protocol.Status)) (last string) {
 	looked, bytes, more := 0, 0, false
 	s.users.order.tree.AscendGreaterOrEqual(&user{id: after}, func(u *user) bool {
-		if u.id == after || u.publicRevision() == 0 {
+		if u.id == after {
 			return true
 		}
 		if more = limit == 0 || looked == maxLooked; more {

@@ -28,11 +28,16 @@ func TestProperty_List(t *testing.T) {
 			m.now += 1_000
 			for range rapid.IntRange(0, 4).Draw(rt, "changes") {
 				id := genListed.Draw(rt, "user") + genListed.Draw(rt, "user")
-				if rapid.Bool().Draw(rt, "come") {
-					e.Commands = append(e.Commands, entry.Command{Kind: entry.Login, User: id, Session: "s", Platform: "web", TTL: 3_600_000})
-				} else {
-					e.Commands = append(e.Commands, entry.Command{Kind: entry.Erase, User: id})
+				c := entry.Command{Kind: entry.Set, User: id, KeepText: true, Availability: entry.Available}
+				switch rapid.IntRange(0, 6).Draw(rt, "change") {
+				case 0, 1, 2:
+					c = entry.Command{Kind: entry.Login, User: id, Session: "s", Platform: "web", TTL: 3_600_000}
+				case 3, 4:
+					c = entry.Command{Kind: entry.Erase, User: id}
+				case 5:
+					c.Availability = entry.Invisible
 				}
+				e.Commands = append(e.Commands, c)
 			}
 			if _, err := m.s.Apply(&e, m.s.Position()+1, m.now, false); err != nil {
 				rt.Fatal(err)
@@ -63,7 +68,7 @@ func TestProperty_List(t *testing.T) {
 		if !slices.IsSorted(tokens) || len(slices.Compact(slices.Clone(tokens))) != len(tokens) {
 			rt.Fatalf("listed %q, not in order", tokens)
 		}
-		if have, want := m.s.users.order.tree.Len(), len(m.s.users.list); have != want {
+		if have, want := m.s.users.order.tree.Len(), len(listedUsers(m.s)); have != want {
 			rt.Fatalf("%d users are in order, of %d", have, want)
 		}
 		for _, id := range there {
@@ -83,8 +88,9 @@ func listedUsers(s *State) (ids []string) {
 	return ids
 }
 
-// TestG09_List: an invisible user who looks like one never seen does not end a
-// page, whose cursor would name the user.
+// TestG09_List: invisible users who look like somebody never seen do not end a
+// page, whose cursor would name one, and however many there are a page does not
+// walk over them.
 func TestG09_List(t *testing.T) {
 	m := newMachine(t)
 	e := entry.Entry{Header: m.header("A")}
@@ -107,6 +113,30 @@ func TestG09_List(t *testing.T) {
 	if last != "" || !slices.Equal(listed, []string{"z"}) {
 		t.Errorf("listed %q up to %q, want z alone on the last page", listed, last)
 	}
+	if n := m.s.users.order.tree.Len(); n != 1 {
+		t.Errorf("a page walks over %d users", n)
+	}
+}
+
+// TestList_Forgotten: an invisible user whose public view is forgotten is not looked
+// at any more, and is listed again when seen again.
+func TestList_Forgotten(t *testing.T) {
+	m := newMachine(t)
+	m.s.Order(1)
+	wantListed := func(want ...string) {
+		t.Helper()
+		var got []string
+		m.s.List("", 0, 500, func(st protocol.Status) { got = append(got, st.UserID) })
+		if !slices.Equal(got, want) || m.s.users.order.tree.Len() != len(want) {
+			t.Errorf("listed %q of %d, want %q", got, m.s.users.order.tree.Len(), want)
+		}
+	}
+	m.do(t, "configure grace=5s retention=1m", "login alice phone ttl=1h", "set alice availability=invisible")
+	wantListed("alice")
+	m.pass(t, 150)
+	wantListed()
+	m.do(t, "set alice availability=available")
+	wantListed("alice")
 }
 
 // TestList_LongTexts: a page ends before its reply would be too large.

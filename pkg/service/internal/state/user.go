@@ -259,6 +259,7 @@ func (s *State) revise(t *touched) {
 	}
 	s.countUser(t.public.statusType, t.revision, -1)
 	s.countUser(u.public(own).statusType, u.publicRevision(), +1)
+	s.users.reorder(u, t.revision)
 	if u.hidden != nil && what&owePublic != 0 {
 		what &^= owePublic
 		s.oweHidden(s.writer, u)

@@ -6,7 +6,7 @@ type users struct {
 	byID map[string]*user
 	list []*user // user.place is the index; in no order
 
-	order *order // for List; nil: nobody asked for one
+	order *order // for List, see reorder; nil: nobody asked for one
 }
 
 func (us *users) get(id string) *user { return us.byID[id] }
@@ -15,9 +15,6 @@ func (us *users) add(u *user) {
 	u.place = int32(len(us.list))
 	us.list = append(us.list, u)
 	us.byID[u.id] = u
-	if us.order != nil {
-		us.order.tree.ReplaceOrInsert(u)
-	}
 }
 
 // index makes byID of the list, at once: to let the map grow with a million users
