@@ -1,11 +1,13 @@
 package service_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
+	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
 	"presence/pkg/service/verify"
 )
@@ -74,6 +76,55 @@ func TestG14_VerifyNamesTheInstance(t *testing.T) {
 	}
 	if len(reply.Page) != 2 || reply.Next != 0 || reply.Writer != differ[0].Writer || strings.Trim(reply.Digest, "0123456789abcdef") != "" {
 		t.Errorf("admin.instance: got %+v, want both users on one page", reply)
+	}
+}
+
+// TestG14_VerifyExplainsMany: users whose explanations do not fit into one reply are
+// refused together, which is clear, and told apart one by one all the same.
+func TestG14_VerifyExplainsMany(t *testing.T) {
+	t.Parallel()
+	const sessions = 64
+	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Limits.SessionsPerUser = sessions }))
+	nc := kit.Connect(t)
+	open, _ := subjects.Gateway("gw", protocol.OpOpen)
+	apply, _ := subjects.Gateway("gw", protocol.OpApply)
+	must[protocol.LeaseReply](t, nc, open, protocol.OpenRequest{Process: "p", TTLSeconds: 3600})
+	var ids []string
+	var logins, sets []protocol.Op
+	for i := range verify.MaxUsers {
+		id := fmt.Sprintf("user%02d", i)
+		ids = append(ids, id)
+		for k := range sessions {
+			logins = append(logins, protocol.Op{Op: protocol.OpKindLogin, UserID: id, SessionID: fmt.Sprintf("%064d", k), Device: fmt.Sprintf("%02d", k) + strings.Repeat(`"`, protocol.MaxDeviceBytes-2)})
+		}
+		sets = append(sets, protocol.Op{Op: protocol.OpKindSet, UserID: id, CustomStatus: protocol.Ptr("x")})
+	}
+	must[protocol.ApplyReply](t, nc, apply, protocol.ApplyRequest{Process: "p", Seq: 1, Ops: logins})
+	if err := request(t, nc, subjects.Instances(), protocol.InstanceRequest{UserIDList: ids}, nil); !is(err, protocol.ErrRequestTooLarge) {
+		t.Errorf("all together: got %v", err)
+	}
+
+	wrong := kit.Instances[0].Service
+	copied, err := wrong.Copy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	must[protocol.ApplyReply](t, nc, apply, protocol.ApplyRequest{Process: "p", Seq: 2, Ops: sets})
+	if err := wrong.Diverge(copied); err != nil {
+		t.Fatal(err)
+	}
+	report, err := verify.Run(t.Context(), verify.Config{Clients: nc, Journal: kit.ConnectAs(t, broker.Journal)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	for _, d := range report.Differences {
+		if d.Instance != "" && d.UserID != "" && len(d.Fields) > 0 {
+			named[d.UserID] = true
+		}
+	}
+	if len(named) != len(ids) {
+		t.Errorf("%d of %d users are named", len(named), len(ids))
 	}
 }
 

@@ -200,9 +200,16 @@ func (v *verification) findUsers(ctx context.Context, writer string) error {
 	return v.explainUsers(ctx, writer, differ)
 }
 
-// explainUsers says how users differ.
+// explainUsers says how users differ. Those that do not fit into one reply it asks
+// for in halves: one always does.
 func (v *verification) explainUsers(ctx context.Context, writer string, ids []string) error {
 	reply, err := v.askOne(ctx, writer, protocol.InstanceRequest{UserIDList: ids})
+	if half := len(ids) / 2; half > 0 && errors.Is(err, protocol.ErrRequestTooLarge) {
+		if err := v.explainUsers(ctx, writer, ids[:half]); err != nil {
+			return err
+		}
+		return v.explainUsers(ctx, writer, ids[half:])
+	}
 	if err != nil {
 		return err
 	}
