@@ -51,6 +51,8 @@ var metricsTable = []metric{
 	{"request_errors_total", counter, "requests answered with an error, by endpoint and error", requestErrors},
 	{"requests_dropped_total", counter, "requests dropped because of a forbidden reply subject, by endpoint",
 		perEndpoint(func(e service.EndpointFigures) float64 { return float64(e.Dropped) })},
+	{"requests_unanswered_total", counter, "requests refused because their sender sent far too many, without an answer, by endpoint",
+		perEndpoint(func(e service.EndpointFigures) float64 { return float64(e.Unanswered) })},
 	{"waiting", gauge, "callers whose change is not applied yet",
 		func(s snapshot) samples { return one(s.Waiting) }},
 

@@ -41,8 +41,10 @@ type EndpointFigures struct {
 	Name     string
 	Requests uint64
 	Errors   map[string]uint64 // by the names of PROTOCOL 6; those that there were
-	Dropped  uint64            // for their reply subject; not in Requests
-	Busy     time.Duration     // from arrival to answer, of all Requests together
+	// Dropped were so for their reply subject, Unanswered refused and too many to
+	// say so to each. They are not in Requests.
+	Dropped, Unanswered uint64
+	Busy                time.Duration // from arrival to answer, of all Requests together
 }
 
 // counted is what the instance counts beside its endpoints.
@@ -91,8 +93,8 @@ func (s *Service) Figures() Figures {
 
 func (st *endpointStats) figures(name string) EndpointFigures {
 	f := EndpointFigures{
-		Name: name, Requests: st.requests.Load(), Dropped: st.dropped.Load(), Busy: time.Duration(st.nanoseconds.Load()),
-		Errors: make(map[string]uint64),
+		Name: name, Requests: st.requests.Load(), Errors: make(map[string]uint64),
+		Dropped: st.dropped.Load(), Unanswered: st.unanswered.Load(), Busy: time.Duration(st.nanoseconds.Load()),
 	}
 	for i := range st.byError {
 		if n := st.byError[i].Load(); n > 0 {

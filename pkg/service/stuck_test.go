@@ -32,19 +32,26 @@ func (c valved) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestStuckAnswers: while the connection for answers and events takes nothing,
-// entries go on being packed and applied; when it does again, everybody gets the
-// answer. The journal once asked the announcer for something that it kept to
-// itself as long as it was publishing.
-func TestStuckAnswers(t *testing.T) {
-	t.Parallel()
+// stuckInstance starts an instance whose answers and events wait while the valve is
+// shut.
+func stuckInstance(t *testing.T, change func(*service.Config)) (*servicetest.Server, *servicetest.Instance, *valve) {
+	t.Helper()
 	s, v := servicetest.StartNATS(t, `ping_interval: "1m"`), &valve{} // it would take a stuck client for dead
 	answers, err := nats.Connect(s.URLAs(servicetest.ClientsUser), nats.SetCustomDialer(v))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(answers.Close)
-	i := s.StartInstance(t, func(c *service.Config) { c.Answers = answers })
+	return s, s.StartInstance(t, func(c *service.Config) { c.Answers = answers; change(c) }), v
+}
+
+// TestStuckAnswers: while the connection for answers and events takes nothing,
+// entries go on being packed and applied; when it does again, everybody gets the
+// answer. The journal once asked the announcer for something that it kept to
+// itself as long as it was publishing.
+func TestStuckAnswers(t *testing.T) {
+	t.Parallel()
+	s, i, v := stuckInstance(t, func(*service.Config) {})
 	nc := s.Connect(t)
 	replies, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
@@ -72,4 +79,32 @@ func TestStuckAnswers(t *testing.T) {
 			t.Fatalf("after it: %v, %v", m, err)
 		}
 	}
+}
+
+// TestStuckAnswers_Refusals: refusals that cannot be sent wait, so many and no more;
+// those beyond are counted as unanswered, and everything is counted once.
+func TestStuckAnswers_Refusals(t *testing.T) {
+	t.Parallel()
+	s, i, v := stuckInstance(t, func(c *service.Config) { c.Limits.UserChanges = 1 })
+	nc := s.Connect(t)
+	v.open.Lock()
+	release := sync.OnceFunc(v.open.Unlock)
+	defer release()
+	const sent = 20_000
+	for range sent {
+		if err := nc.PublishRequest(userSubject(t, "alice", protocol.OpSet), "_INBOX.nobody", []byte(`{"customStatus":"x"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set := func() (f service.EndpointFigures) {
+		for _, f = range i.Service.Figures().Endpoints {
+			if f.Name == protocol.OpSet {
+				break
+			}
+		}
+		return f
+	}
+	servicetest.Eventually(t, waitFor, "refusals without an answer", func() bool { return set().Unanswered > 0 })
+	release()
+	servicetest.Eventually(t, waitFor, "all of them to be counted", func() bool { f := set(); return f.Requests+f.Unanswered == sent })
 }
