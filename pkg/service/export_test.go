@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/state"
 )
 
@@ -59,4 +60,11 @@ func (s *Service) OccupyOrder() (release func()) {
 	done := make(chan struct{})
 	s.workers.do(orderKey, func(context.Context) { <-done })
 	return func() { close(done) }
+}
+
+// Compare compares the digest that a header carries, as apply does.
+func (s *Service) Compare(h *entry.Header) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.compare(h)
 }

@@ -59,6 +59,9 @@ func (s *Service) compare(h *entry.Header) error {
 	switch verdict {
 	case replica.TheyErr:
 		s.counted.mismatches.Add(1)
+		if !s.disputed.due(h.Writer, time.Now()) {
+			return nil
+		}
 		s.log.Error("this instance's state was built anew and still differs from what another holds: that one must be wrong",
 			"position", h.DigestAt, "writer", h.Writer, "digest", fmt.Sprintf("%016x", own), "theirs", fmt.Sprintf("%016x", h.Digest))
 	case replica.Rebuild:

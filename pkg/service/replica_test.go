@@ -1,11 +1,18 @@
 package service_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service"
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/state"
 	"presence/pkg/service/servicetest"
 )
 
@@ -71,4 +78,55 @@ func TestG14_DigestsDiffer(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// logged is a log that can be read while it is written.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestG14_DisputeIsSaidOnce: an instance that knows that others are wrong says so
+// of each, and not with each of their entries.
+func TestG14_DisputeIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	var log logged
+	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }))
+	s, nc := kit.Instances[0].Service, kit.Connect(t)
+	for position, i := uint64(0), 0; position < state.DigestEvery; i++ {
+		must[protocol.ChangeReply](t, nc, to(t, "alice", protocol.OpSet), text(fmt.Sprint(i)))
+		position, _ = s.Digest()
+	}
+	copied, err := s.Copy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := entry.Header{Epoch: copied.Epoch(), DigestAt: state.DigestEvery, Digest: 1}
+	if err := s.Compare(&wrong); err == nil {
+		t.Error("a digest that differs: got nil, want to build the state anew")
+	}
+	for i := range 1000 {
+		wrong.Writer = fmt.Sprint("writer", i%2)
+		if err := s.Compare(&wrong); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(log.String(), "that one must be wrong"); n != 2 {
+		t.Errorf("said %d times of two that they are wrong", n)
+	}
+	if n := s.Figures().Mismatches; n != 1001 {
+		t.Errorf("%d mismatches are counted of 1001", n)
+	}
 }

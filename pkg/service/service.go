@@ -83,13 +83,14 @@ type Service struct {
 	// It is register's, and from then on tick's.
 	deferred *entry.Params
 
-	mu    sync.RWMutex // guards the next three
+	mu    sync.RWMutex // guards these
 	state *state.State
 	// appliedAt is when the state became what it is.
 	appliedAt time.Time
 	digests   replica.Digests
 	// untrusted says that the state is known to be wrong.
 	untrusted bool
+	disputed  seldom // who is said to be wrong
 
 	waitMu  sync.Mutex // guards waiters
 	waiters []waiter
