@@ -39,15 +39,17 @@ func (j *Journal[W]) append(ctx context.Context) error {
 	}
 }
 
-// gather lets those run who are about to submit, as long as more do. It waits
-// for no time to pass: where nobody else runs, it returns at once.
+// gather lets those run who are about to submit, as long as more do and there is
+// no entry full of commands yet: in an overload there always is, and each turn of
+// the others takes long. It waits for no time to pass: where nobody else runs, it
+// returns at once.
 func (j *Journal[W]) gather() {
 	last := -1
 	for range gatherTurns {
 		j.mu.Lock()
-		waiting := j.waiting
+		waiting, full := j.waiting, len(j.pending.commands) >= entry.MaxCommands
 		j.mu.Unlock()
-		if waiting == last {
+		if full || waiting == last {
 			return
 		}
 		last = waiting

@@ -50,9 +50,10 @@ const DefaultStream = "PRESENCE_JOURNAL"
 
 // Limits of what waits.
 const (
-	// DefaultMaxWaiting bounds the callers between Submit and their answer,
-	// DefaultMaxWaitingBytes their commands.
-	DefaultMaxWaiting      = 1 << 16
+	// DefaultMaxWaiting bounds the callers between Submit and their answer, to what
+	// takes about half a second: whoever comes then is better told so.
+	// DefaultMaxWaitingBytes bounds their commands.
+	DefaultMaxWaiting      = 1 << 14
 	DefaultMaxWaitingBytes = 64 << 20
 	// MaxBytes bounds an entry: half of what a NATS server accepts by default.
 	MaxBytes = 512 << 10

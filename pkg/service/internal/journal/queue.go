@@ -170,13 +170,14 @@ func fits(commands []entry.Command, room, bytes *int) int {
 	return n
 }
 
-// cut returns the first n of s and a rest that does not share their array, so
-// that what is in flight is not held by what comes after it.
+// cut returns the first n of s and the rest. To the rest can be appended and not
+// to the first. They share their array, which append replaces now and then: a copy
+// of the rest each time would cost more the more waits.
 func cut[T any](s []T, n int) (head, rest []T) {
 	if n == len(s) {
 		return s[:n:n], nil
 	}
-	return s[:n:n], append(rest, s[n:]...)
+	return s[:n:n], s[n:]
 }
 
 func (c *Callers[W]) all() []W {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,55 @@ func TestForgetState_KeepsReports(t *testing.T) {
 	e, _ := j.take()
 	if e == nil || len(e.Commands) != 1 || e.Commands[0].Client != 7 {
 		t.Errorf("after forgetState() the next entry is %+v, want the report of connection 7", e)
+	}
+}
+
+// TestQueue_TakeIsCheap: to make an entry costs as much as the entry, however many
+// commands wait behind it. A copy of those each time made an overload worse the
+// longer the queue was.
+func TestQueue_TakeIsCheap(t *testing.T) {
+	var q Queue[int]
+	const waiting = 16 * entry.MaxCommands
+	for i := range waiting {
+		q.Command(entry.Command{Kind: entry.Set, User: "alice"}, i)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := 0; i < waiting; {
+		e, callers := q.Take()
+		if callers.Commands[0] != i || len(callers.Commands) != len(e.Commands) {
+			t.Fatalf("an entry begins with caller %d and has %d of %d, want %d and all", callers.Commands[0], len(callers.Commands), len(e.Commands), i)
+		}
+		i += len(e.Commands)
+	}
+	runtime.ReadMemStats(&after)
+	if got := (after.TotalAlloc - before.TotalAlloc) / waiting; got > 16 {
+		t.Errorf("taking %d commands by the entry allocated %d bytes each, want next to nothing", waiting, got)
+	}
+}
+
+// TestQueue_Take_AppendsBehind: what is in an entry is not written over by what
+// comes after it.
+func TestQueue_Take_AppendsBehind(t *testing.T) {
+	var q Queue[int]
+	for i := range entry.MaxCommands + 1 {
+		q.Command(entry.Command{Kind: entry.Set, User: "before"}, i)
+	}
+	if err := q.Report(entry.Command{Kind: entry.Closed, User: "report"}); err != nil {
+		t.Fatal(err)
+	}
+	e, _ := q.Take()
+	for i := range 3 * entry.MaxCommands {
+		q.Command(entry.Command{Kind: entry.Set, User: "after"}, i)
+	}
+	last := len(e.Commands) - 1
+	for i, c := range e.Commands {
+		if want := "before"; c.User != want && (i < last || c.User != "report") {
+			t.Fatalf("command %d of the entry became one of %q", i, c.User)
+		}
+	}
+	if next, _ := q.Take(); next.Commands[0].User != "before" {
+		t.Errorf("the next entry begins with a command of %q, want what was left of before", next.Commands[0].User)
 	}
 }
 
