@@ -168,11 +168,10 @@ func presencedArgs(dir, sync string) []string {
 
 func (t *target) connect() error {
 	for range connections {
-		nc, err := nats.Connect(t.url, nats.Name("bench"), nats.NoReconnect())
+		nc, err := t.connectOne()
 		if err != nil {
-			return fmt.Errorf("connecting to %s: %w", t.url, err)
+			return err
 		}
-		t.conns = append(t.conns, nc)
 		js, err := jetstream.New(nc)
 		if err != nil {
 			return err
@@ -180,6 +179,16 @@ func (t *target) connect() error {
 		t.js = append(t.js, js)
 	}
 	return nil
+}
+
+// connectOne makes one connection more.
+func (t *target) connectOne() (*nats.Conn, error) {
+	nc, err := nats.Connect(t.url, nats.Name("bench"), nats.NoReconnect())
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", t.url, err)
+	}
+	t.conns = append(t.conns, nc)
+	return nc, nil
 }
 
 // prepareUsers logs in the callers' users, and has the raw responder send

@@ -16,12 +16,12 @@
 // within each round.
 //
 // What has no counterpart to be compared with is measured on servers of its own,
-// one measure after the other: memory, restarts, snapshots, losses, idling, many
-// watched users, and several presenced on a NATS cluster of three, of which some
+// one measure after the other: memory, restarts, snapshots, losses, overload, floods,
+// idling, many watched users, and several presenced on a NATS cluster of three, of which some
 // are killed.
 //
 // presenced has its default limits, with so many users that none of them is over
-// its rate, but for the ops of a gateway, which are not limited.
+// its rate, but for the ops of a gateway, which only a flood is limited in.
 //
 // All processes share the machine's cores with the load. A goal that is missed
 // is shown and is not an error.
@@ -66,6 +66,7 @@ func main() {
 var servers = map[string]func(args []string, stdin io.Reader, stdout io.Writer) error{
 	referenceCommand: runReference,
 	natsCommand:      runNATS,
+	floodCommand:     runFlood,
 }
 
 // errUsage says that the command line was wrong; the flag package has said how.

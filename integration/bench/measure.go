@@ -41,6 +41,8 @@ type row struct {
 	Rate float64 `json:"rate,omitempty"`
 	// Ratio is the median of the ratios to the measure's first variant.
 	Ratio float64 `json:"ratio,omitempty"`
+	// Of is what Ratio is to; empty: raw.
+	Of string `json:"of,omitempty"`
 	// P50 and P99 of a call: medians of the rounds'.
 	P50 time.Duration `json:"p50Nanoseconds,omitempty"`
 	P99 time.Duration `json:"p99Nanoseconds,omitempty"`
@@ -65,7 +67,7 @@ type result struct {
 }
 
 // measures in the order in which they are made.
-var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure, lossMeasure, detectionMeasure,
+var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure, overloadMeasure, floodMeasure, lossMeasure, detectionMeasure,
 	memoryMeasure, snapshotMeasure, watchMeasure, instancesMeasure, idleMeasure}
 
 func measureNames() []string {

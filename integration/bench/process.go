@@ -152,6 +152,7 @@ type output struct {
 	lines       []string // the last ones
 	collections int
 	liveBytes   uint64 // after the last collection
+	largestHeap uint64 // at the end of one, since it was asked for last
 	figures     string // host:port of --http; empty: none
 	snapshots   []span // in order; there is one in two seconds at most
 }
@@ -167,7 +168,7 @@ var (
 	snapshotLine = regexp.MustCompile(`^time=(\S+) .*msg="took a snapshot".* took=(\S+)`)
 	// gc 12 @3.4s 5%: … ms clock, … ms cpu, 30->31->15 MB, …: heap at the start
 	// of the collection, at its end, and live.
-	gcLine = regexp.MustCompile(`^gc \d+ @.* \d+->\d+->(\d+) MB,`)
+	gcLine = regexp.MustCompile(`^gc \d+ @.* \d+->(\d+)->(\d+) MB,`)
 )
 
 func (o *output) read(r io.ReadCloser) {
@@ -183,9 +184,10 @@ func (o *output) line(line string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if m := gcLine.FindStringSubmatch(line); m != nil {
-		mb, _ := strconv.ParseUint(m[1], 10, 32) // digits, by the expression
+		heap, _ := strconv.ParseUint(m[1], 10, 32) // digits, by the expression
+		live, _ := strconv.ParseUint(m[2], 10, 32)
 		o.collections++
-		o.liveBytes = mb << 20
+		o.liveBytes, o.largestHeap = live<<20, max(o.largestHeap, heap<<20)
 		return
 	}
 	if len(o.lines) == keptLines {
@@ -235,4 +237,13 @@ func (o *output) lastCollection() (count int, liveBytes uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.collections, o.liveBytes
+}
+
+// takeLargestHeap returns how large the heap was at the most, at the end of a
+// collection since it was asked for last; 0 where there was none.
+func (o *output) takeLargestHeap() (bytes uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	bytes, o.largestHeap = o.largestHeap, 0
+	return bytes
 }

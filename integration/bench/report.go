@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -48,7 +49,7 @@ func (r report) writeTable(w io.Writer) error {
 }
 
 func (l row) figure(unit string) string {
-	if l.Text != "" {
+	if l.Text != "" || l.Rate == 0 && l.P50 > 0 {
 		return l.Text
 	}
 	if unit == "" {
@@ -61,7 +62,7 @@ func (l row) ratio() string {
 	if l.Ratio == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f × raw", l.Ratio)
+	return fmt.Sprintf("%.2f × %s", l.Ratio, cmp.Or(l.Of, "raw"))
 }
 
 func (l row) latency() string {

@@ -93,6 +93,9 @@ func TestOutputLine(t *testing.T) {
 	if n, live := o.lastCollection(); n != 1 || live != 17<<20 {
 		t.Errorf("lastCollection: got %d and %d bytes, want 1 and %d", n, live, 17<<20)
 	}
+	if first, again := o.takeLargestHeap(), o.takeLargestHeap(); first != 36<<20 || again != 0 {
+		t.Errorf("takeLargestHeap: got %d and then %d, want %d and 0", first, again, 36<<20)
+	}
 	if got, want := <-o.listens, "nats://127.0.0.1:40001"; got != want {
 		t.Errorf("listens: got %q, want %q", got, want)
 	}
@@ -187,6 +190,42 @@ func TestLongest(t *testing.T) {
 	}
 	if got := longestGap(calls[:1]); got != 0 {
 		t.Errorf("longestGap of one call: got %v, want 0", got)
+	}
+}
+
+func TestBesideStorm(t *testing.T) {
+	// The last quick one is not the first, the one before the end does not count.
+	calls := spans(0, 10, 20, 21, 30, 90, 95, 190, 200, 202, 210, 211)
+	beside, recovered := besideStorm(calls, at(40), 5*time.Millisecond)
+	if beside.count != 3 || beside.p50 != 10*time.Millisecond || beside.p99 != 60*time.Millisecond {
+		t.Errorf("besideStorm: got %+v, want 10 ms, 1 ms and 60 ms", beside)
+	}
+	if want := 162 * time.Millisecond; recovered != want {
+		t.Errorf("besideStorm: recovered after %v, want %v", recovered, want)
+	}
+}
+
+// TestStorm: every request is counted once, and those to come as its rate or its
+// window say.
+func TestStorm(t *testing.T) {
+	s := &sender{storm: &storm{window: 3}, lasts: time.Hour, outcome: outcome{Refused: map[string]int{}}}
+	if first, n := s.due(0); first != 0 || n != 3 {
+		t.Errorf("due with a window of 3: got %d from %d on, want 3 from 0 on", n, first)
+	}
+	for i, name := range []string{"overloaded", "", "overloaded"} {
+		if !s.count(i, name, name != "") {
+			t.Errorf("count(%d, %q) was not the first", i, name)
+		}
+	}
+	if s.wrong != nil || s.count(1, "", false) || s.wrong == nil {
+		t.Errorf("a second answer: got %v, want an error", s.wrong)
+	}
+	if s.outcome.Done != 1 || s.outcome.Refused["overloaded"] != 2 || len(s.outcome.refusals) != 2 {
+		t.Errorf("got %+v, want one done and two refused", s.outcome)
+	}
+	s.storm = &storm{perSecond: 10}
+	if first, n := s.due(time.Second); first != 3 || n != 7 {
+		t.Errorf("due after 1 s at 10 a second, with 3 sent: got %d from %d on, want 7 from 3 on", n, first)
 	}
 }
 
