@@ -28,9 +28,11 @@ func (s *Service) ownContacts(c *call) error {
 	return s.withContacts(c, func(ctx context.Context) error {
 		if !r.Changes() {
 			list, err := s.contacts.Get(ctx, user)
+			s.noteContacts(err)
 			return s.contactsAnswer(c, list, err)
 		}
 		changed, err := s.contacts.Change(ctx, user, r)
+		s.noteContacts(err)
 		if err == nil {
 			s.tellContacts(user, &changed)
 		}
@@ -59,9 +61,7 @@ func (s *Service) withContacts(c *call, do func(context.Context) error) error {
 		if !s.cfg.Journal.IsConnected() {
 			return protocol.ErrUnavailable.With("this instance is cut off from the contacts: nothing was done, try again")
 		}
-		err := do(ctx)
-		s.noteContacts(err)
-		return err
+		return do(ctx)
 	})
 }
 
@@ -82,7 +82,7 @@ func (s *Service) noteContacts(err error) {
 // tellContacts tells a user's devices of a change that is stored. It is told once:
 // who did not hear it notices by the version.
 func (s *Service) tellContacts(user string, changed *contacts.Changed) {
-	if len(changed.Added)+len(changed.Removed) == 0 {
+	if len(changed.Added)+len(changed.Removed) == 0 && !changed.Read {
 		return
 	}
 	e := protocol.SelfEvent{Type: protocol.SelfContacts, Added: changed.Added, Removed: changed.Removed, Version: changed.Version, PreviousVersion: changed.Previous}
@@ -126,6 +126,7 @@ func (s *Service) erase(c *call) error {
 	c.user, c.reply = r.UserID, s.kickReply
 	return s.withContacts(c, func(ctx context.Context) error {
 		changed, err := s.contacts.Erase(ctx, r.UserID)
+		s.noteContacts(err) // and not what the journal says below
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 
 	"presence/pkg/protocol"
 	"presence/pkg/service"
+	"presence/pkg/service/internal/contacts"
 	"presence/pkg/service/servicetest"
 )
 
@@ -126,6 +127,31 @@ func TestContacts_Limits(t *testing.T) {
 	servicetest.Eventually(t, waitFor, "three events", func() bool { told = append(told, selfContacts(t, self)...); return len(told) == 3 })
 	if e := told[2]; e.Added != nil || e.Removed != nil || e.Version != all.Version || e.PreviousVersion != all.Version {
 		t.Errorf("the exchange of all contacts: told %d added, %d removed, versions %d to %d, want none, and %d twice", len(e.Added), len(e.Removed), e.PreviousVersion, e.Version, all.Version)
+	}
+}
+
+// TestContacts_Read: where it is not known what changed, devices are told to read;
+// where nothing did they are told nothing.
+func TestContacts_Read(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	self, err := nc.SubscribeSync("presence.v1.self.alice")
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := kit.Instances[0].Service
+	s.TellContacts("alice", &contacts.Changed{List: contacts.List{Version: 6}, Previous: 6})
+	s.TellContacts("alice", &contacts.Changed{List: contacts.List{Version: 7}, Previous: 7, Read: true})
+	m, err := self.NextMsg(waitFor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(m.Data), `{"type":"contacts","version":7,"previousVersion":7}`; got != want {
+		t.Errorf("told %s, want %s", got, want)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"presence/pkg/service/internal/contacts"
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/state"
 )
@@ -67,4 +68,9 @@ func (s *Service) Compare(h *entry.Header) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.compare(h)
+}
+
+// TellContacts tells what a change made of contacts.
+func (s *Service) TellContacts(user string, changed *contacts.Changed) {
+	s.tellContacts(user, changed)
 }

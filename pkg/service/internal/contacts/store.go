@@ -78,6 +78,9 @@ type Changed struct {
 	List
 	Previous       uint64 // the version before it; List.Version where nothing changed
 	Added, Removed []string
+	// Read says that something may have changed besides, or before: whoever wants to
+	// know reads the contacts.
+	Read bool
 }
 
 // Open finds the bucket, or creates it.
@@ -144,6 +147,7 @@ func (s *Store) Change(ctx context.Context, userID string, r *protocol.ContactsR
 	if err != nil {
 		return Changed{}, err
 	}
+	overtaken := false // a write of this change may have been, and is what the next is on top of
 	for {
 		have, err := s.read(ctx, subject)
 		if err != nil {
@@ -152,11 +156,12 @@ func (s *Store) Change(ctx context.Context, userID string, r *protocol.ContactsR
 		want, added, removed := edit(have.Users, r)
 		switch {
 		case len(added)+len(removed) == 0:
-			return Changed{List: have, Previous: have.Version}, nil
+			return Changed{List: have, Previous: have.Version, Read: overtaken}, nil
 		case len(want) > s.max && len(added) > 0:
 			return Changed{}, protocol.ErrRequestTooLarge.Withf("that would be %d contacts, at most %d are allowed", len(want), s.max)
 		}
 		version, err := s.write(ctx, subject, want, have.Version)
+		overtaken = overtaken || errors.Is(err, errOvertaken)
 		if errors.Is(err, errChanged) {
 			if err := sleep(ctx, raced); err != nil {
 				return Changed{}, unavailable(err)
@@ -214,8 +219,12 @@ func (s *Store) read(ctx context.Context, subject string) (List, error) {
 	return list, nil
 }
 
-// errChanged says that somebody else's change came first.
-var errChanged = errors.New("the contacts have changed meanwhile")
+// errChanged says that somebody else's change came first; errOvertaken is one that
+// may have come after what is said to be refused.
+var (
+	errChanged   = errors.New("the contacts have changed meanwhile")
+	errOvertaken = fmt.Errorf("%w, perhaps by this", errChanged)
+)
 
 // write stores contacts on top of a version, and returns the new one. JetStream
 // knows a repetition by its ID; where it does not, the value tells whose it is.
@@ -236,9 +245,16 @@ func (s *Store) write(ctx context.Context, subject string, users []string, over 
 			unsure = unsure || mayBeStored(err)
 			return err
 		}
-		if have, err := s.read(ctx, subject); err == nil && have.writer == id {
+		// By an earlier attempt of this, or by somebody else, perhaps on top of it.
+		have, err := s.read(ctx, subject)
+		switch {
+		case err != nil:
+			return err // asked again
+		case have.writer == id:
 			version = have.Version
 			return nil
+		case unsure:
+			return errOvertaken
 		}
 		return errChanged
 	})

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"presence/pkg/broker"
@@ -82,6 +83,84 @@ func TestStore_Race(t *testing.T) {
 	racing.Wait()
 	if got, err := s.Get(t.Context(), "alice"); err != nil || len(got.Users) != stores*each || got.Version != stores*each {
 		t.Errorf("got %d contacts at version %d, want %d at that version: %v", len(got.Users), got.Version, stores*each, err)
+	}
+}
+
+// forgetful is a JetStream that stores a change, says nothing, and then refuses the
+// repetition as one of somebody else's, because it does not know it any more.
+type forgetful struct {
+	jetstream.JetStream
+	published int
+	between   func()        // of the first and the second attempt
+	reads     chan struct{} // one for each read that gets no answer
+}
+
+func (f *forgetful) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	switch f.published++; f.published {
+	case 1:
+		if _, err := f.JetStream.PublishMsg(ctx, m, opts...); err != nil {
+			return nil, err
+		}
+		return nil, context.DeadlineExceeded
+	case 2:
+		f.between()
+		return nil, &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeStreamWrongLastSequence}
+	}
+	return f.JetStream.PublishMsg(ctx, m, opts...)
+}
+
+func (f *forgetful) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	s, err := f.JetStream.Stream(ctx, name)
+	return forgetfulStream{s, f}, err
+}
+
+type forgetfulStream struct {
+	jetstream.Stream
+	of *forgetful
+}
+
+func (s forgetfulStream) GetLastMsgForSubject(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	select {
+	case <-s.of.reads:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	default:
+		return s.Stream.GetLastMsgForSubject(ctx, subject)
+	}
+}
+
+// TestStore_StoredAndNotSaid: a change that was stored at the first attempt, which
+// nobody said, is not taken for one that was there before: its user's devices are
+// to be told of it.
+func TestStore_StoredAndNotSaid(t *testing.T) {
+	t.Parallel()
+	js, other := open(t)
+	f := &forgetful{JetStream: js, reads: make(chan struct{}, 1)}
+	s, err := contacts.Open(t.Context(), contacts.Config{JetStream: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob := &protocol.ContactsRequest{Add: []string{"bob"}}
+
+	// What the bucket has cannot be read at first.
+	f.between = func() { f.reads <- struct{}{} }
+	got, err := s.Change(t.Context(), "alice", bob)
+	if err != nil || !slices.Equal(got.Added, []string{"bob"}) || got.Previous != 0 || got.Version != 1 || got.Read {
+		t.Errorf("read at the second attempt: got %+v, %v", got, err)
+	}
+	// Somebody else's change came on top of it.
+	f.published, f.between = 0, func() {
+		if _, err := other.Change(t.Context(), "erin", &protocol.ContactsRequest{Add: []string{"carol"}}); err != nil {
+			t.Error(err)
+		}
+	}
+	got, err = s.Change(t.Context(), "erin", bob)
+	if err != nil || !slices.Equal(got.Users, []string{"bob", "carol"}) || got.Previous != 3 || got.Version != 3 || !got.Read {
+		t.Errorf("overtaken: got %+v, %v", got, err)
+	}
+	// Nothing at all is nothing to read.
+	if got, err = s.Change(t.Context(), "erin", bob); err != nil || got.Read || len(got.Added) > 0 {
+		t.Errorf("again: got %+v, %v", got, err)
 	}
 }
 
