@@ -23,6 +23,7 @@ type config struct {
 
 	natsURL, journalURL, systemURL   string
 	creds, journalCreds, systemCreds string
+	tlsCA, tlsCert, tlsKey           string
 	singleAccount                    bool
 	clientsAccount, journalAccount   string
 	replicas                         int
@@ -73,6 +74,9 @@ func (c *config) complete(given func(flag string) bool) error {
 			return fmt.Errorf("--http must be host:port, such as 127.0.0.1:8222, not %q", c.http)
 		}
 	}
+	if f := firstGiven(given, "tlsca", "tlscert", "tlskey"); f != "" && !c.external() {
+		return fmt.Errorf("--%s goes with --nats-url: the NATS server inside presenced has its own in the file of --nats-config", f)
+	}
 	switch {
 	case c.external():
 		return c.completeExternal(given)
@@ -103,6 +107,9 @@ func (c *config) completeExternal(given func(flag string) bool) error {
 	}
 	if given("journal-account") {
 		return errors.New("--journal-account goes with --nats-config: with --nats-url the account is that of --journal-creds or --journal-url")
+	}
+	if (c.tlsCert == "") != (c.tlsKey == "") {
+		return errors.New("--tlscert and --tlskey go together")
 	}
 	if c.journalURL == "" && c.journalCreds == "" && !c.singleAccount {
 		return errors.New("the journal needs an account that no client can enter: give --journal-creds or --journal-url, or --single-account to let clients reach it")

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,7 +24,34 @@ func (c *connections) openExternal(cfg config, log *slog.Logger) (err error) {
 	if c.url, err = withoutUser(cfg.natsURL); err != nil {
 		return usageError{err}
 	}
-	return c.enter(cfg, log)
+	opts, err := tlsOptions(cfg)
+	if err != nil {
+		return err
+	}
+	warnReadable(log, cfg.tlsKey)
+	return c.enter(cfg, log, opts...)
+}
+
+// tlsOptions says how the server and presenced know each other's certificates. The
+// files are read here too, so that one that is of no use is named.
+func tlsOptions(cfg config) (opts []nats.Option, err error) {
+	if cfg.tlsCA != "" {
+		text, err := os.ReadFile(cfg.tlsCA)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
+			err = fmt.Errorf("%s has no certificate in PEM", cfg.tlsCA)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--tlsca: %w", err)
+		}
+		opts = append(opts, nats.RootCAs(cfg.tlsCA))
+	}
+	if cfg.tlsCert != "" {
+		if _, err := tls.LoadX509KeyPair(cfg.tlsCert, cfg.tlsKey); err != nil {
+			return nil, fmt.Errorf("--tlscert %s, --tlskey %s: %w", cfg.tlsCert, cfg.tlsKey, err)
+		}
+		opts = append(opts, nats.ClientCert(cfg.tlsCert, cfg.tlsKey))
+	}
+	return opts, nil
 }
 
 // enter opens the connections to a server that knows presenced by URLs or
@@ -105,6 +134,9 @@ func dial(name, urls, creds string, log *slog.Logger, more ...nats.Option) (*nat
 	nc, err := nats.Connect(urls, append(opts, more...)...)
 	if err != nil {
 		shown, _ := withoutUser(urls)
+		if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+			err = fmt.Errorf("%w (--tlsca names the authority's)", err)
+		}
 		return nil, fmt.Errorf("connecting %s to %s: %w", name, shown, err)
 	}
 	return nc, nil

@@ -77,7 +77,8 @@ the journal (--journal-creds), and, so that sessions end with their connection
 rather than by their TTL, the system account (--system-creds). Such a file holds
 credentials or the seed of an nkey. Instead of it a URL may carry user and
 password (--nats-url, --journal-url, --system-url); better in the environment,
-because everybody on the machine can read a command line.
+because everybody on the machine can read a command line. --tlsca, --tlscert and
+--tlskey are for all of them, and read again for each new connection.
 
 SIGTERM and SIGINT end it gracefully, a second one at once.
 Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong usage.`
@@ -129,6 +130,9 @@ func flags(c *config) []cli.Flag {
 		secret("creds", "credentials or nkey `FILE` of the clients' account", &c.creds),
 		secret("journal-creds", "credentials or nkey `FILE` of the journal's account", &c.journalCreds),
 		secret("system-creds", "credentials or nkey `FILE` of the system account", &c.systemCreds),
+		str(external, "tlsca", "certificate `FILE` of the authority that the server's must be of (default: the system's)", "", &c.tlsCA),
+		str(external, "tlscert", "certificate `FILE` to show the server, with --tlskey", "", &c.tlsCert),
+		str(external, "tlskey", "its key's `FILE`", "", &c.tlsKey),
 		&cli.BoolFlag{Name: "single-account", Usage: "keep the journal in the clients' account, where any client can read and destroy it; for trying out",
 			Category: either, Destination: &c.singleAccount, Sources: env("single-account")},
 		str(either, "clients-account", "`NAME` of the clients' account (default: with --nats-config "+broker.ClientsAccount+", otherwise as the server says)", "", &c.clientsAccount),

@@ -144,6 +144,12 @@ func welcome(cfg config, nats *connections) string {
 	default:
 		to.WriteString(" --user NAME --password PASSWORD --inbox-prefix _INBOX.ROLE.NAME")
 	}
+	if cfg.tlsCA != "" {
+		to.WriteString(" --tlsca " + cfg.tlsCA)
+	}
+	if cfg.tlsCert != "" {
+		to.WriteString(" --tlscert FILE --tlskey FILE")
+	}
 	if cfg.prefix != protocol.DefaultPrefix {
 		to.WriteString(" --prefix " + cfg.prefix)
 	}
