@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"sync"
 
 	"presence/pkg/protocol"
@@ -20,6 +21,22 @@ func (s *Service) admit(c *call) error {
 // admitChange takes a change off the allowance of the user in the subject.
 func (s *Service) admitChange(c *call) error {
 	return s.admitTo(s.changes, s.subjects.UserToken(c.request.Subject()), 1, c)
+}
+
+// contactReads is how many reads of contacts a user may have waiting: they wait for
+// JetStream, on a worker that others share.
+const contactReads = 8
+
+// admitContacts takes a change off the user's allowance. A read is none, and known
+// by its body, which is an empty object; of those only so many may wait.
+func (s *Service) admitContacts(c *call) error {
+	if string(bytes.TrimSpace(c.request.Data())) != "{}" {
+		return s.admitChange(c)
+	}
+	if !s.pending.hold(c, c.request.Subject(), contactReads) {
+		return protocol.ErrOverloaded.Withf("%d reads of these contacts wait already: wait for an answer before the next", contactReads)
+	}
+	return nil
 }
 
 // admitRenewal refuses unread what is no client any more.
@@ -47,7 +64,9 @@ func (s *Service) admitOps(c *call) error {
 }
 
 // admitApply checks an apply, takes its ops off the gateway's allowance, and
-// counts it among the gateway's applies until it is answered.
+// counts it among the gateway's applies until it is answered. No gateway needs more
+// than one; what is asked again may wait beside it. So a gateway that does not wait
+// for its answers cannot fill the journal's queue.
 func (s *Service) admitApply(c *call, r *protocol.ApplyRequest, gateway string) error {
 	if err := r.Check(); err != nil {
 		return err
@@ -56,7 +75,7 @@ func (s *Service) admitApply(c *call, r *protocol.ApplyRequest, gateway string) 
 	if most := s.cfg.Limits.OpsPerApply; n > most {
 		return protocol.ErrTooManyUsers.Withf("ops has %d ops, at most %d are allowed", n, most)
 	}
-	if !s.applies.hold(c, gateway, s.cfg.Limits.GatewayApplies) {
+	if !s.pending.hold(c, gateway, s.cfg.Limits.GatewayApplies) {
 		return protocol.ErrOverloaded.Withf("%d applies of this gateway wait already: wait for an answer before the next", s.cfg.Limits.GatewayApplies)
 	}
 	s.ops.give(gateway, opsOf(c)) // so that the refusal says when all of it would pass
@@ -71,38 +90,37 @@ func (s *Service) admitTo(r *rate, key string, n int, c *call) error {
 	return nil
 }
 
-// applies counts the applies of each gateway that wait for their answer. No
-// gateway needs more than one; what is asked again may wait beside it. So a
-// gateway that does not wait for its answers cannot fill the journal's queue.
-type applies struct {
+// pending counts the calls that wait for their answer, where few may: a gateway's
+// applies by its ID, reads of contacts by their subject.
+type pending struct {
 	mu      sync.Mutex
 	waiting map[string]int
 }
 
 // hold counts a call, and reports whether that is allowed.
-func (a *applies) hold(c *call, gateway string, most int) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.waiting[gateway] >= most {
+func (p *pending) hold(c *call, key string, most int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting[key] >= most {
 		return false
 	}
-	if a.waiting == nil {
-		a.waiting = make(map[string]int)
+	if p.waiting == nil {
+		p.waiting = make(map[string]int)
 	}
-	a.waiting[gateway]++
-	c.holds = gateway
+	p.waiting[key]++
+	c.holds = key
 	return true
 }
 
 // release ends what hold began, if it did.
-func (a *applies) release(c *call) {
+func (p *pending) release(c *call) {
 	if c.holds == "" {
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.waiting[c.holds]--; a.waiting[c.holds] == 0 {
-		delete(a.waiting, c.holds)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting[c.holds]--; p.waiting[c.holds] == 0 {
+		delete(p.waiting, c.holds)
 	}
 	c.holds = ""
 }

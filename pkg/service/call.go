@@ -28,7 +28,7 @@ type call struct {
 	// session is that of a renewal by a user.
 	session string
 	ops     *gatewayOps // of a gateway's apply
-	holds   string      // the gateway among whose applies this one counts
+	holds   string      // among whose calls this one counts, see pending
 	// cost is what a query counts for among those of an asker; 0: it does not.
 	cost, asker int
 
@@ -126,7 +126,7 @@ func (c *call) fail(s *Service, err error) {
 // finish counts a call that is about to be answered, and gives back what it held.
 func (c *call) finish(s *Service, e *protocol.Error) {
 	c.endpoint.stats.done(c.begun, e)
-	s.applies.release(c)
+	s.pending.release(c)
 	s.queries.release(c)
 }
 

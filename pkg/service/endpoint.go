@@ -40,7 +40,7 @@ func (s *Service) routes() []*endpoint {
 		{name: "logout", subject: user(protocol.OpLogout), handle: s.logout, admit: s.admitChange},
 		{name: "set", subject: user(protocol.OpSet), handle: s.set, admit: s.admitChange},
 		{name: "status", subject: user(protocol.OpStatus), handle: s.ownStatus, query: true},
-		{name: "contacts", subject: user(protocol.OpContacts), handle: s.ownContacts, admit: s.admitChange},
+		{name: "contacts", subject: user(protocol.OpContacts), handle: s.ownContacts, admit: s.admitContacts},
 		{name: "get", subject: s.subjects.Get(), handle: s.get, query: true},
 		{name: "gateway-open", subject: gateway(protocol.OpOpen), handle: s.gatewayOpen, admit: s.admitOps, leases: true},
 		{name: "gateway-renew", subject: gateway(protocol.OpRenew), handle: s.gatewayRenew, admit: s.admitRenewal, leases: true},

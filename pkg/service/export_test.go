@@ -56,10 +56,17 @@ func (s *Service) Rebuilt() uint64 {
 	return s.digests.Rebuilt()
 }
 
-// OccupyOrder keeps the worker busy that puts users in order, until release.
-func (s *Service) OccupyOrder() (release func()) {
+// OrderKey is that of what needs users in order, ContactReads how many reads of
+// contacts may wait.
+const (
+	OrderKey     = orderKey
+	ContactReads = contactReads
+)
+
+// Occupy keeps the worker of a key busy until release.
+func (s *Service) Occupy(key string) (release func()) {
 	done := make(chan struct{})
-	s.workers.do(orderKey, func(context.Context) { <-done })
+	s.workers.do(key, func(context.Context) { <-done })
 	return func() { close(done) }
 }
 

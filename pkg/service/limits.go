@@ -23,8 +23,8 @@ type Limits struct {
 	// come back in RateWindow, one by one. Over them is rate_limited.
 
 	// UserChanges are the requests of a user in RateWindow that may change
-	// something: login, logout, set, contacts and renewals that are more than
-	// that, as by what they say of idle. What was refused counts too.
+	// something: login, logout, set, contacts that are not only read, and renewals
+	// that are more than that, as by what they say of idle. What was refused counts too.
 	UserChanges int
 	// UserRenewals are the renewals in RateWindow that are answered, of a user or
 	// a gateway. Over it the lease is extended all the same; over ten times as many

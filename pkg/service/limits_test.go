@@ -99,6 +99,57 @@ func TestLimits_UserChanges(t *testing.T) {
 	})
 }
 
+// TestLimits_ContactReads: reading contacts is no change; of the reads that wait a
+// user has so many, and whoever has none of them waiting is not refused.
+func TestLimits_ContactReads(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Limits.UserChanges = 1 }))
+	nc := kit.Connect(t)
+	contacts := userSubject(t, "alice", protocol.OpContacts)
+	if e := request(t, nc, contacts, protocol.ContactsRequest{Add: []string{"bob"}}, nil); e != nil {
+		t.Fatal(e)
+	}
+	for i := range 50 {
+		m, err := nc.Request(contacts, []byte([]string{"{}", " {}\n"}[i%2]), waitFor)
+		if err != nil || m.Header.Get(protocol.ErrorHeader) != "" {
+			t.Fatalf("read %d: %+v, %v", i, m, err)
+		}
+	}
+	refused := 0
+	for _, body := range []string{`{"add":["carol"]}`, `{"add":[]}`, `{"add":1}`} {
+		if e := request(t, nc, contacts, json.RawMessage(body), nil); is(e, protocol.ErrRateLimited) {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("a second change at once passed")
+	}
+
+	release := kit.Instances[0].Service.Occupy("alice")
+	replies, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range service.ContactReads + 1 {
+		if err := nc.PublishRequest(contacts, replies.Subject, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := replies.NextMsg(waitFor)
+	if err != nil || !strings.HasPrefix(m.Header.Get(protocol.ErrorHeader), "overloaded: 8 reads") {
+		t.Errorf("one too many: got %+v, %v", m, err)
+	}
+	release()
+	for range service.ContactReads {
+		if m, err := replies.NextMsg(waitFor); err != nil || m.Header.Get(protocol.ErrorHeader) != "" {
+			t.Errorf("one that waited: got %+v, %v", m, err)
+		}
+	}
+	if e := request(t, nc, contacts, struct{}{}, nil); e != nil {
+		t.Errorf("after them: %v", e)
+	}
+}
+
 // TestLimits_RenewalsAreNotLimitedAway: a user who changes as fast as it can keeps
 // its sessions, by renewals with and without a change of idle, and with more of
 // them than are answered; likewise a gateway.

@@ -156,7 +156,7 @@ func TestList_OthersDoNotWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release := kit.Instances[0].Service.OccupyOrder()
+	release := kit.Instances[0].Service.Occupy(service.OrderKey)
 	for range lists {
 		if err := nc.PublishRequest(subjects.List(), answers.Subject, []byte("{}")); err != nil {
 			t.Fatal(err)

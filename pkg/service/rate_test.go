@@ -150,10 +150,10 @@ func TestOpsOf(t *testing.T) {
 	}
 }
 
-// TestApplies: so many of a gateway wait and no more, and nothing is remembered
+// TestPending: so many of a gateway wait and no more, and nothing is remembered
 // of one that waits for nothing.
-func TestApplies(t *testing.T) {
-	var a applies
+func TestPending(t *testing.T) {
+	var a pending
 	var calls [3]call
 	if !a.hold(&calls[0], "gw", 2) || !a.hold(&calls[1], "gw", 2) || a.hold(&calls[2], "gw", 2) {
 		t.Error("want two to be allowed, and no third")

@@ -64,7 +64,7 @@ type Service struct {
 
 	// Allowances of each user, or gateway; see Limits.
 	changes, renewals, floods, ops *rate
-	applies                        applies
+	pending                        pending
 	queries                        *queries
 	refuser                        *refuser
 
