@@ -91,9 +91,18 @@ func setDefaults(opts *server.Options) {
 	if opts.ReconnectErrorReports == 0 {
 		opts.ReconnectErrorReports = 60 // attempts, so about a minute; the default is each, of each connection of a route
 	}
+	if opts.JetStreamMaxStore == 0 && opts.Cluster.Port == 0 && opts.Gateway.Port == 0 {
+		// The default is three quarters of what is free at the start and of what is
+		// stored: started on a disk that is almost full, the server would store
+		// nothing even when there is space again. spaceGuard looks after the disk.
+		opts.JetStreamMaxStore = noMaxStore
+	}
 	opts.NoSigs = true // signals belong to the program
 	opts.DisableJetStreamBanner = true
 }
+
+// noMaxStore is more than any disk has.
+const noMaxStore = 1 << 60
 
 // minPayload is the smallest max_payload: requests and journal entries have at
 // most half of it.

@@ -53,11 +53,12 @@ func (g *spaceGuard) run() {
 	defer close(g.ended)
 	ticker := time.NewTicker(spaceEvery)
 	defer ticker.Stop()
-	for {
-		if err := g.look(); err != nil {
+	for failed := false; ; {
+		err := g.look()
+		if err != nil && !failed {
 			g.logger.Warn("the free space of the disk is not guarded", "dir", g.dir, "err", err)
-			return
 		}
+		failed = err != nil
 		select {
 		case <-g.stop:
 			return

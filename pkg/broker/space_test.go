@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -64,5 +65,48 @@ func TestSpaceGuard(t *testing.T) {
 	}
 	if got := account.JetStreamUsage().Limits.MaxStore; got != -1 {
 		t.Errorf("afterwards the account may store %d bytes, want what it could before: any number", got)
+	}
+}
+
+// TestSpaceGuardGoesOn: a look that failed is not the last one, or what it was to
+// free would stay limited.
+func TestSpaceGuardGoesOn(t *testing.T) {
+	b, err := Start(Config{Listen: "127.0.0.1:0", DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Shutdown()
+	account, err := b.server.LookupAccount(JournalAccount)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := func() int64 { return account.JetStreamUsage().Limits.MaxStore }
+	looks, freed := 0, make(chan struct{})
+	g := &spaceGuard{account: account, logger: slog.New(slog.DiscardHandler), stop: make(chan struct{}), ended: make(chan struct{})}
+	g.space = func(string) (uint64, uint64, error) {
+		switch looks++; looks {
+		case 1:
+			return 0, 1 << 40, nil
+		case 2:
+			if limit() == -1 {
+				t.Error("the account was not limited")
+			}
+			return 0, 0, errors.New("an I/O error")
+		case 4:
+			close(freed)
+		}
+		return 1 << 39, 1 << 40, nil
+	}
+	go g.run()
+	defer g.end()
+	select {
+	case <-freed:
+	case <-g.ended:
+		t.Fatal("it has ended")
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not look again")
+	}
+	if got := limit(); got != -1 {
+		t.Errorf("with space the account may store %d bytes, want any number", got)
 	}
 }
