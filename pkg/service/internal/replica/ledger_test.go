@@ -39,3 +39,45 @@ func TestG04_BrokerDiesAfterMark(t *testing.T) {
 		t.Errorf("Flushed() of an instance that stops = %d, want 11", l.Flushed())
 	}
 }
+
+// TestLedger_Turns: what began before a reconnect says nothing of what is to be
+// published again, nor a look that saw but a part, nor an answer of what was
+// published after the question.
+func TestLedger_Turns(t *testing.T) {
+	now := time.UnixMilli(0)
+	flushed := func(l *Ledger, asked Turn) uint64 { // by the broker's answers
+		l.Reached(asked, now)
+		l.Reached(asked, now.Add(time.Hour))
+		return l.Flushed()
+	}
+
+	var l Ledger
+	l.Published(l.Turn(), state.Cursor{}, 7, false)
+	before := l.Turn()
+	l.Again()
+	if got := flushed(&l, before); got != 0 {
+		t.Errorf("Flushed() by answers to before the reconnect = %d, want 0", got)
+	}
+	if got := flushed(&l, l.Turn()); got != 0 {
+		t.Errorf("Flushed() while nothing is published again = %d, want 0", got)
+	}
+	if !l.Published(before, state.Cursor{}, 9, false) {
+		t.Error("Published() of before the reconnect says that there is no more")
+	}
+	if got := flushed(&l, l.Turn()); got != 0 {
+		t.Errorf("Flushed() by what was published before the reconnect = %d, want 0", got)
+	}
+
+	l = Ledger{}
+	if l.Published(l.Turn(), state.Cursor{}, 7, true); flushed(&l, l.Turn()) != 0 {
+		t.Errorf("Flushed() while there is more = %d, want 0", l.Flushed())
+	}
+
+	l = Ledger{}
+	l.Published(l.Turn(), state.Cursor{}, 7, false)
+	asked := l.Turn()
+	l.Published(l.Turn(), state.Cursor{}, 9, false)
+	if got := flushed(&l, asked); got != 7 {
+		t.Errorf("Flushed() by an answer to before position 9 = %d, want 7", got)
+	}
+}

@@ -57,7 +57,8 @@ func (p *process) publishOwed(done func(more bool, err error)) {
 		done(p.ledger.Published(turn, to, position, more), nil)
 		return
 	}
-	p.after(p.w.between(time.Microsecond, p.w.plan.slowAnnouncer), func() {
+	slow := p.w.plan.slowAnnouncer
+	p.after(p.w.between(slow/4, slow), func() {
 		if p.host.noClients > 0 && !p.host.swallows {
 			done(true, errDisconnected)
 			return
@@ -73,10 +74,14 @@ func (p *process) publishOwed(done func(more bool, err error)) {
 
 // mark is announcer.mark: a round trip to the broker.
 func (p *process) mark(done func(error)) {
-	turn, link := p.ledger.Turn(), p.host.link
-	if p.host.noClients == 0 && p.w.happens(0.9) {
+	turn, link, sent := p.ledger.Turn(), p.host.link, p.sent
+	reached := func() {
 		p.ledger.Reached(turn, p.w.clock())
+		p.had = sent
 		done(nil)
+	}
+	if p.host.noClients == 0 && p.w.happens(0.9) {
+		reached()
 		return
 	}
 	p.after(p.w.between(100*time.Microsecond, 5*time.Millisecond), func() {
@@ -84,27 +89,37 @@ func (p *process) mark(done func(error)) {
 			p.after(p.w.between(time.Millisecond, replica.AnnounceAgain), func() { done(errDisconnected) })
 			return
 		}
-		p.ledger.Reached(turn, p.w.clock())
-		done(nil)
+		reached()
 	})
 }
 
 // publishEvent sends an event to everybody who is there. Until the broker's
 // servers have passed it on it may be lost with them, and then the instance's
-// connection is too. corrupt is what the state was when the event was made of it.
+// connection is too. But while an instance stops, what the broker says it has counts
+// at once: that the broker dies just then is more than is promised. corrupt is what
+// the state was when the event was made of it.
 func (p *process) publishEvent(e protocol.Event, corrupt bool) {
 	w, h := p.w, p.host
 	w.judge.announces(p, &e, corrupt)
+	if len(w.betrayed) > 0 && h.noClients == 0 {
+		f := w.betrayed[0]
+		w.betrayed = w.betrayed[1:]
+		w.after(f.by, func() {
+			h.cutClients()
+			w.after(f.lasts, h.mendClients)
+		})
+	}
 	if h.swallows {
 		return
 	}
-	link := h.link
+	link, number := h.link, p.sent
+	p.sent++
 	within := 2 * time.Millisecond
 	if w.happens(w.plan.slowEvents) {
 		within = 2 * time.Second
 	}
 	w.after(w.between(20*time.Microsecond, within), func() {
-		if h.link != link && !p.stopped { // who stopped in order had the broker's word that it has it
+		if h.link != link && !(p.leaving && number < p.had) {
 			w.say("event of %s %s is lost", e.UserID, showRevision(e.Revision))
 			return
 		}

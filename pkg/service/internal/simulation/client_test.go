@@ -214,7 +214,7 @@ func (c *client) act() {
 	}
 	switch n := w.chance.IntN(100); {
 	case n < 40:
-		c.set()
+		w.set(c.user)
 	case n < 46:
 		c.logout(w.happens(0.2))
 	case n < 54:
@@ -238,11 +238,10 @@ func (c *client) act() {
 	}
 }
 
-// set sets a text that nobody set before, or an availability.
-func (c *client) set() {
-	w := c.w
+// set has a user set a text that nobody set before, or an availability.
+func (w *world) set(user string) {
 	w.texts++
-	command := entry.Command{Kind: entry.Set, User: c.user, Text: fmt.Sprintf("t%d", w.texts)}
+	command := entry.Command{Kind: entry.Set, User: user, Text: fmt.Sprintf("t%d", w.texts)}
 	switch n := w.chance.IntN(10); {
 	case n < 2:
 		command.Text, command.KeepText = "", true

@@ -14,6 +14,10 @@ func (w *world) strike(f fault) {
 	case "kill":
 		h.crash()
 		ends(h.start)
+	case "death of a writer":
+		w.doomed = append(w.doomed, f)
+	case "cut of an announcer":
+		w.betrayed = append(w.betrayed, f)
 	case "pause":
 		w.pause(h, f.lasts)
 	case "restart":
@@ -48,6 +52,10 @@ func (w *world) strike(f fault) {
 	}
 }
 
+// unnoticed is how long at most neither end of a connection knows that nothing comes
+// through: after three pings of 5 s.
+const unnoticed = 15 * time.Second
+
 // pause has a host stand still. The broker closes its connections after a while.
 func (w *world) pause(h *host, d time.Duration) {
 	if h.paused {
@@ -55,10 +63,10 @@ func (w *world) pause(h *host, d time.Duration) {
 	}
 	begun := w.now
 	h.pause()
-	if d > 8*time.Second {
-		w.after(8*time.Second, func() {
+	if d > unnoticed {
+		w.after(unnoticed, func() {
 			h.cutClients()
-			w.after(d-8*time.Second+100*time.Millisecond, h.mendClients)
+			w.after(d-unnoticed+100*time.Millisecond, h.mendClients)
 		})
 	}
 	w.after(d, func() { h.resume(w.now - begun) })
@@ -80,7 +88,7 @@ func (w *world) swallow(h *host, d time.Duration) {
 	}
 	h.cutClients()
 	h.swallows = true
-	w.after(min(d, 8*time.Second), func() { h.swallows = false })
+	w.after(min(d, unnoticed), func() { h.swallows = false })
 	w.after(d, h.mendClients)
 }
 
@@ -122,20 +130,34 @@ func (w *world) outage(d time.Duration) {
 	w.after(d, func() { w.brokerDown = false })
 }
 
-// heal ends what misbehaves. Faults that last end by themselves. Often a last one
-// happens before: what nobody does again afterwards must not depend on being lucky.
-func (w *world) heal() {
-	if h := w.hosts[w.chance.IntN(len(w.hosts))]; !w.plan.rolling {
-		switch w.chance.IntN(4) {
-		case 0, 1: // whoever writes next dies before it can announce
-			w.doomed = true
-			w.clients[0].set()
-		case 2:
-			w.swallow(h, w.between(time.Millisecond, 8*time.Second))
-		}
+// deathOf has a host die of the entry that was just stored, or a while after it:
+// with the changes applied or not, announced or not, and known to be or not.
+func (w *world) deathOf(h *host, f fault) {
+	if f.by == 0 {
+		h.crash()
+		w.after(f.lasts, h.start)
+		return
 	}
-	w.say("CALM")
+	w.after(f.by, func() {
+		h.crash()
+		w.after(f.lasts, h.start)
+	})
+}
+
+// lastChanges has nobody do anything any more, but for a change of every user.
+func (w *world) lastChanges() {
+	w.say("THE LAST CHANGES")
 	w.calm = true
+	within := w.between(time.Millisecond, 2*time.Second)
+	for _, user := range w.plan.users {
+		w.after(w.between(0, within), func() { w.set(user) })
+	}
+}
+
+// heal ends what misbehaves. Faults that last end by themselves.
+func (w *world) heal() {
+	w.say("CALM")
+	w.doomed, w.betrayed = nil, nil
 	p := *w.plan
 	p.mess, p.skips, p.lateRequests, p.slowEvents, p.lostReports = 0, 0, 0, 0, 0
 	p.slowRestore, p.slowAnnouncer, p.slowSnapshot = time.Second, 10*time.Millisecond, 10*time.Millisecond

@@ -98,7 +98,7 @@ func (h *host) mendClients() {
 	h.noClients--
 	if p := h.p; p != nil && h.noClients == 0 && p.registered {
 		h.swallows = false
-		p.after(0, func() {
+		p.after(p.w.between(time.Microsecond, 100*time.Millisecond), func() { // events of the connection come on a goroutine of theirs
 			p.report(entry.Command{Kind: entry.Deaf})
 			p.ledger.Again()
 			p.kick()
@@ -110,20 +110,19 @@ func (h *host) mendClients() {
 // journal and its announcer. What package service does on several goroutines is
 // here a chain of happenings for each of them.
 type process struct {
-	w       *world
-	host    *host
-	writer  string
-	dead    bool
-	stopped bool     // in order, not by a crash
-	held    []func() // while the host is paused
+	w      *world
+	host   *host
+	writer string
+	dead   bool
+	held   []func() // while the host is paused
 
 	state   *state.State
 	digests replica.Digests
 	// caughtUp, registered and member come in this order: the journal's end was
 	// reached, an entry is applied, requests are taken.
-	caughtUp, registered, member bool
-	untrusted, waking            bool
-	corrupt, damaged             bool // its state is wrong; was
+	caughtUp, registered, member, leaving bool
+	untrusted, waking                     bool
+	corrupt, damaged                      bool // its state is wrong; was
 
 	// Of the journal:
 	packing  journal.Queue[*request]
@@ -150,6 +149,7 @@ type process struct {
 	announcing bool
 	kicked     bool
 	markedAt   time.Duration
+	sent, had  int // events published, and those of them that the broker said it had
 
 	waiters []waiter
 	coming  int // requests on their way from the broker

@@ -190,6 +190,9 @@ func (j *judge) checkFence(position uint64, x *stored, fenced bool) {
 func (j *judge) follow(e *entry.Entry, out *state.Outcome) {
 	for i := range e.Commands {
 		c := &e.Commands[i]
+		if c.Kind == entry.Open { // refused, it has ended the lease
+			j.runs[c.Gateway+"/"+c.Process].binds(c.Client)
+		}
 		if out.Results[i].Err != nil {
 			continue
 		}
@@ -235,7 +238,6 @@ func (j *judge) follow(e *entry.Entry, out *state.Outcome) {
 // one, in which seq begins anew.
 func (j *judge) open(c *entry.Command) {
 	key := c.Gateway + "/" + c.Process
-	j.runs[key].binds(c.Client)
 	if number, ok := j.state.GatewayLease(c.Gateway, c.Process); ok && number != j.leases[key] {
 		j.leases[key], j.seqs[key] = number, 0
 	}

@@ -37,12 +37,17 @@ func newLease(w *world, ttl time.Duration) lease {
 // without an answer does not count then.
 func (l *lease) rests() { l.sentAt = l.doneAt }
 
+// inVain is for how long one may try to renew while lease time goes by: an instance
+// does not know that it is cut off, and no other is there. Who renews every third
+// of its TTL has more; who comes later has not (G6 does not promise it).
+const inVain = unnoticed + 2*requestTimeout
+
 // tries notes that the holder renews, or tries to. It returns what is to be done
 // when that is answered.
 func (l *lease) tries() (answered func()) {
 	now := l.w.judge.lease
-	if now-l.sentAt >= l.ttl-5*time.Second {
-		l.missed = l.w.now + 2*requestTimeout + 12*time.Second
+	if now-l.sentAt >= l.ttl-inVain {
+		l.missed = l.w.now + 2*inVain
 	}
 	l.sentAt = now
 	return func() { l.doneAt = now }

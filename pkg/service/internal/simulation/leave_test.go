@@ -16,7 +16,7 @@ func (h *host) stop(stopped func()) {
 		return
 	}
 	h.w.say("%s is to stop", h.name)
-	p.member = false
+	p.member, p.leaving = false, true
 	p.ledger.Finish()
 	end := func(why string) {
 		if p.dead {
@@ -26,7 +26,7 @@ func (h *host) stop(stopped func()) {
 			p.fail(f, errTimeout)
 		}
 		h.w.say("%s stops: %s", h.name, why)
-		p.dead, p.stopped, h.p = true, true, nil
+		p.dead, h.p = true, nil
 		h.w.stream.leave(p.follower)
 		stopped()
 	}

@@ -21,6 +21,7 @@ type plan struct {
 	ends                     bool          // operators kick and erase
 	damages                  bool          // the memory of instances
 
+	last    time.Duration // when all users change for the last time
 	span    time.Duration // until everything becomes calm
 	actions time.Duration // at most between two of a client
 	faults  []fault
@@ -44,7 +45,7 @@ type fault struct {
 	at    time.Duration
 	lasts time.Duration
 	host  int
-	by    time.Duration // of a clock
+	by    time.Duration // how far a clock jumps; how long after its entry or event an instance is struck
 }
 
 func (f fault) String() string {
@@ -52,6 +53,10 @@ func (f fault) String() string {
 	switch f.kind {
 	case "clock":
 		return fmt.Sprintf("%s by %v", s, f.by)
+	case "death of a writer":
+		return fmt.Sprintf("%s %v after the next entry, for %v", s, f.by.Round(time.Millisecond), f.lasts.Round(time.Millisecond))
+	case "cut of an announcer":
+		return fmt.Sprintf("%s %v after the next event, for %v", s, f.by.Round(time.Millisecond), f.lasts.Round(time.Millisecond))
 	case "no leader", "no broker", "no journal":
 		return fmt.Sprintf("%s for %v", s, f.lasts.Round(time.Millisecond))
 	}
@@ -65,19 +70,19 @@ func newPlan(seed uint64) *plan {
 		seed: seed, rolling: r.IntN(10) == 0,
 		hosts: 2 + r.IntN(3), clients: 2 + r.IntN(5), gateways: r.IntN(3),
 		persistent: r.IntN(2) == 0, retention: protocol.DefaultRetention, ends: r.IntN(3) == 0, damages: r.IntN(8) == 0,
-		span:    between(r, 20*time.Second, 4*time.Minute),
+		span:    between(r, 4*time.Second, time.Duration(pick(0.5, 0.5, 1, 4)*float64(time.Minute))),
 		actions: between(r, time.Second, 20*time.Second),
 		mess:    pick(0, 0, 0.01, 0.1, 0.3), skips: pick(0, 0, 0.001, 0.01), lateRequests: pick(0, 0, 0.01),
-		lostReports: pick(0, 0.1, 0.3), slowEvents: pick(0, 0, 0.02, 0.3),
+		lostReports: pick(0, 0.1, 0.3), slowEvents: pick(0, 0.02, 0.3),
 		slowRestore: between(r, 10*time.Millisecond, 10*time.Second), slowSnapshot: between(r, 2*time.Millisecond, 2*time.Second),
-		slowAnnouncer: between(r, 10*time.Microsecond, 2*time.Second),
-		snapshotEvery: 20 + r.Uint64N(200), snapshotStep: 1 + r.IntN(400), announceBatch: 1 + r.IntN(6),
+		slowAnnouncer: between(r, 10*time.Microsecond, 5*time.Second),
+		snapshotEvery: 20 + r.Uint64N(200), snapshotStep: 1 + r.IntN(400), announceBatch: int(pick(1, 1, 2, 6)),
 		keep: between(r, time.Second, time.Minute),
 	}
 	if r.IntN(4) == 0 {
 		p.retention = between(r, time.Minute, 3*time.Minute)
 	}
-	for i := range 1 + r.IntN(4) {
+	for i := range int(pick(1, 2, 3, 4, 8)) {
 		p.users = append(p.users, fmt.Sprintf("u%d", i))
 	}
 	if p.rolling {
@@ -86,30 +91,65 @@ func newPlan(seed uint64) *plan {
 		p.slowAnnouncer, p.slowRestore = min(p.slowAnnouncer, 50*time.Millisecond), min(p.slowRestore, time.Second)
 		return p
 	}
-	kinds := []string{"kill", "kill", "pause", "pause", "restart", "cut from the journal", "cut from the clients", "silently cut from the clients",
-		"no leader", "no leader", "no journal", "no broker", "clock", "damage", "bad snapshot"}
-	for at := between(r, time.Second, 20*time.Second); at < p.span; at += between(r, time.Second, 40*time.Second) {
-		f := fault{kind: kinds[r.IntN(len(kinds))], at: at, host: r.IntN(p.hosts), lasts: between(r, 100*time.Millisecond, 30*time.Second)}
-		switch f.kind {
-		case "no leader":
-			f.lasts = between(r, 100*time.Millisecond, 9*time.Second)
-		case "no journal", "no broker":
-			f.lasts = between(r, 10*time.Millisecond, 10*time.Minute)
-		case "clock":
-			f.by = between(r, time.Millisecond, time.Hour)
-			if r.IntN(2) == 0 {
-				f.by = -f.by
-			}
-		case "damage":
-			if !p.damages {
-				continue
-			}
+	damaged := !p.damages // once: of two that are wrong in two ways nobody can tell who is right
+	for at := between(r, 3*time.Second, 20*time.Second); at < p.span; at += p.pause(r) {
+		f := p.fault(r, faultKinds, at)
+		if f.kind == "damage" && damaged {
+			continue
 		}
+		damaged = damaged || f.kind == "damage"
 		p.faults = append(p.faults, f)
 		if f.lasts > time.Minute { // it delays the rest
 			p.span += f.lasts
 			at += f.lasts
 		}
 	}
+	// How it ends: nobody does anything any more, but for a last change of every user.
+	// What goes wrong while those are stored and announced is not made good by a later
+	// one.
+	p.last = p.span
+	for range 1 + r.IntN(3) {
+		f := p.fault(r, lastKinds, p.last+between(r, time.Millisecond, 5*time.Second))
+		f.lasts = min(f.lasts, 10*time.Second)
+		p.faults = append(p.faults, f)
+	}
+	p.span += between(r, time.Second, 20*time.Second)
 	return p
+}
+
+// pause draws how long after a fault the next one is: often they overlap.
+func (p *plan) pause(r *rand.Rand) time.Duration {
+	if r.IntN(3) == 0 {
+		return between(r, time.Millisecond, 3*time.Second)
+	}
+	return between(r, time.Second, 40*time.Second)
+}
+
+var (
+	faultKinds = []string{"kill", "pause", "restart", "death of a writer", "cut of an announcer", "cut from the journal", "cut from the clients", "silently cut from the clients",
+		"kill", "pause", "no leader", "no leader", "no journal", "no broker", "clock", "damage", "bad snapshot"}
+	lastKinds = []string{"kill", "pause", "restart", "death of a writer", "death of a writer", "cut of an announcer", "cut of an announcer", "cut from the clients",
+		"silently cut from the clients", "silently cut from the clients", "silently cut from the clients", "no leader", "no broker"}
+)
+
+// fault draws one.
+func (p *plan) fault(r *rand.Rand, kinds []string, at time.Duration) fault {
+	f := fault{kind: kinds[r.IntN(len(kinds))], at: at, host: r.IntN(p.hosts), lasts: between(r, 10*time.Millisecond, 30*time.Second)}
+	switch f.kind {
+	case "death of a writer", "cut of an announcer":
+		f.by = between(r, 10*time.Microsecond, 5*time.Second)
+		if r.IntN(2) == 0 {
+			f.by = 0
+		}
+	case "no leader":
+		f.lasts = between(r, 100*time.Millisecond, 9*time.Second)
+	case "no journal", "no broker":
+		f.lasts = between(r, 10*time.Millisecond, 10*time.Minute)
+	case "clock":
+		f.by = between(r, time.Millisecond, time.Hour)
+		if r.IntN(2) == 0 {
+			f.by = -f.by
+		}
+	}
+	return f
 }

@@ -22,9 +22,13 @@ func play(p *plan, tracing bool) (w *world, v *violation) {
 	for _, f := range p.faults {
 		w.after(f.at, func() { w.strike(f) })
 	}
+	if !p.rolling {
+		w.after(p.last, w.lastChanges)
+	}
 	w.runUntil(p.span)
 	w.heal()
 	if p.rolling {
+		w.calm = true
 		w.roll()
 	}
 	w.runUntil(w.now + 2*time.Minute)

@@ -96,7 +96,6 @@ func minimise(p *plan, v *violation) (*plan, *violation) {
 		func(q *plan) { q.clients = 1 },
 		func(q *plan) { q.hosts = 2 },
 		func(q *plan) { q.ends = false },
-		func(q *plan) { q.span = v.at },
 	} {
 		try(change)
 	}

@@ -108,11 +108,9 @@ func (s *stream) store(f *flight) uint64 {
 	position := s.last()
 	w.say("stored %d: %s", position, f)
 	w.judge.stored(position, x)
-	if w.doomed && f.p != nil && f.p.host.p == f.p && len(f.entry.Commands) > 0 {
-		w.doomed = false
-		h := f.p.host
-		h.crash()
-		w.after(w.between(time.Millisecond, 20*time.Second), h.start)
+	if len(w.doomed) > 0 && f.p != nil && f.p.host.p == f.p && len(f.entry.Commands) > 0 {
+		w.deathOf(f.p.host, w.doomed[0])
+		w.doomed = w.doomed[1:]
 	}
 	for _, c := range s.followers {
 		c.wake()

@@ -25,7 +25,8 @@ type world struct {
 	writers, processes, connections, texts int // numbers given so far
 	calm                                   bool
 	brokerDown                             bool
-	doomed                                 bool // who writes the next command dies of it
+	doomed                                 []fault // who writes the next command dies of it
+	betrayed                               []fault // who announces next is cut off from the clients
 
 	tracing bool
 	trace   []string
