@@ -15,7 +15,7 @@ func sample() *entry.Entry {
 		Commands: []entry.Command{
 			{Kind: entry.Login, User: "alice", Session: "s1", Device: "pixel", Platform: "android", TTL: 30_000, Idle: true, Server: "N1", Client: 12},
 			{Kind: entry.Set, User: "bob", Text: "hi", Expires: 1000, IfRevision: 1 << 52, CheckRevision: true},
-			{Kind: entry.Configure, Params: &entry.Params{Grace: 5000, Retention: 1, Persistent: true}},
+			{Kind: entry.Configure, Params: &entry.Params{Grace: 5000, Retention: 1, Persistent: true, Sessions: 40}},
 		},
 	}
 }

@@ -243,7 +243,11 @@ func TestSnapshot_GivenUp(t *testing.T) {
 // FuzzRestore: no bytes make Restore panic, and what it accepts can be written
 // down again.
 func FuzzRestore(f *testing.F) {
-	f.Add(slices.Concat(blocksOf(f, someState(f).BeginSnapshot(), nil)...))
+	for _, sessions := range []int{entry.DefaultSessions, 40} { // formats 1 and 2
+		s := someState(f)
+		s.params.Sessions = sessions
+		f.Add(slices.Concat(blocksOf(f, s.BeginSnapshot(), nil)...))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := restore([][]byte{data})
 		if err != nil {
