@@ -315,7 +315,7 @@ func (o *owner) end() {
 
 // fetch asks for everything.
 func (o *owner) fetch(ctx context.Context) error {
-	epoch, revision := o.w.c.own.newest()
+	epoch, revision := o.newest()
 	own, err := o.w.c.OwnStatus(ctx, o.id)
 	switch {
 	case err != nil:
@@ -334,6 +334,19 @@ func (o *owner) fetch(ctx context.Context) error {
 	o.complete = true // without contacts, where those cannot be had
 	o.tell()
 	return err
+}
+
+// newest returns what an answer must not be older than: what was changed through
+// the Client, and what events have told of. Of the sessions there may be no other
+// event than the one that has them fetched.
+func (o *owner) newest() (epoch string, revision uint64) {
+	epoch, revision = o.w.c.own.newest()
+	o.w.mu.Lock()
+	defer o.w.mu.Unlock()
+	if epoch == o.w.epoch {
+		revision = max(revision, o.status.asOf, o.availabilityAsOf, o.sessionsAsOf)
+	}
+	return epoch, revision
 }
 
 // apply merges a snapshot.

@@ -433,3 +433,30 @@ func TestOwnWithoutPermission(t *testing.T) {
 		t.Errorf("said %d times:\n%s", n, log.String())
 	}
 }
+
+// An answer that is older than an event, by an instance that is a moment behind, is
+// asked for again.
+func TestOwnAnswerOlderThanAnEvent(t *testing.T) {
+	f := newFake(t)
+	c, _, _ := f.connect(client.Options{})
+	own := observeOwn(c)
+	login(t, c, client.LoginOptions{})
+	f.Lose("alice")
+	eventually(t, "OFFLINE", own.is(func(o client.Own) bool {
+		return o.Status.StatusType == protocol.Offline && len(o.Sessions) == 1 && !o.Sessions[0].Live
+	}))
+	old, err := c.OwnStatus(testContext(t), "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Intercept(func(r clienttest.Request, next func() (any, error)) (any, error) {
+		if r.Op != protocol.OpStatus {
+			return next()
+		}
+		f.Intercept(nil)
+		return old, nil
+	})
+	f.set("alice", "another device")
+	want := len(f.Sessions("alice"))
+	eventually(t, "all sessions", own.is(func(o client.Own) bool { return o.Status.StatusType == protocol.Online && len(o.Sessions) == want }))
+}
