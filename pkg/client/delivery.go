@@ -22,6 +22,7 @@ type delivery struct {
 	onOwn    []*func(Own)
 	onState  []*func(State)
 	statuses pending[protocol.Status]
+	telling  pending[protocol.Status] // what the callbacks are being told
 	owns     pending[Own]
 	states   []State
 }
@@ -65,11 +66,13 @@ func (d *delivery) tellState(s State) {
 	notify(d.wake)
 }
 
-// forget drops the statuses that wait of users who are no longer watched.
+// forget drops the statuses that wait of users who are no longer watched: no
+// callback that begins later tells of them.
 func (d *delivery) forget(ids []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.statuses.drop(ids)
+	d.telling.drop(ids)
 }
 
 // forgetOwn drops what waits about a user who is no longer logged in here.
@@ -94,18 +97,20 @@ func (d *delivery) run(ctx context.Context) {
 // hears "live" has heard everything that led to it.
 func (d *delivery) deliver(ctx context.Context) {
 	d.mu.Lock()
-	statuses, owns, states := d.statuses.take(), d.owns.take(), d.states
+	d.statuses, d.telling = d.telling, d.statuses
+	owns, states := d.owns.take(), d.states
 	onStatus, onOwn, onState := d.onStatus, d.onOwn, d.onState
 	d.states = nil
 	d.mu.Unlock()
 
-	if len(statuses) > 0 {
-		for _, f := range onStatus {
-			if ctx.Err() == nil {
-				(*f)(slices.Clone(statuses)) // a callback may keep or change its own
-			}
+	for _, f := range onStatus {
+		if list := d.stillTelling(); len(list) > 0 && ctx.Err() == nil {
+			(*f)(list)
 		}
 	}
+	d.mu.Lock()
+	d.telling.clear()
+	d.mu.Unlock()
 	for _, o := range owns {
 		for _, f := range onOwn {
 			if ctx.Err() == nil {
@@ -120,6 +125,13 @@ func (d *delivery) deliver(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// stillTelling returns what the next callback is told. It may keep or change that.
+func (d *delivery) stillTelling() []protocol.Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.telling.list()
 }
 
 // pending is what waits to be told: of each user the latest, in the order of the
@@ -149,15 +161,24 @@ func (p *pending[T]) drop(userIDs []string) {
 	})
 }
 
-// take empties it.
-func (p *pending[T]) take() []T {
+func (p *pending[T]) list() []T {
 	list := make([]T, len(p.order))
 	for i, id := range p.order {
 		list[i] = p.latest[id]
 	}
+	return list
+}
+
+// take empties it.
+func (p *pending[T]) take() []T {
+	list := p.list()
+	p.clear()
+	return list
+}
+
+func (p *pending[T]) clear() {
 	clear(p.latest)
 	p.order = nil
-	return list
 }
 
 // add registers a callback in *list and returns what removes it. The slice is

@@ -236,6 +236,30 @@ func TestSlowCallbackGetsTheLatest(t *testing.T) {
 	}
 }
 
+// Who was unsubscribed is not told of by a callback that begins later, though an
+// earlier one was told with the same change.
+func TestUnsubscribedWhileCallbacksRun(t *testing.T) {
+	f := newFake(t)
+	c, _, _ := f.connect(client.Options{})
+	entered, release := make(chan struct{}, 10), make(chan struct{})
+	c.OnUserStatusUpdated(func([]protocol.Status) {
+		entered <- struct{}{}
+		<-release
+	})
+	second := observe(c)
+	subscribe(t, c, "bob")
+	<-entered
+	if _, err := c.UnsubscribeUserStatus(testContext(t), "bob"); err != nil {
+		t.Error(err)
+	}
+	close(release)
+	subscribe(t, c, "carol")
+	eventually(t, "told of carol", func() bool { return second.times("carol") > 0 })
+	if n := second.times("bob"); n > 0 {
+		t.Errorf("told of bob %d times after the unsubscription", n)
+	}
+}
+
 func TestCloseEndsWatching(t *testing.T) {
 	f := newFake(t)
 	c, nc, _ := f.connect(client.Options{})
