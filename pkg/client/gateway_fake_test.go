@@ -118,6 +118,38 @@ func TestGatewayRepeatsOnTheNextLease(t *testing.T) {
 	}
 }
 
+// So it is with the first request of a lease, after which the next lease cannot be
+// told from the lost one by its seq.
+func TestGatewayLosesTheLeaseWithItsFirstRequest(t *testing.T) {
+	f := newFakeLease(t)
+	c, _, cable := f.connect(client.Options{})
+	g := openGateway(t, c, "gw1", client.GatewayOptions{})
+	f.Intercept(func(r clienttest.Request, next func() (any, error)) (any, error) {
+		reply, err := next()
+		if r.Op == "gateway.apply" {
+			f.Intercept(nil)
+			cable.Cut()
+		}
+		return reply, err
+	})
+	set := make(chan error, 1)
+	go func() { set <- g.SetStatus(testContext(t), "alice", "perhaps done") }()
+	eventually(t, "done", func() bool { return f.Status("alice").CustomStatus == "perhaps done" })
+	eventually(t, "cut off", func() bool { return !c.State().Live })
+	body, err := protocol.Marshal(protocol.CloseRequest{Process: f.opens()[0].Process})
+	must(t, err)
+	_, err = f.Connect().Request("presence.v1.gateway.gw1.close", body, 10*time.Second)
+	must(t, err)
+	f.set("alice", "set since")
+	cable.Mend()
+	if err := <-set; !errors.Is(err, protocol.ErrOutcomeUnknown) {
+		t.Errorf("SetStatus: got %v, want %v", err, protocol.ErrOutcomeUnknown)
+	}
+	if got := f.Status("alice").CustomStatus; got != "set since" {
+		t.Errorf("the text is %q, want that of somebody else", got)
+	}
+}
+
 // An answer that cannot be goes to the callers, and everyone to another lease.
 func TestGatewayStartsOverAfterADefect(t *testing.T) {
 	for _, defect := range []*protocol.Error{protocol.ErrOutOfOrder, protocol.ErrInternal, protocol.ErrRequestTooLarge} {

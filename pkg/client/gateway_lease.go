@@ -45,7 +45,9 @@ func (r *gatewayRun) open(ctx context.Context) error {
 	}
 	r.opened, r.conn = true, conn
 	r.renewed(begun, &reply)
-	if reply.Seq < r.seq {
+	// A lease that has done nothing may be another than that which the first request
+	// was sent to.
+	if reply.Seq < r.seq || reply.Seq == 0 && r.flight.unsure {
 		r.startOver(true)
 		return protocol.ErrLeaseNotFound.With("the lease was lost before it could be bound to the new connection")
 	}
