@@ -157,8 +157,8 @@ func (j *Journal[W]) publishOnce(ctx context.Context, data []byte) (uint64, erro
 	return ack.Sequence, nil
 }
 
-// sayEvery is how often it is logged that entries fail: where the journal is
-// full every one does.
+// sayEvery is how often it is logged that entries fail, or cannot be followed:
+// where the journal is full, or away, every one does.
 const sayEvery = 10 * time.Second
 
 // noteOutcome remembers what became of an entry, for Appending, and logs it when

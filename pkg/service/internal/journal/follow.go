@@ -48,11 +48,22 @@ func (j *Journal[W]) follow(ctx context.Context) error {
 			j.forgetState()
 			anew = r
 		} else {
-			j.cfg.Logger.Warn("following the journal anew", "after", j.position(), "err", err)
+			j.sayAnew(err, time.Now())
 		}
 		_ = pause(ctx, 100*time.Millisecond)
 	}
 	return nil
+}
+
+// sayAnew logs that the journal is followed anew, where nothing was applied since
+// the last time only every sayEvery: a NATS server that is away fails every try.
+func (j *Journal[W]) sayAnew(err error, now time.Time) {
+	position := j.position()
+	if position == j.anewAfter && now.Sub(j.anewSaid) < sayEvery {
+		return
+	}
+	j.anewAfter, j.anewSaid = position, now
+	j.cfg.Logger.Warn("following the journal anew", "after", position, "err", err)
 }
 
 // followOnce follows from where the state stands until something fails.

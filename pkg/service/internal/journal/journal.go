@@ -195,6 +195,10 @@ type Journal[W any] struct {
 	// has it, and since when; follow's own.
 	missing      uint64
 	missingSince time.Time
+	// anewAfter and anewSaid are after which position, and when, it was logged
+	// that the journal is followed anew; follow's own.
+	anewAfter uint64
+	anewSaid  time.Time
 
 	// The constants of these names; tests shorten them.
 	attemptTimeout, giveUp, maintainEvery, progressEvery time.Duration
