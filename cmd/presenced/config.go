@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"presence/pkg/protocol"
 	"presence/pkg/service"
 )
 
@@ -66,13 +65,13 @@ func (c *config) complete(given func(flag string) bool) error {
 	if err := oneOf("log-format", c.logFormat, formatText, formatJSON); err != nil {
 		return err
 	}
-	if err := protocol.CheckPrefix(c.prefix); err != nil {
-		return err
-	}
 	if c.http != "" {
 		if _, _, err := net.SplitHostPort(c.http); err != nil {
 			return fmt.Errorf("--http must be host:port, such as 127.0.0.1:8222, not %q", c.http)
 		}
+	}
+	if err := c.checkService(given); err != nil {
+		return err
 	}
 	if f := firstGiven(given, "tlsca", "tlscert", "tlskey"); f != "" && !c.external() {
 		return fmt.Errorf("--%s goes with --nats-url: the NATS server inside presenced has its own in the file of --nats-config", f)
@@ -99,6 +98,45 @@ func (c *config) complete(given func(flag string) bool) error {
 		return c.defaultData()
 	}
 	return nil
+}
+
+// checkService finds before anything is started what the service would refuse,
+// and a 0, for which it would take the default.
+func (c *config) checkService(given func(flag string) bool) error {
+	for _, f := range []struct {
+		flag string
+		zero bool
+	}{
+		{"grace", c.grace == 0},
+		{"retention", c.retention == 0},
+		{"journal-keep", c.journalKeep == 0},
+		{"snapshot-entries", c.snapshotEntries == 0},
+		{"replicas", c.replicas == 0},
+	} {
+		if f.zero && given(f.flag) {
+			return fmt.Errorf("--%s must be more than 0", f.flag)
+		}
+	}
+	return c.service().Check()
+}
+
+// service is what the flags say of the service: all but its connections.
+func (c *config) service() service.Config {
+	return service.Config{
+		Prefix:              c.prefix,
+		Stream:              journalStream,
+		Replicas:            c.replicas,
+		SnapshotEntries:     c.snapshotEntries,
+		JournalKeep:         c.journalKeep,
+		Skip:                c.skip,
+		NewEpoch:            c.newEpoch,
+		Grace:               c.grace,
+		Retention:           c.retention,
+		CustomStatusPolicy:  c.policy,
+		Limits:              c.limits,
+		FriendNotifications: c.friendNotifications,
+		Version:             semantic(versionText()),
+	}
 }
 
 func (c *config) completeExternal(given func(flag string) bool) error {

@@ -54,8 +54,14 @@ func inOurWords(err error) error {
 	return errors.New(strings.NewReplacer(
 		"flag provided but not defined: -", "there is no flag --",
 		" for flag -", " for --",
+		" for flag ", " for --", // where it comes from the environment
 		"flag needs an argument: -", "there is no value for -",
-		"time: ", "", "strconv.ParseInt: ", "",
+		"strconv.ParseInt: parsing ", "",
+		"strconv.ParseUint: parsing ", "",
+		": invalid syntax", " is not such a number",
+		": value out of range", " is too large",
+		": parse error", ": it is neither true nor false",
+		"time: ", "", " as time.Duration value", "", " as int value", "", " as uint64 value", "", " as bool value", "",
 	).Replace(err.Error()))
 }
 

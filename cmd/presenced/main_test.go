@@ -42,6 +42,15 @@ func TestWrongUsage(t *testing.T) {
 		{"extra", `"extra"`},
 		{"--grace", "--grace"},
 		{"--grace soon", "--grace"},
+		{"--grace 0", "--grace must be more than 0"},
+		{"--retention 1s", "the retention must be at least 1m"},
+		{"--journal-keep 0s", "--journal-keep must be more than 0"},
+		{"--snapshot-entries 0", "--snapshot-entries must be more than 0"},
+		{"--snapshot-entries many", `invalid value "many" for --snapshot-entries: "many" is not such a number`},
+		{"--max-contacts 99999999999999999999", `"99999999999999999999" is too large`},
+		{"--insecure=maybe", "for --insecure: it is neither true nor false"},
+		{"--nats-url nats://127.0.0.1:1 --single-account --replicas 0", "--replicas must be more than 0"},
+		{"--nats-url nats://127.0.0.1:1 --single-account --replicas 9", "the journal must have 1 to 5 replicas"},
 		{"--sync never", "--sync must be always or interval"},
 		{"--log-level loud", "--log-level"},
 		{"--log-format xml", "--log-format"},
@@ -73,9 +82,9 @@ func TestWrongUsage(t *testing.T) {
 		{"--nats-url nats://127.0.0.1:1 --listen 127.0.0.1:0", "--listen"},
 		{"--nats-url nats://127.0.0.1:1", "--journal-creds"},
 		{"--nats-url nats:// --single-account", "URL"},
-		{"--listen 127.0.0.1:0 --data " + data + " --grace 100h --log-level error", "grace"},
-		{"--listen 127.0.0.1:0 --data " + data + " --custom-status-policy never --log-level error", "policy"},
-		{"--listen 127.0.0.1:0 --data " + data + " --max-custom-status -1 --log-level error", "max-custom-status must be 1 to 4096"},
+		{"--data /dev/null --grace 100h", "the grace must be at most 1h"},
+		{"--data /dev/null --custom-status-policy never", "policy"},
+		{"--data /dev/null --max-custom-status -1", "max-custom-status must be 1 to 4096"},
 	} {
 		code, stdout, stderr := call(t, strings.Fields(c.args)...)
 		if code != 2 {

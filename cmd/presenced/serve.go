@@ -65,27 +65,12 @@ const journalStream = "PRESENCE_JOURNAL"
 
 // serveOnce makes a service and runs it.
 func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) error {
-	s, err := service.New(service.Config{
-		Clients: nats.clients, Answers: nats.answers, Journal: nats.journal, System: nats.system,
-		ClientsAccount:      nats.account,
-		Prefix:              cfg.prefix,
-		Stream:              journalStream,
-		Replicas:            cfg.replicas,
-		Head:                nats.headFile(),
-		SnapshotEntries:     cfg.snapshotEntries,
-		JournalKeep:         cfg.journalKeep,
-		Skip:                cfg.skip,
-		NewEpoch:            cfg.newEpoch,
-		Grace:               cfg.grace,
-		Retention:           cfg.retention,
-		CustomStatusPolicy:  cfg.policy,
-		Limits:              cfg.limits,
-		FriendNotifications: cfg.friendNotifications,
-		Version:             semantic(versionText()),
-		Logger:              log,
-	})
+	c := cfg.service()
+	c.Clients, c.Answers, c.Journal, c.System = nats.clients, nats.answers, nats.journal, nats.system
+	c.ClientsAccount, c.Head, c.Logger = nats.account, nats.headFile(), log
+	s, err := service.New(c)
 	if err != nil {
-		return usageError{err} // New only checks the configuration
+		return err
 	}
 	m.serving(s)
 	served := false

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -99,12 +98,16 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// Check returns what is wrong with the configuration, connections aside: New
+// would refuse it.
+func (c Config) Check() error {
+	_, err := c.withDefaults()
+	return err
+}
+
 // withDefaults returns the configuration with every default filled in, or what
 // is wrong with it.
 func (c Config) withDefaults() (Config, error) {
-	if c.Clients == nil || c.Journal == nil {
-		return c, errors.New("service: the clients' and the journal's connection are required")
-	}
 	setDefault(&c.Answers, c.Clients)
 	setDefault(&c.ClientsAccount, "APP")
 	setDefault(&c.Prefix, protocol.DefaultPrefix)
@@ -127,7 +130,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	switch {
 	case c.Grace < 0 || c.Grace > time.Hour:
-		return c, fmt.Errorf("the grace must be 0 to 1h, not %v", c.Grace)
+		return c, fmt.Errorf("the grace must be at most 1h, not %v", c.Grace)
 	case c.Retention < time.Minute:
 		return c, fmt.Errorf("the retention must be at least 1m, not %v", c.Retention)
 	case c.CustomStatusPolicy != PolicySession && c.CustomStatusPolicy != PolicyPersistent:

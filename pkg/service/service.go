@@ -98,6 +98,9 @@ type Service struct {
 
 // New checks the configuration. It starts nothing.
 func New(cfg Config) (*Service, error) {
+	if cfg.Clients == nil || cfg.Journal == nil {
+		return nil, errors.New("service: the clients' and the journal's connection are required")
+	}
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
