@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -57,6 +58,9 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 Examples:
   source <(presencectl completion bash)
   presencectl completion fish > ~/.config/fish/completions/presencectl.fish`
+			c.Action = func(ctx context.Context, cmd *cli.Command) error {
+				return usageError(ctx, cmd, errors.New("name a shell: bash, zsh, fish or pwsh"), true)
+			}
 		},
 		Before: checkGlobalFlags,
 		Action: func(_ context.Context, cmd *cli.Command) error {
@@ -130,7 +134,9 @@ func usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
 		"strconv.ParseUint: parsing ", "",
 		": invalid syntax", " is not such a number",
 		": value out of range", " is too large",
+		": parse error", ": it is neither true nor false",
 		"time: invalid", "invalid",
+		"option session cannot be set along with option all", "--all and --session contradict each other",
 	).Replace(err.Error())
 	return fmt.Errorf("%s (see %s --help)", text, cmd.FullName())
 }

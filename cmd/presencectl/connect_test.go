@@ -41,6 +41,14 @@ func TestSilentServer(t *testing.T) {
 		"presencectl: no answer from a NATS server at "+addr+" within 200ms")
 }
 
+// A server that speaks something else where WebSocket is expected.
+func TestNotWebSocket(t *testing.T) {
+	t.Parallel()
+	s := servicetest.StartBroker(t)
+	addr := strings.TrimPrefix(s.URL(), "nats://")
+	ctl(t, "get", "alice", "-s", "ws://"+addr).want(t, exitFailed, "presencectl: connecting to "+addr+": it does not speak WebSocket")
+}
+
 func TestBadURL(t *testing.T) {
 	for _, url := range []string{"nats://u:se/krit@127.0.0.1:4222", "nats://u:krit@:x", ","} {
 		c := ctl(t, "get", "alice", "-s", url).want(t, exitFailed, "presencectl: the URL of the NATS server is …")

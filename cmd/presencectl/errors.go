@@ -71,7 +71,11 @@ func wireError(e *protocol.Error) error {
 // returns what makes the exit code 1 where there are any.
 func (c *conn) sayFailures(list []protocol.UserFailure) error {
 	for _, f := range list {
-		c.say("%q: %s (%s)", f.UserID, f.Message, f.Name)
+		user := f.UserID
+		if len(user) > protocol.MaxUserIDBytes { // it was none
+			user = fmt.Sprintf("%.40s…", user)
+		}
+		c.say("%q: %s (%s)", user, f.Message, f.Name)
 	}
 	if len(list) > 0 {
 		return errTold
@@ -91,6 +95,8 @@ func (c *conn) explainDial(err error, local bool) error {
 		return fmt.Errorf("the NATS server at %s refuses these credentials: %s", c.server, plain(err))
 	case errors.Is(err, nats.ErrTimeout), errors.As(err, &timedOut) && timedOut.Timeout():
 		return fmt.Errorf("no answer from a NATS server at %s within %v", c.server, c.timeout)
+	case strings.HasPrefix(err.Error(), "malformed HTTP"): // the answer follows, all of it
+		return fmt.Errorf("connecting to %s: it does not speak WebSocket", c.server)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("reading the credentials: %s", plain(err))
 	}

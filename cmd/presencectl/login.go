@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -36,11 +37,18 @@ Examples:
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "platform", Usage: "`PLATFORM` of the device, such as web, linux or iphone", Value: defaultPlatform()},
 			&cli.StringFlag{Name: "device", Usage: "`NAME` of the device; its earlier session is replaced", Value: defaultDevice()},
-			&cli.DurationFlag{Name: "ttl", Usage: "time to live of the session, 5s to 1h, should this process fall silent", HideDefault: true},
+			&cli.DurationFlag{Name: "ttl", Usage: "`DURATION` that the session outlives this process, should that fall silent: 5s to 1h", DefaultText: "2m", Validator: checkTTL},
 			&cli.StringFlag{Name: "session", Usage: "`ID` of the session, to resume it; default a new one"},
 		},
 		Action: a.connected(runLogin),
 	}
+}
+
+func checkTTL(d time.Duration) error {
+	if d < protocol.MinTTL || d > protocol.MaxTTL {
+		return errors.New("must be 5s to 1h")
+	}
+	return nil
 }
 
 func runLogin(ctx context.Context, cmd *cli.Command, c *conn) error {

@@ -74,5 +74,7 @@ func TestGetFailures(t *testing.T) {
 		t.Errorf("get --json: got %+v", reply)
 	}
 	ctl(t, "get", "b\x01", "-s", url).want(t, exitFailed, failed)
+	ctl(t, "get", strings.Repeat("ü", 100), "-s", url).want(t, exitFailed,
+		`presencectl: "`+strings.Repeat("ü", 40)+`…": the user ID has 200 bytes, at most 128 are allowed (invalid_user_id)`)
 	ctl(t, "login", "", "-s", url).want(t, exitFailed, "presencectl: the user ID is empty (invalid_user_id)")
 }

@@ -156,7 +156,7 @@ func keyFile(cmd *cli.Command) (string, error) {
 	_, err = os.Stat(key)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "", fmt.Errorf("there is no key to the journal at %s: give --data where presenced with its NATS server runs on this machine, else --journal-creds or --journal-url", key)
+		return "", fmt.Errorf("there is no key to the journal at %s: give --data where presenced with its NATS server runs on this machine, else --journal-creds, --journal-nkey, --journal-url or --single-account", key)
 	case errors.Is(err, os.ErrPermission):
 		return "", fmt.Errorf("the key to the journal at %s may not be read: run this as presenced's user", key)
 	}

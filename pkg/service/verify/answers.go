@@ -14,7 +14,7 @@ import (
 func (v *verification) checkAnswers(ctx context.Context) error {
 	ids := v.sample()
 	if len(ids) > 0 {
-		v.cfg.Progress(fmt.Sprintf("asking for %d users", len(ids)))
+		v.cfg.Progress(fmt.Sprintf("asking for the statuses of users: %d", len(ids)))
 	}
 	wrong := 0
 	for page := range slices.Chunk(ids, protocol.MaxUsersPerGet) {
