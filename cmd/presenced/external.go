@@ -15,6 +15,7 @@ import (
 	"presence/pkg/protocol"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // askWithin bounds the wait for the server's answer to a question of the start.
@@ -137,6 +138,9 @@ func dial(name, urls, creds string, log *slog.Logger, more ...nats.Option) (*nat
 		if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
 			err = fmt.Errorf("%w (--tlsca names the authority's)", err)
 		}
+		if errors.Is(err, nats.ErrNoServers) {
+			return nil, fmt.Errorf("there is no NATS server at %s: it has to run before presenced starts", shown)
+		}
 		return nil, fmt.Errorf("connecting %s to %s: %w", name, shown, err)
 	}
 	return nc, nil
@@ -239,4 +243,20 @@ func checkSystem(nc *nats.Conn) error {
 		return fmt.Errorf("the credentials for the system account are not of the system account: asking $SYS.REQ.SERVER.PING: %w", err)
 	}
 	return nil
+}
+
+// withoutJetStream says of the error of a journal that cannot be opened where it
+// comes from JetStream being switched off on somebody else's server.
+func (c *connections) withoutJetStream(err error) error {
+	if c.broker != nil {
+		return err
+	}
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders), ok && api.ErrorCode == jetstream.JSErrCodeJetStreamNotEnabled:
+		return fmt.Errorf("the NATS server has no JetStream, which the journal needs (nats-server --jetstream): %w", err)
+	case ok && api.ErrorCode == jetstream.JSErrCodeJetStreamNotEnabledForAccount:
+		return fmt.Errorf("the journal's account has no JetStream, which it needs (jetstream: enabled in the account): %w", err)
+	}
+	return err
 }

@@ -178,6 +178,7 @@ func TestExternalServerRefused(t *testing.T) {
 		{[]string{"--nats-url", s.URLAs(servicetest.BothUser), "--journal-url", s.URLAs(servicetest.BothUser)}, "both in the account ONE"},
 		{onServer(s, "--system-url", s.URLAs(servicetest.ClientsUser)), "not of the system account"},
 		{[]string{"--nats-url", s.URLAs("nobody"), "--single-account"}, "Authorization"},
+		{[]string{"--nats-url", s.URLAs(servicetest.ClientsUser), "--single-account"}, "the journal's account has no JetStream"},
 		{onServer(s, "--system-creds", "/does/not/exist.creds"), "exist.creds"},
 	} {
 		code, _, stderr := servicetest.RunDaemon(t, c.args...)
@@ -190,7 +191,7 @@ func TestExternalServerRefused(t *testing.T) {
 	if code, _, stderr := servicetest.RunDaemon(t, onServer(s)...); code != 1 {
 		t.Errorf("without a server: got exit code %d, want 1: %s", code, stderr)
 	} else {
-		wantOneLine(t, "without a server", stderr, s.URL())
+		wantOneLine(t, "without a server", stderr, "there is no NATS server at "+s.URL())
 	}
 }
 

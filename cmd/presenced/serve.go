@@ -80,7 +80,7 @@ func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, s
 		notify(log, "READY=1")
 	}, func() { notify(log, "STOPPING=1") })
 	if err != nil && !served {
-		return notServed{err}
+		return notServed{nats.withoutJetStream(err)}
 	}
 	return err
 }
