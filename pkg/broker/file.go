@@ -91,6 +91,7 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 	}
 	if f.operator() {
 		b.keys = accountKeys{}
+		b.names.journal = "" // known to whoever enters it
 	} else {
 		addUsers(f.opts, f.names, keys, cfg.Prefix)
 	}

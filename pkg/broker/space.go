@@ -24,7 +24,9 @@ const (
 //
 // A disk that others fill faster than it is looked at can still have a write
 // fail. In a cluster the accounts' limits are those of all servers together, and
-// it does nothing there: the others go on without the one whose disk is full.
+// it does nothing there: the others go on without the one whose disk is full. Nor
+// does it where the server has an operator, whose JWTs say what an account may
+// store, and which account the journal's is.
 type spaceGuard struct {
 	account *server.Account
 	dir     string
