@@ -56,7 +56,9 @@ func (c *Client) set(ctx context.Context, userID string, req protocol.SetRequest
 	return reply.Status, err
 }
 
-// Logout ends a session. Logging out what is not there is not an error.
+// Logout ends a session. Logging out what is not there is not an error. A Session
+// of that ID, wherever it is, takes it for forgotten and logs in again when it next
+// renews: to end the session of another device for good there is Kick.
 func (c *Client) Logout(ctx context.Context, userID, sessionID string) error {
 	return c.logout(ctx, userID, protocol.LogoutRequest{SessionID: sessionID})
 }

@@ -348,3 +348,29 @@ func TestLogout(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Close does not wait for a login that waits for its turn to ask again.
+func TestCloseDuringALogin(t *testing.T) {
+	f := newFake(t)
+	c, _, _ := f.connect(client.Options{})
+	f.Fail(protocol.OpLogin, protocol.ErrRateLimited.RetryIn(time.Hour))
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	login := make(chan error, 1)
+	go func() {
+		_, err := c.Login(ctx, "alice", client.LoginOptions{})
+		login <- err
+	}()
+	eventually(t, "asked", func() bool { return f.count(protocol.OpLogin) > 0 })
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close() }()
+	select {
+	case <-closed:
+	case <-time.After(20 * time.Second):
+		t.Error("Close waits for it")
+	}
+	cancel()
+	if err := <-login; err == nil {
+		t.Error("logged in")
+	}
+}

@@ -331,6 +331,11 @@ func (w *watch) close() {
 	w.closed = true
 	w.remove(w.all())
 	w.blind(Closed, nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, o := range w.owners { // of logins that are under way
+		o.leave()
+	}
 }
 
 // refusedByBroker reports that a subscription of ours was not accepted, which
