@@ -83,7 +83,9 @@ func (a *app) runNATSConfig(cmd *cli.Command) error {
 		return &failure{err}
 	}
 	if dir == "" {
-		_, _ = a.stdout.Write(files[0].Data)
+		if _, err := a.stdout.Write(files[0].Data); err != nil { // the secrets are of no use then
+			return &failure{err}
+		}
 		for _, f := range files[1:] {
 			fmt.Fprintf(a.stderr, "# %s\n%s", f.Name, f.Data)
 		}
@@ -97,7 +99,11 @@ func (a *app) runNATSConfig(cmd *cli.Command) error {
 		names = append(names, f.Name)
 	}
 	a.say("wrote %s: %s", dir, strings.Join(names, " "))
-	a.say("nats.conf says at its beginning how to start presenced; all other files but keys/account-APP.jwt are secret")
+	public := ""
+	if cfg.Auth == natsconfig.JWT {
+		public = " but keys/account-APP.jwt"
+	}
+	a.say("nats.conf says at its beginning how to start presenced; all other files%s are secret", public)
 	return nil
 }
 
@@ -143,7 +149,9 @@ func (a *app) runNATSUser(cmd *cli.Command) error {
 		return &failure{err}
 	}
 	if auth != natsconfig.JWT {
-		fmt.Fprintln(a.stdout, issued.Entry)
+		if _, err := fmt.Fprintln(a.stdout, issued.Entry); err != nil {
+			return &failure{err}
+		}
 		a.say("%s has the inbox prefix %s and the secret %s", issued.Name, issued.InboxPrefix, issued.Secret)
 		return nil
 	}

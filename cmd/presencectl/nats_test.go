@@ -22,7 +22,18 @@ func TestNATSConfigIntoDirectory(t *testing.T) {
 
 	ctl(t, "nats-user", "--auth", "jwt", "--dir", dir, "reader", "dash").want(t, exitDone,
 		"presencectl: wrote "+filepath.Join(dir, "reader-dash.creds")+", of dash, whose inbox prefix is _INBOX.reader.dash")
-	ctl(t, "nats-user", "--auth", "jwt", "--dir", t.TempDir(), "reader", "dash").want(t, exitFailed, "presencectl: open …")
+	if all := c.stderr.String(); !strings.Contains(all, "all other files but keys/account-APP.jwt are secret") {
+		t.Errorf("stderr %q", all)
+	}
+	empty := t.TempDir()
+	ctl(t, "nats-user", "--auth", "jwt", "--dir", empty, "reader", "dash").want(t, exitFailed,
+		"presencectl: "+empty+" is not a directory of nats-config --auth jwt: there is no keys/account-APP.jwt")
+	c = ctl(t, "nats-config", empty).want(t, exitDone, "presencectl: wrote …")
+	if all := c.stderr.String(); !strings.Contains(all, "all other files are secret") {
+		t.Errorf("stderr %q", all)
+	}
+	file := filepath.Join(empty, "nats.conf")
+	ctl(t, "nats-config", file).want(t, exitFailed, "presencectl: lstat "+filepath.Join(file, "nats.conf")+": not a directory")
 }
 
 // Without a directory the configuration can be piped, and the secrets are on

@@ -18,8 +18,11 @@ type File struct {
 // may be there already: what is in it may be the only copy of a key.
 func Write(dir string, files ...File) error {
 	for _, f := range files {
-		if _, err := os.Lstat(filepath.Join(dir, f.Name)); !errors.Is(err, fs.ErrNotExist) {
+		switch _, err := os.Lstat(filepath.Join(dir, f.Name)); {
+		case err == nil:
 			return fmt.Errorf("%s is there already and is not overwritten", filepath.Join(dir, f.Name))
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
 		}
 	}
 	for _, f := range files {

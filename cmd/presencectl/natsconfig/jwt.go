@@ -3,6 +3,7 @@ package natsconfig
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -167,6 +168,9 @@ func (u user) credentials(key nkeys.KeyPair, scoped bool, accountID string, expi
 // made in a directory.
 func issueJWT(dir string, u user, expires time.Duration) ([]byte, error) {
 	token, err := os.ReadFile(filepath.Join(dir, clientsJWTFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is not a directory of nats-config --auth jwt: there is no %s", dir, clientsJWTFile)
+	}
 	if err != nil {
 		return nil, err
 	}
