@@ -124,7 +124,7 @@ func TestCredentials(t *testing.T) {
 	ctl(t, "get", "alice", "--timeout", "20s").want(t, exitFailed, nobody)
 	ctl(t, "get", "alice", "--timeout", "20s", "--creds", "/nonexistent").want(t, exitFailed, nobody) // a user goes first, as with the nats CLI
 	t.Setenv("NATS_USER", "")
-	ctl(t, "get", "alice", "--creds", "/nonexistent").want(t, exitFailed, "presencectl: reading the credentials: open /nonexistent: no such file or directory")
+	ctl(t, "get", "alice", "--creds", "/nonexistent").want(t, exitFailed, "presencectl: reading credentials or certificates: open /nonexistent: no such file or directory")
 }
 
 func TestContexts(t *testing.T) {

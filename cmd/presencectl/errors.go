@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -98,7 +99,10 @@ func (c *conn) explainDial(err error, local bool) error {
 	case strings.HasPrefix(err.Error(), "malformed HTTP"): // the answer follows, all of it
 		return fmt.Errorf("connecting to %s: it does not speak WebSocket", c.server)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("reading the credentials: %s", plain(err))
+		return fmt.Errorf("reading credentials or certificates: %s", plain(err))
+	}
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+		return fmt.Errorf("connecting to %s: its certificate is of an unknown authority (--tlsca names the authority's)", c.server)
 	}
 	return fmt.Errorf("connecting to %s: %s", c.server, plain(err))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,5 +20,15 @@ func TestInboxDenied(t *testing.T) {
 		if !strings.Contains(got, text) || strings.Contains(got, "--inbox-prefix") != hint {
 			t.Errorf("%s: got %q", text, got)
 		}
+	}
+}
+
+// Of a certificate that nobody here knows it is said which flag there is, and not
+// what x509 tried.
+func TestUnknownAuthority(t *testing.T) {
+	err := fmt.Errorf("tls error: %w", x509.UnknownAuthorityError{Cert: &x509.Certificate{}})
+	got := (&conn{server: "10.0.0.5:4222"}).explainDial(err, false).Error()
+	if want := "connecting to 10.0.0.5:4222: its certificate is of an unknown authority (--tlsca names the authority's)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
