@@ -25,9 +25,10 @@ import (
 //go:generate go run github.com/tinylib/msgp -tests=false -io=false -unexported
 
 // Format is the newest entry format that this program writes and understands.
-// A reader that meets a newer one stops before it. 2 has Params.Sessions. An entry
-// is written in the oldest format that has all it says, so that an earlier version
-// reads on as long as it misunderstands nothing.
+// A reader that meets a newer one stops before it. 2 has Params.Sessions, and with
+// it in force a login may be a late one by its device. An entry is written in the
+// oldest format that has all it says, so that an earlier version reads on as long
+// as it misunderstands nothing.
 const Format = 2
 
 // MaxCommands bounds the commands and renewals of one entry: revisions are

@@ -29,6 +29,9 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	u := s.users.get(c.User)
 	var x *session
 	if u != nil {
+		if s.isLate(c, u) {
+			return protocol.ErrUnavailable.With("the connection is closed, and the device has logged in since: nothing was done, log in from the present connection")
+		}
 		if x = u.session(c.Session); x == nil && u.wasReplaced(c.Session, s.clock.lease) {
 			return protocol.ErrSessionReplaced
 		}
@@ -73,6 +76,24 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	}
 	r.Session, r.TTL = c.Session, int64(x.ttl)
 	return nil
+}
+
+// isLate reports whether a login names a connection that closed while its device has
+// another live session, which it would end for good: its process may have died, and
+// the device logged in again before it came.
+func (s *State) isLate(c *entry.Command, u *user) bool {
+	if s.level < 2 || c.Device == "" || c.Server == "" {
+		return false
+	}
+	if on := s.connections.known[connectionKey{c.Server, c.Client}]; on == nil || !on.closed {
+		return false
+	}
+	for x := u.sessions; x != nil; x = x.next {
+		if x.live && x.device == c.Device && x.id != packID(c.Session) {
+			return true
+		}
+	}
+	return false
 }
 
 // makeRoom makes sure that a user may have one more session once those of the
