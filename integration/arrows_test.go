@@ -12,14 +12,15 @@ import (
 // arrows says which of the module's packages each package may import, and which
 // of the heavy dependencies. Tests of a package are not held to it.
 var arrows = map[string][]string{
-	"pkg/protocol":                    {},
-	"pkg/service/internal/entry":      {},
-	"pkg/service/internal/state":      {"pkg/protocol", "pkg/service/internal/entry"},
-	"pkg/service/internal/journal":    {"pkg/service/internal/entry", "nats.go"},
-	"pkg/service/internal/replica":    {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state"},
-	"pkg/service/internal/contacts":   {"pkg/protocol", "nats.go"},
-	"pkg/service/internal/simulation": {},
-	"pkg/service/internal/sysevent":   {"pkg/protocol"},
+	"pkg/protocol":                        {},
+	"pkg/service/internal/entry":          {},
+	"pkg/service/internal/state":          {"pkg/protocol", "pkg/service/internal/entry"},
+	"pkg/service/internal/journal":        {"pkg/service/internal/entry", "nats.go"},
+	"pkg/service/internal/replica":        {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state"},
+	"pkg/service/internal/contacts":       {"pkg/protocol", "pkg/service/internal/contacts/value", "nats.go"},
+	"pkg/service/internal/contacts/value": {"pkg/protocol"},
+	"pkg/service/internal/simulation":     {},
+	"pkg/service/internal/sysevent":       {"pkg/protocol"},
 	"pkg/service": {"pkg/protocol", "pkg/service/internal/contacts", "pkg/service/internal/entry", "pkg/service/internal/state",
 		"pkg/service/internal/journal", "pkg/service/internal/replica", "pkg/service/internal/sysevent", "nats.go"},
 	// It checks instances with their own state machine, and knows nothing of how

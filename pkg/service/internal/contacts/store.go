@@ -6,7 +6,7 @@
 //
 // A user's contacts are one value:
 //
-//	$KV.PRESENCE_CONTACTS.<token>    ["bob","carol"]    sorted, each once
+//	$KV.PRESENCE_CONTACTS.<token>    ["bob","carol"]    sorted, each once; see package value
 //
 // Their version is the value's revision in the bucket, so it rises with every
 // change, and is higher after an erasure than any before it. A change is written
@@ -23,7 +23,6 @@ package contacts
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -34,6 +33,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service/internal/contacts/value"
 )
 
 // DefaultBucket holds the contacts.
@@ -153,7 +153,7 @@ func (s *Store) Change(ctx context.Context, userID string, r *protocol.ContactsR
 		if err != nil {
 			return Changed{}, err
 		}
-		want, added, removed := edit(have.Users, r)
+		want, added, removed := value.Edit(have.Users, r)
 		switch {
 		case len(added)+len(removed) == 0:
 			return Changed{List: have, Previous: have.Version, Read: overtaken}, nil
@@ -179,7 +179,7 @@ func (s *Store) Erase(ctx context.Context, userID string) (Changed, error) {
 		return Changed{}, err
 	}
 	have, err := s.read(ctx, subject)
-	if err != nil || have.Version == 0 {
+	if err != nil && !errors.Is(err, errDamaged) || have.Version == 0 {
 		return Changed{}, err
 	}
 	err = again(ctx, func(ctx context.Context) error {
@@ -195,6 +195,10 @@ func (s *Store) subject(userID string) (string, error) {
 	token, err := protocol.EncodeToken(userID)
 	return s.prefix + token, err
 }
+
+// errDamaged says that what is stored are no contacts. Nothing can be done with it
+// but to erase it.
+var errDamaged = errors.New("the stored contacts cannot be read")
 
 // read returns what the bucket's leader has under a subject.
 func (s *Store) read(ctx context.Context, subject string) (List, error) {
@@ -213,8 +217,8 @@ func (s *Store) read(ctx context.Context, subject string) (List, error) {
 	if m.Header.Get("KV-Operation") != "" { // somebody deleted it by hand
 		return list, nil
 	}
-	if err := json.Unmarshal(m.Data, &list.Users); err != nil {
-		return List{}, fmt.Errorf("reading the contacts at revision %d: %w", m.Sequence, err)
+	if list.Users, err = value.Decode(m.Data); err != nil {
+		return list, fmt.Errorf("%w at revision %d: %w", errDamaged, m.Sequence, err)
 	}
 	return list, nil
 }
@@ -229,7 +233,7 @@ var (
 // write stores contacts on top of a version, and returns the new one. JetStream
 // knows a repetition by its ID; where it does not, the value tells whose it is.
 func (s *Store) write(ctx context.Context, subject string, users []string, over uint64) (uint64, error) {
-	data, err := protocol.Marshal(users)
+	data, err := value.Encode(users)
 	if err != nil {
 		return 0, err
 	}

@@ -60,6 +60,27 @@ func TestStore_IsAKVBucket(t *testing.T) {
 	}
 }
 
+// TestStore_Damaged: what somebody else wrote there is neither shown nor built upon,
+// and an erasure ends it.
+func TestStore_Damaged(t *testing.T) {
+	js, s := open(t)
+	if _, err := js.Publish(t.Context(), "$KV."+contacts.DefaultBucket+".alice", []byte(`["carol","bob"]`)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Get(t.Context(), "alice"); err == nil || !strings.Contains(err.Error(), "at revision 1") {
+		t.Errorf("Get: got %+v, %v, want an error that says where", got, err)
+	}
+	if got, err := s.Change(t.Context(), "alice", &protocol.ContactsRequest{Add: []string{"dave"}}); err == nil {
+		t.Errorf("Change: got %+v, want an error", got)
+	}
+	if got, err := s.Erase(t.Context(), "alice"); err != nil || got.Previous != 1 {
+		t.Errorf("Erase: got %+v, %v", got, err)
+	}
+	if got, err := s.Change(t.Context(), "alice", &protocol.ContactsRequest{Add: []string{"dave"}}); err != nil || !slices.Equal(got.Users, []string{"dave"}) {
+		t.Errorf("Change after the erasure: got %+v, %v", got, err)
+	}
+}
+
 // TestStore_Race: of changes of the same contacts by several stores each is
 // made once.
 func TestStore_Race(t *testing.T) {

@@ -1,4 +1,4 @@
-package contacts
+package value
 
 import (
 	"slices"
@@ -6,9 +6,9 @@ import (
 	"presence/pkg/protocol"
 )
 
-// edit returns what a request makes of contacts, and what that adds and removes.
+// Edit returns what a request makes of contacts, and what that adds and removes.
 // All are sorted, by bytes; have must be.
-func edit(have []string, r *protocol.ContactsRequest) (want, added, removed []string) {
+func Edit(have []string, r *protocol.ContactsRequest) (want, added, removed []string) {
 	want = []string{}
 	if r.Replace != nil {
 		want = append(want, *r.Replace...)
