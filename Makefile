@@ -6,7 +6,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS = -X main.version=$(VERSION)
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
+GENERATED ?= 500
 CHAOS ?= 5m
 SIMULATE ?= 60s
 SOAK ?= 5m
@@ -69,7 +70,9 @@ vuln: ## known vulnerabilities of the dependencies, where the database can be re
 	@if curl -fsS -m 10 -o /dev/null https://vuln.go.dev/index/db.json 2>/dev/null; then $(GO) run $(GOVULNCHECK) ./...; \
 	else echo "the vulnerability database cannot be reached: govulncheck left out"; fi
 
-fuzz: ## each fuzz target for FUZZTIME
+# Configuration files are generated, and not fuzzed by coverage: to build nats-server
+# for that takes minutes.
+fuzz: ## each fuzz target for FUZZTIME, and GENERATED configuration files
 	$(GO) test -run '^$$' -fuzz FuzzToken -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzParseUser -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./pkg/protocol
@@ -78,6 +81,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzRestore -fuzztime $(FUZZTIME) ./pkg/service/internal/state
 	$(GO) test -run '^$$' -fuzz FuzzConnections -fuzztime $(FUZZTIME) ./pkg/service/internal/sysevent
 	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/service/internal/contacts/value
+	$(GO) test -run '^(TestFile_Garbage|TestG13_AcceptedFiles)$$' -count 1 ./pkg/broker -rapid.checks $(GENERATED)
 
 encodings: ## the benchmark that chose the encoding of journal entries
 	cd $(ENCODINGS) && $(GO) test -bench . -benchtime 0.3s

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"regexp"
 	"strings"
 
 	"presence/pkg/protocol"
@@ -82,7 +84,7 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 		err = f.check()
 	}
 	if err != nil {
-		return nil, &ConfigError{fmt.Errorf("%s: %w", cfg.Path, err)}
+		return nil, &ConfigError{fmt.Errorf("%s: %w", cfg.Path, oneLine(err))}
 	}
 	f.warn()
 	b := &Broker{keys: keys, names: f.names, exposed: f.exposed(), open: f.open() || f.accountOf(f.opts.NoAuthUser) == f.names.clients}
@@ -136,6 +138,9 @@ type file struct {
 // readFile reads the file twice: as nats-server does, and as text, because the
 // former does not tell which accounts have JetStream.
 func readFile(cfg FileConfig) (*file, error) {
+	if err := checkIncludes(filepath.Clean(cfg.Path)); err != nil {
+		return nil, err
+	}
 	f := &file{cfg: cfg, opts: &server.Options{}}
 	if err := f.opts.ProcessConfigFile(cfg.Path); err != nil {
 		var several interface {
@@ -189,9 +194,24 @@ func first(errs []error, path string) error {
 	return err
 }
 
-// withoutPath leaves out what the message begins with anyway.
+// quotation is of the file, and noName in it what no name, address or path has. A
+// brace or quotation mark too few or too many makes a name of what follows,
+// passwords and all.
+var (
+	quotation = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	noName    = regexp.MustCompile(`[^\w.:/$*>@-]`)
+)
+
+// withoutPath leaves out what the message begins with anyway, and what it should
+// not show.
 func withoutPath(err error, path string) error {
 	text := strings.TrimPrefix(err.Error(), "open "+path+": ")
+	text = quotation.ReplaceAllStringFunc(text, func(q string) string {
+		if len(q) > len(`","`) && noName.MatchString(q[1:len(q)-1]) { // a single one is of the language
+			return `"…"`
+		}
+		return q
+	})
 	if rest, ok := strings.CutPrefix(text, path+":"); ok {
 		text = "line " + rest
 	}

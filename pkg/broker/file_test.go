@@ -78,6 +78,8 @@ func TestFileRefused(t *testing.T) {
 		says       []string
 	}{
 		{"not the language", loopback + "jetstream {\n", nil, []string{"line "}},
+		{"includes itself", loopback + stored + userless + "include nats.conf\n", nil, []string{"nats.conf includes itself"}},
+		{"quotation mark in the wrong place", "\"listen: 127.0.0.1:-1\nauthorization { user: u, password: 'hunter 2' }\nserver_name: \": s\n", nil, []string{"unknown field \"…\""}},
 		{"unknown field", loopback + stored + userless + "lisen: 1\n", nil, []string{"lisen", "line 5"}},
 		{"two faults", loopback + stored + userless + "lisen: 1\nportt: 2\n", nil, []string{"and 1 more"}},
 		{"missing variable", loopback + stored + userless + "server_name: $NO_SUCH_VARIABLE\n", nil, []string{"NO_SUCH_VARIABLE"}},
@@ -128,6 +130,9 @@ func TestFileRefused(t *testing.T) {
 			}
 			if strings.Contains(err.Error(), "\n") || strings.Count(err.Error(), cfg.Path) != 1 {
 				t.Errorf("want one line that names the file once, got: %v", err)
+			}
+			if strings.Contains(err.Error(), "hunter 2") {
+				t.Errorf("the error has a password: %v", err)
 			}
 			for _, w := range c.says {
 				if !strings.Contains(err.Error(), w) {
