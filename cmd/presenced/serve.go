@@ -123,7 +123,8 @@ func welcome(cfg config, nats *connections) string {
 		to.WriteString(" --server " + nats.url)
 	}
 	switch {
-	case nats.broker == nil || nats.broker.Open():
+	case nats.broker != nil && nats.broker.Open():
+	case nats.broker == nil && cfg.creds == "" && !strings.Contains(cfg.natsURL, "@"): // as presenced came in
 	case cfg.creds != "":
 		to.WriteString(" --creds FILE --inbox-prefix _INBOX.ROLE.NAME")
 	default:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,12 +78,18 @@ const writeError = "critical write error"
 // not there: so it is whenever one is started before the other.
 const routeError = "Error trying to connect to route"
 
-// waitsForRoutes begins what the server logs twice a second while it is the only
-// one of its cluster that is there. presenced says what it waits for.
-const waitsForRoutes = "Waiting for routing to be established"
+// usual begin warnings of the server that are of no interest where they come from
+// an ordinary start or stop of one of a cluster. What it waits for, presenced says.
+var usual = []string{
+	"Waiting for routing to be established", // twice a second while it is the only one
+	"JetStream has not established contact with a meta leader",
+	"JetStream is not current with the meta leader",
+	"Metalayer blocking snapshot",
+}
 
 func (l *serverLog) Warnf(format string, v ...any) {
-	if strings.HasPrefix(fmt.Sprintf(format, v...), waitsForRoutes) { // the format is "%s"
+	text := fmt.Sprintf(format, v...) // the format may be "%s"
+	if slices.ContainsFunc(usual, func(begin string) bool { return strings.HasPrefix(text, begin) }) {
 		l.log(slog.LevelDebug, format, v)
 		return
 	}
