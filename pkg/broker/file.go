@@ -219,5 +219,23 @@ func withoutPath(err error, path string) error {
 }
 
 func oneLine(err error) error {
-	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
+	return errors.New(strings.Join(strings.Fields(inKinds(err.Error())), " "))
+}
+
+// kinds are those of the values in a configuration, by their Go types.
+var kinds = strings.NewReplacer("int64", "a number", "float64", "a number", "bool", "a boolean",
+	"map[string]interface {}", "a map", "[]interface {}", "a list", "string", "a text")
+
+// inKinds tells without Go's types that a value is of another kind than it should
+// be, such as a password of digits alone.
+func inKinds(text string) string {
+	before, types, ok := strings.Cut(text, "interface conversion: interface {} is ")
+	if !ok {
+		return text
+	}
+	types = kinds.Replace(types)
+	if strings.HasSuffix(types, "not a text") {
+		types += ": put it into quotes"
+	}
+	return before + "it is " + types
 }

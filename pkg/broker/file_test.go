@@ -80,6 +80,8 @@ func TestFileRefused(t *testing.T) {
 		{"not the language", loopback + "jetstream {\n", nil, []string{"line "}},
 		{"includes itself", loopback + stored + userless + "include nats.conf\n", nil, []string{"nats.conf includes itself"}},
 		{"quotation mark in the wrong place", "\"listen: 127.0.0.1:-1\nauthorization { user: u, password: 'hunter 2' }\nserver_name: \": s\n", nil, []string{"unknown field \"…\""}},
+		{"a password of digits", loopback + stored + userless + "authorization { user: a, password: 123 }\n", nil, []string{"line 5:", "it is a number, not a text: put it into quotes"}},
+		{"a text for a list", loopback + stored + userless + "cluster { name: c, routes: \"nats://a\" }\n", nil, []string{"line 5:", "it is a text, not a list"}},
 		{"unknown field", loopback + stored + userless + "lisen: 1\n", nil, []string{"lisen", "line 5"}},
 		{"two faults", loopback + stored + userless + "lisen: 1\nportt: 2\n", nil, []string{"and 1 more"}},
 		{"missing variable", loopback + stored + userless + "server_name: $NO_SUCH_VARIABLE\n", nil, []string{"NO_SUCH_VARIABLE"}},
