@@ -239,8 +239,11 @@ func writeDifference(w io.Writer, d *verify.Difference) {
 }
 
 func list(positions []uint64) string {
-	if len(positions) == 0 {
+	switch len(positions) {
+	case 0:
 		return none
+	case 1:
+		return fmt.Sprintf("of position %d", positions[0])
 	}
 	return "of positions " + strings.Trim(fmt.Sprint(positions), "[]")
 }

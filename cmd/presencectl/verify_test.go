@@ -59,3 +59,11 @@ func TestVerify_Different(t *testing.T) {
 		t.Errorf("verify: got\n%s", out)
 	}
 }
+
+func TestPositions(t *testing.T) {
+	for want, positions := range map[string][]uint64{none: nil, "of position 42": {42}, "of positions 42 97": {42, 97}} {
+		if got := list(positions); got != want {
+			t.Errorf("list(%v): got %q, want %q", positions, got, want)
+		}
+	}
+}
