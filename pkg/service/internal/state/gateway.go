@@ -120,6 +120,9 @@ func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 	case c.Seq != g.seq+1:
 		return protocol.ErrOutOfOrder.Withf("request %d came where %d is due", c.Seq, g.seq+1)
 	}
+	if g.connection != nil && g.connection.closed && s.hasLateLogin(c.Ops, g) {
+		return protocol.ErrUnavailable.With("the gateway's connection is closed, and its sessions are elsewhere by now: nothing was done, open from the present connection")
+	}
 	g.seq = c.Seq
 	g.answer = GatewayAnswer{Revision: s.revision}
 	for i := range c.Ops {
@@ -132,6 +135,14 @@ func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 	}
 	r.Gateway = g.answer
 	return nil
+}
+
+// hasLateLogin reports whether one of the ops of a gateway whose connection closed
+// would take a session back from where it is by now.
+func (s *State) hasLateLogin(ops []entry.Command, g *gateway) bool {
+	return slices.ContainsFunc(ops, func(op entry.Command) bool {
+		return op.Kind == entry.Login && s.isLate(g.connection, s.users.get(op.User), &op, g)
+	})
 }
 
 // applyOp does one op. What a gateway does to sessions touches only those that

@@ -29,8 +29,8 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	u := s.users.get(c.User)
 	var x *session
 	if u != nil {
-		if s.isLate(c, u) {
-			return protocol.ErrUnavailable.With("the connection is closed, and the device has logged in since: nothing was done, log in from the present connection")
+		if by == nil && s.isLate(s.connections.known[connectionKey{c.Server, c.Client}], u, c, nil) {
+			return protocol.ErrUnavailable.With("the connection is closed, and the session or its device is elsewhere by now: nothing was done, log in from the present connection")
 		}
 		if x = u.session(c.Session); x == nil && u.wasReplaced(c.Session, s.clock.lease) {
 			return protocol.ErrSessionReplaced
@@ -78,18 +78,19 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	return nil
 }
 
-// isLate reports whether a login names a connection that closed while its device has
-// another live session, which it would end for good: its process may have died, and
-// the device logged in again before it came.
-func (s *State) isLate(c *entry.Command, u *user) bool {
-	if s.level < 2 || c.Device == "" || c.Server == "" {
+// isLate reports whether a login on a connection would end, or take, a live session
+// although the connection has closed: its process may have died before it came, and
+// the device be there again. by is the gateway that logs in, or nil. In force with
+// format 2.
+func (s *State) isLate(on *connection, u *user, c *entry.Command, by *gateway) bool {
+	if s.level < 2 || on == nil || !on.closed || u == nil {
 		return false
 	}
-	if on := s.connections.known[connectionKey{c.Server, c.Client}]; on == nil || !on.closed {
-		return false
-	}
+	id := packID(c.Session)
 	for x := u.sessions; x != nil; x = x.next {
-		if x.live && x.device == c.Device && x.id != packID(c.Session) {
+		switch {
+		case !x.live || by != nil && x.gateway == by:
+		case x.id == id && x.gateway != by, x.id != id && c.Device != "" && x.device == c.Device:
 			return true
 		}
 	}
