@@ -18,6 +18,8 @@ package entry
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 )
 
 //msgp:clearomitted
@@ -201,6 +203,16 @@ func (p Params) Complete() Params {
 		p.Sessions = DefaultSessions
 	}
 	return p
+}
+
+// LogValue has the log show durations rather than numbers.
+func (p Params) LogValue() slog.Value {
+	p = p.Complete()
+	return slog.GroupValue(
+		slog.Duration("grace", time.Duration(p.Grace)*time.Millisecond),
+		slog.Duration("retention", time.Duration(p.Retention)*time.Millisecond),
+		slog.Bool("persistent", p.Persistent),
+		slog.Int("sessions", p.Sessions))
 }
 
 // Format returns the oldest format that has what the parameters say.

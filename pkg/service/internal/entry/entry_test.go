@@ -2,7 +2,9 @@ package entry_test
 
 import (
 	"errors"
+	"log/slog"
 	"reflect"
+	"strings"
 	"testing"
 
 	"presence/pkg/service/internal/entry"
@@ -79,4 +81,12 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("got %+v, want %+v (%v)", again, e, err)
 		}
 	})
+}
+
+func TestParams_Logged(t *testing.T) {
+	var b strings.Builder
+	slog.New(slog.NewTextHandler(&b, nil)).Info("rules", "from", entry.Params{Grace: 5000, Retention: 60_000})
+	if want := "from.grace=5s from.retention=1m0s from.persistent=false from.sessions=32\n"; !strings.HasSuffix(b.String(), want) {
+		t.Errorf("got %q, want it to end with %q", b.String(), want)
+	}
 }
