@@ -86,10 +86,10 @@ fuzz: ## each fuzz target for FUZZTIME, and GENERATED configuration files
 encodings: ## the benchmark that chose the encoding of journal entries
 	cd $(ENCODINGS) && $(GO) test -bench . -benchtime 0.3s
 
-bench: ## speed, size and faults against raw NATS, in one run of about 3 minutes
+bench: ## speed, size and faults against raw NATS, in one run of about 4 minutes
 	$(GO) run ./integration/bench
 
-bench-full: ## the same with longer rounds and a million users, about 15 minutes
+bench-full: ## the same with longer rounds and a million users, about 17 minutes
 	$(GO) run ./integration/bench -full
 
 chaos: ## three NATS servers and three presenced under faults for CHAOS; SEED=n draws those of an earlier run

@@ -2,15 +2,10 @@ package integration
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -22,6 +17,7 @@ import (
 
 	"presence/cmd/presencectl/natsconfig"
 	"presence/pkg/protocol"
+	"presence/pkg/service/servicetest"
 
 	"github.com/nats-io/nats.go"
 )
@@ -31,7 +27,7 @@ import (
 func TestGeneratedListeners(t *testing.T) {
 	t.Parallel()
 	s := &site{auth: natsconfig.Password, dir: writeSite(t, natsconfig.Password)}
-	cert, key := certificate(t)
+	file := servicetest.Certificates(t)
 	ws, mqtt := freeAddress(t), freeAddress(t)
 	config := filepath.Join(s.dir, natsconfig.ConfigFile)
 	text := readFile(t, config)
@@ -40,7 +36,7 @@ func TestGeneratedListeners(t *testing.T) {
 	}
 	for from, to := range map[string]string{
 		"#server_name: presence-1": "server_name: presence-1", "APP { users": "APP { jetstream: enabled, users", // as it says beside mqtt
-		"/etc/presence/server.pem": cert, "/etc/presence/server.key": key,
+		"/etc/presence/server.pem": file("server.pem"), "/etc/presence/server.key": file("server.key"),
 		"0.0.0.0:8443": ws, "0.0.0.0:8883": mqtt,
 	} {
 		if !strings.Contains(text, from) {
@@ -57,7 +53,7 @@ func TestGeneratedListeners(t *testing.T) {
 	}
 
 	// TLS: with the certificate's authority, and not without.
-	alice := s.connect(t, protocol.RoleUser, "alice", nats.RootCAs(cert))
+	alice := s.connect(t, protocol.RoleUser, "alice", nats.RootCAs(file("ca.pem")))
 	setText(t, alice.Conn, "alice", "over TLS")
 	plain := "nats://" + strings.TrimPrefix(s.url, "tls://")
 	for _, opts := range [][]nats.Option{nil, {nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12})}} {
@@ -70,7 +66,7 @@ func TestGeneratedListeners(t *testing.T) {
 	// WebSocket: from a page of ours, and of nobody else.
 	for origin, want := range map[string]bool{"https://chat.example.com": true, "https://evil.example.com": false, "http://chat.example.com": false} {
 		headers := http.Header{"Origin": {origin}}
-		nc, err := nats.Connect("wss://"+ws, nats.RootCAs(cert), s.credentials(t, protocol.RoleUser, "alice"),
+		nc, err := nats.Connect("wss://"+ws, nats.RootCAs(file("ca.pem")), s.credentials(t, protocol.RoleUser, "alice"),
 			nats.CustomInboxPrefix(protocol.RoleUser.InboxPrefix("alice")), nats.WebSocketConnectionHeaders(headers))
 		if (err == nil) != want {
 			t.Errorf("WebSocket from %s: got %v, want it to be let in: %v", origin, err, want)
@@ -82,7 +78,7 @@ func TestGeneratedListeners(t *testing.T) {
 	}
 
 	// MQTT: what a user may hear is the same.
-	mallory := s.connectMQTT(t, mqtt, cert, "mallory")
+	mallory := s.connectMQTT(t, mqtt, file("ca.pem"), "mallory")
 	if code := mallory.subscribe(t, "presence/v1/status/alice"); code != 0 {
 		t.Errorf("subscribing to alice's events: got %#x", code)
 	}
@@ -110,35 +106,6 @@ func switchOn(t *testing.T, config, block string) string {
 		t.Fatalf("the configuration has no block %s that is switched off", block)
 	}
 	return strings.Replace(config, found, regexp.MustCompile(`(?m)^#`).ReplaceAllString(found, ""), 1)
-}
-
-// certificate makes one for this machine, which is its own authority.
-func certificate(t *testing.T) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key")
-	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
 }
 
 // freeAddress returns one on loopback that is free at the moment.

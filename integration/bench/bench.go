@@ -158,6 +158,15 @@ func (b *bench) startPresenced(ctx context.Context, dir string, env []string, mo
 	return t, t.connect()
 }
 
+// startAlone is startPresenced on a directory of the measure's own.
+func (b *bench) startAlone(ctx context.Context, measure string, env []string, more ...string) (*target, error) {
+	dir, err := b.tempDir(measure)
+	if err != nil {
+		return nil, err
+	}
+	return b.startPresenced(ctx, dir, env, more...)
+}
+
 // tempDir makes a directory for a measure.
 func (b *bench) tempDir(measure string) (string, error) { return os.MkdirTemp(b.dir, measure+"-") }
 

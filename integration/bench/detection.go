@@ -21,7 +21,7 @@ const detections = 40
 var detectionMeasure = measure{
 	name: "detection", title: "time to OFFLINE, beyond the grace or the TTL", slow: true,
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
-		t, err := b.startWithGrace(ctx, lossGrace)
+		t, err := b.startAlone(ctx, "detection", nil, "--grace", lossGrace.String())
 		if err != nil {
 			return nil, err
 		}

@@ -40,11 +40,7 @@ const (
 var floodMeasure = measure{
 	name: "flood", title: "a polite caller, set and get in turn, beside a flood", slow: true,
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
-		dir, err := b.tempDir("flood")
-		if err != nil {
-			return nil, err
-		}
-		t, err := b.startPresenced(ctx, dir, nil, "--gateway-ops", "0")
+		t, err := b.startAlone(ctx, "flood", nil, "--gateway-ops", "0")
 		if err != nil {
 			return nil, err
 		}

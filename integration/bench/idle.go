@@ -19,11 +19,7 @@ const (
 var idleMeasure = measure{
 	name: "idle", title: "nobody does anything", slow: true,
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
-		dir, err := b.tempDir("idle")
-		if err != nil {
-			return nil, err
-		}
-		t, err := b.startPresenced(ctx, dir, nil)
+		t, err := b.startAlone(ctx, "idle", nil)
 		if err != nil {
 			return nil, err
 		}

@@ -25,7 +25,7 @@ const (
 var lossMeasure = measure{
 	name: "loss", title: "a gateway with many users killed",
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
-		t, err := b.startWithGrace(ctx, lossGrace)
+		t, err := b.startAlone(ctx, "loss", nil, "--grace", lossGrace.String())
 		if err != nil {
 			return nil, err
 		}
@@ -85,14 +85,6 @@ var lossMeasure = measure{
 				Text: fmt.Sprintf("p99 %.1f × quiet", float64(busy.p99)/float64(quiet.p99)), Value: float64(busy.p99) / float64(quiet.p99)},
 		}, nil
 	},
-}
-
-func (b *bench) startWithGrace(ctx context.Context, grace time.Duration) (*target, error) {
-	dir, err := b.tempDir("loss")
-	if err != nil {
-		return nil, err
-	}
-	return b.startPresenced(ctx, dir, nil, "--grace", grace.String())
 }
 
 // loginByGateway logs users in by a gateway on the target's first connection.

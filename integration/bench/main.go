@@ -3,7 +3,7 @@
 // publishes of the same body. Other machines give other figures; the ratios are
 // what to compare, and the goals are ratios where they can be.
 //
-//	go run ./integration/bench              all of it, about 3 min
+//	go run ./integration/bench              all of it, about 4 min
 //	go run ./integration/bench -short       a look at most of it, about 30 s
 //	go run ./integration/bench -full        longer rounds and 1,000,000 users
 //	go run ./integration/bench -only set,get -time 3s -rounds 9

@@ -75,11 +75,7 @@ func (b *bench) startOverload(ctx context.Context) (raw, ours *overloaded, err e
 	if err := request(ref.conns[0], refCanned+refReply, mustMarshal(protocol.ChangeReply{Status: protocol.Status{UserID: userID(0)}})); err != nil {
 		return nil, nil, err
 	}
-	dir, err := b.tempDir("overload")
-	if err != nil {
-		return nil, nil, err
-	}
-	t, err := b.startPresenced(ctx, dir, []string{"GODEBUG=gctrace=1"})
+	t, err := b.startAlone(ctx, "overload", []string{"GODEBUG=gctrace=1"})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -31,11 +31,7 @@ var snapshotMeasure = measure{
 		count(int(snapshotCallers*time.Second/snapshotEvery))),
 	slow: true,
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
-		dir, err := b.tempDir("snapshot")
-		if err != nil {
-			return nil, err
-		}
-		t, err := b.startPresenced(ctx, dir, nil, "--snapshot-entries", snapshotEntries)
+		t, err := b.startAlone(ctx, "snapshot", nil, "--snapshot-entries", snapshotEntries)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +52,7 @@ var snapshotMeasure = measure{
 			return nil, err
 		}
 		t.close()
-		again, err := b.measureRestart(ctx, dir, "restart to ready, behind the last snapshot")
+		again, err := b.measureRestart(ctx, t.dir, "restart to ready, behind the last snapshot")
 		return append(rows, again), err
 	},
 }

@@ -27,11 +27,7 @@ const (
 var watchMeasure = measure{
 	name: "watch", title: fmt.Sprintf("%s users watched on one connection by pkg/client", count(watchedUsers)),
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
-		dir, err := b.tempDir("watch")
-		if err != nil {
-			return nil, err
-		}
-		t, err := b.startPresenced(ctx, dir, nil)
+		t, err := b.startAlone(ctx, "watch", nil)
 		if err != nil {
 			return nil, err
 		}

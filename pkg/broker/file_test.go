@@ -2,25 +2,17 @@ package broker_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"presence/pkg/broker"
+	"presence/pkg/service/servicetest"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -302,16 +294,16 @@ func TestFileWarnings(t *testing.T) {
 // A file that requires TLS of clients requires none of presenced, and the URL
 // says what clients need.
 func TestFileWithTLS(t *testing.T) {
-	cert, key, pool := certificate(t)
+	file := servicetest.Certificates(t)
 	for _, first := range []bool{false, true} {
-		b := startFile(t, fmt.Sprintf("%s%s%s\ntls { cert_file: %q, key_file: %q, handshake_first: %v }\nclient_advertise: \"localhost\"\n", loopback, stored, someUser, cert, key, first))
+		b := startFile(t, fmt.Sprintf("%s%s%s\ntls { cert_file: %q, key_file: %q, handshake_first: %v }\nclient_advertise: \"localhost\"\n", loopback, stored, someUser, file("server.pem"), file("server.key"), first))
 		for _, a := range []broker.Account{broker.Clients, broker.Answers, broker.Journal, broker.System} {
 			connect(t, b, a)
 		}
 		if !strings.HasPrefix(b.ClientURL(), "tls://localhost:") {
 			t.Errorf("ClientURL: got %s, want the advertised one", b.ClientURL())
 		}
-		opts := []nats.Option{nats.UserInfo("u", "p"), nats.Secure(&tls.Config{RootCAs: pool})}
+		opts := []nats.Option{nats.UserInfo("u", "p"), nats.RootCAs(file("ca.pem"))}
 		if first {
 			opts = append(opts, nats.TLSHandshakeFirst())
 		}
@@ -362,35 +354,4 @@ func TestFileStoreInUse(t *testing.T) {
 	if _, ok := errors.AsType[*broker.ConfigError](err); ok {
 		t.Error("a store in use is no fault of the file")
 	}
-}
-
-// certificate makes one for localhost, in files.
-func certificate(t *testing.T) (certFile, keyFile string, pool *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pool = x509.NewCertPool()
-	pool.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	return certFile, keyFile, pool
 }

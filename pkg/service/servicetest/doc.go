@@ -22,6 +22,8 @@
 //	cl.Servers[leader].Kill(t)    // or Pause and Resume
 //	cl.Servers[leader].Restart(t) // on the same data and ports
 //
+// Certificates writes those that a test of TLS needs.
+//
 // Everything started is stopped when its test ends, and every wait has a
 // deadline, after which the test fails. Stopping is graceful and checked: an
 // instance that does not stop, or stops with an error, fails the test.
