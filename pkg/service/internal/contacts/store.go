@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -296,13 +297,21 @@ func isConflict(err error) bool {
 	return ok && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
-// again asks JetStream until it has an answer or ctx is done.
+// isFull reports whether nothing more can be stored, which a moment does not change.
+func isFull(err error) bool {
+	const account, server, storage, stream = 10002, 10023, 10047, 10077 // whose limit it is
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && slices.Contains([]jetstream.ErrorCode{account, server, storage, stream}, api.ErrorCode)
+}
+
+// again asks JetStream until it has an answer, can store nothing more, or ctx is
+// done.
 func again(ctx context.Context, ask func(context.Context) error) error {
 	for {
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
 		err := ask(asking)
 		cancel()
-		if err == nil || errors.Is(err, errChanged) || errors.Is(err, jetstream.ErrMsgNotFound) {
+		if err == nil || errors.Is(err, errChanged) || errors.Is(err, jetstream.ErrMsgNotFound) || isFull(err) {
 			return err
 		}
 		if sleep(ctx, pause) != nil {

@@ -208,6 +208,37 @@ func TestStore_Unavailable(t *testing.T) {
 	}
 }
 
+// TestStore_Full: a change that finds no room is refused at once, and holds up
+// nobody by trying until its context ends.
+func TestStore_Full(t *testing.T) {
+	js, s := open(t)
+	if _, err := s.Change(t.Context(), "alice", &protocol.ContactsRequest{Add: []string{"bob"}}); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "KV_"+contacts.DefaultBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := stream.CachedInfo().Config
+	full.MaxBytes = 200
+	if _, err := js.UpdateStream(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	begun := time.Now()
+	_, err = s.Change(ctx, "carol", &protocol.ContactsRequest{Add: []string{strings.Repeat("x", 100)}})
+	if !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(err.Error(), "maximum bytes exceeded") {
+		t.Errorf("got %v, want unavailable, and why", err)
+	}
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("that took %v", took)
+	}
+	if c, err := s.Get(ctx, "alice"); err != nil || !slices.Equal(c.Users, []string{"bob"}) {
+		t.Errorf("what is there: got %+v, %v", c, err)
+	}
+}
+
 // TestOpen_Refuses: a bucket that could lose contacts or answer with old ones.
 func TestOpen_Refuses(t *testing.T) {
 	js, _ := open(t)
