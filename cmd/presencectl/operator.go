@@ -116,6 +116,9 @@ func (c *conn) confirm(ctx context.Context, question string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case line := <-answer:
+		if !strings.HasSuffix(line, "\n") { // ^D
+			fmt.Fprintln(c.stderr)
+		}
 		switch strings.ToLower(strings.TrimSpace(line)) {
 		case "y", "yes":
 			return nil

@@ -163,7 +163,11 @@ func TestConfirm(t *testing.T) {
 	for answer, sure := range map[string]bool{"y\n": true, " YES \n": true, "yes": true, "n\n": false, "\n": false, "": false, "yesterday\n": false} {
 		var stderr buffer
 		c := &conn{app: &app{stdin: strings.NewReader(answer), stderr: &stderr}}
-		if err := c.confirm(t.Context(), "Sure?"); (err == nil) != sure || stderr.String() != "Sure? [y/N] " {
+		asked := "Sure? [y/N] "
+		if !strings.HasSuffix(answer, "\n") { // the terminal is still in the line of the question
+			asked += "\n"
+		}
+		if err := c.confirm(t.Context(), "Sure?"); (err == nil) != sure || stderr.String() != asked {
 			t.Errorf("confirm with %q: got %v, asked %q", answer, err, stderr.String())
 		}
 	}
