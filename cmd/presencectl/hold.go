@@ -130,7 +130,7 @@ func (h *holder) check(ctx context.Context) error {
 
 func (h *holder) doubts(why string) {
 	if !h.doubt {
-		h.say("%s; trying again", why)
+		h.say("%s (trying again)", why)
 	}
 	h.doubt = true
 }

@@ -72,7 +72,7 @@ func TestLoginReplaced(t *testing.T) {
 	second.stop()
 	second.want(t, exitDone, "presencectl: logged in…")
 
-	ctl(t, "login", "alice", "--ttl", "1s", "-s", url).want(t, exitFailed, "presencectl: ttlSeconds must be 5 to 3600 (invalid_request)")
+	ctl(t, "login", "alice", "--platform", "a b", "-s", url).want(t, exitFailed, "presencectl: platform may contain only a-z 0-9 - (invalid_request)")
 }
 
 // A logout elsewhere ends the login: it must not log in again.
@@ -112,7 +112,7 @@ func TestLoginSurvivesRestart(t *testing.T) {
 	kit := servicetest.Start(t)
 	c := login(t, kit.URL(), "alice")
 	kit.Restart(t)
-	c.says(t, "presencectl: lost the connection to "+strings.TrimPrefix(kit.URL(), "nats://")+"; trying again\n")
+	c.says(t, "presencectl: lost the connection to "+strings.TrimPrefix(kit.URL(), "nats://")+" (trying again)\n")
 	c.says(t, "presencectl: the session is live, alice is ONLINE\n")
 	wantStatus(t, kit.URL(), "alice", protocol.Online)
 	c.stop()

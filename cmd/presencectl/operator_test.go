@@ -81,7 +81,7 @@ func TestStats(t *testing.T) {
 	url := servicetest.Start(t).URL()
 	login(t, url, "alice", "--platform", "web")
 	ctl(t, "set", "bob", "hello", "-s", url).want(t, exitDone, "")
-	ctl(t, "login", "alice", "--ttl", "1s", "-s", url).want(t, exitFailed, "presencectl: ttlSeconds must be 5 to 3600 (invalid_request)")
+	ctl(t, "login", "alice", "--platform", "a b", "-s", url).want(t, exitFailed, "presencectl: platform may contain only a-z 0-9 - (invalid_request)")
 
 	out := ctl(t, "stats", "-s", url).want(t, exitDone, "").stdout.String()
 	for _, want := range []string{"users     1 online, 0 offline, 1 unlogined\n", "sessions  1 live: web 1\n", "answered this\n", "max-custom-status", "\ninvalid_request  1\n"} {
