@@ -100,7 +100,9 @@ func (s *State) takeOver() {
 	}
 }
 
-// forgetWriters forgets writers that were silent for long and owe nothing.
+// forgetWriters forgets writers that were silent for long and owe nothing: one that
+// is long dead may owe what fell due just now, at an entry of its own that was stored
+// so late that it counts as empty.
 func (s *State) forgetWriters() {
 	s.writers = slices.DeleteFunc(s.writers, func(w *writer) bool {
 		return w != s.writer && w.live == 0 && s.clock.lease-w.seen > writerKept
