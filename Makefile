@@ -41,8 +41,8 @@ processes: ## without it, those whose code runs in processes of its own
 
 # The same ones each time, so that a failure is of the change at hand; make simulate
 # draws others.
-histories: ## a minute of simulate, from a seed that stays
-	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate 60s -seed 305972239
+histories: ## half a minute of simulate, from a seed that stays
+	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate 30s -seed 305972239
 
 simulate: ## histories of several instances under a seeded scheduler for SIMULATE; SEED=n plays that one first
 	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate $(SIMULATE) -seed $(SEED)

@@ -65,9 +65,15 @@
 //   - A second damage to the memory of instances in a history: of two that are wrong
 //     in two ways nobody can tell who is right.
 //
-// Three things are known to be no better than what is simulated. A login that a
-// client gave up may take effect after the next one, and bind the session to a
-// connection that is closed by then; an open may do so after the close of its lease,
-// and begin another one. And where the stream's clock goes back during an outage by
-// about as much as that lasts, an entry of before looks fresh.
+// # What is known to be no better
+//
+//   - A login that a client gave up may take effect after the next one, and bind the
+//     session to a connection that is closed by then; an open may do so after the
+//     close of its lease, and begin another one.
+//   - Where the stream's clock goes back during an outage by about as much as that
+//     lasts, an entry of before looks fresh, and the outage is not seen to have been
+//     one.
+//   - A damaged memory is noticed within some 64 entries. Where it is written down
+//     before, and another snapshot follows at once or the newest cannot be read, the
+//     wrong one is what instances begin at that differ.
 package simulation

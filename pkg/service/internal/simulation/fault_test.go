@@ -1,8 +1,6 @@
 package simulation
 
-import (
-	"time"
-)
+import "time"
 
 // strike lets a fault happen and, some time later, end.
 func (w *world) strike(f fault) {
@@ -40,7 +38,16 @@ func (w *world) strike(f fault) {
 			ends(func() { h.noJournal-- })
 		}
 	case "no broker":
-		w.outage(f.lasts)
+		w.outage(f.lasts, true)
+	case "no broker of the clients":
+		w.outage(f.lasts, false)
+	case "power cut": // of a machine with the broker and all instances, whose clock may be off afterwards
+		w.outage(f.lasts, true)
+		w.stream.offset += f.by
+		for _, h := range w.hosts {
+			h.crash()
+			ends(h.start)
+		}
 	case "clock":
 		w.stream.offset += f.by
 	case "damage":
@@ -92,18 +99,22 @@ func (w *world) swallow(h *host, d time.Duration) {
 	w.after(d, h.mendClients)
 }
 
-// outage takes away the broker, for everybody.
-func (w *world) outage(d time.Duration) {
+// outage takes away the broker from everybody, with the journal or without.
+func (w *world) outage(d time.Duration, journal bool) {
 	if w.brokerDown {
 		return
 	}
 	w.brokerDown = true
-	w.leaderless(d + time.Second)
+	cut := 0
+	if journal {
+		w.leaderless(d + time.Second)
+		cut = 1
+	}
 	for _, h := range w.hosts {
 		h.cutClients()
-		h.noJournal++
+		h.noJournal += cut
 		w.after(d+w.between(time.Millisecond, 2*time.Second), func() {
-			h.noJournal--
+			h.noJournal -= cut
 			h.mendClients()
 		})
 	}
@@ -113,7 +124,7 @@ func (w *world) outage(d time.Duration) {
 	}
 	// Clients come back one after the other, by other connections: what they were
 	// bound to is gone without a report.
-	away := func(l *lease) { l.cutUntil = w.now + d + w.between(10*time.Millisecond, 20*time.Second) }
+	away := func(l *lease) { l.cutUntil = w.now + d + w.between(10*time.Millisecond, 24*time.Second) }
 	for _, c := range w.clients {
 		away(&c.lease)
 		if c.present && c.bound() {
@@ -133,15 +144,15 @@ func (w *world) outage(d time.Duration) {
 // deathOf has a host die of the entry that was just stored, or a while after it:
 // with the changes applied or not, announced or not, and known to be or not.
 func (w *world) deathOf(h *host, f fault) {
-	if f.by == 0 {
+	die := func() {
 		h.crash()
 		w.after(f.lasts, h.start)
+	}
+	if f.by == 0 { // before anything else happens
+		die()
 		return
 	}
-	w.after(f.by, func() {
-		h.crash()
-		w.after(f.lasts, h.start)
-	})
+	w.after(f.by, die)
 }
 
 // lastChanges has nobody do anything any more, but for a change of every user.

@@ -15,7 +15,7 @@ func (j *judge) end() {
 			w.violated("calm", "%s does not serve", h.name)
 		case p.state.Position()+8 < w.stream.last():
 			w.violated("calm", "%s is at %d of %d", h.name, p.state.Position(), w.stream.last())
-		case p.corrupt && !j.agrees(p):
+		case p.corrupt && !j.agrees(p) && !w.poisoned: // see doc.go
 			w.violated("G14", "nobody noticed that the state of %s is wrong", p.writer)
 		}
 		j.settled(p)

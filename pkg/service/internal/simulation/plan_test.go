@@ -57,7 +57,9 @@ func (f fault) String() string {
 		return fmt.Sprintf("%s %v after the next entry, for %v", s, f.by.Round(time.Millisecond), f.lasts.Round(time.Millisecond))
 	case "cut of an announcer":
 		return fmt.Sprintf("%s %v after the next event, for %v", s, f.by.Round(time.Millisecond), f.lasts.Round(time.Millisecond))
-	case "no leader", "no broker", "no journal":
+	case "power cut":
+		return fmt.Sprintf("%s for %v, clock by %v", s, f.lasts.Round(time.Millisecond), f.by)
+	case "no leader", "no broker", "no broker of the clients", "no journal":
 		return fmt.Sprintf("%s for %v", s, f.lasts.Round(time.Millisecond))
 	}
 	return fmt.Sprintf("%s of %c for %v", s, 'A'+f.host, f.lasts.Round(time.Millisecond))
@@ -91,22 +93,29 @@ func newPlan(seed uint64) *plan {
 		p.slowAnnouncer, p.slowRestore = min(p.slowAnnouncer, 50*time.Millisecond), min(p.slowRestore, time.Second)
 		return p
 	}
-	damaged := !p.damages // once: of two that are wrong in two ways nobody can tell who is right
-	for at := between(r, 3*time.Second, 20*time.Second); at < p.span; at += p.pause(r) {
+	p.drawFaults(r)
+	p.drawEnd(r)
+	return p
+}
+
+func (p *plan) drawFaults(r *rand.Rand) {
+	if p.damages { // once: of two that are wrong in two ways nobody can tell who is right
+		p.faults = append(p.faults, p.fault(r, []string{"damage"}, between(r, time.Second, p.span)))
+	}
+	for at := between(r, 3*time.Second, 20*time.Second); at < p.span; at += gap(r) {
 		f := p.fault(r, faultKinds, at)
-		if f.kind == "damage" && damaged {
-			continue
-		}
-		damaged = damaged || f.kind == "damage"
 		p.faults = append(p.faults, f)
 		if f.lasts > time.Minute { // it delays the rest
 			p.span += f.lasts
 			at += f.lasts
 		}
 	}
-	// How it ends: nobody does anything any more, but for a last change of every user.
-	// What goes wrong while those are stored and announced is not made good by a later
-	// one.
+}
+
+// drawEnd draws how it ends: nobody does anything any more, but for a last change of
+// every user. What goes wrong while those are stored and announced is not made good
+// by a later one.
+func (p *plan) drawEnd(r *rand.Rand) {
 	p.last = p.span
 	for range 1 + r.IntN(3) {
 		f := p.fault(r, lastKinds, p.last+between(r, time.Millisecond, 5*time.Second))
@@ -114,11 +123,10 @@ func newPlan(seed uint64) *plan {
 		p.faults = append(p.faults, f)
 	}
 	p.span += between(r, time.Second, 20*time.Second)
-	return p
 }
 
-// pause draws how long after a fault the next one is: often they overlap.
-func (p *plan) pause(r *rand.Rand) time.Duration {
+// gap draws how long after a fault the next one is: often they overlap.
+func gap(r *rand.Rand) time.Duration {
 	if r.IntN(3) == 0 {
 		return between(r, time.Millisecond, 3*time.Second)
 	}
@@ -127,9 +135,9 @@ func (p *plan) pause(r *rand.Rand) time.Duration {
 
 var (
 	faultKinds = []string{"kill", "pause", "restart", "death of a writer", "cut of an announcer", "cut from the journal", "cut from the clients", "silently cut from the clients",
-		"kill", "pause", "no leader", "no leader", "no journal", "no broker", "clock", "damage", "bad snapshot"}
+		"kill", "pause", "no leader", "no leader", "no journal", "no broker", "no broker of the clients", "power cut", "clock", "bad snapshot"}
 	lastKinds = []string{"kill", "pause", "restart", "death of a writer", "death of a writer", "cut of an announcer", "cut of an announcer", "cut from the clients",
-		"silently cut from the clients", "silently cut from the clients", "silently cut from the clients", "no leader", "no broker"}
+		"silently cut from the clients", "silently cut from the clients", "silently cut from the clients", "no leader", "no broker", "power cut"}
 )
 
 // fault draws one.
@@ -143,13 +151,31 @@ func (p *plan) fault(r *rand.Rand, kinds []string, at time.Duration) fault {
 		}
 	case "no leader":
 		f.lasts = between(r, 100*time.Millisecond, 9*time.Second)
-	case "no journal", "no broker":
+	case "no journal", "no broker", "no broker of the clients":
 		f.lasts = between(r, 10*time.Millisecond, 10*time.Minute)
-	case "clock":
-		f.by = between(r, time.Millisecond, time.Hour)
-		if r.IntN(2) == 0 {
-			f.by = -f.by
+		if r.IntN(3) == 0 { // it restarts
+			f.lasts = between(r, 10*time.Millisecond, 2*time.Second)
 		}
+	case "power cut":
+		// A shorter one is none to the lease clock, and neither is one during which the
+		// clock goes back by as much as it lasts: clients have what is left of their TTL.
+		f.lasts = between(r, 2500*time.Millisecond, 10*time.Minute)
+		if r.IntN(2) == 0 {
+			f.by = clockJump(r)
+		}
+		if f.by < 0 {
+			f.by -= f.lasts + 5*time.Second
+		}
+	case "clock":
+		f.by = clockJump(r)
 	}
 	return f
+}
+
+func clockJump(r *rand.Rand) time.Duration {
+	by := between(r, time.Millisecond, time.Hour)
+	if r.IntN(2) == 0 {
+		return -by
+	}
+	return by
 }

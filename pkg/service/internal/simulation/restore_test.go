@@ -34,6 +34,7 @@ func (p *process) begin(atLeast uint64, avoid int) {
 			p.replace(restored)
 			p.lastSnapshot = x.position
 			p.corrupt, p.damaged = x.corrupt, p.damaged || x.corrupt
+			p.w.poisoned = p.w.poisoned || x.corrupt && x != s.snapshots[0]
 			p.w.judge.holds(p)
 			p.w.say("%s restored the snapshot of %d", p.writer, x.position)
 			p.giveBackInFlight()

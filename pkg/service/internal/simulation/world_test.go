@@ -25,6 +25,7 @@ type world struct {
 	writers, processes, connections, texts int // numbers given so far
 	calm                                   bool
 	brokerDown                             bool
+	poisoned                               bool    // the older snapshot is of a damaged state, and was begun at
 	doomed                                 []fault // who writes the next command dies of it
 	betrayed                               []fault // who announces next is cut off from the clients
 
