@@ -13,9 +13,9 @@ func (w *world) strike(f fault) {
 		h.crash()
 		ends(h.start)
 	case "death of a writer":
-		w.doomed = append(w.doomed, f)
+		w.await(&w.doomed, f)
 	case "cut of an announcer":
-		w.betrayed = append(w.betrayed, f)
+		w.await(&w.betrayed, f)
 	case "pause":
 		w.pause(h, f.lasts)
 	case "restart":
@@ -56,6 +56,13 @@ func (w *world) strike(f fault) {
 		if s := w.stream.snapshots; len(s) == 2 && !s[1].damaged {
 			s[0].damaged = true
 		}
+	}
+}
+
+// await has a fault wait for its moment, unless all is calm by then.
+func (w *world) await(list *[]fault, f fault) {
+	if w.now < w.plan.span {
+		*list = append(*list, f)
 	}
 }
 
