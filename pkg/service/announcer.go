@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -33,8 +34,9 @@ type announcer struct {
 	buffer  []byte
 
 	// mu is never held over a publish: packing an entry asks for flushed.
-	mu     sync.Mutex
-	ledger replica.Ledger
+	mu         sync.Mutex
+	ledger     replica.Ledger
+	reconnects uint64 // of the connection for events, that the ledger knows of
 }
 
 func newAnnouncer(s *Service) *announcer {
@@ -110,13 +112,17 @@ func (a *announcer) run(ctx context.Context) {
 
 // flush publishes what is owed and waits until the broker has it.
 func (a *announcer) flush() error {
-	for more := true; more; {
-		var err error
-		if more, err = a.publish(); err != nil {
+	for {
+		more, err := a.publish()
+		if err == nil && !more {
+			err = a.mark()
+		}
+		switch {
+		case errors.Is(err, errLost): // published again
+		case err != nil || !more:
 			return err
 		}
 	}
-	return a.mark()
 }
 
 // publish publishes one batch and reports whether there is more.
@@ -181,15 +187,28 @@ func (a *announcer) sendTo(subject string, event any) (err error) {
 	return err
 }
 
+// errLost says that a connection was lost, and perhaps its broker with what it had
+// got: what is owed is to be announced again.
+var errLost = errors.New("the connection for events was lost meanwhile")
+
 // mark asks the broker whether it has got everything published so far. Where it
-// does not say so, all of it stays owed.
+// does not say so, all of it stays owed. That the broker is another one than before
+// it must find out itself: what nats.go tells of a reconnect comes on a goroutine of
+// its own, and may come later than this answer (watchClients).
 func (a *announcer) mark() error {
 	turn := a.turn()
 	if err := a.service.cfg.Answers.FlushTimeout(replica.AnnounceAgain); err != nil {
 		return err
 	}
+	reconnects := a.service.cfg.Answers.Stats().Reconnects
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if reconnects != a.reconnects {
+		a.reconnects = reconnects
+		a.ledger.Again()
+		a.kick()
+		return errLost
+	}
 	a.ledger.Reached(turn, time.Now())
 	return nil
 }

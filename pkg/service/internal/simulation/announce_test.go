@@ -76,6 +76,13 @@ func (p *process) publishOwed(done func(more bool, err error)) {
 func (p *process) mark(done func(error)) {
 	turn, link, sent := p.ledger.Turn(), p.host.link, p.sent
 	reached := func() {
+		if p.host.link != p.known {
+			p.known = p.host.link
+			p.ledger.Again()
+			p.kick()
+			done(errDisconnected)
+			return
+		}
 		p.ledger.Reached(turn, p.w.clock())
 		p.had = sent
 		done(nil)

@@ -31,7 +31,7 @@ func (h *host) start() {
 	}
 	w := h.w
 	w.writers++
-	p := &process{w: w, host: h, writer: fmt.Sprintf("%s.%d", h.name, w.writers), state: state.New(), inFlight: map[uint64]*flight{}}
+	p := &process{w: w, host: h, writer: fmt.Sprintf("%s.%d", h.name, w.writers), state: state.New(), inFlight: map[uint64]*flight{}, known: h.link}
 	h.p = p
 	p.lastAt = w.now
 	w.say("%s starts as %s", h.name, p.writer)
@@ -149,6 +149,7 @@ type process struct {
 	announcing bool
 	kicked     bool
 	markedAt   time.Duration
+	known      int // host.link as the ledger knows it
 	sent, had  int // events published, and those of them that the broker said it had
 
 	waiters []waiter
