@@ -2,6 +2,7 @@ package service
 
 import (
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +26,37 @@ func TestApply_EmptyEntryKeepsReports(t *testing.T) {
 		if got, want := s.journal.Unpacked(), position == 2; got != want {
 			t.Errorf("stored %d times, the report waits to be packed again: %t, want %t", position, got, want)
 		}
+	}
+}
+
+// TestApply_SaysThatAnAmnestyBegins: an operator who wonders why nobody is lost finds
+// it in the log, once, and not for what was before this instance.
+func TestApply_SaysThatAnAmnestyBegins(t *testing.T) {
+	var logged strings.Builder
+	s := &Service{log: slog.New(slog.NewTextHandler(&logged, nil)), writer: "w", state: state.New(), journal: &journal.Journal[*call]{}}
+	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
+	at, sequence := int64(1_000), uint64(0)
+	apply := func(after time.Duration) {
+		t.Helper()
+		at, sequence = at+after.Milliseconds(), sequence+1
+		e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "v", Sequence: sequence}}
+		if err := s.apply(journal.Applied[*call]{Entry: e, Position: sequence, Time: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(0)
+	apply(time.Minute)
+	for range 60 {
+		apply(time.Second)
+	}
+	if logged.Len() > 0 {
+		t.Errorf("of what was before it logged:\n%s", logged.String())
+	}
+	s.registered.Store(true)
+	apply(time.Minute)
+	apply(time.Second)
+	if got := strings.Count(logged.String(), "there was an outage"); got != 1 {
+		t.Errorf("logged %d times that there was an outage, want once:\n%s", got, logged.String())
 	}
 }
 

@@ -354,17 +354,22 @@ func (s *Service) apply(a journal.Applied[*call]) error {
 		s.mu.Unlock()
 		return err
 	}
+	amnesty := s.state.InAmnesty()
 	out, err := s.state.Apply(a.Entry, a.Position, a.Time, a.Callers != nil)
 	if err != nil {
 		s.mu.Unlock()
 		return err
 	}
 	s.appliedAt = time.Now()
+	amnesty = !amnesty && s.state.InAmnesty()
 	var answers []answer
 	if a.Callers != nil {
 		answers = s.answers(a.Callers, &out)
 	}
 	s.mu.Unlock()
+	if amnesty && s.registered.Load() {
+		s.log.Info("there was an outage: for a while nobody is lost", "position", a.Position)
+	}
 	if out.Fenced {
 		s.journal.PutBack(a)
 	}
