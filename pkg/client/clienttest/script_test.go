@@ -113,7 +113,7 @@ func TestAdvance(t *testing.T) {
 // An instance that is cut off says so, and changes nothing.
 func TestSetStale(t *testing.T) {
 	s := clienttest.New(t, clienttest.Options{})
-	c := s.Client(client.Options{Patience: 50 * time.Millisecond})
+	c := s.Client(client.Options{Patience: time.Second})
 	s.SetStale(true)
 	if r, err := c.GetUserStatus(t.Context(), []string{"bob"}); err != nil || !r.Stale {
 		t.Errorf("get: %+v, %v", r, err)

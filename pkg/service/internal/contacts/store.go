@@ -22,6 +22,7 @@
 package contacts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -307,6 +308,7 @@ func isFull(err error) bool {
 // again asks JetStream until it has an answer, can store nothing more, or ctx is
 // done.
 func again(ctx context.Context, ask func(context.Context) error) error {
+	var said error // by JetStream, when it answered last
 	for {
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
 		err := ask(asking)
@@ -314,8 +316,11 @@ func again(ctx context.Context, ask func(context.Context) error) error {
 		if err == nil || errors.Is(err, errChanged) || errors.Is(err, jetstream.ErrMsgNotFound) || isFull(err) {
 			return err
 		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			said = err
+		}
 		if sleep(ctx, pause) != nil {
-			return err
+			return cmp.Or(said, err) // why is told by an answer, and not by the one that did not come
 		}
 	}
 }
