@@ -11,9 +11,10 @@ import (
 	"presence/pkg/protocol"
 )
 
-// How often the service is asked whether it has the session. The client keeps
-// a session alive by itself, but learns only with the next renewal that it was
-// ended by somebody else: too late for who sits before a terminal.
+// How often the service is asked whether it has the session. The client keeps a
+// session alive by itself, and is told at once when it was kicked or replaced; but
+// that it was logged out elsewhere or lost it learns only with the next renewal, too
+// late for who sits before a terminal.
 const (
 	checkCertain = 3 * time.Second // jittered
 	checkDoubt   = 500 * time.Millisecond
