@@ -14,17 +14,33 @@ import (
 	"presence/pkg/service/internal/entry"
 )
 
-// heartbeat is how often the server says that it has nothing to deliver, so
-// that a dead consumer is noticed after two.
-const heartbeat = time.Second
+const (
+	// heartbeat is how often the server says that it has nothing to deliver, so
+	// that a dead consumer is noticed after two.
+	heartbeat = time.Second
+	// silence is how long the follower waits for an entry before it asks why none
+	// comes. Instances append at least one a second.
+	silence = 3 * time.Second
+	// inactive is after how long the server drops a consumer that nobody reads.
+	inactive = 30 * time.Second
+	// firstReplace is how long the first try to get a consumer may take. A cluster
+	// may give the task to a server that has just died, and then nobody answers, so
+	// the first tries are short; each may take twice as long as the one before, up
+	// to lastReplace, for a cluster that is slow.
+	firstReplace, lastReplace = time.Second, 8 * time.Second
+)
 
 // follow gives the state a place to begin at and applies the stream's entries in
 // order from there until ctx is done. A consumer that ends, skips or falls
 // silent is replaced by one that starts at the last entry applied; where the
 // next entry is gone, or the state turned out to be wrong, it begins anew. What
 // the stream no longer holds is never guessed.
+//
+// The library's ordered consumer would be replaced by itself, but waits 10 s for
+// each answer, and looks for gaps that are looked for here anyway.
 func (j *Journal[W]) follow(ctx context.Context) error {
 	anew := &rebuildError{} // how the state is to be built; nil: it stands
+	j.replaceWithin = firstReplace
 	for ctx.Err() == nil {
 		var err error
 		if anew != nil {
@@ -141,15 +157,7 @@ func (j *Journal[W]) giveBackInFlight() {
 // is applied.
 func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 	next := j.position() + 1
-	cons, err := j.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy:    jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:      max(next-1, 1), // the last one applied comes first, to be compared
-		MaxResetAttempts: 1,
-	})
-	if err != nil {
-		return err
-	}
-	messages, err := cons.Messages(jetstream.PullHeartbeat(heartbeat), jetstream.PullMaxMessages(1024))
+	messages, err := j.entriesFrom(ctx, max(next-1, 1)) // the last one applied comes first, to be compared
 	if err != nil {
 		return err
 	}
@@ -166,7 +174,10 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 		j.beginWanted()
 		m, err := messages.Next(jetstream.NextMaxWait(silence))
 		if errors.Is(err, nats.ErrTimeout) {
-			return j.explainSilence(ctx, next)
+			if err := j.explainSilence(ctx, next); err != nil {
+				return err
+			}
+			continue
 		}
 		if err != nil {
 			return err
@@ -182,7 +193,7 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 			}
 			continue
 		case position < next:
-			continue // delivered again after a reset
+			continue // delivered again
 		case position > next:
 			return j.explainGap(ctx, next, position)
 		}
@@ -192,6 +203,26 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 		j.checkCaughtUp(next, target)
 		next++
 	}
+}
+
+// entriesFrom makes a consumer of the entries from a position on.
+func (j *Journal[W]) entriesFrom(ctx context.Context, position uint64) (jetstream.MessagesContext, error) {
+	ctx, cancel := context.WithTimeout(ctx, j.replaceWithin)
+	defer cancel()
+	c, err := j.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       position,
+		AckPolicy:         jetstream.AckNonePolicy,
+		InactiveThreshold: inactive,
+		Replicas:          1,
+		MemoryStorage:     true,
+	})
+	if err != nil {
+		j.replaceWithin = min(2*j.replaceWithin, lastReplace)
+		return nil, fmt.Errorf("asking for the entries from position %d on: %w", position, err)
+	}
+	j.replaceWithin = firstReplace
+	return c.Messages(jetstream.PullHeartbeat(heartbeat), jetstream.PullMaxMessages(1024))
 }
 
 // checkLast stops the instance where the entry at the last position applied is
@@ -305,16 +336,20 @@ func (j *Journal[W]) explainGap(ctx context.Context, next, got uint64) error {
 	return fmt.Errorf("position %d came where %d was due", got, next)
 }
 
-// explainSilence says why no entry came: there is none, the consumer is dead, or
-// the store has lost the next one though the stream counts it.
+// explainSilence returns an error where the consumer, which lives, does not deliver
+// an entry that is there: it is with a server that lags, or the store has lost the
+// entry though the stream counts it. Where there is none, or nobody knows because
+// the stream has no leader, nothing is wrong with the consumer.
 func (j *Journal[W]) explainSilence(ctx context.Context, next uint64) error {
-	silent := fmt.Errorf("no entry for %v", silence)
 	info, err := j.streamInfo(ctx)
-	if err != nil || info.State.LastSeq < next {
-		return silent
+	if err != nil {
+		return nil
+	}
+	if info.State.LastSeq < next {
+		return j.checkLength(info.State.LastSeq)
 	}
 	if _, err := j.hashAt(ctx, next); err == nil || transient(err) {
-		return silent
+		return fmt.Errorf("position %d is there, but did not come for %v", next, silence)
 	} else if j.missing != next {
 		j.missing, j.missingSince = next, time.Now()
 		return err

@@ -62,9 +62,6 @@ const (
 	// appliedWithin bounds the wait for an acknowledged entry to be applied
 	// before the next one is packed.
 	appliedWithin = time.Second
-	// silence is how long the follower waits for an entry before it asks for
-	// them anew. Instances append at least one a second.
-	silence = 3 * time.Second
 )
 
 var (
@@ -195,6 +192,8 @@ type Journal[W any] struct {
 	// has it, and since when; follow's own.
 	missing      uint64
 	missingSince time.Time
+	// replaceWithin is how long the next try to get a consumer may take; follow's own.
+	replaceWithin time.Duration
 	// anewAfter and anewSaid are after which position, and when, it was logged
 	// that the journal is followed anew; follow's own.
 	anewAfter uint64
@@ -267,7 +266,7 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 	}
 	j := &Journal[W]{
 		cfg:            cfg,
-		store:          &store{js: cfg.JetStream, bucket: cfg.Bucket, replicas: cfg.Replicas},
+		store:          &store{js: cfg.JetStream, bucket: cfg.Bucket, replicas: cfg.Replicas, stall: storeTimeout},
 		wanted:         make(chan chan begunSnapshot),
 		attemptTimeout: AttemptTimeout,
 		giveUp:         GiveUp,
@@ -296,8 +295,8 @@ func (j *Journal[W]) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return j.follow(ctx) })
 	g.Go(func() error {
-		// Not when all have ended: a consumer that is just being replaced keeps
-		// the follower for up to 10 s, and callers should not wait for that.
+		// Not when all have ended: the follower may be in the middle of an entry
+		// or of a snapshot, and callers should not wait for that.
 		defer j.stop()
 		return j.append(ctx)
 	})

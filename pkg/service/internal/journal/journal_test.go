@@ -456,6 +456,37 @@ func TestJournal_ConsumerLost(t *testing.T) {
 	r.waitAnswer(t, "after", "applied")
 }
 
+// TestJournal_ConsumerUnanswered: a cluster may give a consumer to a server that has
+// just died, and then nobody answers. It is asked again soon, and waited for longer.
+func TestJournal_ConsumerUnanswered(t *testing.T) {
+	nc := startBroker(t)
+	r := open(t, nc, "A", nil)
+	deaf := &deafStream{Stream: r.stream, left: 2}
+	r.stream = deaf
+	begun := time.Now()
+	r.start(t)
+	r.submit(t, "after")
+	r.waitAnswer(t, "after", "applied")
+	if took := time.Since(begun); deaf.left != 0 || took < firstReplace*3 || took > 3*lastReplace {
+		t.Errorf("it took %v, with %d more to be left unanswered; want it after two tries of %v and %v", took, deaf.left, firstReplace, 2*firstReplace)
+	}
+}
+
+// deafStream leaves as many requests for a consumer unanswered.
+type deafStream struct {
+	jetstream.Stream
+	left int
+}
+
+func (s *deafStream) CreateConsumer(ctx context.Context, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	if s.left > 0 {
+		s.left--
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.Stream.CreateConsumer(ctx, cfg)
+}
+
 // TestJournal_WrongStream: a stream that may drop messages cannot be the journal.
 func TestJournal_WrongStream(t *testing.T) {
 	nc := startBroker(t)

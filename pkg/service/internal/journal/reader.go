@@ -39,7 +39,7 @@ func OpenReader(ctx context.Context, js jetstream.JetStream, stream, bucket stri
 	if err != nil {
 		return nil, fmt.Errorf("opening the journal's stream %s: %w", stream, err)
 	}
-	return &Reader{stream: s, store: &store{js: js, bucket: bucket, readOnly: true}}, nil
+	return &Reader{stream: s, store: &store{js: js, bucket: bucket, readOnly: true, stall: storeTimeout}}, nil
 }
 
 // Positions returns those of the journal's first and last entry. Of an empty one

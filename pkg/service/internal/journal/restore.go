@@ -40,7 +40,7 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 		}
 		stands = false
 		if err := j.restore(ctx, x); err != nil {
-			if ctx.Err() != nil || transient(err) {
+			if ctx.Err() != nil {
 				return err
 			}
 			if errors.Is(err, ErrNewer) {
@@ -56,6 +56,9 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 		j.startAt(0, 0)
 		j.cfg.Reset(0)
 		return nil
+	}
+	if i := slices.IndexFunc(failed, transient); i >= 0 {
+		return failed[i] // it may be read the next time
 	}
 	if j.cfg.NewEpoch && stands && atLeast > 1 && j.position()+1 == atLeast {
 		return j.passOver(state.LastSeq)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,8 +24,9 @@ import (
 const DefaultBucket = "PRESENCE_SNAPSHOTS"
 
 const (
-	// storeTimeout bounds one request to the store, and transferTimeout the
-	// writing or reading of one snapshot.
+	// storeTimeout bounds one request to the store, and for how long nothing comes
+	// while it is read; transferTimeout bounds the writing or reading of one
+	// snapshot.
 	storeTimeout    = 10 * time.Second
 	transferTimeout = 10 * time.Minute
 	// orphanAge is how old something half written is when it is swept. Nobody
@@ -49,7 +51,8 @@ type store struct {
 	js       jetstream.JetStream
 	bucket   string
 	replicas int
-	readOnly bool // a bucket that is not there is not made
+	readOnly bool          // a bucket that is not there is not made
+	stall    time.Duration // how long nothing may come while an object is read
 }
 
 // stored is a snapshot in the store.
@@ -95,15 +98,8 @@ func (s *store) list(ctx context.Context) ([]stored, error) {
 func (s *store) all(ctx context.Context) ([]stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	os, err := s.objects(ctx)
+	objects, err := ask(ctx, s.infos)
 	if s.readOnly && errors.Is(err, jetstream.ErrBucketNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	objects, err := os.List(ctx)
-	if errors.Is(err, jetstream.ErrNoObjectsFound) {
 		return nil, nil
 	}
 	if err != nil {
@@ -126,6 +122,50 @@ func (s *store) all(ctx context.Context) ([]stored, error) {
 		return int(int64(b.position) - int64(a.position))
 	})
 	return list, nil
+}
+
+// infos returns what the objects are. The library's List waits on a consumer, and for
+// as long as it may where that is given to a server that has just died, or where the
+// bucket was just made; this can be asked again.
+func (s *store) infos(ctx context.Context) ([]*jetstream.ObjectInfo, error) {
+	os, err := s.objects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, subjects, err := s.subjects(ctx, "M.>")
+	if err != nil {
+		return nil, err
+	}
+	var list []*jetstream.ObjectInfo
+	for subject := range subjects {
+		name, err := base64.URLEncoding.DecodeString(subject[strings.LastIndexByte(subject, '.')+1:])
+		if err != nil {
+			continue // not one of the store's
+		}
+		info, err := os.GetInfo(ctx, string(name))
+		if errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBadObjectMeta) {
+			continue // removed meanwhile, or damaged
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, info)
+	}
+	return list, nil
+}
+
+// subjects returns the bucket's stream, and how many messages there are of each of
+// its subjects that a filter matches, behind the bucket's prefix.
+func (s *store) subjects(ctx context.Context, filter string) (jetstream.Stream, map[string]uint64, error) {
+	stream, err := s.js.Stream(ctx, "OBJ_"+s.bucket)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter("$O."+s.bucket+"."+filter))
+	if err != nil {
+		return nil, nil, err
+	}
+	return stream, info.State.Subjects, nil
 }
 
 // put writes a snapshot, reads it back, and makes it count.
@@ -169,7 +209,7 @@ func (s *store) put(ctx context.Context, x stored, next func([]byte) ([]byte, bo
 func (s *store) readBack(ctx context.Context, name string) (err error) {
 	for range 5 {
 		if err = func() error {
-			o, err := s.get(ctx, name)
+			o, err := s.read(ctx, name)
 			if err != nil {
 				return err
 			}
@@ -179,10 +219,8 @@ func (s *store) readBack(ctx context.Context, name string) (err error) {
 		}(); err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(500 * time.Millisecond):
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return err
 		}
 	}
 	return err
@@ -191,45 +229,83 @@ func (s *store) readBack(ctx context.Context, name string) (err error) {
 // open returns a function that reads a snapshot's blocks, and one to call when
 // it is not needed any more.
 func (s *store) open(ctx context.Context, name string) (next func() ([]byte, error), done func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
-	o, err := s.get(ctx, name)
+	o, err := s.read(ctx, name)
 	if err != nil {
-		cancel()
 		return nil, nil, fmt.Errorf("reading the snapshot %s: %w", name, err)
 	}
-	stalled := time.AfterFunc(storeTimeout, cancel)
-	blocks := readBlocks(s2.NewReader(o))
-	next = func() ([]byte, error) {
-		stalled.Reset(storeTimeout)
-		return blocks()
-	}
-	return next, func() { stalled.Stop(); _ = o.Close(); cancel() }, nil
+	return readBlocks(s2.NewReader(o)), func() { _ = o.Close() }, nil
 }
 
-// get looks up an object whose contents are complete: reading one that lacks
+// object is one that is being read, for at most transferTimeout, and where nothing
+// comes for the store's stall no longer. Its error is transient then: the server that
+// was to send it may have died.
+type object struct {
+	jetstream.ObjectResult
+	ctx    context.Context
+	cancel context.CancelFunc
+	stall  time.Duration
+}
+
+// read begins to read an object whose contents are complete: reading one that lacks
 // some would wait for them.
+func (s *store) read(ctx context.Context, name string) (*object, error) {
+	o := &object{stall: s.stall}
+	o.ctx, o.cancel = context.WithTimeout(ctx, transferTimeout)
+	begun := time.AfterFunc(s.stall, o.cancel)
+	defer begun.Stop()
+	var err error
+	if o.ObjectResult, err = s.get(sliding{o.ctx, s.stall}, name); err != nil {
+		err = o.explain(err)
+		o.cancel()
+		return nil, err
+	}
+	return o, nil
+}
+
+// sliding is a context whose deadline is always the same time away. The library sets
+// it anew for each read of an object, and looks at nothing else while it waits.
+type sliding struct {
+	context.Context
+	away time.Duration
+}
+
+func (c sliding) Deadline() (time.Time, bool) { return time.Now().Add(c.away), true }
+
 func (s *store) get(ctx context.Context, name string) (jetstream.ObjectResult, error) {
-	os, err := s.objects(ctx)
+	bucket, err := s.objects(ctx)
 	if err != nil {
 		return nil, err
 	}
-	info, err := os.GetInfo(ctx, name)
+	info, err := bucket.GetInfo(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	stream, err := s.js.Stream(ctx, "OBJ_"+s.bucket)
+	_, subjects, err := s.subjects(ctx, "C."+info.NUID)
 	if err != nil {
 		return nil, err
 	}
-	chunks := "$O." + s.bucket + ".C." + info.NUID
-	state, err := stream.Info(ctx, jetstream.WithSubjectFilter(chunks))
-	if err != nil {
-		return nil, err
-	}
-	if have := state.State.Subjects[chunks]; have != uint64(info.Chunks) {
+	if have := subjects["$O."+s.bucket+".C."+info.NUID]; have != uint64(info.Chunks) {
 		return nil, fmt.Errorf("it is damaged: %d of its %d pieces are there", have, info.Chunks)
 	}
-	return os.Get(ctx, name)
+	return bucket.Get(ctx, name)
+}
+
+func (o *object) Read(p []byte) (int, error) {
+	n, err := o.ObjectResult.Read(p)
+	return n, o.explain(err)
+}
+
+func (o *object) explain(err error) error {
+	if err != nil && (o.ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)) {
+		return &transientError{fmt.Errorf("nothing came for %v, or not all of it within %v: %w", o.stall, transferTimeout, err)}
+	}
+	return err
+}
+
+// Close ends the reading.
+func (o *object) Close() error {
+	defer o.cancel()
+	return o.ObjectResult.Close()
 }
 
 // remove deletes an object and every trace of it: the store would keep a note
@@ -279,12 +355,8 @@ func (s *store) sweep(ctx context.Context, keep int) error {
 func (s *store) sweepChunks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	os, err := s.objects(ctx)
+	objects, err := ask(ctx, s.infos)
 	if err != nil {
-		return err
-	}
-	objects, err := os.List(ctx)
-	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
 		return err
 	}
 	chunks := "$O." + s.bucket + ".C."
@@ -292,15 +364,11 @@ func (s *store) sweepChunks(ctx context.Context) error {
 	for _, o := range objects {
 		listed[chunks+o.NUID] = true
 	}
-	stream, err := s.js.Stream(ctx, "OBJ_"+s.bucket)
+	stream, subjects, err := s.subjects(ctx, "C.>")
 	if err != nil {
 		return err
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(chunks+">"))
-	if err != nil {
-		return err
-	}
-	for subject := range info.State.Subjects {
+	for subject := range subjects {
 		if listed[subject] {
 			continue
 		}

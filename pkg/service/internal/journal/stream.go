@@ -127,9 +127,25 @@ func (j *Journal[W]) publishFirst(ctx context.Context, data []byte, last uint64)
 	return nil
 }
 
-// askTimeout bounds one question to the stream. While it has no leader nobody
+// askTimeout bounds one question to a stream. While it has no leader nobody
 // answers, and who asked before there is one must ask again.
-const askTimeout = 2 * time.Second
+const (
+	askTimeout = 2 * time.Second
+	askAgain   = 100 * time.Millisecond
+)
+
+// ask asks until there is an answer, or ctx is done.
+func ask[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
+	for {
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		answer, err := question(asking)
+		cancel()
+		unanswered := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders)
+		if !unanswered || pause(ctx, askAgain) != nil {
+			return answer, err
+		}
+	}
+}
 
 // streamInfo asks for the stream's state.
 func (j *Journal[W]) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {

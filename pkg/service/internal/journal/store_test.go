@@ -1,0 +1,116 @@
+package journal
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"presence/pkg/broker"
+)
+
+// TestStore_Stalled: of a snapshot nothing comes any more, in the middle or at all.
+// Its reader is told so in time, and that it may be different in a moment.
+func TestStore_Stalled(t *testing.T) {
+	const block, blocks = 1 << 20, 24 // more than what waits in buffers
+	b, err := broker.Start(broker.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Shutdown)
+	written := 0
+	x, err := connectStore(t, b).put(t.Context(), stored{position: 1}, func(buf []byte) ([]byte, bool, error) {
+		written++
+		data := make([]byte, block)
+		_, _ = rand.Read(data)
+		return append(buf, data...), written < blocks, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, after := range map[string]int64{"at all": 0, "in the middle": 4 * block} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			line := &line{stop: make(chan struct{})}
+			s := connectStore(t, b, func(o *nats.Options) error {
+				line.server, o.InProcessServer = o.InProcessServer, line
+				return nil
+			})
+			t.Cleanup(func() { close(line.stop) })
+			s.stall = 200 * time.Millisecond
+			line.left.Store(after)
+			line.limited.Store(true)
+
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			err, read := readAll(ctx, s, x.name)
+			if !transient(err) || ctx.Err() != nil {
+				t.Errorf("after %d blocks: got %v, want an error that is transient", read, err)
+			}
+			if after > 0 && read == 0 {
+				t.Error("nothing was read before the line stalled")
+			}
+		})
+	}
+	t.Run("not", func(t *testing.T) {
+		if err, read := readAll(t.Context(), connectStore(t, b), x.name); err != io.EOF || read != blocks {
+			t.Errorf("got %d blocks and %v, want %d", read, err, blocks)
+		}
+	})
+}
+
+func readAll(ctx context.Context, s *store, name string) (error, int) {
+	next, done, err := s.open(ctx, name)
+	if err != nil {
+		return err, 0
+	}
+	defer done()
+	for read := 0; ; read++ {
+		if _, err := next(); err != nil {
+			return err, read
+		}
+	}
+}
+
+func connectStore(t *testing.T, b *broker.Broker, opts ...nats.Option) *store {
+	t.Helper()
+	nc, err := b.Connect(broker.Journal, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &store{js: js, bucket: DefaultBucket, replicas: 1, stall: storeTimeout}
+}
+
+// line is a connection that delivers no more than so many bytes, once it is limited.
+type line struct {
+	server  nats.InProcessConnProvider
+	limited atomic.Bool
+	left    atomic.Int64
+	stop    chan struct{}
+	net.Conn
+}
+
+func (l *line) InProcessConn() (net.Conn, error) {
+	var err error
+	l.Conn, err = l.server.InProcessConn()
+	return l, err
+}
+
+func (l *line) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	if l.limited.Load() && l.left.Add(int64(-n)) < 0 {
+		<-l.stop
+	}
+	return n, err
+}
