@@ -49,7 +49,7 @@ func TestStore_Stalled(t *testing.T) {
 
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			err, read := readAll(ctx, s, x.name)
+			read, err := readAll(ctx, s, x.name)
 			if !transient(err) || ctx.Err() != nil {
 				t.Errorf("after %d blocks: got %v, want an error that is transient", read, err)
 			}
@@ -59,21 +59,21 @@ func TestStore_Stalled(t *testing.T) {
 		})
 	}
 	t.Run("not", func(t *testing.T) {
-		if err, read := readAll(t.Context(), connectStore(t, b), x.name); err != io.EOF || read != blocks {
+		if read, err := readAll(t.Context(), connectStore(t, b), x.name); err != io.EOF || read != blocks {
 			t.Errorf("got %d blocks and %v, want %d", read, err, blocks)
 		}
 	})
 }
 
-func readAll(ctx context.Context, s *store, name string) (error, int) {
+func readAll(ctx context.Context, s *store, name string) (int, error) {
 	next, done, err := s.open(ctx, name)
 	if err != nil {
-		return err, 0
+		return 0, err
 	}
 	defer done()
 	for read := 0; ; read++ {
 		if _, err := next(); err != nil {
-			return err, read
+			return read, err
 		}
 	}
 }
