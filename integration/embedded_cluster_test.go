@@ -98,8 +98,7 @@ func killAndRestart(t *testing.T, c *servicetest.DaemonCluster, dies int, operat
 	var changed protocol.ChangeReply
 	servicetest.Eventually(t, 30*time.Second, "a change without presence-"+fmt.Sprint(dies+1), func() bool {
 		text := text + " after the kill"
-		// One that was on its way to the killed server is not answered.
-		reply, err := askWithin[protocol.ChangeReply](operator, 2*time.Second, to(protocol.OpSet, "dave"), protocol.SetRequest{CustomStatus: &text})
+		reply, err := ask[protocol.ChangeReply](operator, to(protocol.OpSet, "dave"), protocol.SetRequest{CustomStatus: &text})
 		changed = reply
 		return err == nil
 	})
