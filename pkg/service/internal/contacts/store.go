@@ -36,6 +36,7 @@ import (
 
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/contacts/value"
+	"presence/pkg/service/internal/streams"
 )
 
 // DefaultBucket holds the contacts.
@@ -110,12 +111,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		MaxMsgSize:        -1,
 		MaxConsumers:      -1,
 	}
-	stream, err := s.js.Stream(ctx, want.Name)
+	stream, err := streams.Find(ctx, s.js, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = s.js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster
-			stream, err = s.js.Stream(ctx, want.Name)
-		}
+		stream, err = streams.Create(ctx, s.js, want)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the contacts' bucket %s: %w", bucket, err)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"presence/pkg/service/internal/streams"
 )
 
 const (
@@ -166,7 +168,7 @@ func (j *Journal[W]) usable(ctx context.Context, x stored, state jetstream.Strea
 
 // hashAt returns the hash of the entry at a position.
 func (j *Journal[W]) hashAt(ctx context.Context, position uint64) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.AskTimeout)
 	defer cancel()
 	m, err := j.stream.GetMsg(ctx, position)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {

@@ -18,6 +18,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"presence/pkg/service/internal/streams"
 )
 
 // DefaultBucket is the object store that holds the snapshots.
@@ -98,7 +100,7 @@ func (s *store) list(ctx context.Context) ([]stored, error) {
 func (s *store) all(ctx context.Context) ([]stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	objects, err := ask(ctx, s.infos)
+	objects, err := streams.Ask(ctx, s.infos)
 	if s.readOnly && errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil, nil
 	}
@@ -355,7 +357,7 @@ func (s *store) sweep(ctx context.Context, keep int) error {
 func (s *store) sweepChunks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	objects, err := ask(ctx, s.infos)
+	objects, err := streams.Ask(ctx, s.infos)
 	if err != nil {
 		return err
 	}

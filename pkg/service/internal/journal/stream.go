@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/streams"
 )
 
 // subject is the stream's one subject.
@@ -36,7 +36,7 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 		return err
 	}
 	j.noteGeneration(list)
-	stream, err := j.cfg.JetStream.Stream(ctx, j.cfg.Stream)
+	stream, err := streams.Find(ctx, j.cfg.JetStream, j.cfg.Stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if j.had > 0 && !j.cfg.NewEpoch {
 			return j.lostBehind(j.had, 0)
@@ -47,10 +47,7 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 			}
 			want.FirstSeq = list[0].position + 1 // so that the snapshot can be gone on from
 		}
-		stream, err = j.cfg.JetStream.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster
-			stream, err = j.cfg.JetStream.Stream(ctx, j.cfg.Stream)
-		}
+		stream, err = streams.Create(ctx, j.cfg.JetStream, want)
 	}
 	if err != nil {
 		return fmt.Errorf("opening the journal's stream %s: %w", j.cfg.Stream, err)
@@ -84,7 +81,7 @@ func checkStream(have, want jetstream.StreamConfig) error {
 // writeGenesis appends the first entry, which gives the journal its epoch,
 // unless there is one.
 func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots bool) error {
-	info, err := j.streamInfo(ctx)
+	info, err := streams.Ask(ctx, j.streamInfo)
 	switch {
 	case err != nil:
 		return err
@@ -103,7 +100,9 @@ func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots bool) error {
 	if err != nil {
 		return err
 	}
-	err = j.publishFirst(ctx, data, 0)
+	_, err = streams.Ask(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, j.publishFirst(ctx, data, 0) // a second time it is not the first
+	})
 	if errors.Is(err, errNotFirst) {
 		return nil // another instance was faster
 	}
@@ -127,29 +126,9 @@ func (j *Journal[W]) publishFirst(ctx context.Context, data []byte, last uint64)
 	return nil
 }
 
-// askTimeout bounds one question to a stream. While it has no leader nobody
-// answers, and who asked before there is one must ask again.
-const (
-	askTimeout = 2 * time.Second
-	askAgain   = 100 * time.Millisecond
-)
-
-// ask asks until there is an answer, or ctx is done.
-func ask[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
-	for {
-		asking, cancel := context.WithTimeout(ctx, askTimeout)
-		answer, err := question(asking)
-		cancel()
-		unanswered := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders)
-		if !unanswered || pause(ctx, askAgain) != nil {
-			return answer, err
-		}
-	}
-}
-
 // streamInfo asks for the stream's state.
 func (j *Journal[W]) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, streams.AskTimeout)
 	defer cancel()
 	info, err := j.stream.Info(ctx)
 	if err != nil {

@@ -1,0 +1,62 @@
+// Package streams finds JetStream streams, and creates those that are not there.
+//
+// While a stream, or JetStream itself, has no leader nobody answers, and who asked
+// before there is one must ask again: an answer to the first question never comes. A
+// cluster that starts, or has lost a server, is in that state for a moment.
+package streams
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// AskTimeout bounds one question.
+	AskTimeout = 2 * time.Second
+	// askAgain is the pause before the next one.
+	askAgain = 100 * time.Millisecond
+)
+
+// Ask asks until there is an answer, be it an error, or ctx is done. A question is
+// given AskTimeout; it may have been heard though nobody answered, so it must be one
+// that can be repeated.
+func Ask[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
+	for {
+		asking, cancel := context.WithTimeout(ctx, AskTimeout)
+		answer, err := question(asking)
+		cancel()
+		if !unanswered(err) {
+			return answer, err
+		}
+		select {
+		case <-ctx.Done():
+			return answer, err
+		case <-time.After(askAgain):
+		}
+	}
+}
+
+func unanswered(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders)
+}
+
+// Find returns a stream, or jetstream.ErrStreamNotFound.
+func Find(ctx context.Context, js jetstream.JetStream, name string) (jetstream.Stream, error) {
+	return Ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, name) })
+}
+
+// Create creates a stream, or returns the one that another instance has made
+// meanwhile.
+func Create(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	return Ask(ctx, func(ctx context.Context) (jetstream.Stream, error) {
+		stream, err := js.CreateStream(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // with another configuration
+			return js.Stream(ctx, want.Name)
+		}
+		return stream, err
+	})
+}
