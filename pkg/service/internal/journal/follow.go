@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -155,15 +156,22 @@ func (j *Journal[W]) giveBackInFlight() {
 
 // consume follows with one consumer until it fails. It is caught up when target
 // is applied.
-func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
+func (j *Journal[W]) consume(ctx context.Context, target uint64) (err error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer j.stopOnReconnect(ctx, stop)()
+	defer func() {
+		if cause := context.Cause(ctx); cause == errReconnected && errors.Is(err, jetstream.ErrMsgIteratorClosed) {
+			err = cause // why it was closed
+		}
+	}()
 	next := j.position() + 1
 	messages, err := j.entriesFrom(ctx, max(next-1, 1)) // the last one applied comes first, to be compared
 	if err != nil {
 		return err
 	}
 	defer messages.Stop()
-	stop := context.AfterFunc(ctx, messages.Stop)
-	defer stop()
+	defer context.AfterFunc(ctx, messages.Stop)()
 	j.mu.Lock()
 	j.target = target
 	j.mu.Unlock()
@@ -202,6 +210,31 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) error {
 		}
 		j.checkCaughtUp(next, target)
 		next++
+	}
+}
+
+// errReconnected says that the connection was lost and is back. The server may have
+// dropped the consumer, which the missing heartbeats would say 2 s later.
+var errReconnected = errors.New("the connection to the journal was lost and is back")
+
+// stopOnReconnect has stop called with errReconnected when the connection is back after
+// a loss. The function that it returns ends that.
+func (j *Journal[W]) stopOnReconnect(ctx context.Context, stop context.CancelCauseFunc) (end func()) {
+	nc := j.cfg.JetStream.Conn()
+	back := nc.StatusChanged(nats.CONNECTED)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case _, ok := <-back:
+			if ok {
+				stop(errReconnected)
+			}
+		case <-ctx.Done():
+		}
+	})
+	return func() {
+		nc.RemoveStatusListener(back)
+		watching.Wait()
 	}
 }
 

@@ -472,13 +472,34 @@ func TestJournal_ConsumerUnanswered(t *testing.T) {
 	}
 }
 
+// TestJournal_Reconnected: a server that was started again has dropped the consumer.
+// The follower does not wait for its heartbeats to be missing.
+func TestJournal_Reconnected(t *testing.T) {
+	nc := startBroker(t)
+	r := open(t, nc, "A", nil)
+	counted := &deafStream{Stream: r.stream}
+	r.stream = counted
+	r.start(t)
+	for n := range int64(3) {
+		user := fmt.Sprint(n)
+		r.submit(t, user)
+		r.waitAnswer(t, user, "applied")
+		if err := nc.ForceReconnect(); err != nil {
+			t.Fatal(err)
+		}
+		r.wait(t, "another consumer", func() bool { return counted.asked.Load() == n+2 })
+	}
+}
+
 // deafStream leaves as many requests for a consumer unanswered.
 type deafStream struct {
 	jetstream.Stream
-	left int
+	left  int
+	asked atomic.Int64
 }
 
 func (s *deafStream) CreateConsumer(ctx context.Context, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	s.asked.Add(1)
 	if s.left > 0 {
 		s.left--
 		<-ctx.Done()
