@@ -43,7 +43,7 @@ func TestStore_Stalled(t *testing.T) {
 				return nil
 			})
 			t.Cleanup(func() { close(line.stop) })
-			s.stall = 200 * time.Millisecond
+			s.stall = 2 * time.Second // a busy machine takes a while to begin
 			line.left.Store(after)
 			line.limited.Store(true)
 
