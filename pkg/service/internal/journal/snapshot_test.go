@@ -247,7 +247,21 @@ func TestSnapshot_SleptPastTrim(t *testing.T) {
 	if len(b.restored) == 0 {
 		t.Error("no snapshot was restored")
 	}
+	// Until then it is told to nobody that his command was applied, see
+	// TestRebuild_AnswersWhoCameMeanwhile.
+	awaitFollowing(t, b)
 	b.wantCommands(t, append(users, b.fill(t, 5000, 5005)...))
+}
+
+func awaitFollowing(t *testing.T, r *rig) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !r.Follows(); {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not follow the journal after 20 s")
+		}
+		r.Tick()
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // TestRebuild_AnswersWhoCameMeanwhile: what is packed while the state is built anew
