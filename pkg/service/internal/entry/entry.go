@@ -28,10 +28,11 @@ import (
 
 // Format is the newest entry format that this program writes and understands.
 // A reader that meets a newer one stops before it. 2 has Params.Sessions, and with
-// it in force a login may be a late one by its device. An entry is written in the
+// it in force a login may be a late one by its device. 3 remembers ended sessions
+// and connections differently, see package state. An entry is written in the
 // oldest format that has all it says, so that an earlier version reads on as long
 // as it misunderstands nothing.
-const Format = 2
+const Format = 3
 
 // MaxCommands bounds the commands and renewals of one entry: revisions are
 // position × IndexSpan + index, and index 0 is kept for what time does.
