@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
@@ -87,6 +88,8 @@ func TestGeneratedListeners(t *testing.T) {
 	}
 	mallory.publish(t, "presence/v1/user/alice/set", `{"customStatus":"forged"}`)
 	mallory.publish(t, "presence/v1/status/alice", `{"userID":"alice","customStatus":"forged"}`)
+	// A refused publish is acknowledged all the same: an MQTT client cannot tell (docs/nats.md).
+	mallory.publishAcknowledged(t, "presence/v1/user/alice/set", `{"customStatus":"forged"}`)
 	mallory.publish(t, "presence/v1/user/mallory/set", `{"customStatus":"over MQTT"}`)
 	mallory.subscribe(t, "presence/v1/status/nobody") // once it is answered, all before it is judged
 	setText(t, alice.Conn, "alice", "for MQTT")
@@ -200,4 +203,15 @@ func (c *mqttClient) subscribe(t *testing.T, topic string) byte {
 func (c *mqttClient) publish(t *testing.T, topic, body string) {
 	t.Helper()
 	c.send(t, 0x30, mqttText(topic), []byte(body))
+}
+
+// publishAcknowledged publishes with QoS 1 and waits for the acknowledgement.
+func (c *mqttClient) publishAcknowledged(t *testing.T, topic, body string) {
+	t.Helper()
+	c.packet++
+	id := binary.BigEndian.AppendUint16(nil, c.packet)
+	c.send(t, 0x32, mqttText(topic), id, []byte(body))
+	if _, got := c.next(t, 0x40); !bytes.Equal(got, id) {
+		t.Errorf("MQTT PUBACK: got %v, want %v", got, id)
+	}
 }
