@@ -12,6 +12,8 @@ CHAOS ?= 5m
 SIMULATE ?= 60s
 SOAK ?= 5m
 SEED ?= 0
+AGAINST ?=
+ROUNDS ?=
 # A module of its own, whose dependencies are not the project's.
 ENCODINGS = pkg/service/internal/entry/encodings
 
@@ -86,8 +88,8 @@ fuzz: ## each fuzz target for FUZZTIME, and GENERATED configuration files
 encodings: ## the benchmark that chose the encoding of journal entries
 	cd $(ENCODINGS) && $(GO) test -bench . -benchtime 0.3s
 
-bench: ## speed, size and faults against raw NATS, in one run of about 4 minutes
-	$(GO) run ./integration/bench
+bench: ## speed, size and faults against raw NATS, about 4 minutes; AGAINST=commit: against that commit, ROUNDS=n
+	$(GO) run ./integration/bench $(if $(AGAINST),-against $(AGAINST)) $(if $(ROUNDS),-rounds $(ROUNDS))
 
 bench-full: ## the same with longer rounds and a million users, about 17 minutes
 	$(GO) run ./integration/bench -full

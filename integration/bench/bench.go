@@ -63,6 +63,10 @@ type bench struct {
 	interval, always       *target // presenced
 	refInterval, refAlways *target // the reference; refInterval is also "raw"
 	targets                []*target
+
+	// With -against, in place of these four.
+	against string            // the short name of the other commit
+	pairs   map[string]rivals // by sync
 }
 
 // newBench starts the servers that measures share, if one of them is to be made,
@@ -97,6 +101,9 @@ func (b *bench) prepare(ctx context.Context) error {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("building presenced: %w\n%s", err, out)
 		}
+	}
+	if b.opts.against != "" {
+		return b.prepareAgainst(ctx)
 	}
 	if !slices.ContainsFunc(b.opts.chosen(), func(m measure) bool { return m.alone == nil }) {
 		return nil
@@ -203,8 +210,16 @@ func (t *target) connectOne() (*nats.Conn, error) {
 // prepareUsers logs in the callers' users, and has the raw responder send
 // bodies of the sizes that presenced sends.
 func (b *bench) prepareUsers(ctx context.Context) error {
+	if err := b.populate(ctx, b.interval, b.always); err != nil {
+		return err
+	}
+	return b.canBodies()
+}
+
+// populate logs in the callers' users.
+func (b *bench) populate(ctx context.Context, targets ...*target) error {
 	const users = callersUsers
-	for _, t := range []*target{b.interval, b.always} {
+	for _, t := range targets {
 		if err := loginAll(ctx, t, userID, users); err != nil {
 			return err
 		}
@@ -215,7 +230,7 @@ func (b *bench) prepareUsers(ctx context.Context) error {
 			return err
 		}
 	}
-	return b.canBodies()
+	return nil
 }
 
 // canBodies copies the bodies of one set's reply and event and of a get's reply

@@ -22,12 +22,14 @@ type measure struct {
 	finish func(rows []row) []row
 }
 
+// runFunc makes calls for that long.
+type runFunc func(ctx context.Context, d time.Duration) (sample, error)
+
 // variant is one way to do what is measured.
 type variant struct {
 	name string
 	goal string // in words, from ARCHITECTURE's figures; empty: none
-	// run makes calls for that long.
-	run func(ctx context.Context, d time.Duration) (sample, error)
+	run  runFunc
 	// each multiplies the rate, for what one call does many of.
 	each int
 	// server is the process whose computing is counted.
@@ -41,6 +43,9 @@ type row struct {
 	Rate float64 `json:"rate,omitempty"`
 	// Ratio is the median of the ratios to the measure's first variant.
 	Ratio float64 `json:"ratio,omitempty"`
+	// Low and High are where the median ratio lies with 90 % confidence, with -against.
+	Low  float64 `json:"ratioLow,omitempty"`
+	High float64 `json:"ratioHigh,omitempty"`
 	// Of is what Ratio is to; empty: raw.
 	Of string `json:"of,omitempty"`
 	// P50 and P99 of a call: medians of the rounds'.
@@ -49,6 +54,10 @@ type row struct {
 	// CPU is what the server computes for each of what Rate counts, over all
 	// rounds. Other processes on the machine do not change it much.
 	CPU time.Duration `json:"cpuNanoseconds,omitempty"`
+	// The same as Ratio, Low and High, of what the server computes for each.
+	CPURatio float64 `json:"cpuRatio,omitempty"`
+	CPULow   float64 `json:"cpuRatioLow,omitempty"`
+	CPUHigh  float64 `json:"cpuRatioHigh,omitempty"`
 	// Text is what is neither.
 	Text string `json:"text,omitempty"`
 	// Value is Text's number, in its base unit: bytes or seconds.
@@ -141,18 +150,28 @@ func (b *bench) interleave(ctx context.Context, variants []variant) ([][]sample,
 			d /= 4
 		}
 		for i, v := range variants {
-			cpu := v.server.cpuTime()
-			s, err := v.run(ctx, d)
+			s, err := v.measured(ctx, d)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", v.name, err)
+				return nil, err
 			}
-			s.cpu = v.server.cpuTime() - cpu
 			if round > 0 {
 				samples[i] = append(samples[i], s)
 			}
 		}
 	}
 	return samples, nil
+}
+
+// measured makes calls for that long, and counts what the server computes
+// meanwhile.
+func (v variant) measured(ctx context.Context, d time.Duration) (sample, error) {
+	cpu := v.server.cpuTime()
+	s, err := v.run(ctx, d)
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", v.name, err)
+	}
+	s.cpu = v.server.cpuTime() - cpu
+	return s, nil
 }
 
 func summary(v variant, samples []sample) row {

@@ -25,14 +25,13 @@ const (
 var renewMeasure = measure{
 	name: "renew", title: "renewals without a reply", unit: "/s",
 	variants: func(ctx context.Context, b *bench, done func(func())) ([]variant, error) {
-		sessions, err := loginSessions(ctx, b.interval, func(i int) string { return fmt.Sprintf("renewing-%05d", i) }, renewSessions)
+		sessions, err := loginRenewing(ctx, b.interval)
 		if err != nil {
 			return nil, err
 		}
-		raw, ours := make([]message, len(sessions)), make([]message, len(sessions))
+		raw, ours := make([]message, len(sessions)), renewals(sessions)
 		for i, s := range sessions {
 			raw[i] = message{renewSubject(s.user), s.renewBody()}
-			ours[i] = message{userSubject(s.user, protocol.OpRenew), s.renewBody()}
 		}
 		return []variant{
 			{name: "raw: publishes, received and dropped", server: b.refInterval, run: func(ctx context.Context, d time.Duration) (sample, error) {
@@ -43,6 +42,19 @@ var renewMeasure = measure{
 			}},
 		}, nil
 	},
+}
+
+// loginRenewing logs in the users whose sessions are renewed.
+func loginRenewing(ctx context.Context, t *target) ([]session, error) {
+	return loginSessions(ctx, t, func(i int) string { return fmt.Sprintf("renewing-%05d", i) }, renewSessions)
+}
+
+func renewals(sessions []session) []message {
+	list := make([]message, len(sessions))
+	for i, s := range sessions {
+		list[i] = message{userSubject(s.user, protocol.OpRenew), s.renewBody()}
+	}
+	return list
 }
 
 // renewFor counts what the service says it did, not what was sent.

@@ -18,6 +18,7 @@ type report struct {
 	Rounds  int           `json:"rounds"`
 	Time    time.Duration `json:"nanosecondsEach"`
 	Callers int           `json:"callers"`
+	Against string        `json:"against,omitempty"`
 	Took    time.Duration `json:"tookNanoseconds"`
 	Results []result      `json:"results"`
 }
@@ -25,7 +26,7 @@ type report struct {
 func newReport(o options, took time.Duration, results []result) report {
 	return report{
 		Machine: fmt.Sprintf("%s/%s, %d cores, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()),
-		Rounds:  o.rounds, Time: o.time, Callers: o.callers, Took: took, Results: results,
+		Rounds:  o.rounds, Time: o.time, Callers: o.callers, Against: o.against, Took: took, Results: results,
 	}
 }
 
@@ -39,6 +40,12 @@ func (r report) writeJSON(w io.Writer) error {
 func (r report) writeTable(w io.Writer) error {
 	fmt.Fprintf(w, "%s; medians of %d rounds of %v, load included; %v in all\ncpu: what the server computes for each\n", r.Machine, r.Rounds, r.Time, r.Took.Round(time.Second))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if r.Against != "" {
+		fmt.Fprintf(w, "ratios: the median of those within each round, and in brackets where it lies with %d %% confidence\n", confidence)
+		if r.Rounds < againstRounds {
+			fmt.Fprintf(w, "%d rounds are few: an interval of less than %d is too narrow\n", r.Rounds, againstRounds)
+		}
+	}
 	for _, m := range r.Results {
 		fmt.Fprintf(tw, "\n%s: %s\n", m.Name, m.Title)
 		for _, l := range m.Rows {
@@ -62,7 +69,7 @@ func (l row) ratio() string {
 	if l.Ratio == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f × %s", l.Ratio, cmp.Or(l.Of, "raw"))
+	return fmt.Sprintf("%.2f × %s", l.Ratio, cmp.Or(l.Of, "raw")) + within(l.Low, l.High)
 }
 
 func (l row) latency() string {
@@ -76,7 +83,19 @@ func (l row) cpu() string {
 	if l.CPU == 0 {
 		return ""
 	}
-	return fmt.Sprintf("cpu %.3g µs", float64(l.CPU)/1e3)
+	text := fmt.Sprintf("cpu %.3g µs", float64(l.CPU)/1e3)
+	if l.CPURatio > 0 {
+		text += fmt.Sprintf(", %.2f ×", l.CPURatio) + within(l.CPULow, l.CPUHigh)
+	}
+	return text
+}
+
+// within writes an interval, where there is one.
+func within(low, high float64) string {
+	if high == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" [%.2f to %.2f]", low, high)
 }
 
 func (l row) goal() string {

@@ -35,41 +35,19 @@ var latencyMeasure = measure{
 // changes are the variants of a change by so many callers: 0 request/reply,
 // 1 raw, 2 and 3 a JetStream publish, 4 and 5 set, with each sync.
 func (b *bench) changes(callers int, share time.Duration) []variant {
-	const users = callersUsers
-	each := users / callers
-	setSubjects, rawSubjects, jsSubjects := make([]string, users), make([]string, users), make([]string, users)
-	for i := range users {
-		setSubjects[i] = setSubject(i)
+	c := &changer{callers: callers, share: share}
+	rawSubjects, jsSubjects, setSubjects := make([]string, callersUsers), make([]string, callersUsers), setSubjects()
+	for i := range callersUsers {
 		rawSubjects[i] = refUser + userID(i) + ".set"
 		jsSubjects[i] = refJS + userID(i)
 	}
-	// user is the one that a caller's i-th call changes.
-	user := func(caller, i int) int { return caller*each + i%each }
-	// Bodies never repeat, not in the next round either.
-	var base int
-	rounds := func(call func(caller, i int, body []byte) error) func(context.Context, time.Duration) (sample, error) {
-		return func(ctx context.Context, d time.Duration) (sample, error) {
-			base += 1_000_003
-			first := base
-			return callFor(ctx, callers, d/share, func(caller, i int) error {
-				return call(caller, i, setBody(first+i))
-			})
-		}
-	}
-	requests := func(t *target, subject func(user int) string) func(context.Context, time.Duration) (sample, error) {
-		return rounds(func(caller, i int, body []byte) error {
-			return request(t.conn(caller), subject(user(caller, i)), body)
-		})
-	}
-	publishes := func(t *target) func(context.Context, time.Duration) (sample, error) {
-		return rounds(func(caller, i int, body []byte) error {
-			_, err := t.js[caller%connections].Publish(context.Background(), jsSubjects[user(caller, i)], body)
+	publishes := func(t *target) runFunc {
+		return c.rounds(func(caller, i int, body []byte) error {
+			_, err := t.js[caller%connections].Publish(context.Background(), jsSubjects[c.user(caller, i)], body)
 			return err
 		})
 	}
-	setOn := func(t *target) func(context.Context, time.Duration) (sample, error) {
-		return requests(t, func(u int) string { return setSubjects[u] })
-	}
+	setOn := func(t *target) runFunc { return c.requests(t, func(u int) string { return setSubjects[u] }) }
 	name := func(what string) string {
 		if callers == 1 {
 			return what + ", 1 caller"
@@ -77,11 +55,50 @@ func (b *bench) changes(callers int, share time.Duration) []variant {
 		return what + ", " + strconv.Itoa(callers) + " callers"
 	}
 	return []variant{
-		{name: name("request and reply alone"), run: requests(b.refInterval, func(int) string { return refEcho }), server: b.refInterval},
-		{name: name("raw: request, event, reply"), run: requests(b.refInterval, func(u int) string { return rawSubjects[u] }), server: b.refInterval},
+		{name: name("request and reply alone"), run: c.requests(b.refInterval, func(int) string { return refEcho }), server: b.refInterval},
+		{name: name("raw: request, event, reply"), run: c.requests(b.refInterval, func(u int) string { return rawSubjects[u] }), server: b.refInterval},
 		{name: name("JetStream publish, sync interval"), run: publishes(b.refInterval), server: b.refInterval},
 		{name: name("JetStream publish, sync always"), run: publishes(b.refAlways), server: b.refAlways},
 		{name: name("set, sync interval"), run: setOn(b.interval), server: b.interval},
 		{name: name("set, sync always"), run: setOn(b.always), server: b.always},
 	}
+}
+
+// changer has callers make changes. Its functions are for one goroutine.
+type changer struct {
+	callers int
+	share   time.Duration // a round takes the time for each variant divided by it
+	base    int           // of the bodies of the last round
+}
+
+// user is the one that a caller's i-th call changes.
+func (c *changer) user(caller, i int) int {
+	each := callersUsers / c.callers
+	return caller*each + i%each
+}
+
+// rounds makes changes whose bodies never repeat, not in the next round either.
+func (c *changer) rounds(call func(caller, i int, body []byte) error) runFunc {
+	return func(ctx context.Context, d time.Duration) (sample, error) {
+		c.base += 1_000_003
+		first := c.base
+		return callFor(ctx, c.callers, d/c.share, func(caller, i int) error {
+			return call(caller, i, setBody(first+i))
+		})
+	}
+}
+
+func (c *changer) requests(t *target, subject func(user int) string) runFunc {
+	return c.rounds(func(caller, i int, body []byte) error {
+		return request(t.conn(caller), subject(c.user(caller, i)), body)
+	})
+}
+
+// setSubjects are where the callers' users are changed.
+func setSubjects() []string {
+	list := make([]string, callersUsers)
+	for i := range list {
+		list[i] = setSubject(i)
+	}
+	return list
 }

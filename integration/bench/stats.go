@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"slices"
 )
 
@@ -22,13 +23,44 @@ func median[T ~int64 | ~float64](values []T) T {
 // medianRatio returns the median of a[i]/b[i]: what was measured in one round
 // is compared with its own round. A round without both is left out.
 func medianRatio(a, b []float64) float64 {
-	var ratios []float64
+	return median(ratios(a, b))
+}
+
+// ratios are those of the rounds that have both.
+func ratios(a, b []float64) (list []float64) {
 	for i := range min(len(a), len(b)) {
 		if b[i] > 0 {
-			ratios = append(ratios, a[i]/b[i])
+			list = append(list, a[i]/b[i])
 		}
 	}
-	return median(ratios)
+	return list
+}
+
+// confidence of the intervals, in percent.
+const confidence = 90
+
+// resamples are as many as make the interval's ends steady to a part in 1,000.
+const resamples = 10_000
+
+// medianWithin returns the median of the values, and between what it lies with 90 %
+// confidence, by the bootstrap: how far medians of as many values, drawn from these
+// with repetition, are apart. The draws are the same each time. Of no values all are
+// 0.
+func medianWithin(values []float64) (mid, low, high float64) {
+	if len(values) == 0 {
+		return 0, 0, 0
+	}
+	draw := rand.New(rand.NewPCG(1, 2))
+	medians, some := make([]float64, resamples), make([]float64, len(values))
+	for i := range medians {
+		for j := range some {
+			some[j] = values[draw.IntN(len(values))]
+		}
+		medians[i] = median(some)
+	}
+	slices.Sort(medians)
+	const outside = (100 - confidence) / 2
+	return median(values), percentile(medians, outside), percentile(medians, 100-outside)
 }
 
 // percentile returns the smallest of the sorted values that p percent of them

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// With -against the daemon of this tree is compared with that of another commit.
+// Both run at the same time, on directories of their own. The same load is put to
+// one and then to the other, round by round, and each round begins with the one
+// that the round before ended with: what changes slowly on the machine then weighs
+// on both alike. The result is the ratio within a round, of which there are as many
+// as rounds.
+
+// againstRounds is how many rounds -against makes unless told otherwise. With fewer
+// the interval is wide, and holds the truth less often than it says.
+const againstRounds = 15
+
+// question is what both daemons are asked.
+type question struct {
+	name, title, unit string
+	each              int // multiplies the rate
+	syncs             []string
+	// prepare returns what puts the load to a daemon.
+	prepare func(ctx context.Context, b *bench, t *target) (runFunc, error)
+}
+
+var questions = []question{
+	{name: "set", title: "changes of a text, acknowledged and announced", unit: "/s", syncs: []string{"interval", "always"},
+		prepare: func(_ context.Context, b *bench, t *target) (runFunc, error) {
+			c, subjects := &changer{callers: b.opts.callers, share: 1}, setSubjects()
+			return c.requests(t, func(user int) string { return subjects[user] }), nil
+		}},
+	{name: "get", title: fmt.Sprintf("queries of %d users, reply not decoded", usersPerGet), unit: " users/s", each: usersPerGet, syncs: []string{"interval"},
+		prepare: func(_ context.Context, b *bench, t *target) (runFunc, error) {
+			return queries(t, b.opts.callers, subjects.Get(), getBodies(callersUsers, usersPerGet)), nil
+		}},
+	{name: "renew", title: "renewals without a reply, applied", unit: "/s", syncs: []string{"interval"},
+		prepare: func(ctx context.Context, _ *bench, t *target) (runFunc, error) {
+			sessions, err := loginRenewing(ctx, t)
+			messages := renewals(sessions)
+			return func(ctx context.Context, d time.Duration) (sample, error) { return renewFor(ctx, t, messages, d) }, err
+		}},
+}
+
+func questionNames() (names []string) {
+	for _, q := range questions {
+		names = append(names, q.name)
+	}
+	return names
+}
+
+// rivals are the two daemons with the same sync.
+type rivals struct{ theirs, ours *target }
+
+// prepareAgainst builds the other commit's daemon and starts two of each.
+func (b *bench) prepareAgainst(ctx context.Context) error {
+	b.logf("building presenced of %s", b.opts.against)
+	program, name, err := buildCommit(ctx, ".", b.dir, b.opts.against)
+	if err != nil {
+		return err
+	}
+	b.against = name
+	b.logf("starting two presenced of this tree and two of %s in %s", name, b.dir)
+	b.pairs = map[string]rivals{}
+	for _, sync := range []string{"interval", "always"} {
+		var p rivals
+		if p.theirs, err = b.start(ctx, program, "", sync); err != nil {
+			return fmt.Errorf("presenced of %s: %w", name, err)
+		}
+		if p.ours, err = b.start(ctx, b.presenced, "", sync); err != nil {
+			return err
+		}
+		b.pairs[sync] = p
+		b.logf("logging in %d users at both, sync %s", callersUsers, sync)
+		if err := b.populate(ctx, p.theirs, p.ours); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compareAll puts the chosen questions.
+func (b *bench) compareAll(ctx context.Context) ([]result, error) {
+	var results []result
+	for _, q := range questions {
+		if len(b.opts.only) > 0 && !b.opts.only[q.name] {
+			continue
+		}
+		r := result{Name: q.name, Title: q.title, Unit: q.unit}
+		for _, sync := range q.syncs {
+			b.logf("measuring %s, sync %s", q.name, sync)
+			rows, err := b.compare(ctx, q, sync)
+			if err != nil {
+				return nil, fmt.Errorf("measuring %s: %w", q.name, err)
+			}
+			r.Rows = append(r.Rows, rows...)
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+// compare puts one question to a pair of daemons. Its rows are that of the other
+// commit and that of this tree.
+func (b *bench) compare(ctx context.Context, q question, sync string) ([]row, error) {
+	p := b.pairs[sync]
+	variants := []variant{
+		{name: b.against + ", sync " + sync, each: q.each, server: p.theirs},
+		{name: "this tree, sync " + sync, each: q.each, server: p.ours},
+	}
+	for i := range variants {
+		run, err := q.prepare(ctx, b, variants[i].server)
+		if err != nil {
+			return nil, err
+		}
+		variants[i].run = run
+	}
+	samples, err := alternate(ctx, variants, b.opts.rounds, b.opts.time)
+	if err != nil {
+		return nil, err
+	}
+	theirs, ours := summary(variants[0], samples[0]), summary(variants[1], samples[1])
+	ours.Of = b.against
+	ours.Ratio, ours.Low, ours.High = medianWithin(ratios(ours.Rounds, theirs.Rounds))
+	ours.CPURatio, ours.CPULow, ours.CPUHigh = medianWithin(ratios(cpuEach(samples[1]), cpuEach(samples[0])))
+	return []row{theirs, ours}, nil
+}
+
+// alternate runs two variants once to warm up, and then round by round, each time
+// in the other order. The samples are by variant.
+func alternate(ctx context.Context, variants []variant, rounds int, d time.Duration) ([][]sample, error) {
+	samples := make([][]sample, len(variants))
+	for round := range rounds + 1 {
+		for i := range variants {
+			if round%2 == 0 {
+				i = len(variants) - 1 - i
+			}
+			v, took := variants[i], d
+			if round == 0 {
+				took /= 4
+			}
+			s, err := v.measured(ctx, took)
+			if err != nil {
+				return nil, err
+			}
+			if round > 0 {
+				samples[i] = append(samples[i], s)
+			}
+		}
+	}
+	return samples, nil
+}
+
+// cpuEach is what the server computed for each call, round by round; 0 where it is
+// not known.
+func cpuEach(samples []sample) (list []float64) {
+	for _, s := range samples {
+		each := 0.0
+		if s.count > 0 {
+			each = s.cpu.Seconds() / float64(s.count)
+		}
+		list = append(list, each)
+	}
+	return list
+}
