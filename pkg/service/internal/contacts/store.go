@@ -66,6 +66,8 @@ type Store struct {
 	stream jetstream.Stream
 	prefix string // of a value's subject
 	max    int
+	// required is what the stream must be set to.
+	required streams.Requirements
 }
 
 // List is somebody's contacts as of a version; 0: never changed, or erased.
@@ -118,17 +120,26 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the contacts' bucket %s: %w", bucket, err)
 	}
-	switch have := stream.CachedInfo().Config; {
-	case have.MaxMsgsPerSubject != 1 || have.MaxAge != 0 || have.MaxMsgs > 0 || have.Discard != want.Discard:
-		err = errors.New("it would lose contacts, by age or number, or keeps more than the last of each")
-	case have.AllowDirect:
-		err = errors.New("it allows direct gets (allow_direct), which may be old")
-	}
-	if err != nil {
+	s.required = s.requirements(want)
+	if err := streams.Check(stream.CachedInfo().Config, s.required); err != nil {
 		return nil, fmt.Errorf("the bucket %s cannot hold the contacts: %w", bucket, err)
 	}
 	s.stream = stream
 	return s, nil
+}
+
+// requirements are what the bucket's stream must be set to; want is what it is made with.
+func (s *Store) requirements(want jetstream.StreamConfig) streams.Requirements {
+	const perContact = 2*protocol.MaxUserIDBytes + len(`"",`) // each byte escaped
+	return streams.Requirements{
+		Name: want.Name, What: "the list of contacts",
+		Subjects:   want.Subjects,
+		Replicas:   want.Replicas,
+		Message:    s.max*perContact + 4<<10,
+		PerSubject: want.MaxMsgsPerSubject,
+		Rollup:     want.AllowRollup,
+		DenyDelete: want.DenyDelete,
+	}
 }
 
 // Get returns a user's contacts.

@@ -60,6 +60,35 @@ func TestStore_IsAKVBucket(t *testing.T) {
 	}
 }
 
+// TestG01_WrongBucket: one that could lose contacts, or answer with old ones, cannot hold them.
+func TestG01_WrongBucket(t *testing.T) {
+	js, _ := open(t)
+	have, err := js.Stream(t.Context(), "KV_"+contacts.DefaultBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for setting, change := range map[string]func(*jetstream.StreamConfig){
+		"persist_mode Async":      func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode },
+		"storage Memory":          func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage },
+		"max_age 1h0m0s":          func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour },
+		"max_msgs_per_subject 64": func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 64 },
+		"allow_direct true":       func(c *jetstream.StreamConfig) { c.AllowDirect = true },
+		"max_msg_size 65536":      func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 << 16 },
+	} {
+		if err := js.DeleteStream(t.Context(), "KV_"+contacts.DefaultBucket); err != nil {
+			t.Fatal(err)
+		}
+		wrong := have.CachedInfo().Config
+		change(&wrong)
+		if _, err := js.CreateStream(t.Context(), wrong); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := contacts.Open(t.Context(), contacts.Config{JetStream: js}); err == nil || !strings.Contains(err.Error(), setting) {
+			t.Errorf("%s: got %v", setting, err)
+		}
+	}
+}
+
 // TestStore_Damaged: what somebody else wrote there is neither shown nor built upon,
 // and an erasure ends it.
 func TestStore_Damaged(t *testing.T) {

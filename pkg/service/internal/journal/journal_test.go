@@ -508,21 +508,43 @@ func (s *deafStream) CreateConsumer(ctx context.Context, cfg jetstream.ConsumerC
 	return s.Stream.CreateConsumer(ctx, cfg)
 }
 
-// TestJournal_WrongStream: a stream that may drop messages cannot be the journal.
-func TestJournal_WrongStream(t *testing.T) {
-	nc := startBroker(t)
-	js, err := jetstream.New(nc)
+// TestG01_WrongStream: neither a stream that could lose entries can be the journal, nor a bucket
+// that could lose snapshots can hold them. The tables of package streams have every setting.
+func TestG01_WrongStream(t *testing.T) {
+	js, err := jetstream.New(startBroker(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{
-		Name: DefaultStream, Subjects: []string{DefaultStream + ".entries"}, Discard: jetstream.DiscardNew, MaxAge: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = Open(t.Context(), Config[string]{JetStream: js})
-	if err == nil || !strings.Contains(err.Error(), "age") {
-		t.Errorf("Open: got %v, want an error about its age limit", err)
+	journal := jetstream.StreamConfig{Name: DefaultStream, Subjects: []string{DefaultStream + ".entries"}, Discard: jetstream.DiscardNew, DenyDelete: true}
+	async, aged := journal, journal
+	async.PersistMode, aged.MaxAge = jetstream.AsyncPersistMode, time.Hour
+	bucket := jetstream.StreamConfig{Name: "OBJ_" + DefaultBucket, Subjects: []string{"$O." + DefaultBucket + ".C.>", "$O." + DefaultBucket + ".M.>"},
+		Discard: jetstream.DiscardNew, AllowRollup: true, AllowDirect: true}
+	asyncBucket, agedBucket := bucket, bucket
+	asyncBucket.PersistMode, agedBucket.MaxAge = jetstream.AsyncPersistMode, time.Hour
+	for _, c := range []struct {
+		have jetstream.StreamConfig
+		want string // in the error; empty: none
+	}{
+		{async, "persist_mode Async"},
+		{aged, "nats stream edit PRESENCE_JOURNAL --max-age=0s"},
+		{journal, ""},
+		{asyncBucket, "persist_mode Async"},
+		{agedBucket, "nats stream edit OBJ_PRESENCE_SNAPSHOTS --max-age=0s"},
+		{bucket, ""},
+	} {
+		if _, err := js.CreateStream(t.Context(), c.have); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(t.Context(), Config[string]{JetStream: js})
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("Open with %+v: got %v, want %q in it", c.have, err, c.want)
+		}
+		for _, name := range []string{DefaultStream, "OBJ_" + DefaultBucket} {
+			if err := js.DeleteStream(t.Context(), name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -91,6 +91,34 @@ func (s *store) objects(ctx context.Context) (jetstream.ObjectStore, error) {
 	return os, nil
 }
 
+// requirements are what the bucket's stream must be set to. It is written by the library, whose
+// objects are pieces of chunkBytes on one subject, and a note that replaces the one before it.
+func (s *store) requirements() streams.Requirements {
+	return streams.Requirements{
+		Name: "OBJ_" + s.bucket, What: "the snapshots",
+		Subjects: []string{"$O." + s.bucket + ".C.>", "$O." + s.bucket + ".M.>"},
+		Replicas: s.replicas,
+		Message:  chunkBytes + headerBytes,
+		Rollup:   true,
+		Direct:   true, // what is read is checked
+	}
+}
+
+// chunkBytes is the largest message of the object store.
+const chunkBytes = 128 << 10
+
+// check refuses a bucket that could lose snapshots by itself.
+func (s *store) check(ctx context.Context) error {
+	stream, err := streams.Find(ctx, s.js, "OBJ_"+s.bucket)
+	if err != nil {
+		return fmt.Errorf("opening the object store %s: %w", s.bucket, err)
+	}
+	if err := streams.Check(stream.CachedInfo().Config, s.requirements()); err != nil {
+		return fmt.Errorf("the object store %s cannot hold the snapshots: %w", s.bucket, err)
+	}
+	return nil
+}
+
 // list returns the snapshots that count, the newest first.
 func (s *store) list(ctx context.Context) ([]stored, error) {
 	all, err := s.all(ctx)

@@ -53,30 +53,28 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 		return fmt.Errorf("opening the journal's stream %s: %w", j.cfg.Stream, err)
 	}
 	j.stream = stream
-	if err := checkStream(stream.CachedInfo().Config, want); err != nil {
+	if err := streams.Check(stream.CachedInfo().Config, j.requirements()); err != nil {
 		return fmt.Errorf("the stream %s cannot be the journal: %w", j.cfg.Stream, err)
+	}
+	if err := j.store.check(ctx); err != nil {
+		return err
 	}
 	return j.writeGenesis(ctx, len(list) > 0)
 }
 
-// checkStream refuses a stream that could lose or reorder entries by itself.
-func checkStream(have, want jetstream.StreamConfig) error {
-	switch {
-	case len(have.Subjects) != 1 || have.Subjects[0] != want.Subjects[0]:
-		return fmt.Errorf("its subjects are %v, not %v", have.Subjects, want.Subjects)
-	case have.Retention != want.Retention:
-		return fmt.Errorf("its retention is %v, not %v", have.Retention, want.Retention)
-	case have.Storage != want.Storage:
-		return fmt.Errorf("its storage is %v, not %v", have.Storage, want.Storage)
-	case have.Discard != want.Discard:
-		return fmt.Errorf("it discards %v, not %v", have.Discard, want.Discard)
-	case have.MaxAge != 0 || have.MaxMsgs > 0 || have.MaxMsgsPerSubject > 0:
-		return errors.New("it drops messages by age or number")
-	case have.Mirror != nil || len(have.Sources) > 0:
-		return errors.New("it mirrors or sources another stream")
+// requirements are what the journal's stream must be set to.
+func (j *Journal[W]) requirements() streams.Requirements {
+	return streams.Requirements{
+		Name: j.cfg.Stream, What: "the journal",
+		Subjects:   []string{j.subject()},
+		Replicas:   j.cfg.Replicas,
+		Message:    MaxBytes*3/2 + headerBytes, // see fits
+		DenyDelete: true,
 	}
-	return nil
 }
+
+// headerBytes is more than the headers of a message of ours take.
+const headerBytes = 4 << 10
 
 // writeGenesis appends the first entry, which gives the journal its epoch,
 // unless there is one.

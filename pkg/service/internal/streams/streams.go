@@ -2,12 +2,14 @@
 //
 // While a stream, or JetStream itself, has no leader nobody answers, and who asked
 // before there is one must ask again: an answer to the first question never comes. A
-// cluster that starts, or has lost a server, is in that state for a moment.
+// cluster that starts, or has lost a server, is in that state for a moment. One whose
+// leader was just elected answers with errors, because it has not heard of the others.
 package streams
 
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,15 +23,15 @@ const (
 	askAgain = 100 * time.Millisecond
 )
 
-// Ask asks until there is an answer, be it an error, or ctx is done. A question is
-// given AskTimeout; it may have been heard though nobody answered, so it must be one
+// Ask asks until there is an answer, be it an error, or ctx is done. That a cluster is
+// not ready for the question is no answer. A question is given AskTimeout; it may have been heard though nobody answered, so it must be one
 // that can be repeated.
 func Ask[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
 	for {
 		asking, cancel := context.WithTimeout(ctx, AskTimeout)
 		answer, err := question(asking)
 		cancel()
-		if !unanswered(err) {
+		if !unanswered(err) && !notReady(err) {
 			return answer, err
 		}
 		select {
@@ -42,6 +44,22 @@ func Ask[T any](ctx context.Context, question func(context.Context) (T, error)) 
 
 func unanswered(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders)
+}
+
+// The errors of a cluster that is not complete yet, or about to change its leader.
+var notReadyCodes = []jetstream.ErrorCode{
+	10004, // incomplete results
+	10005, // no suitable peers for placement
+	10007, // JetStream cluster not assigned to this server
+	10008, // JetStream system temporarily unavailable
+	10009, // JetStream cluster can not handle request
+	10075, // peer remap failed
+	10202, // cluster member change is in progress
+}
+
+func notReady(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && slices.Contains(notReadyCodes, api.ErrorCode)
 }
 
 // Find returns a stream, or jetstream.ErrStreamNotFound.

@@ -3,6 +3,7 @@ package streams
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -57,6 +58,19 @@ func TestUnanswered(t *testing.T) {
 		t.Errorf("never answered: got %v", err)
 	}
 	calls := 0
+	if _, err := Ask(t.Context(), func(context.Context) (int, error) {
+		if calls++; calls == 1 {
+			return 0, fmt.Errorf("creating: %w", &jetstream.APIError{Code: 400, ErrorCode: 10005, Description: "no suitable peers for placement"})
+		}
+		return 0, errors.New("no")
+	}); err == nil || err.Error() != "no" || calls != 2 {
+		t.Errorf("of a cluster that has just elected itself: got %v after %d questions, want the refusal after 2", err, calls)
+	}
+	notEnabled := &jetstream.APIError{Code: 503, ErrorCode: jetstream.JSErrCodeJetStreamNotEnabled}
+	if _, err := Ask(t.Context(), func(context.Context) (int, error) { return 0, notEnabled }); !errors.Is(err, notEnabled) {
+		t.Errorf("of a server without JetStream: got %v, want that it says so", err)
+	}
+	calls = 0
 	if _, err := Ask(t.Context(), func(context.Context) (int, error) {
 		if calls++; calls == 1 {
 			return 0, nats.ErrNoResponders

@@ -1,0 +1,145 @@
+package streams
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"presence/pkg/broker"
+)
+
+// required is like the journal's, and made is what it is made with.
+var (
+	required = Requirements{Name: "S", What: "the journal", Subjects: []string{"s.entries"}, Replicas: 1, Message: 1 << 20, DenyDelete: true}
+	made     = jetstream.StreamConfig{Name: "S", Subjects: []string{"s.entries"}, Discard: jetstream.DiscardNew, DenyDelete: true}
+)
+
+// settings are all that could lose what is stored, or keep it from being stored; each is what
+// JetStream calls it, and what makes a stream that is right wrong by it.
+var settings = []struct {
+	name   string
+	change func(*jetstream.StreamConfig)
+	fixed  bool // the server does not let it be changed
+	set    bool // only a stream that is there can be set so
+}{
+	{name: "persist_mode", fixed: true, change: func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }},
+	{name: "storage", fixed: true, change: func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }},
+	{name: "subjects", change: func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "s.other") }},
+	{name: "mirror", fixed: true, change: func(c *jetstream.StreamConfig) {
+		*c = jetstream.StreamConfig{Name: "S", Mirror: &jetstream.StreamSource{Name: "OTHER"}}
+	}},
+	{name: "sources", fixed: true, change: func(c *jetstream.StreamConfig) { c.Sources = []*jetstream.StreamSource{{Name: "OTHER"}} }},
+	{name: "retention", fixed: true, change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }},
+	{name: "retention", fixed: true, change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }},
+	{name: "sealed", fixed: true, set: true, change: func(c *jetstream.StreamConfig) { c.Sealed = true }},
+	{name: "max_age", change: func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
+	{name: "max_msgs_per_subject", change: func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 5 }},
+	{name: "discard", change: func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }},
+	{name: "max_msgs", change: func(c *jetstream.StreamConfig) { c.MaxMsgs = 5 }},
+	{name: "max_msg_size", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1<<20 - 1 }},
+	{name: "no_ack", change: func(c *jetstream.StreamConfig) { c.NoAck = true }},
+	{name: "deny_purge", fixed: true, change: func(c *jetstream.StreamConfig) { c.DenyPurge = true }},
+	{name: "deny_delete", change: func(c *jetstream.StreamConfig) { c.DenyDelete = false }},
+	{name: "allow_rollup_hdrs", change: func(c *jetstream.StreamConfig) { c.AllowRollup = true }},
+	{name: "allow_direct", change: func(c *jetstream.StreamConfig) { c.AllowDirect = true }},
+	{name: "allow_msg_ttl", fixed: true, change: func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true }},
+	{name: "allow_msg_counter", fixed: true, change: func(c *jetstream.StreamConfig) { c.AllowMsgCounter, c.Discard = true, jetstream.DiscardOld }},
+	{name: "subject_transform", change: func(c *jetstream.StreamConfig) {
+		c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: ">", Destination: "x.>"}
+	}},
+	{name: "republish", change: func(c *jetstream.StreamConfig) { c.RePublish = &jetstream.RePublish{Source: ">", Destination: "x.>"} }},
+	{name: "max_consumers", change: func(c *jetstream.StreamConfig) { c.MaxConsumers = 1 }},
+	{name: "consumer_limits", change: func(c *jetstream.StreamConfig) {
+		c.ConsumerLimits = jetstream.StreamConsumerLimits{InactiveThreshold: time.Second}
+	}},
+}
+
+// TestG01_EverySetting: a stream that could lose what was acknowledged is refused, whichever of
+// its settings is wrong, with what to do about it; and that can be done.
+func TestG01_EverySetting(t *testing.T) {
+	js := jetStream(t)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"other"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range settings {
+		have := made
+		s.change(&have)
+		if s.set {
+			have = made
+		}
+		stream, err := js.CreateStream(t.Context(), have)
+		if err == nil && s.set {
+			s.change(&have)
+			stream, err = js.UpdateStream(t.Context(), have)
+		}
+		if err != nil {
+			t.Errorf("%s: making such a stream: %v", s.name, err)
+			continue
+		}
+		err = Check(stream.CachedInfo().Config, required)
+		wrong, ok := errors.AsType[*SettingError](err)
+		switch {
+		case !ok:
+			t.Errorf("%s: got %v, want an error", s.name, err)
+		case wrong.Setting != s.name:
+			t.Errorf("%s: got %v", s.name, err)
+		case strings.Contains(wrong.Cure, "in place") != s.fixed || strings.Contains(err.Error(), "\n"):
+			t.Errorf("%s: got %v, want one line with a cure that is possible", s.name, err)
+		}
+		if _, err := js.UpdateStream(t.Context(), made); (err != nil) != s.fixed && s.name != "mirror" && s.name != "sources" && have.Retention != jetstream.InterestPolicy {
+			t.Errorf("%s: setting it right: got %v", s.name, err)
+		}
+		if err := js.DeleteStream(t.Context(), "S"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCheck_Right: what a guarantee does not rest on may be anything.
+func TestCheck_Right(t *testing.T) {
+	js := jetStream(t)
+	have := made
+	have.Compression, have.MaxBytes, have.Duplicates = jetstream.S2Compression, 1<<30, time.Minute
+	have.MaxMsgSize, have.Description, have.Metadata = 1<<20, "ours", map[string]string{"a": "b"}
+	stream, err := js.CreateStream(t.Context(), have)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(stream.CachedInfo().Config, required); err != nil {
+		t.Error(err)
+	}
+	more, fewer := made, required
+	more.Replicas, fewer.Replicas = 5, 3
+	if err := Check(more, fewer); err != nil {
+		t.Errorf("more replicas than asked for: %v", err)
+	}
+	if err := Check(made, fewer); err == nil || !strings.Contains(err.Error(), "nats stream edit S --replicas=3") {
+		t.Errorf("fewer replicas than asked for: got %v", err)
+	}
+	bucket := Requirements{Name: "S", What: "the contacts", Subjects: []string{"s.entries"}, PerSubject: 1, Rollup: true}
+	if err := Check(made, bucket); err == nil || !strings.Contains(err.Error(), "nats stream edit S --max-msgs-per-subject=1 --allow-rollup (wrong as well: allow_rollup_hdrs)") {
+		t.Errorf("two wrong settings: got %v", err)
+	}
+}
+
+func jetStream(t *testing.T) jetstream.JetStream {
+	t.Helper()
+	b, err := broker.Start(broker.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Shutdown)
+	nc, err := b.Connect(broker.Journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
