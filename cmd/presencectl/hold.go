@@ -46,7 +46,7 @@ func (h *holder) begin(ctx context.Context) error {
 		}
 		if o := find(own, h.s.ID()); o != nil {
 			h.since, h.epoch = own.Revision, own.Epoch
-			return h.show(own, o)
+			return h.show(ctx, own, o)
 		}
 		// The instance that answered is behind the one that logged in.
 		select {
@@ -57,9 +57,13 @@ func (h *holder) begin(ctx context.Context) error {
 	}
 }
 
-func (h *holder) show(own protocol.OwnStatusReply, o *protocol.Session) error {
+func (h *holder) show(ctx context.Context, own protocol.OwnStatusReply, o *protocol.Session) error {
+	standing, err := h.standing(ctx, own.Status)
+	if err != nil {
+		return err
+	}
 	h.say("logged in %s: %s, ttl %ds", h.s.UserID(), describe(*o), o.TTLSeconds)
-	h.say("%s is %v (^C logs out)", h.s.UserID(), own.Status.StatusType)
+	h.say("%s is %s (^C logs out)", h.s.UserID(), standing)
 	if !h.json {
 		return nil
 	}
@@ -67,6 +71,19 @@ func (h *holder) show(own protocol.OwnStatusReply, o *protocol.Session) error {
 		SessionID string `json:"sessionID"`
 		protocol.OwnStatusReply
 	}{h.s.ID(), own})
+}
+
+// standing is what the user is and, for one who is invisible, what everybody else sees. That is
+// asked for: the public view was frozen when the user went invisible, as OFFLINE or UNLOGINED.
+func (h *holder) standing(ctx context.Context, own protocol.Status) (string, error) {
+	if own.Availability != protocol.Invisible {
+		return own.StatusType.String(), nil
+	}
+	r, err := h.GetUserStatus(ctx, []string{h.s.UserID()})
+	if err != nil || len(r.SuccessUserList) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("%v invisible, others see %v", own.StatusType, r.SuccessUserList[0].StatusType), nil
 }
 
 // hold waits until ctx or the session ends. It tells when it becomes doubtful
@@ -139,7 +156,7 @@ func (h *holder) doubts(why string) {
 func (h *holder) certain(own protocol.OwnStatusReply) {
 	h.since, h.epoch = own.Revision, own.Epoch
 	if h.doubt {
-		h.say("the session is live, %s is %v", h.s.UserID(), own.Status.StatusType)
+		h.say("the session is live, %s is %s", h.s.UserID(), shown(own.Status))
 	}
 	h.doubt = false
 }

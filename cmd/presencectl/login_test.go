@@ -133,3 +133,26 @@ func TestLoginInterruptedDuringOutage(t *testing.T) {
 		t.Errorf("^C during an outage: got %q", c.stderr.String())
 	}
 }
+
+// The owner is ONLINE, nobody else sees it: to say the former alone is to say what is not so.
+func TestLoginInvisible(t *testing.T) {
+	t.Parallel()
+	url := servicetest.Start(t).URL()
+	ctl(t, "availability", "alice", "invisible", "-s", url).want(t, exitDone, "")
+	c := start(t, "login", "-s", url, "alice")
+	c.says(t, "presencectl: alice is ONLINE invisible, others see UNLOGINED (^C logs out)\n")
+	wantStatus(t, url, "alice", protocol.Unlogined)
+}
+
+// What is no text is refused, not stored as something else.
+func TestTextsThatAreNotUTF8(t *testing.T) {
+	t.Parallel()
+	url := servicetest.Start(t).URL()
+	latin := "Caf\xe9"
+	ctl(t, "set", "alice", latin, "-s", url).want(t, exitFailed, "presencectl: customStatus is not valid UTF-8 (invalid_request)")
+	ctl(t, "login", "alice", "--device", latin, "-s", url).want(t, exitFailed, "presencectl: device is not valid UTF-8 (invalid_request)")
+	ctl(t, "contacts", "add", "alice", latin, "-s", url).want(t, exitFailed, "presencectl: the user ID is not valid UTF-8 (invalid_user_id)")
+	if s := wantStatus(t, url, "alice", protocol.Unlogined); s.Revision != 0 {
+		t.Errorf("what was refused has changed %+v", s)
+	}
+}

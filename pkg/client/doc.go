@@ -85,6 +85,10 @@
 // Errors of the service are errors of package protocol: compare with
 // errors.Is(err, protocol.ErrSessionReplaced).
 //
+// Every text is checked before it is sent: valid UTF-8 without control characters, within the
+// limits of the contract (the custom status within the highest that a service can be configured to
+// have). What is refused so is protocol.ErrInvalidRequest and the like, as from the service.
+//
 // "overloaded" and "unavailable" mean that nothing was done: every request is
 // tried again, with jittered backoff, until its context ends or, where that has
 // no deadline, for Options.Patience. So the restart of one of several instances,

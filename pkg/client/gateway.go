@@ -98,6 +98,10 @@ func (c *Client) OpenGateway(ctx context.Context, gatewayID string, opts Gateway
 	if _, err := c.subjects.Gateway(gatewayID, protocol.OpOpen); err != nil {
 		return nil, err
 	}
+	checked := protocol.OpenRequest{Process: gatewayID, TTLSeconds: ceilSeconds(opts.TTL)} // the process gets its ID later
+	if err := checked.Check(); err != nil {
+		return nil, fmt.Errorf("opening the gateway %q: %w", gatewayID, err)
+	}
 	if opts.MaxWaiting <= 0 {
 		opts.MaxWaiting = 1 << 16
 	}

@@ -9,10 +9,6 @@ import (
 	"presence/pkg/protocol"
 )
 
-// maxGatewayText bounds a custom status before it is sent: the most that a
-// service can be configured to allow.
-const maxGatewayText = 4096
-
 // gatewayOp is one change between its call and its answer.
 type gatewayOp struct {
 	protocol.Op
@@ -34,7 +30,7 @@ var opPool = sync.Pool{New: func() any { return &gatewayOp{answer: make(chan err
 // do has a change done and waits for its answer. It takes no goroutine, timer
 // or context of its own.
 func (g *Gateway) do(ctx context.Context, op protocol.Op) error {
-	if err := op.Check(maxGatewayText); err != nil {
+	if err := op.Check(protocol.MostCustomStatusBytes); err != nil {
 		return err
 	}
 	select {

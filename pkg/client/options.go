@@ -71,6 +71,15 @@ type LoginOptions struct {
 	Unbound bool
 }
 
+// request is the login that the options ask for. The session's idleness and connection are those
+// of the moment.
+func (o *LoginOptions) request(idle bool, connection *protocol.Connection) *protocol.LoginRequest {
+	return &protocol.LoginRequest{
+		SessionID: o.SessionID, Device: o.Device, Platform: o.Platform, TTLSeconds: ceilSeconds(o.TTL),
+		Idle: idle, Connection: connection,
+	}
+}
+
 // GatewayOptions say what a gateway is. The zero value works.
 type GatewayOptions struct {
 	// TTL in whole seconds, 5 s to 1 h, is how long the sessions outlive a

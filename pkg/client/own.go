@@ -49,6 +49,9 @@ func (c *Client) set(ctx context.Context, userID string, req protocol.SetRequest
 		o(&req)
 	}
 	subject, err := c.subjects.Set(userID)
+	if err == nil {
+		err = req.Check(protocol.MostCustomStatusBytes)
+	}
 	if err != nil {
 		return protocol.Status{}, err
 	}
@@ -70,6 +73,9 @@ func (c *Client) LogoutAll(ctx context.Context, userID string) error {
 
 func (c *Client) logout(ctx context.Context, userID string, req protocol.LogoutRequest) error {
 	subject, err := c.subjects.Logout(userID)
+	if err == nil {
+		err = req.Check()
+	}
 	if err != nil {
 		return err
 	}

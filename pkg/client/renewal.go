@@ -120,14 +120,7 @@ func (s *Session) login(ctx context.Context) error {
 		identity = nil
 	}
 	idle := s.isIdle()
-	req := protocol.LoginRequest{
-		SessionID:  s.id,
-		Device:     s.opts.Device,
-		Platform:   s.opts.Platform,
-		TTLSeconds: ceilSeconds(s.opts.TTL),
-		Idle:       idle,
-		Connection: identity,
-	}
+	req := s.opts.request(idle, identity)
 	var reply protocol.LoginReply
 	if err := s.c.ask(ctx, request{subject: subject, body: req, repeatable: true}, &reply); err != nil {
 		return err

@@ -59,6 +59,9 @@ func (c *Client) Login(ctx context.Context, userID string, opts LoginOptions) (*
 	if opts.SessionID == "" {
 		opts.SessionID = uuid.NewString() // here, so that a retry resumes the same session
 	}
+	if err := opts.request(false, nil).Check(); err != nil {
+		return nil, fmt.Errorf("logging in %q: %w", userID, err)
+	}
 	s := &Session{
 		c: c, userID: userID, id: opts.SessionID, opts: opts, idle: opts.Idle,
 		kept: make(chan struct{}), done: make(chan struct{}), turn: make(chan struct{}, 1),

@@ -17,6 +17,8 @@ const (
 	MaxServerIDBytes = 128
 	// MaxCustomStatusBytes bounds the custom status; configurable (PROTOCOL 2).
 	MaxCustomStatusBytes = 512
+	// MostCustomStatusBytes is the highest limit that a service can be configured to have.
+	MostCustomStatusBytes = 4096
 	// MaxUsersPerGet bounds the list of one get request (PROTOCOL 4.5).
 	MaxUsersPerGet = 500
 	// MaxUsersPerList bounds a page of list (PROTOCOL 4.8).

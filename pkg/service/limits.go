@@ -113,7 +113,7 @@ func (l *Limits) List() []Limit {
 		rate("user-renewals", "renewals of a user or a gateway that are answered in 5 s; over it they are done all the same", &l.UserRenewals, 200, 1),
 		rate("gateway-ops", "ops of a gateway in a second, those of 5 s at once", &l.GatewayOps, 100_000, protocol.MaxOpsPerApply/5),
 
-		size("max-custom-status", "bytes of a custom status", &l.CustomStatusBytes, protocol.MaxCustomStatusBytes, 4096),
+		size("max-custom-status", "bytes of a custom status", &l.CustomStatusBytes, protocol.MaxCustomStatusBytes, protocol.MostCustomStatusBytes),
 		size("max-body", "bytes of a request's body", &l.BodyBytes, protocol.MaxBodyBytes, protocol.MaxBodyBytes),
 		size("max-users-per-get", "users of a get", &l.UsersPerGet, protocol.MaxUsersPerGet, protocol.MaxUsersPerGet),
 		size("max-users-per-list", "users on a page of list", &l.UsersPerList, protocol.MaxUsersPerList, protocol.MaxUsersPerList),
