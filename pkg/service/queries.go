@@ -79,14 +79,28 @@ func (q *queries) release(c *call) {
 	c.cost = 0
 }
 
-// run handles queries until ctx is done.
+// run handles queries until ctx is done, and then what is left.
 func (q *queries) run(ctx context.Context, handle func(*call)) {
+	work(ctx, q.work, handle)
+}
+
+// work does what comes by a channel until ctx is done, and then what is left there.
+// Several goroutines may do so.
+func work[T any](ctx context.Context, from <-chan T, do func(T)) {
 	for {
 		select {
-		case c := <-q.work:
-			handle(c)
+		case x := <-from:
+			do(x)
+			continue
 		case <-ctx.Done():
-			return
+		}
+		for {
+			select {
+			case x := <-from:
+				do(x)
+			default:
+				return
+			}
 		}
 	}
 }

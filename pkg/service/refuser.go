@@ -30,15 +30,10 @@ func (s *Service) refuse(c *call, err error) {
 	}
 }
 
-// run sends refusals until ctx is done.
+// run sends refusals until ctx is done, and then what is left.
 func (r *refuser) run(ctx context.Context, s *Service) {
-	for {
-		select {
-		case x := <-r.waiting:
-			x.call.fail(s, x.err)
-			s.handling.Add(-1)
-		case <-ctx.Done():
-			return
-		}
-	}
+	work(ctx, r.waiting, func(x refusal) {
+		x.call.fail(s, x.err)
+		s.handling.Add(-1)
+	})
 }

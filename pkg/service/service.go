@@ -143,14 +143,15 @@ func (s *Service) Run(ctx context.Context) error {
 	// The goroutines outlive ctx by the time it takes to drain.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	// Answers are sent to the very end: the journal gives back who waits for it when it
+	// stops, and serve who waits for a revision, whichever is last.
 	answering, stopAnswering := context.WithCancel(context.WithoutCancel(ctx))
+	var responding sync.WaitGroup
+	responding.Go(func() { s.responder.run(answering) })
+	defer responding.Wait()
 	defer stopAnswering()
 	g, inner := errgroup.WithContext(inner)
-	g.Go(func() error {
-		defer stopAnswering() // the last to wait for an answer are given back by Run
-		return s.journal.Run(inner)
-	})
-	g.Go(func() error { s.responder.run(answering); return nil })
+	g.Go(func() error { return s.journal.Run(inner) })
 	g.Go(func() error { s.announcer.run(inner); return nil })
 	g.Go(func() error {
 		defer stop()
@@ -349,37 +350,53 @@ func (s *Service) stamp(h *entry.Header) {
 
 // apply is the journal's Apply: it applies an entry and hands on what follows.
 func (s *Service) apply(a journal.Applied[*call]) error {
-	s.mu.Lock()
-	if err := s.compare(&a.Entry.Header); err != nil {
-		s.mu.Unlock()
-		return err
-	}
-	amnesty := s.state.InAmnesty()
-	out, err := s.state.Apply(a.Entry, a.Position, a.Time, a.Callers != nil)
+	done, err := s.applyToState(&a)
 	if err != nil {
-		s.mu.Unlock()
 		return err
 	}
-	s.appliedAt = time.Now()
-	amnesty = !amnesty && s.state.InAmnesty()
-	var answers []answer
-	if a.Callers != nil {
-		answers = s.answers(a.Callers, &out)
-	}
-	s.mu.Unlock()
-	if amnesty && s.registered.Load() {
+	if done.amnesty && s.registered.Load() {
 		s.log.Info("there was an outage: for a while nobody is lost", "position", a.Position)
 	}
-	if out.Fenced {
+	if done.fenced {
 		s.journal.PutBack(a)
 	}
 	s.counted.applied.Add(1)
-	s.responder.push(answers)
+	s.responder.push(done.answers)
 	s.releaseWaiters(a.Position)
 	if a.Entry.Header.Writer == s.writer {
 		s.announcer.kick()
 	}
 	return nil
+}
+
+// applied is what applying an entry led to.
+type applied struct {
+	answers         []answer // to who waits for it here
+	fenced, amnesty bool     // it counts as empty; an amnesty begins by it
+}
+
+// applyToState applies an entry to the state. Where that fails or panics the state may
+// be half changed, so it is not trusted from then on; the journal stops.
+func (s *Service) applyToState(a *journal.Applied[*call]) (done applied, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.compare(&a.Entry.Header); err != nil {
+		return done, err
+	}
+	whole := false
+	defer func() { s.untrusted = s.untrusted || !whole }()
+	before := s.state.InAmnesty()
+	out, err := s.state.Apply(a.Entry, a.Position, a.Time, a.Callers != nil)
+	if err != nil {
+		return done, err
+	}
+	s.appliedAt = time.Now()
+	if a.Callers != nil {
+		done.answers = s.answers(a.Callers, &out)
+	}
+	done.fenced, done.amnesty = out.Fenced, !before && s.state.InAmnesty()
+	whole = true
+	return done, nil
 }
 
 // answers pairs the callers of an entry with what became of their commands.

@@ -87,7 +87,7 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	case ctx.Err() != nil:
 		return nil // stop gives the callers back
 	}
-	if j.forget(sequence) {
+	if f := j.takeInFlight(sequence); f != nil {
 		j.giveBack(f, err)
 	}
 	return nil
@@ -198,13 +198,4 @@ func (j *Journal[W]) Appending() error {
 		return fmt.Errorf("an entry is not acknowledged for %v", since.Round(time.Second))
 	}
 	return nil
-}
-
-// forget takes an entry out of those in flight and reports whether it was there.
-func (j *Journal[W]) forget(sequence uint64) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	_, ok := j.inFlight[sequence]
-	delete(j.inFlight, sequence)
-	return ok
 }

@@ -292,6 +292,7 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 		}
 	}()
 	if slices.Contains(j.cfg.Skip, position) {
+		j.giveBackSkipped(e, data)
 		return j.skip(position, at, data)
 	}
 	if err := entry.Decode(data, e); err != nil {
@@ -300,19 +301,12 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 	a := Applied[W]{Entry: e, Position: position, Time: at}
 	var f *inFlight[W]
 	if e.Header.Writer == j.cfg.Writer {
-		j.mu.Lock()
-		f = j.inFlight[e.Header.Sequence]
-		delete(j.inFlight, e.Header.Sequence)
-		j.mu.Unlock()
+		f = j.takeInFlight(e.Header.Sequence)
 	}
 	if f != nil {
 		a.Callers = f.callers
 	}
-	if err := j.cfg.Apply(a); errors.Is(err, ErrRebuild) {
-		if f != nil {
-			j.giveBack(f, ErrOutcomeUnknown)
-			close(f.done)
-		}
+	if err := j.applyNow(a, f); errors.Is(err, ErrRebuild) {
 		return &rebuildError{cause: err, avoid: 1}
 	} else if err != nil {
 		return poison(position, err)
@@ -327,6 +321,43 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 		close(f.done)
 	}
 	return nil
+}
+
+// applyNow calls Config.Apply. Where that fails or panics it gives back who waits for
+// the entry, if it is one of this journal's: nobody else knows of them any more.
+func (j *Journal[W]) applyNow(a Applied[W], f *inFlight[W]) error {
+	applied := false
+	defer func() {
+		if !applied && f != nil {
+			j.giveBack(f, ErrOutcomeUnknown)
+			close(f.done)
+		}
+	}()
+	err := j.cfg.Apply(a)
+	applied = err == nil
+	return err
+}
+
+// giveBackSkipped gives back who waits for an entry that is passed over, if it is one
+// of this journal's.
+func (j *Journal[W]) giveBackSkipped(e *entry.Entry, data []byte) {
+	if entry.Decode(data, e) != nil || e.Header.Writer != j.cfg.Writer {
+		return
+	}
+	if f := j.takeInFlight(e.Header.Sequence); f != nil {
+		j.giveBack(f, ErrOutcomeUnknown)
+		close(f.done)
+	}
+}
+
+// takeInFlight takes an entry out of those in flight, and returns nil where it is not
+// among them.
+func (j *Journal[W]) takeInFlight(sequence uint64) *inFlight[W] {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	f := j.inFlight[sequence]
+	delete(j.inFlight, sequence)
+	return f
 }
 
 // poison is the error of an entry that cannot be applied: every instance stops

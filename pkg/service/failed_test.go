@@ -1,0 +1,36 @@
+package service
+
+import (
+	"log/slog"
+	"testing"
+
+	"presence/pkg/service/internal/entry"
+	"presence/pkg/service/internal/journal"
+	"presence/pkg/service/internal/state"
+)
+
+// TestG10_ApplyPanics: where applying an entry panics, the journal stops, and everybody
+// is answered. What answers them reads the state, so it must not stay locked, and what
+// is half changed is not shown to anybody. White-box, because no entry makes it panic
+// that is known.
+func TestG10_ApplyPanics(t *testing.T) {
+	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[*call]{}}
+	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
+	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "w", Sequence: 1}}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("it did not panic")
+			}
+		}()
+		more := &journal.Callers[*call]{Commands: []*call{{}}} // than the entry has commands
+		_ = s.apply(journal.Applied[*call]{Entry: e, Position: 1, Time: 1_000, Callers: more})
+	}()
+	if !s.mu.TryLock() {
+		t.Fatal("the state stays locked")
+	}
+	s.mu.Unlock()
+	if s.trusted() {
+		t.Error("the state is still trusted")
+	}
+}

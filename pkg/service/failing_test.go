@@ -1,0 +1,41 @@
+package service_test
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"presence/pkg/broker"
+	"presence/pkg/protocol"
+	"presence/pkg/service/internal/journal"
+	"presence/pkg/service/servicetest"
+)
+
+// TestG10_InstanceFails: an instance that ends because the journal has an entry that it
+// cannot apply answers everybody who waits, for whatever it is.
+func TestG10_InstanceFails(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.StartOverNATS(t)
+	nc, i := kit.Connect(t), kit.Instances[0]
+	now := revision(t, nc)
+	waiting := map[string]*nats.Subscription{
+		"for a revision": askLater(t, nc, protocol.GetRequest{UserIDList: []string{"a"}, Epoch: now.Epoch, MinRevision: now.Revision + 1<<30}),
+	}
+	journalOf := kit.ConnectAs(t, broker.Journal)
+	if err := journalOf.Publish(journal.DefaultStream+".entries", []byte("\x01garbage")); err != nil {
+		t.Fatal(err)
+	}
+	<-i.Done()
+	if i.Err() == nil {
+		t.Error("Run: got nil, want an error")
+	}
+	for what, replies := range waiting {
+		m, err := replies.NextMsg(waitFor)
+		if err != nil || m.Header.Get(protocol.ErrorCodeHeader) != "503" {
+			t.Errorf("who waits %s: got %v, %v, want 503", what, m, err)
+		}
+	}
+	if n := i.Service.Figures().Waiting; n != 0 {
+		t.Errorf("%d callers are counted as waiting", n)
+	}
+}
