@@ -190,7 +190,7 @@ func (r *replay) advance(ctx context.Context, to uint64) error {
 }
 
 func (r *replay) apply(position uint64, at int64, data []byte) error {
-	if slices.Contains(r.cfg.Skip, position) {
+	if slices.Contains(r.cfg.Skip, position) || r.entries.Foreign() {
 		if err := r.state.Skip(position, at); err != nil {
 			return err
 		}

@@ -34,6 +34,10 @@ import (
 // as it misunderstands nothing.
 const Format = 3
 
+// firstText is above every format that there will be: what begins with it is text, and
+// was not written by any version of this program.
+const firstText = ' '
+
 // MaxCommands bounds the commands and renewals of one entry: revisions are
 // position × IndexSpan + index, and index 0 is kept for what time does.
 const (
@@ -253,6 +257,9 @@ func Append(b []byte, e *Entry) ([]byte, error) {
 func Decode(data []byte, e *Entry) error {
 	if len(data) == 0 {
 		return fmt.Errorf("%w: it is empty", ErrDamaged)
+	}
+	if data[0] >= firstText {
+		return fmt.Errorf("%w: it was not written by presenced, it begins with %q", ErrDamaged, data[:min(len(data), 16)])
 	}
 	if data[0] > Format {
 		return &NewerFormatError{Format: data[0]}

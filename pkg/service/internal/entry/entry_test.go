@@ -51,6 +51,7 @@ func TestEntry_Refused(t *testing.T) {
 	}
 	for name, data := range map[string][]byte{
 		"nothing": nil, "format 0": {0}, "cut": good[:len(good)-1], "left over": append(good[:len(good):len(good)], 0),
+		"text": []byte(`{"a":1}`), "spaces": []byte("  "),
 	} {
 		if err := entry.Decode(data, &e); !errors.Is(err, entry.ErrDamaged) {
 			t.Errorf("%s: got %v, want %v", name, err, entry.ErrDamaged)

@@ -205,7 +205,12 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) (err error) {
 		case position > next:
 			return j.explainGap(ctx, next, position)
 		}
-		if err := j.apply(&e, m.Data(), next, meta.Timestamp.UnixMilli()); err != nil {
+		if m.Subject() != j.subject() {
+			err = j.passForeign(m.Subject(), m.Data(), next, meta.Timestamp.UnixMilli())
+		} else {
+			err = j.apply(&e, m.Data(), next, meta.Timestamp.UnixMilli())
+		}
+		if err != nil {
 			return err
 		}
 		j.checkCaughtUp(next, target)

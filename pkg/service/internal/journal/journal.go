@@ -11,7 +11,8 @@
 //
 // The stream is Config.Stream (PRESENCE_JOURNAL) with the one subject of the
 // same name followed by ".entries"; each message is one entry of package entry,
-// and its stream sequence is the entry's position. Nobody else may write there.
+// and its stream sequence is the entry's position. Nobody else may write there: what
+// is on another subject, because somebody added one to the stream, is passed over.
 //
 //   - Packing: one entry of this writer is in flight at a time. What is
 //     submitted meanwhile is the next one; nothing waits for a timer.
@@ -194,6 +195,7 @@ type Journal[W any] struct {
 	missingSince time.Time
 	// replaceWithin is how long the next try to get a consumer may take; follow's own.
 	replaceWithin time.Duration
+	foreign       foreign
 	// anewAfter and anewSaid are after which position, and when, it was logged
 	// that the journal is followed anew; follow's own.
 	anewAfter uint64

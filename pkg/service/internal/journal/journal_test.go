@@ -417,7 +417,7 @@ func TestJournal_Recreated(t *testing.T) {
 // TestJournal_Poison: an entry that cannot be read stops the journal before it,
 // and the error names it.
 func TestJournal_Poison(t *testing.T) {
-	for name, data := range map[string]string{"damaged": "\x01garbage", "newer": "\x63whatever", "empty": ""} {
+	for name, data := range map[string]string{"damaged": "\x01garbage", "newer": "\x1fwhatever", "text": "whatever", "empty": ""} {
 		t.Run(name, func(t *testing.T) {
 			nc := startBroker(t)
 			r := open(t, nc, "A", nil).start(t)
@@ -428,6 +428,10 @@ func TestJournal_Poison(t *testing.T) {
 			case err := <-r.run:
 				if err == nil || !strings.Contains(err.Error(), "position 2") {
 					t.Errorf("Run: got %v, want an error that names position 2", err)
+				}
+				// To start a newer version helps only where there is one.
+				if newer := strings.Contains(err.Error(), "newer version"); newer != (name == "newer") || newer == strings.Contains(err.Error(), "--skip 2") {
+					t.Errorf("Run: got %v, want it to name the cure, a newer version or --skip 2", err)
 				}
 			case <-time.After(20 * time.Second):
 				t.Fatal("Run goes on after a poisoned entry")

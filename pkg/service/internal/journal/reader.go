@@ -75,7 +75,9 @@ func (x *StoredSnapshot) TakenOf(data []byte) bool { return hashEntry(data) == x
 // Entries are read one after the other.
 type Entries struct {
 	messages jetstream.MessagesContext
+	subject  string // of entries
 	next     uint64
+	foreign  bool
 }
 
 // Entries begins to read at a position. Stop must be called.
@@ -90,7 +92,7 @@ func (r *Reader) Entries(ctx context.Context, from uint64) (*Entries, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the journal from position %d: %w", from, err)
 	}
-	return &Entries{messages: messages, next: max(from, 1)}, nil
+	return &Entries{messages: messages, subject: subjectOf(r.stream.CachedInfo().Config.Name), next: max(from, 1)}, nil
 }
 
 // Next returns the next entry's position, its timestamp in milliseconds since
@@ -117,9 +119,14 @@ func (e *Entries) Next(ctx context.Context) (position uint64, at int64, data []b
 			return 0, 0, nil, &GapError{From: e.next, To: position - 1}
 		}
 		e.next++
+		e.foreign = m.Subject() != e.subject
 		return position, meta.Timestamp.UnixMilli(), m.Data(), nil
 	}
 }
+
+// Foreign reports whether what Next returned last is no entry but a message of another
+// subject, which every instance passes over.
+func (e *Entries) Foreign() bool { return e.foreign }
 
 // Stop ends the reading.
 func (e *Entries) Stop() { e.messages.Stop() }

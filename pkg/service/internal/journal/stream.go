@@ -14,7 +14,10 @@ import (
 )
 
 // subject is the stream's one subject.
-func (j *Journal[W]) subject() string { return j.cfg.Stream + ".entries" }
+func (j *Journal[W]) subject() string { return subjectOf(j.cfg.Stream) }
+
+// subjectOf returns the subject of the entries in a stream.
+func subjectOf(stream string) string { return stream + ".entries" }
 
 // openStream finds the stream, or creates it, and sees to its first entry.
 func (j *Journal[W]) openStream(ctx context.Context) error {
