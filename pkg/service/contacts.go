@@ -54,16 +54,25 @@ func (s *Service) contactsAnswer(c *call, list contacts.List, err error) error {
 
 // withContacts has a worker do a call about a user's contacts, in contactsWithin
 // of its arrival.
+// Where the instance is cut off it is refused at once: contacts are where the journal is.
 func (s *Service) withContacts(c *call, do func(context.Context) error) error {
-	return s.later(c, c.user, func(ctx context.Context) error {
+	if s.stale() {
+		return errCutOff
+	}
+	return s.later(s.workers, c, c.user, func(ctx context.Context) error {
 		ctx, cancel := context.WithDeadline(ctx, c.begun.Add(contactsWithin))
 		defer cancel()
-		if !s.cfg.Journal.IsConnected() {
-			return protocol.ErrUnavailable.With("this instance is cut off from the contacts: nothing was done, try again")
+		// In this order: while what is sent on the connection is stuck, asking it waits too.
+		if s.stale() || !s.cfg.Journal.IsConnected() {
+			return errCutOff
 		}
 		return do(ctx)
 	})
 }
+
+// errCutOff refuses what needs the contacts where this instance cannot reach them, or
+// says that it is stale.
+var errCutOff = protocol.ErrUnavailable.With("this instance is cut off from the contacts: nothing was done, try again")
 
 // noteContacts logs once that the contacts' bucket fails, and once that it works
 // again.

@@ -56,17 +56,18 @@ func (s *Service) Rebuilt() uint64 {
 	return s.digests.Rebuilt()
 }
 
-// OrderKey is that of what needs users in order, ContactReads how many reads of
-// contacts may wait.
-const (
-	OrderKey     = orderKey
-	ContactReads = contactReads
-)
+// ContactReads is how many reads of contacts may wait.
+const ContactReads = contactReads
 
 // Occupy keeps the worker of a key busy until release.
-func (s *Service) Occupy(key string) (release func()) {
+func (s *Service) Occupy(key string) (release func()) { return s.workers.occupy(key) }
+
+// OccupyOrders keeps the worker busy that puts users in order.
+func (s *Service) OccupyOrders() (release func()) { return s.orders.occupy("") }
+
+func (w *workers) occupy(key string) (release func()) {
 	done := make(chan struct{})
-	s.workers.do(key, func(context.Context) { <-done })
+	w.do(key, func(context.Context) { <-done })
 	return func() { close(done) }
 }
 

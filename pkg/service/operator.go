@@ -59,11 +59,9 @@ func (s *Service) refusals() map[string]uint64 {
 // about a millisecond.
 const orderStep = 500
 
-// orderKey has all that wait for the order wait for one worker.
-const orderKey = ""
-
 // list implements "list" of PROTOCOL 4.8. The first one has the users put in
-// order, a million in two to three seconds, for which only other lists wait.
+// order, a million in two to three seconds, for which only other lists wait: they have a worker of their
+// own.
 func (s *Service) list(c *call) error {
 	r := protocol.ListRequest{}
 	err := c.decode(&r)
@@ -82,18 +80,23 @@ func (s *Service) list(c *call) error {
 		c.succeed(s, reply)
 		return nil
 	}
-	return s.later(c, orderKey, func(ctx context.Context) error {
+	return s.later(s.orders, c, "", func(ctx context.Context) error {
 		for ctx.Err() == nil {
 			if reply, ok := s.page(&r); ok {
 				c.succeed(s, reply)
 				return nil
 			}
-			s.mu.Lock()
-			s.state.Order(orderStep)
-			s.mu.Unlock()
+			s.order(orderStep)
 		}
 		return protocol.ErrUnavailable
 	})
+}
+
+// order puts some more users in order.
+func (s *Service) order(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Order(n)
 }
 
 // page returns a page, and false where the users are not in order.

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -156,7 +157,7 @@ func TestList_OthersDoNotWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release := kit.Instances[0].Service.Occupy(service.OrderKey)
+	release := kit.Instances[0].Service.OccupyOrders()
 	for range lists {
 		if err := nc.PublishRequest(subjects.List(), answers.Subject, []byte("{}")); err != nil {
 			t.Fatal(err)
@@ -166,6 +167,9 @@ func TestList_OthersDoNotWait(t *testing.T) {
 		t.Errorf("got %+v", st)
 	}
 	must[protocol.ExplainReply](t, nc, subjects.Explain(), protocol.UserRequest{UserID: "alice"})
+	for i := range 200 { // which every worker has some of
+		must[protocol.ContactsReply](t, nc, to(t, fmt.Sprint("user", i), protocol.OpContacts), protocol.ContactsRequest{})
+	}
 	if n, _, _ := answers.Pending(); n > 0 {
 		t.Errorf("%d lists were answered before the users were in order", n)
 	}

@@ -72,7 +72,8 @@ type Service struct {
 	contacts   *contacts.Store
 	responder  *responder
 	announcer  *announcer
-	workers    *workers
+	workers    *workers // for contacts
+	orders     *workers // for lists that need the users in order
 	endpoints  []*endpoint
 	handling   atomic.Int64 // requests whose handler runs, or that a worker has
 	registered atomic.Bool  // an entry of this instance is applied
@@ -122,7 +123,7 @@ func New(cfg Config) (*Service, error) {
 	s.queries, s.refuser = newQueries(&cfg.Limits), newRefuser()
 	s.responder = newResponder(s)
 	s.announcer = newAnnouncer(s)
-	s.workers = newWorkers()
+	s.workers, s.orders = newWorkers(contactWorkers), newWorkers(1)
 	s.endpoints = s.routes()
 	return s, nil
 }
@@ -247,6 +248,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	var owned sync.WaitGroup
 	owned.Go(func() { s.tick(ticking) })
 	owned.Go(func() { s.workers.run(ticking) })
+	owned.Go(func() { s.orders.run(ticking) })
 	owned.Go(func() { s.watchClients(ticking) })
 	owned.Go(func() { s.watchPauses(ticking) })
 	owned.Go(func() { connections.run(ticking) })

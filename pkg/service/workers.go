@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	// workerCount is how many requests are worked at at the same time, and
-	// workerQueue how many more wait for each worker; beyond that they are
+	// contactWorkers is how many requests about contacts are worked at at the same
+	// time, and workerQueue how many more wait for each worker; beyond that they are
 	// overloaded.
-	workerCount = 32
-	workerQueue = 64
+	contactWorkers = 32
+	workerQueue    = 64
 )
 
 // workers do what a request's handler must not wait for. What has the same key is
@@ -21,21 +21,22 @@ const (
 // would only make each other try again.
 type workers struct {
 	seed   maphash.Seed
-	queues [workerCount]chan func(context.Context)
+	queues []chan func(context.Context)
 }
 
-func newWorkers() *workers {
-	w := &workers{seed: maphash.MakeSeed()}
+// newWorkers makes so many of them.
+func newWorkers(count int) *workers {
+	w := &workers{seed: maphash.MakeSeed(), queues: make([]chan func(context.Context), count)}
 	for i := range w.queues {
 		w.queues[i] = make(chan func(context.Context), workerQueue)
 	}
 	return w
 }
 
-// later has a worker do something for a call, and answer it.
-func (s *Service) later(c *call, key string, do func(context.Context) error) error {
+// later has one of some workers do something for a call, and answer it.
+func (s *Service) later(w *workers, c *call, key string, do func(context.Context) error) error {
 	s.handling.Add(1)
-	if !s.workers.do(key, func(ctx context.Context) { s.handle(c, func() error { return do(ctx) }) }) {
+	if !w.do(key, func(ctx context.Context) { s.handle(c, func() error { return do(ctx) }) }) {
 		s.handling.Add(-1)
 		return protocol.ErrOverloaded
 	}
@@ -45,7 +46,7 @@ func (s *Service) later(c *call, key string, do func(context.Context) error) err
 // do has work done, and reports false where too much waits.
 func (w *workers) do(key string, work func(context.Context)) bool {
 	select {
-	case w.queues[maphash.String(w.seed, key)%workerCount] <- work:
+	case w.queues[maphash.String(w.seed, key)%uint64(len(w.queues))] <- work:
 		return true
 	default:
 		return false

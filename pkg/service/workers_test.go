@@ -11,7 +11,7 @@ import (
 // refused, and what was accepted is done even where the time to stop has come.
 // (White-box: over the wire nothing shows which request is the one too many.)
 func TestWorkers(t *testing.T) {
-	w := newWorkers()
+	w := newWorkers(contactWorkers)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var running sync.WaitGroup
