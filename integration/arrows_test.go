@@ -28,16 +28,17 @@ var arrows = map[string][]string{
 	// they serve; so a command may use it that has no service in it.
 	"pkg/service/verify": {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state",
 		"pkg/service/internal/journal", "nats.go"},
-	"pkg/client":                 {"pkg/protocol", "nats.go"},
-	"pkg/client/clienttest":      {"pkg/protocol", "pkg/client", "nats.go", "nats-server"},
-	"pkg/broker":                 {"pkg/protocol", "nats.go", "nats-server"},
-	"pkg/service/servicetest":    {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
-	"cmd/presenced":              {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
-	"cmd/presencectl":            {"pkg/protocol", "pkg/client", "pkg/service/verify", "cmd/presencectl/natsconfig", "nats.go"},
-	"cmd/presencectl/natsconfig": {"pkg/protocol"},
-	"integration":                {},
-	"integration/authcallout":    {"pkg/protocol", "nats.go"},
-	"integration/bench":          {"pkg/protocol", "pkg/broker", "pkg/client", "nats.go"},
+	"pkg/client":                    {"pkg/protocol", "nats.go"},
+	"pkg/client/clienttest":         {"pkg/protocol", "pkg/client", "nats.go", "nats-server"},
+	"pkg/broker":                    {"pkg/protocol", "nats.go", "nats-server"},
+	"pkg/service/servicetest":       {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
+	"cmd/presenced/internal/stdlog": {},
+	"cmd/presenced":                 {"cmd/presenced/internal/stdlog", "pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
+	"cmd/presencectl":               {"pkg/protocol", "pkg/client", "pkg/service/verify", "cmd/presencectl/natsconfig", "nats.go"},
+	"cmd/presencectl/natsconfig":    {"pkg/protocol"},
+	"integration":                   {},
+	"integration/authcallout":       {"pkg/protocol", "nats.go"},
+	"integration/bench":             {"pkg/protocol", "pkg/broker", "pkg/client", "nats.go"},
 }
 
 // heavy are the dependencies whose importers are limited.

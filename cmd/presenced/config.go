@@ -216,11 +216,20 @@ func oneOf(flag, value string, allowed ...string) error {
 	return fmt.Errorf("--%s must be %s, not %q", flag, strings.Join(allowed, " or "), value)
 }
 
-// logger writes the log.
+// logger writes the log. A duration in it is like 1.5s in either format.
 func (c *config) logger(stderr io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.level}
+	opts := &slog.HandlerOptions{Level: c.level, ReplaceAttr: readable}
 	if c.logFormat == formatJSON {
 		return slog.New(slog.NewJSONHandler(stderr, opts))
 	}
 	return slog.New(slog.NewTextHandler(stderr, opts))
+}
+
+// readable writes a duration with its unit: in JSON it would be a number of
+// nanoseconds.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.String(a.Key, a.Value.Duration().String())
+	}
+	return a
 }

@@ -86,7 +86,8 @@ password (--nats-url, --journal-url, --system-url); better in the environment,
 because everybody on the machine can read a command line. --tlsca, --tlscert and
 --tlskey are for all of them, and read again for each new connection.
 
-SIGTERM and SIGINT end it gracefully, a second one at once.
+SIGTERM and SIGINT end it gracefully, a second one at once. SIGHUP reads nothing
+again, and says so in the log.
 Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong usage.`
 
 // Categories of flags in the help.

@@ -12,10 +12,12 @@
 //
 // SIGTERM and SIGINT end it gracefully: it takes no more requests, answers and
 // announces what it accepted, closes its connections, stops its NATS server. A
-// second signal ends it at once, which costs no acknowledged change.
+// second signal ends it at once, which costs no acknowledged change. SIGHUP ends
+// nothing; it is logged that no configuration is read again.
 //
 // Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong
-// usage or a configuration file that cannot be used. Errors are one line on stderr.
+// usage or a configuration file that cannot be used. Errors are one line on stderr:
+// with --log-format json a line of the log, unless the command line itself is wrong.
 package main
 
 import (
@@ -23,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -46,8 +49,19 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	if cfg == nil { // --help and --version have been answered
 		return nil
 	}
-	return serve(ctx, *cfg, stdout, stderr)
+	if err = serve(ctx, *cfg, stdout, stderr); err != nil && cfg.logFormat == formatJSON {
+		return &loggedError{err, cfg.logger(stderr)}
+	}
+	return err
 }
+
+// loggedError is an error that is reported as a line of the log.
+type loggedError struct {
+	error
+	log *slog.Logger
+}
+
+func (e *loggedError) Unwrap() error { return e.error }
 
 // usageError is an error about how presenced was called.
 type usageError struct{ error }
@@ -59,14 +73,16 @@ func report(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
+	code, see := 1, ""
 	if _, ok := errors.AsType[*broker.ConfigError](err); ok { // --help has nothing on it
-		fmt.Fprintf(stderr, "presenced: %v\n", err)
-		return 2
+		code = 2
+	} else if _, ok := errors.AsType[usageError](err); ok {
+		code, see = 2, " (see presenced --help)"
 	}
-	if _, ok := errors.AsType[usageError](err); ok {
-		fmt.Fprintf(stderr, "presenced: %v (see presenced --help)\n", err)
-		return 2
+	if l, ok := errors.AsType[*loggedError](err); ok {
+		l.log.Error("presenced ends", "err", err, "code", code)
+		return code
 	}
-	fmt.Fprintf(stderr, "presenced: %v\n", err)
-	return 1
+	fmt.Fprintf(stderr, "presenced: %v%s\n", err, see)
+	return code
 }

@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
+	"presence/cmd/presenced/internal/stdlog"
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
@@ -23,6 +26,9 @@ import (
 // them has to stop.
 func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	log := cfg.logger(stderr)
+	if stderr == os.Stderr {
+		stdlog.PassTo(log) // what libraries write would be no JSON
+	}
 	m, err := newMonitor(cfg.http, log)
 	if err != nil {
 		return err
@@ -30,11 +36,29 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the very end
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.run(watching) })
+	g.Go(func() error { heedHangups(watching, log); return nil })
 	g.Go(func() error {
 		defer stop()
 		return serveMonitored(inner, cfg, m, stdout, log)
 	})
 	return g.Wait()
+}
+
+// heedHangups keeps SIGHUP from ending the process, which it does by default, at
+// once. Whoever sends it wants a configuration to be read again, so it says that
+// this is not done.
+func heedHangups(ctx context.Context, log *slog.Logger) {
+	hangups := make(chan os.Signal, 1) // one that waits stands for more
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+			log.Warn("SIGHUP: nothing is read again; a changed configuration needs a restart (SIGTERM)")
+		}
+	}
 }
 
 func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Writer, log *slog.Logger) error {
@@ -56,7 +80,7 @@ func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Write
 		case !nats.clustered() || !notYet(err):
 			return err
 		}
-		log.Warn("the cluster is not ready after all; trying again", "err", err, "since", time.Since(begun).Round(time.Second))
+		log.Warn("the cluster is not ready after all; trying again", "err", err, "waited", time.Since(begun).Round(time.Second))
 	}
 }
 

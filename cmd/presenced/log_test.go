@@ -1,0 +1,119 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"presence/pkg/service/servicetest"
+)
+
+// wantJSON fails where a line is not JSON, and returns the lines.
+func wantJSON(t *testing.T, stderr string) (list []map[string]any) {
+	t.Helper()
+	for line := range strings.Lines(stderr) {
+		var l map[string]any
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Errorf("not a line of JSON: %s", line)
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+// TestJSONLog_WholeLife: from the first line to the last all is JSON, and durations
+// have a unit.
+func TestJSONLog_WholeLife(t *testing.T) {
+	t.Parallel()
+	d := servicetest.StartDaemon(t, "--log-format", "json", "--log-level", "debug", "--http", "127.0.0.1:0")
+	d.Signal(t, syscall.SIGHUP)
+	d.Stop(t)
+	durations := 0
+	for _, l := range wantJSON(t, d.Stderr()) {
+		if took, ok := l["took"]; ok {
+			durations++
+			if text, ok := took.(string); !ok || text == "" {
+				t.Errorf("took is %v, want a text such as 1.5s: %v", took, l)
+			} else if _, err := time.ParseDuration(text); err != nil {
+				t.Errorf("took: %v", err)
+			}
+		}
+	}
+	if durations < 2 {
+		t.Errorf("%d durations were logged, want those of start and stop", durations)
+	}
+}
+
+// TestJSONLog_Errors: so is what ends it, once the command line is understood.
+func TestJSONLog_Errors(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		code float64
+		says string
+	}{
+		{[]string{"--data", t.TempDir(), "--listen", "0.0.0.0:0"}, 1, "not authenticated"},
+		{[]string{"--nats-config", "/does/not/exist.conf"}, 2, "/does/not/exist.conf"},
+		{[]string{"--nats-url", "nats://127.0.0.1:1", "--single-account"}, 1, "no NATS server"},
+	} {
+		code, _, stderr := call(t, append(c.args, "--log-format", "json")...)
+		lines := wantJSON(t, stderr)
+		if len(lines) == 0 {
+			t.Errorf("%q: nothing is said", c.args)
+			continue
+		}
+		last := lines[len(lines)-1]
+		if text, _ := last["err"].(string); float64(code) != c.code || last["code"] != c.code || !strings.Contains(text, c.says) || last["level"] != "ERROR" {
+			t.Errorf("%q: got exit code %d and %v, want %v and %q", c.args, code, last, c.code, c.says)
+		}
+	}
+}
+
+// TestJSONLog_Libraries: what libraries log while they are initialized is taken,
+// because stdlog comes before all that could: those that import net/http.
+func TestJSONLog_Libraries(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(filepath.Join(servicetest.Build(t), "presenced"), "--version")
+	cmd.Env = append(os.Environ(), "GODEBUG=inittrace=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	order := string(out)
+	first := strings.Index(order, "init presence/cmd/presenced/internal/stdlog @")
+	for _, library := range []string{"net/http", "github.com/VictoriaMetrics/metrics", "github.com/nats-io/nats%2ego", "github.com/nats-io/nats-server/v2/server"} {
+		if at := strings.Index(order, "init "+library+" @"); first < 0 || at < first {
+			t.Errorf("%s is initialized at %d, before stdlog at %d", library, at, first)
+		}
+	}
+	if t.Failed() {
+		t.Log(order)
+	}
+}
+
+// TestHangup: SIGHUP is not what ends the daemon, with either kind of server
+// inside; it says that it has read nothing again.
+func TestHangup(t *testing.T) {
+	t.Setenv("STORE", t.TempDir())
+	for _, args := range [][]string{nil, {"--nats-config", "testdata/single.conf"}} {
+		d := servicetest.StartDaemon(t, args...)
+		nc := d.Connect(t)
+		login(t, nc, "alice", "{}")
+		for n := 1; n <= 3; n++ {
+			d.Signal(t, syscall.SIGHUP)
+			servicetest.Eventually(t, waitFor, "it to be said", func() bool { return strings.Count(d.Stderr(), "SIGHUP: nothing is read again") == n })
+		}
+		login(t, nc, "bob", "{}")
+		if lost := nc.Stats().Reconnects; lost != 0 {
+			t.Errorf("presenced %q: the client reconnected %d times", args, lost)
+		}
+		d.Signal(t, syscall.SIGTERM)
+		if code := d.Wait(t); code != 0 || !strings.Contains(d.Stderr(), "stopped: everything accepted is answered") {
+			t.Errorf("presenced %q: got exit code %d after SIGHUP and SIGTERM, want 0 and a graceful end:\n%s", args, code, d.Stderr())
+		}
+	}
+}
