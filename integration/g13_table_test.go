@@ -28,7 +28,7 @@ var everySubject = strings.Fields(`
 	$SRV.PING $SRV.INFO.presence $SRV.STATS.presence
 	$JS.API.INFO $JS.API.STREAM.INFO.PRESENCE_JOURNAL $JS.API.STREAM.DELETE.PRESENCE_JOURNAL $JS.API.CONSUMER.CREATE.PRESENCE_JOURNAL
 	$JS.ACK.PRESENCE_JOURNAL.c.1.1.1.1.0 $O.PRESENCE_SNAPSHOTS.M.x $KV.PRESENCE_CONTACTS.alice PRESENCE_JOURNAL
-	$SYS.REQ.USER.INFO $SYS.REQ.USER.other $SYS.REQ.SERVER.PING $SYS.REQ.SERVER.other $SYS.REQ.SERVER.other.KICK $SYS.REQ.SERVER.PING.CONNZ $SYS.REQ.ACCOUNT.PING.CONNZ $SYS.REQ.ACCOUNT.APP.CONNZ $SYS.ACCOUNT.APP.DISCONNECT
+	$SYS.REQ.USER.INFO $SYS.REQ.USER.other $SYS.REQ.SERVER.PING $SYS.REQ.SERVER.other $SYS.REQ.SERVER.other.KICK $SYS.REQ.SERVER.PING.CONNZ $SYS.REQ.ACCOUNT.PING.CONNZ $SYS.REQ.ACCOUNT.APP.CONNZ $SYS.ACCOUNT.APP.DISCONNECT $SYS.SERVER.NA.LAMEDUCK $SYS.SERVER.NA.SHUTDOWN
 	_INBOX.x _INBOX.user.alice.x _INBOX.user.mallory.x _INBOX.gateway.gw1.x _INBOX.reader.reader.x _INBOX.operator.operator.x _INBOX.presenced.x
 	another.application`)
 
@@ -40,7 +40,7 @@ var everyPattern = strings.Fields(`
 	status.* status.> status.*.> self.* self.> user.> user.*.set user.mallory.> user.mallory.set gateway.> gateway.gw1.> gateway.*.apply admin.> *
 	status.*/workers status.alice/workers status.>/workers status.*/presence status.*/a.b
 	user.*.set/presence user.mallory.set/presence get/presence gateway.*.apply/presence $SRV.PING/presence
-	$SYS.ACCOUNT.*.DISCONNECT $SYS.ACCOUNT.APP.> $SYS.ACCOUNT.*.CONNECT`)
+	$SYS.ACCOUNT.*.DISCONNECT $SYS.ACCOUNT.APP.> $SYS.ACCOUNT.*.CONNECT $SYS.SERVER.*.LAMEDUCK $SYS.SERVER.>`)
 
 // row is what somebody may publish and subscribe to.
 type row struct {
@@ -86,7 +86,7 @@ var rows = []row{
 			$SRV.PING $SRV.INFO.presence $SRV.STATS.presence $SRV.> _INBOX.presenced.x _INBOX.presenced.>`},
 	{role: protocol.RoleSystem, outside: true,
 		publish:   `$SYS.REQ.SERVER.PING $SYS.REQ.SERVER.PING.CONNZ`,
-		subscribe: `$SYS.ACCOUNT.APP.DISCONNECT $SYS.ACCOUNT.*.DISCONNECT _INBOX.presenced.x _INBOX.presenced.>`},
+		subscribe: `$SYS.ACCOUNT.APP.DISCONNECT $SYS.ACCOUNT.*.DISCONNECT $SYS.SERVER.NA.LAMEDUCK $SYS.SERVER.*.LAMEDUCK _INBOX.presenced.x _INBOX.presenced.>`},
 }
 
 // everyRow: everybody may do what the row of PROTOCOL 9 says, and nothing else.

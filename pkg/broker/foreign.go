@@ -46,6 +46,10 @@ func StartForeign(config, listen, dataDir string, logger *slog.Logger) (*Broker,
 // configuration text of StartForeign says that it may.
 func (b *Broker) WebSocketURL() string { return b.server.WebsocketURL() }
 
+// LameDuck has a server of StartForeign enter lame duck mode, and waits until it has
+// shut down, which Shutdown hastens.
+func (b *Broker) LameDuck() { b.server.LameDuckShutdown() }
+
 // ConnectPlain opens an in-process connection to a server of StartForeign,
 // without credentials. The caller closes it, before Shutdown.
 func (b *Broker) ConnectPlain() (*nats.Conn, error) {

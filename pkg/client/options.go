@@ -61,7 +61,10 @@ type LoginOptions struct {
 	// Platform as in PROTOCOL 4.1; the service's default is "unknown".
 	Platform string
 	// TTL in whole seconds, 5 s to 1 h. The default is the service's: 120 s,
-	// or 30 s where Unbound.
+	// or 30 s where Unbound, or where the NATS server is one that does not tell the
+	// service of broken connections. A program whose timers may stand still needs
+	// three times the longest pause: at least 180 s in a hidden browser tab, where
+	// they run once a minute.
 	TTL time.Duration
 	// Idle says that nobody is at the device; SetIdle changes it.
 	Idle bool

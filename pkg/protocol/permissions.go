@@ -106,7 +106,7 @@ func (s Subjects) Permissions(r Role, name string) Permissions {
 	case RoleSystem:
 		return allow(
 			[]string{"$SYS.REQ.SERVER.*.CONNZ", "$SYS.REQ.SERVER.PING"},
-			[]string{"$SYS.ACCOUNT.*.DISCONNECT", inbox})
+			[]string{"$SYS.ACCOUNT.*.DISCONNECT", "$SYS.SERVER.*.LAMEDUCK", inbox})
 	}
 	return Permissions{Publish: AllowDeny{Deny: []string{">"}}, Subscribe: AllowDeny{Deny: []string{">"}}}
 }

@@ -27,14 +27,22 @@ func (s *Service) login(c *call) error {
 	}
 	setDefault(&command.Session, uuid.NewString())
 	setDefault(&command.Platform, "unknown")
-	if r.Connection != nil {
-		command.Server, command.Client = r.Connection.ServerID, r.Connection.ClientID
+	s.bind(&command, r.Connection)
+	// Who is bound to a server that may not report needs no other TTL than who is not.
+	if command.Server != "" && s.servers.answers(command.Server) {
 		setDefault(&command.TTL, uint32(protocol.DefaultBoundTTL.Milliseconds()))
-	} else {
-		setDefault(&command.TTL, uint32(protocol.DefaultTTL.Milliseconds()))
 	}
+	setDefault(&command.TTL, uint32(protocol.DefaultTTL.Milliseconds()))
 	c.reply = s.loginReply
 	return s.submit(c, command)
+}
+
+// bind has a command name a connection. Without a system account nobody would report
+// its end, so then it names none.
+func (s *Service) bind(command *entry.Command, to *protocol.Connection) {
+	if to != nil && s.cfg.System != nil {
+		command.Server, command.Client = to.ServerID, to.ClientID
+	}
 }
 
 func (s *Service) loginReply(_ *call, r *state.Result) (any, error) {

@@ -19,13 +19,18 @@ import (
 // find out later; leases cover what it misses.
 //
 //	$SYS.ACCOUNT.<account>.DISCONNECT   one connection closed
-//	$SYS.REQ.SERVER.<id>.CONNZ          which ones a server has, asked when reports were missed
+//	$SYS.SERVER.<id>.LAMEDUCK           the last report of a server that shuts down
+//	$SYS.REQ.SERVER.<id>.CONNZ          which ones a server has, asked when reports were missed,
+//	                                    and of connections that nobody knows, see strangers
+//	$SYS.REQ.SERVER.PING                which servers answer
 //
 // A server that crashes reports nothing of its clients, and one that does not
 // answer proves nothing.
 type connectionWatch struct {
 	service *Service
 	sub     *nats.Subscription
+	lame    *nats.Subscription
+	pongs   *nats.Subscription
 }
 
 // watchConnections begins to listen. Without a system account nothing is heard.
@@ -49,6 +54,10 @@ func (s *Service) watchConnections() (*connectionWatch, error) {
 		return nil, fmt.Errorf("listening for closed connections: %w", err)
 	}
 	w.sub = sub
+	if err := w.watchServers(); err != nil {
+		w.stop()
+		return nil, err
+	}
 	return w, nil
 }
 
@@ -75,6 +84,7 @@ func (w *connectionWatch) run(ctx context.Context) {
 			if !ok {
 				return
 			}
+			w.ping()
 		case _, ok := <-drops:
 			if !ok {
 				return
@@ -84,7 +94,11 @@ func (w *connectionWatch) run(ctx context.Context) {
 }
 
 func (w *connectionWatch) stop() {
-	_ = w.sub.Unsubscribe() // what drained, or went with its connection, is not there
+	for _, sub := range []*nats.Subscription{w.sub, w.lame, w.pongs} {
+		if sub != nil {
+			_ = sub.Unsubscribe() // what drained, or went with its connection, is not there
+		}
+	}
 }
 
 // drain takes no more reports: the broker gives them to other instances. The
@@ -118,6 +132,7 @@ func (s *Service) reportClosed(server string, client uint64) error {
 const (
 	// sweeps is how many times a connection must be missing. One would do, see
 	// sweep; two forgive what was not thought of.
+	// The second is of all accounts: a client of another one may use the service too.
 	sweeps = 2
 	// connzPage is how many connections a server is asked for at once, some
 	// 2 MiB; connzOverlap how many of them are asked for again with the next.
@@ -138,7 +153,7 @@ func (w *connectionWatch) reconcile(ctx context.Context) error {
 	var failed error
 	for server, clients := range bound {
 		missing, err := w.missing(ctx, server, clients)
-		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
+		if isSilence(err) {
 			continue // it is gone, or of another cluster: that proves nothing
 		}
 		if err != nil {
@@ -157,10 +172,20 @@ func (w *connectionWatch) reconcile(ctx context.Context) error {
 	return failed
 }
 
-// missing returns those of a server's clients that it does not have.
+// isSilence reports whether nobody answered.
+func isSilence(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// missing returns those of a server's clients that it does not have. It changes
+// clients.
 func (w *connectionWatch) missing(ctx context.Context, server string, clients []uint64) ([]uint64, error) {
-	for range sweeps {
-		have, err := w.sweep(ctx, server)
+	for i := range sweeps {
+		account := w.service.cfg.ClientsAccount
+		if i > 0 {
+			account = ""
+		}
+		have, err := w.sweep(ctx, server, account)
 		if err != nil {
 			return nil, err
 		}
@@ -181,15 +206,15 @@ func (w *connectionWatch) missing(ctx context.Context, server string, clients []
 // in between may have been left out.
 var errShifted = errors.New("the list of connections changed too fast")
 
-// sweep returns all connections that a server has. It builds its list anew for
+// sweep returns all connections that a server has, of an account or of all. It builds its list anew for
 // each page, so one that closes meanwhile moves those behind it. They are in
 // the order of their IDs: where a page begins no later than the one before
 // ended, nothing was left out.
-func (w *connectionWatch) sweep(ctx context.Context, server string) (map[uint64]struct{}, error) {
+func (w *connectionWatch) sweep(ctx context.Context, server, account string) (map[uint64]struct{}, error) {
 	have := make(map[uint64]struct{})
 	last := uint64(0)
 	for offset := 0; ; {
-		page, err := w.connz(ctx, server, offset)
+		page, err := w.connz(ctx, server, connzRequest{Account: account, Sort: "cid", Limit: connzPage, Offset: offset})
 		if err != nil {
 			return nil, err
 		}
@@ -207,13 +232,21 @@ func (w *connectionWatch) sweep(ctx context.Context, server string) (map[uint64]
 	}
 }
 
-// connz asks a server for one page of the clients' account's connections.
-func (w *connectionWatch) connz(ctx context.Context, server string, offset int) ([]uint64, error) {
+// connzRequest is what a server is asked: a page of all its connections, or one.
+type connzRequest struct {
+	Account string `json:"acc,omitempty"` // empty: of all
+	Sort    string `json:"sort,omitempty"`
+	Limit   int    `json:"limit,omitempty"`
+	Offset  int    `json:"offset,omitempty"`
+	Client  uint64 `json:"cid,omitempty"`
+}
+
+// connz asks a server for connections that are open. An answer proves that it
+// answers.
+func (w *connectionWatch) connz(ctx context.Context, server string, r connzRequest) ([]uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, connzTimeout)
 	defer cancel()
-	ask, err := json.Marshal(map[string]any{
-		"acc": w.service.cfg.ClientsAccount, "sort": "cid", "limit": connzPage, "offset": offset,
-	})
+	ask, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
@@ -221,5 +254,9 @@ func (w *connectionWatch) connz(ctx context.Context, server string, offset int) 
 	if err != nil {
 		return nil, err
 	}
-	return sysevent.Connections(m.Data, server)
+	ids, err := sysevent.Connections(m.Data, server)
+	if err == nil {
+		w.service.servers.answered(server)
+	}
+	return ids, err
 }

@@ -21,9 +21,7 @@ func (s *Service) gatewayOpen(c *call) error {
 	}
 	command := entry.Command{Kind: entry.Open, Gateway: gateway, Process: r.Process, TTL: uint32(r.TTLSeconds * 1000)}
 	setDefault(&command.TTL, uint32(protocol.DefaultTTL.Milliseconds()))
-	if r.Connection != nil {
-		command.Server, command.Client = r.Connection.ServerID, r.Connection.ClientID
-	}
+	s.bind(&command, r.Connection)
 	c.reply = s.leaseReply
 	return s.submit(c, command)
 }

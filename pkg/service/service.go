@@ -78,6 +78,8 @@ type Service struct {
 	handling   atomic.Int64 // requests whose handler runs, or that a worker has
 	registered atomic.Bool  // an entry of this instance is applied
 	pauses     pauses
+	servers    *servers
+	strangers  *strangers
 	noContacts atomic.Bool // they could not be reached the last time
 	counted    counted
 	// deferred are this instance's rules while they are not in force yet; nil then.
@@ -124,6 +126,7 @@ func New(cfg Config) (*Service, error) {
 	s.responder = newResponder(s)
 	s.announcer = newAnnouncer(s)
 	s.workers, s.orders = newWorkers(contactWorkers), newWorkers(1)
+	s.servers, s.strangers = newServers(), newStrangers(s)
 	s.endpoints = s.routes()
 	return s, nil
 }
@@ -252,6 +255,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	owned.Go(func() { s.watchClients(ticking) })
 	owned.Go(func() { s.watchPauses(ticking) })
 	owned.Go(func() { connections.run(ticking) })
+	owned.Go(func() { s.strangers.run(ticking, connections) })
 	// What was taken is answered, whatever failed: so these end last.
 	answering, stopAnswering := context.WithCancel(context.WithoutCancel(ctx))
 	for range runtime.GOMAXPROCS(0) {
@@ -393,6 +397,9 @@ func (s *Service) applyToState(a *journal.Applied[*call]) (done applied, err err
 		return done, err
 	}
 	s.appliedAt = time.Now()
+	if s.cfg.System != nil && a.Entry.Header.Writer == s.writer {
+		s.strangers.add(s.state)
+	}
 	if a.Callers != nil {
 		done.answers = s.answers(a.Callers, &out)
 	}

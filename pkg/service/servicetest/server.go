@@ -113,6 +113,13 @@ func (s *Server) Stop(t testing.TB) {
 	}
 }
 
+// LameDuck has a server of StartNATS enter lame duck mode: it takes no more
+// connections, and closes those it has after its lame_duck_grace_period. Stop ends it.
+func (s *Server) LameDuck() {
+	b := s.broker
+	go b.LameDuck() // until Stop, which the test's end calls
+}
+
 // Restart starts the server again, on the same data and port.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()

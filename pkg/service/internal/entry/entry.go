@@ -134,6 +134,12 @@ const (
 	// wants it. Erase forgets User altogether.
 	Kick  Kind = 16
 	Erase Kind = 17
+	// LoseSight says that nobody answers for the connection Server, Client: its
+	// leases are unbound. Format 3.
+	LoseSight Kind = 18
+	// LameDuck says that the NATS server Server is in lame duck mode: it shuts down,
+	// and reports closed connections no more. Format 3.
+	LameDuck Kind = 19
 )
 
 // Availability is a protocol.Availability in one byte.
@@ -247,6 +253,9 @@ func Append(b []byte, e *Entry) ([]byte, error) {
 	for i := range e.Commands {
 		if p := e.Commands[i].Params; p != nil {
 			format = max(format, p.Format())
+		}
+		if k := e.Commands[i].Kind; k == LoseSight || k == LameDuck {
+			format = max(format, 3)
 		}
 	}
 	return e.MarshalMsg(append(b, format))

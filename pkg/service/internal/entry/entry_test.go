@@ -91,3 +91,22 @@ func TestParams_Logged(t *testing.T) {
 		t.Errorf("got %q, want it to end with %q", b.String(), want)
 	}
 }
+
+// TestAppend_OldestFormat: an entry says that it is of a later format only where an
+// earlier version would misunderstand it.
+func TestAppend_OldestFormat(t *testing.T) {
+	for _, c := range []struct {
+		command entry.Command
+		want    byte
+	}{
+		{entry.Command{Kind: entry.Closed, Server: "N1", Client: 7}, 1},
+		{entry.Command{Kind: entry.Configure, Params: &entry.Params{Sessions: 1}}, 2},
+		{entry.Command{Kind: entry.LoseSight, Server: "N1", Client: 7}, 3},
+		{entry.Command{Kind: entry.LameDuck, Server: "N1"}, 3},
+	} {
+		data, err := entry.Append(nil, &entry.Entry{Commands: []entry.Command{c.command}})
+		if err != nil || data[0] != c.want {
+			t.Errorf("kind %d: got format %d, %v, want %d", c.command.Kind, data[0], err, c.want)
+		}
+	}
+}

@@ -20,6 +20,7 @@ func (s *State) Facts() map[string]string {
 		"users":              strconv.Itoa(len(s.users.list)),
 		"lease numbers":      fmt.Sprintf("%d, %d of them free", len(s.leases.byNumber), len(s.leases.freed)),
 		"closed connections": strconv.Itoa(len(s.connections.closed)),
+		"lame duck servers":  s.lameFact(),
 	}
 	for _, w := range s.writers {
 		facts["writer "+w.id] = fmt.Sprintf("sequence %d, seen %d, knows format %d, owes %d", w.sequence, w.seen, w.knows, w.live)

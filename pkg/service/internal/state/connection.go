@@ -14,6 +14,7 @@ type connection struct {
 	key      connectionKey
 	closed   bool
 	kept     bool  // in connections.closed
+	lame     bool  // its server is in connections.lame
 	closedAt int64 // lease clock
 	leases   []*lease
 }
@@ -21,6 +22,10 @@ type connection struct {
 type connections struct {
 	known  map[connectionKey]*connection
 	closed []*connection // in the order of their closing; what is in it is never changed
+	lame   []lameServer  // in the order of time
+
+	// fresh are those that the entry at hand bound and that nobody knew before.
+	fresh []connectionKey
 }
 
 // bind makes a connection that of a lease; none unbinds it. One that closed does
@@ -35,6 +40,9 @@ func (s *State) bind(l *lease, key connectionKey) {
 	s.unbind(l)
 	if key.server == "" {
 		return
+	}
+	if s.connections.known[key] == nil {
+		s.connections.fresh = append(s.connections.fresh, key)
 	}
 	c := s.connections.findOrAdd(key)
 	l.connection, l.bound = c, int32(len(c.leases))
@@ -88,6 +96,33 @@ func (s *State) closeConnection(key connectionKey) {
 	}
 }
 
+// loseSight unbinds the leases of a connection whose server does not answer for it:
+// nobody would report its end. In force with format 3.
+func (s *State) loseSight(key connectionKey) {
+	c := s.connections.known[key]
+	if s.level < 3 || c == nil || c.closed {
+		return
+	}
+	for i := len(c.leases) - 1; i >= 0; i-- {
+		l := c.leases[i]
+		if l.session != nil {
+			s.change(l.session.user)
+		}
+		s.unbind(l)
+	}
+}
+
+// Fresh returns the connections that the last entry bound leases to and that nobody
+// knew before: none had a lease, and none was reported closed of late. The broker may
+// know better. They are valid until the next Apply.
+func (s *State) Fresh(yield func(server string, client uint64) bool) {
+	for _, key := range s.connections.fresh {
+		if !yield(key.server, key.client) {
+			return
+		}
+	}
+}
+
 // expireConnections forgets connections that closed long ago.
 func (s *State) expireConnections() {
 	for len(s.connections.closed) > 0 && s.connections.closed[0].closedAt+closedKept <= s.clock.lease {
@@ -98,7 +133,7 @@ func (s *State) expireConnections() {
 func (cs *connections) findOrAdd(key connectionKey) *connection {
 	c := cs.known[key]
 	if c == nil {
-		c = &connection{key: key}
+		c = &connection{key: key, lame: len(cs.lame) > 0 && cs.isLame(key.server)}
 		cs.known[key] = c
 	}
 	return c

@@ -56,6 +56,7 @@ func (s *State) Digest() uint64 {
 	if n := s.params.Sessions; n != entry.DefaultSessions { // as earlier versions hash it
 		b = appendNumbers(b, uint64(n))
 	}
+	b = s.appendLame(b)
 	s.scratch = b
 	return sum + xxhash.Sum64(b)
 }

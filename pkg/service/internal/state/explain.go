@@ -133,6 +133,8 @@ func (s *State) whyLive(x *session) string {
 	switch {
 	case l.connection == nil:
 		return by + "for another " + left + " unless it is renewed"
+	case l.connection.lame && !l.connection.closed:
+		return by + "for another " + left + " unless it is renewed: its NATS server shuts down, so half of its TTL counts"
 	case !l.connection.closed:
 		return by + "for another " + left + " unless it is renewed, or until its connection closes"
 	case s.clock.inAmnesty():

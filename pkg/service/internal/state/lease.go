@@ -75,7 +75,7 @@ func (s *State) extend(l *lease) {
 		s.countSession(l.session, +1)
 	}
 	l.live = true
-	s.setDeadline(l, s.clock.lease+int64(l.ttl))
+	s.setDeadline(l, s.clock.lease+s.lasts(l))
 	s.schedule(l)
 }
 

@@ -70,7 +70,8 @@ func genHistory(t *rapid.T) []moment {
 		case 17:
 			c.Kind, c.All = rapid.SampledFrom([]entry.Kind{entry.Kick, entry.Kick, entry.Erase}).Draw(t, "ending"), rapid.Bool().Draw(t, "all")
 		case 8:
-			c = entry.Command{Kind: entry.Closed, Server: "N1", Client: uint64(rapid.IntRange(1, 4).Draw(t, "client"))}
+			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.Closed, entry.Closed, entry.LoseSight, entry.LameDuck}).Draw(t, "what"),
+				Server: "N1", Client: uint64(rapid.IntRange(1, 4).Draw(t, "client"))}
 		case 10:
 			c = entry.Command{Kind: entry.Open, Gateway: "g1", Process: pick("process", "p1", "p2"), TTL: 10_000}
 			if rapid.Bool().Draw(t, "bound") {
@@ -85,6 +86,9 @@ func genHistory(t *rapid.T) []moment {
 		case 9:
 			if rapid.IntRange(0, 9).Draw(t, "rare") == 0 {
 				return entry.Command{Kind: entry.Deaf}
+			}
+			if rapid.IntRange(0, 2).Draw(t, "raised") == 0 {
+				return entry.Command{Kind: entry.Raise, Seq: entry.Format}
 			}
 			c = entry.Command{Kind: entry.Configure, Params: &entry.Params{
 				Grace:      rapid.SampledFrom([]int64{0, 1_000, 5_000}).Draw(t, "grace"),
@@ -119,6 +123,7 @@ func play(t testing.TB, history []moment, split func(moment) [][]entry.Command, 
 		m.now += mo.after
 		for i, commands := range split(mo) {
 			e := entry.Entry{Header: m.header("A"), Commands: commands}
+			e.Header.Knows = entry.Format
 			if i == 0 {
 				e.Renewed = mo.renewed
 			}
@@ -265,6 +270,9 @@ func checkInvariants(t *rapid.T, s *State) {
 			if c := x.connection; c != nil && (c.leases[x.bound] != &x.lease || s.connections.known[c.key] != c || !x.live && c.closed) {
 				t.Fatalf("session %s of %s: its connection %v does not know it", x.id, id, c.key)
 			}
+			if c := x.connection; c != nil && c.lame != s.connections.isLame(c.key.server) {
+				t.Fatalf("session %s of %s: its connection %v is lame: %t", x.id, id, c.key, c.lame)
+			}
 		}
 	}
 	if users, platforms := s.Counts(); !reflect.DeepEqual(counted.counts.users, s.counts.users) || !maps.Equal(counted.counts.platforms, platforms) {
@@ -347,6 +355,7 @@ func dump(s *State, exact bool) string {
 			fmt.Fprintln(&b, key, g.number, g.seq, g.answer.Applied, g.answer.Failures, g.dueAt(s.params.Grace))
 		}
 	}
+	fmt.Fprintln(&b, "level", s.level, "lame", s.connections.lame)
 	for _, c := range s.connections.closed {
 		fmt.Fprintln(&b, c.key, c.closedAt)
 	}

@@ -10,9 +10,9 @@ import (
 // reordered or reused, and a new one makes a new snapshotFormat.
 
 // snapshotFormat is the newest one that this program writes and understands. 2 has
-// a rulesRecord behind the header. Like an entry a snapshot is written in the oldest
+// a rulesRecord behind the header, 3 a linksRecord behind that. Like an entry a snapshot is written in the oldest
 // format that has all it says.
-const snapshotFormat = 2
+const snapshotFormat = 3
 
 // headerRecord begins a snapshot: everything that there is not much of.
 //
@@ -39,6 +39,19 @@ type headerRecord struct {
 //
 //msgp:tuple rulesRecord
 type rulesRecord struct{ Sessions int }
+
+// linksRecord is what is known of NATS servers.
+//
+//msgp:tuple linksRecord
+type linksRecord struct {
+	Lame []lameRecord `msg:",limit=4096"`
+}
+
+//msgp:tuple lameRecord
+type lameRecord struct {
+	Server string
+	Since  int64
+}
 
 //msgp:tuple writerRecord
 type writerRecord struct {

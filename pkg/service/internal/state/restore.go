@@ -92,7 +92,16 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 			return nil, damaged("its rules: %w", err)
 		}
 	}
+	var links linksRecord
+	if format >= 3 {
+		if rest, err = links.UnmarshalMsg(rest); err != nil {
+			return nil, damaged("what it has of NATS servers: %w", err)
+		}
+	}
 	s := r.s
+	for _, l := range links.Lame {
+		s.connections.lame = append(s.connections.lame, lameServer{id: l.Server, since: l.Since})
+	}
 	s.epoch, s.generation, s.level, s.position = h.Epoch, h.Generation, h.Level, h.Position
 	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil}
 	s.params = entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent, Sessions: rules.Sessions}.Complete()

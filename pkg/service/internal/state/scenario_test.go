@@ -284,7 +284,7 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 //	logout alice phone|all
 //	set alice text=hello expires=1h session=phone if=3.1 availability=busy for=1h   (no text=: kept)
 //	kick alice phone|all      erase alice
-//	closed N1/7
+//	closed N1/7             losesight N1/7      lameduck N1
 //	deaf
 //	newepoch [empty]
 //	raise 2
@@ -357,6 +357,11 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 	case "closed":
 		c = entry.Command{Kind: entry.Closed}
 		c.Server, c.Client = parseConnection(name(0))
+	case "losesight":
+		c = entry.Command{Kind: entry.LoseSight}
+		c.Server, c.Client = parseConnection(name(0))
+	case "lameduck":
+		c = entry.Command{Kind: entry.LameDuck, Server: name(0)}
 	case "open":
 		c = entry.Command{Kind: entry.Open, Gateway: name(0), Process: name(1), TTL: uint32(parseDuration(t, args["ttl"]))}
 		c.Server, c.Client = parseConnection(args["on"])

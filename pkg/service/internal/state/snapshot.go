@@ -29,6 +29,7 @@ type Snapshot struct {
 	format   uint8
 	header   headerRecord
 	rules    rulesRecord
+	links    linksRecord
 	gateways []byte // their records
 	begun    bool   // all of these are written
 	// What is in these is never changed, so that they can be written later.
@@ -59,6 +60,10 @@ func (s *State) BeginSnapshot() *Snapshot {
 		Closed: len(x.closed), Freed: len(x.freed), Users: len(s.users.list),
 	}
 	x.format, x.rules = s.params.Format(), rulesRecord{Sessions: s.params.Sessions}
+	for _, l := range s.connections.lame {
+		x.format = max(x.format, 3)
+		x.links.Lame = append(x.links.Lame, lameRecord{Server: l.id, Since: l.since})
+	}
 	for i, w := range s.writers {
 		w.saved = i
 		x.header.Writers = append(x.header.Writers, writerRecord{ID: w.id, Sequence: w.sequence, Seen: w.seen, Knows: w.knows})
@@ -103,6 +108,9 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 		b = must(x.header.MarshalMsg(append(b, x.format)))
 		if x.format >= 2 {
 			b = must(x.rules.MarshalMsg(b))
+		}
+		if x.format >= 3 {
+			b = must(x.links.MarshalMsg(b))
 		}
 		b = append(b, x.gateways...)
 	}

@@ -190,6 +190,8 @@ func someState(t testing.TB) *State {
 		"login alice phone device=pixel platform=android on=N1/7", "login alice phone2 device=pixel", "set alice text=hello expires=1h",
 		"open g1 p1 ttl=30s on=N1/8", "apply g1 p1 seq=1 login:bob:s1 login:carol:s2 logout:dave:s9", "login dave s3 ttl=5s", "logout dave s3",
 		"login erin s4 on=N1/9", "closed N1/9", "closed N1/10")
+	m.apply(t, &entry.Entry{Header: entry.Header{Epoch: m.s.Epoch(), Writer: "A", Sequence: 1 << 10, LeaseClock: m.s.LeaseClock(), Knows: entry.Format},
+		Commands: []entry.Command{{Kind: entry.Raise, Seq: 3}, {Kind: entry.LameDuck, Server: "N1"}}})
 	return m.s
 }
 

@@ -166,6 +166,7 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 	s.clock.advance(at, first)
 	defer s.noteDigest()
 	s.writer = s.findWriter(e.Header.Writer)
+	s.connections.fresh = s.connections.fresh[:0]
 
 	out := Outcome{Fenced: s.fences(&e.Header)}
 	if out.Fenced {
@@ -230,6 +231,10 @@ func (s *State) do(c *entry.Command, r *Result) error {
 		r.Err = s.set(c)
 	case entry.Closed:
 		s.closeConnection(connectionKey{c.Server, c.Client})
+	case entry.LoseSight:
+		s.loseSight(connectionKey{c.Server, c.Client})
+	case entry.LameDuck:
+		s.lameDuck(c.Server)
 	case entry.Deaf:
 		s.clock.startAmnesty()
 	case entry.Open:
@@ -276,6 +281,7 @@ func (s *State) configure(c *entry.Command) error {
 func (s *State) fallDue() {
 	s.expire()
 	s.expireConnections()
+	s.expireLame()
 	if s.clock.inAmnesty() {
 		return
 	}

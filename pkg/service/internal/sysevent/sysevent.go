@@ -3,6 +3,8 @@
 //
 //	$SYS.ACCOUNT.<account>.DISCONNECT   Closed
 //	$SYS.REQ.SERVER.<id>.CONNZ          Connections, of the answer
+//	$SYS.REQ.SERVER.PING                Server, of each answer
+//	$SYS.SERVER.<id>.LAMEDUCK           LameDuck
 //
 // Neither believes more than which connections of which server there are.
 package sysevent
@@ -11,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"presence/pkg/protocol"
 )
@@ -33,6 +36,32 @@ func Closed(data []byte) (server string, client uint64, err error) {
 		return "", 0, errors.New("it names no connection")
 	}
 	return event.Server.ID, event.Client.ID, nil
+}
+
+// Server reads which server answers.
+func Server(data []byte) (id string, err error) {
+	var reply struct {
+		Server struct {
+			ID string `json:"id"`
+		} `json:"server"`
+	}
+	if err := json.Unmarshal(data, &reply); err != nil {
+		return "", err
+	}
+	if reply.Server.ID == "" || len(reply.Server.ID) > protocol.MaxServerIDBytes {
+		return "", errors.New("it names no server")
+	}
+	return reply.Server.ID, nil
+}
+
+// LameDuck reads the subject of a server's report that it shuts down.
+func LameDuck(subject string) (id string, err error) {
+	id, before := strings.CutPrefix(subject, "$SYS.SERVER.")
+	id, after := strings.CutSuffix(id, ".LAMEDUCK")
+	if !before || !after || id == "" || len(id) > protocol.MaxServerIDBytes || strings.Contains(id, ".") {
+		return "", fmt.Errorf("the subject %q names no server", subject)
+	}
+	return id, nil
 }
 
 // Connections reads a server's answer: the IDs of its connections, in its order.
