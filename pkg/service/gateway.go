@@ -78,9 +78,9 @@ func (s *Service) leaseReply(_ *call, r *state.Result) (any, error) {
 	}, nil
 }
 
-// maxLongFailures is how many failures of an apply say in words what is wrong.
-// More might not fit into a reply, and the change is committed by then.
-const maxLongFailures = 200
+// fewFailures is how many failures of an apply always fit into a reply, whatever they
+// say: with the longest user IDs and messages they take half of one.
+const fewFailures = 200
 
 // gatewayOps is what is remembered of an apply until its answer: the ops that
 // were refused before they reached the journal, and where the others stood in
@@ -146,11 +146,33 @@ func (s *Service) applyReply(c *call, r *state.Result) (any, error) {
 		reply.Failures = append(reply.Failures, f)
 	}
 	reply.Failures = append(reply.Failures, c.ops.refused...)
-	if len(reply.Failures) > maxLongFailures {
-		for i := range reply.Failures {
-			reply.Failures[i].Message = reply.Failures[i].Name
-		}
-	}
 	slices.SortFunc(reply.Failures, func(a, b protocol.OpFailure) int { return cmp.Compare(a.Index, b.Index) })
+	if len(reply.Failures) > fewFailures {
+		return reply, shortenFailures(reply, protocol.MaxBodyBytes)
+	}
 	return reply, nil
+}
+
+// shortenFailures makes a reply fit into so many bytes, because its change is
+// committed by then: from the last failure on, the error's name replaces the message.
+func shortenFailures(reply *protocol.ApplyReply, most int) error {
+	data, err := protocol.Marshal(reply)
+	if err != nil {
+		return err
+	}
+	size := len(data)
+	for i := len(reply.Failures) - 1; i >= 0 && size > most; i-- {
+		f := &reply.Failures[i]
+		long, err := protocol.Marshal(f)
+		if err != nil {
+			return err
+		}
+		f.Message = f.Name
+		short, err := protocol.Marshal(f)
+		if err != nil {
+			return err
+		}
+		size += len(short) - len(long)
+	}
+	return nil
 }
