@@ -45,6 +45,9 @@ func (s *Service) Health() error {
 	if cutOff != nil {
 		return cutOff
 	}
+	if err := s.contactsWrong.get(); err != nil {
+		return withCause("contacts", err)
+	}
 	select {
 	case <-s.ready:
 		return nil

@@ -81,7 +81,9 @@ type Service struct {
 	servers    *servers
 	strangers  *strangers
 	noContacts atomic.Bool // they could not be reached the last time
-	counted    counted
+	// contactsWrong is what is wrong with their bucket.
+	contactsWrong finding
+	counted       counted
 	// deferred are this instance's rules while they are not in force yet; nil then.
 	// It is register's, and from then on tick's.
 	deferred *entry.Params
@@ -175,7 +177,7 @@ func (s *Service) open(ctx context.Context) error {
 	if err := s.openJournal(ctx, js); err != nil {
 		return err
 	}
-	s.contacts, err = contacts.Open(ctx, contacts.Config{JetStream: js, Bucket: s.cfg.Contacts, Replicas: s.cfg.Replicas, Max: s.cfg.Limits.Contacts})
+	s.contacts, err = contacts.Open(ctx, contacts.Config{JetStream: js, Bucket: s.cfg.Contacts, Replicas: s.cfg.Replicas, Max: s.cfg.Limits.Contacts, Logger: s.log})
 	return err
 }
 
@@ -254,6 +256,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	owned.Go(func() { s.orders.run(ticking) })
 	owned.Go(func() { s.watchClients(ticking) })
 	owned.Go(func() { s.watchPauses(ticking) })
+	owned.Go(func() { s.watchContacts(ticking) })
 	owned.Go(func() { connections.run(ticking) })
 	owned.Go(func() { s.strangers.run(ticking, connections) })
 	// What was taken is answered, whatever failed: so these end last.

@@ -19,6 +19,8 @@
 // unavailable where nothing was done, outcome_unknown where JetStream took a change
 // and did not say what became of it. Then it may be stored later, as long as
 // nobody has changed the contacts since.
+//
+// A bucket that is deleted while it is used is made anew, empty.
 package contacts
 
 import (
@@ -26,6 +28,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -33,6 +36,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/singleflight"
 
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/contacts/value"
@@ -58,6 +62,7 @@ type Config struct {
 	Bucket    string // default DefaultBucket
 	Replicas  int    // where the bucket is created; default 1
 	Max       int    // contacts of a user; default protocol.MaxContacts
+	Logger    *slog.Logger
 }
 
 // Store is the bucket. Its methods may be called by several goroutines.
@@ -66,8 +71,11 @@ type Store struct {
 	stream jetstream.Stream
 	prefix string // of a value's subject
 	max    int
-	// required is what the stream must be set to.
+	// want is what the stream is made with, required what it must be set to.
+	want     jetstream.StreamConfig
 	required streams.Requirements
+	remaking singleflight.Group
+	log      *slog.Logger
 }
 
 // List is somebody's contacts as of a version; 0: never changed, or erased.
@@ -94,9 +102,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if bucket == "" {
 		bucket = DefaultBucket
 	}
-	s := &Store{js: cfg.JetStream, prefix: "$KV." + bucket + ".", max: cfg.Max}
+	s := &Store{js: cfg.JetStream, prefix: "$KV." + bucket + ".", max: cfg.Max, log: cfg.Logger}
 	if s.max == 0 {
 		s.max = protocol.MaxContacts
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
 	}
 	want := jetstream.StreamConfig{ // what a KV bucket is, but for AllowDirect
 		Name:              "KV_" + bucket,
@@ -120,7 +131,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the contacts' bucket %s: %w", bucket, err)
 	}
-	s.required = s.requirements(want)
+	s.want, s.required = want, s.requirements(want)
 	if err := streams.Check(stream.CachedInfo().Config, s.required); err != nil {
 		return nil, fmt.Errorf("the bucket %s cannot hold the contacts: %w", bucket, err)
 	}
@@ -193,7 +204,7 @@ func (s *Store) Erase(ctx context.Context, userID string) (Changed, error) {
 	if err != nil && !errors.Is(err, errDamaged) || have.Version == 0 {
 		return Changed{}, err
 	}
-	err = again(ctx, func(ctx context.Context) error {
+	err = s.again(ctx, func(ctx context.Context) error {
 		return s.stream.Purge(ctx, jetstream.WithPurgeSubject(subject))
 	})
 	if err != nil {
@@ -214,7 +225,7 @@ var errDamaged = errors.New("the stored contacts cannot be read")
 // read returns what the bucket's leader has under a subject.
 func (s *Store) read(ctx context.Context, subject string) (List, error) {
 	var m *jetstream.RawStreamMsg
-	err := again(ctx, func(ctx context.Context) (err error) {
+	err := s.again(ctx, func(ctx context.Context) (err error) {
 		m, err = s.stream.GetLastMsgForSubject(ctx, subject)
 		return err
 	})
@@ -250,11 +261,15 @@ func (s *Store) write(ctx context.Context, subject string, users []string, over 
 	}
 	id, unsure := uuid.NewString(), false
 	var version uint64
-	err = again(ctx, func(ctx context.Context) error {
+	err = s.again(ctx, func(ctx context.Context) error {
 		ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, jetstream.WithMsgID(id), jetstream.WithExpectLastSequencePerSubject(over))
 		if err == nil {
 			version = ack.Sequence
 			return nil
+		}
+		if errors.Is(err, jetstream.ErrNoStreamResponse) {
+			_, _ = s.read(ctx, subject) // which makes anew what was deleted, or waits for a leader
+			return err
 		}
 		if !isConflict(err) {
 			unsure = unsure || mayBeStored(err)
@@ -290,7 +305,7 @@ func unavailable(cause error) error {
 // mayBeStored reports whether an error leaves open what became of a message: it
 // does unless JetStream refused it or it was not sent.
 func mayBeStored(err error) bool {
-	if _, refused := errors.AsType[*jetstream.APIError](err); refused {
+	if isRefused(err) {
 		return false
 	}
 	for _, unsent := range []error{jetstream.ErrNoStreamResponse, nats.ErrNoResponders, nats.ErrReconnectBufExceeded, nats.ErrConnectionClosed, nats.ErrMaxPayload} {
@@ -299,6 +314,12 @@ func mayBeStored(err error) bool {
 		}
 	}
 	return true
+}
+
+// isRefused reports whether JetStream answered that it will not.
+func isRefused(err error) bool {
+	_, refused := errors.AsType[*jetstream.APIError](err)
+	return refused
 }
 
 // isConflict reports whether something else was stored under the subject since.
@@ -315,8 +336,8 @@ func isFull(err error) bool {
 }
 
 // again asks JetStream until it has an answer, can store nothing more, or ctx is
-// done.
-func again(ctx context.Context, ask func(context.Context) error) error {
+// done. A bucket that was deleted is made anew; where that is refused nobody waits.
+func (s *Store) again(ctx context.Context, ask func(context.Context) error) error {
 	var said error // by JetStream, when it answered last
 	for {
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
@@ -325,7 +346,13 @@ func again(ctx context.Context, ask func(context.Context) error) error {
 		if err == nil || errors.Is(err, errChanged) || errors.Is(err, jetstream.ErrMsgNotFound) || isFull(err) {
 			return err
 		}
-		if !errors.Is(err, context.DeadlineExceeded) {
+		if isDeleted(err) {
+			err = s.remake()
+		}
+		if errors.Is(err, errNotRemade) {
+			return err
+		}
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			said = err
 		}
 		if sleep(ctx, pause) != nil {

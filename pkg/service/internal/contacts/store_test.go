@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -214,10 +215,28 @@ func TestStore_StoredAndNotSaid(t *testing.T) {
 	}
 }
 
-// TestStore_Unavailable: without the bucket nobody waits for longer than the
-// context says.
+// refusing is a JetStream that makes no streams.
+type refusing struct {
+	jetstream.JetStream
+	refuses atomic.Bool
+}
+
+func (r *refusing) CreateStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	if r.refuses.Load() {
+		return nil, &jetstream.APIError{Code: 500, ErrorCode: 10047, Description: "insufficient storage resources available"}
+	}
+	return r.JetStream.CreateStream(ctx, cfg)
+}
+
+// TestStore_Unavailable: without the bucket, which cannot be made anew, nobody waits.
 func TestStore_Unavailable(t *testing.T) {
-	js, s := open(t)
+	js, _ := open(t)
+	r := &refusing{JetStream: js}
+	s, err := contacts.Open(t.Context(), contacts.Config{JetStream: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.refuses.Store(true)
 	if err := js.DeleteStream(t.Context(), "KV_"+contacts.DefaultBucket); err != nil {
 		t.Fatal(err)
 	}
@@ -231,10 +250,14 @@ func TestStore_Unavailable(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // for an answer or more, and for no more than that
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			if err := ask(ctx); !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(err.Error(), "stream not found") {
+			begun := time.Now()
+			if err := ask(ctx); !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(err.Error(), "insufficient storage") {
 				t.Errorf("got %v, want unavailable, and why", err)
+			}
+			if took := time.Since(begun); took > 20*time.Second {
+				t.Errorf("that took %v", took)
 			}
 		})
 	}

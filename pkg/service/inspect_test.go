@@ -1,0 +1,70 @@
+package service_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"presence/pkg/broker"
+	"presence/pkg/protocol"
+	"presence/pkg/service/servicetest"
+)
+
+// admin is JetStream as an operator has it, with a function that changes the settings of
+// a stream.
+func admin(t *testing.T, kit *servicetest.Kit) (jetstream.JetStream, func(stream string, change func(*jetstream.StreamConfig))) {
+	t.Helper()
+	js, err := jetstream.New(kit.ConnectAs(t, broker.Journal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js, func(stream string, change func(*jetstream.StreamConfig)) {
+		t.Helper()
+		s, err := js.Stream(t.Context(), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := s.CachedInfo().Config
+		change(&cfg)
+		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestContacts_BucketDeleted: the contacts' bucket is deleted under a running instance.
+// Requests are answered soon all the same, by a bucket that is made anew.
+func TestContacts_BucketDeleted(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	js, _ := admin(t, kit)
+	before := contactsOf(t, nc, "alice", protocol.ContactsRequest{Add: []string{"bob"}})
+	if err := js.DeleteStream(t.Context(), "KV_PRESENCE_CONTACTS"); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if got := contactsOf(t, nc, "alice", protocol.ContactsRequest{}); got.Version != 0 || len(got.Contacts) > 0 {
+		t.Errorf("got %+v, want none", got)
+	}
+	if got := contactsOf(t, nc, "alice", protocol.ContactsRequest{Add: []string{"carol"}}); got.Version <= before.Version || len(got.Contacts) != 1 {
+		t.Errorf("got %+v, want carol alone, at a version above %d", got, before.Version)
+	}
+	if took := time.Since(begun); took > protocol.OutcomeWithin {
+		t.Errorf("to be answered took %v", took)
+	}
+	awaitHealth(t, kit.Instances[0].Service, "")
+}
+
+// TestHealth_ContactsBucketChanged: where a setting of the bucket is changed by which
+// contacts would be lost, the instance is not ready, and says which and what to do.
+func TestHealth_ContactsBucketChanged(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.Start(t)
+	_, set := admin(t, kit)
+	set("KV_PRESENCE_CONTACTS", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour })
+	awaitHealth(t, kit.Instances[0].Service, "nats stream edit KV_PRESENCE_CONTACTS --max-age=0s")
+	set("KV_PRESENCE_CONTACTS", func(c *jetstream.StreamConfig) { c.MaxAge = 0 })
+	awaitHealth(t, kit.Instances[0].Service, "")
+}
