@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -16,17 +17,10 @@ import (
 // listen is host:port, of which port 0 picks a free one; dataDir is where
 // JetStream stores, if the text enables it.
 func StartForeign(config, listen, dataDir string, logger *slog.Logger) (*Broker, error) {
-	host, port, err := parseListen(listen, false)
+	opts, err := foreignOptions(config, listen, dataDir)
 	if err != nil {
 		return nil, err
 	}
-	opts := &server.Options{}
-	if err := opts.ProcessConfigString(config); err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
-	}
-	opts.Host, opts.Port = host, port
-	opts.StoreDir = dataDir
-	opts.NoSigs = true
 	lock, err := lockDir(dataDir)
 	if err != nil {
 		return nil, err
@@ -40,6 +34,30 @@ func StartForeign(config, listen, dataDir string, logger *slog.Logger) (*Broker,
 		return nil, err
 	}
 	return b, nil
+}
+
+func foreignOptions(config, listen, dataDir string) (*server.Options, error) {
+	host, port, err := parseListen(listen, false)
+	if err != nil {
+		return nil, err
+	}
+	opts := &server.Options{}
+	if err := opts.ProcessConfigString(config); err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	opts.Host, opts.Port, opts.StoreDir, opts.NoSigs = host, port, dataDir, true
+	return opts, nil
+}
+
+// ReloadForeign has a server of StartForeign take another configuration text while it
+// runs, as "nats-server --signal reload" does. One setting that cannot be changed
+// refuses all of it.
+func (b *Broker) ReloadForeign(config string) error {
+	opts, err := foreignOptions(config, strings.TrimPrefix(b.url, "nats://"), b.lock.dir)
+	if err != nil {
+		return err
+	}
+	return b.server.ReloadOptions(opts)
 }
 
 // WebSocketURL is what a client connects to over WebSocket, where the

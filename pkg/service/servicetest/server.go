@@ -140,6 +140,15 @@ func (s *Server) Restart(t testing.TB) {
 	})
 }
 
+// Reload has a server of StartNATS go on with other lines of configuration than it
+// was started with.
+func (s *Server) Reload(t testing.TB, more ...string) {
+	t.Helper()
+	if err := s.broker.ReloadForeign(natsConfig + strings.Join(more, "\n")); err != nil {
+		t.Fatalf("reloading the configuration: %v", err)
+	}
+}
+
 // WebSocketURL is where clients connect over WebSocket to a server of StartNATS.
 // It is another one after a restart.
 func (s *Server) WebSocketURL() string { return s.broker.WebSocketURL() }
