@@ -149,18 +149,20 @@ func droppedRequests(t *testing.T, operator *nats.Conn) (n uint64) {
 	return n
 }
 
-// Answers to discovery are the framework's, which heeds no reply subject; an
-// operator alone may ask. presenced's user may publish no requests. Where presenced
-// enters by its own keys the user that answers may publish no events either.
-// Otherwise an operator, who may act as any user, can have a line written on an
-// event subject; no receiver takes it for an event (PROTOCOL 5).
+// Answers to discovery heed reply subjects as those to other requests do: an operator,
+// who alone may ask, gets nothing written where it may not write itself. That the
+// request has been handled is seen by the answer to a later one.
 func forgeByDiscovery(t *testing.T, sc *scene) {
-	targets := []string{to(protocol.OpSet, "alice")}
-	if !sc.outside && sc.auth != natsconfig.JWT {
-		targets = append(targets, subjects.Prefix()+".status.alice")
+	for _, verb := range []string{"PING", "INFO", "STATS"} {
+		for _, reply := range []string{to(protocol.OpSet, "alice"), subjects.Prefix() + ".status.alice", subjects.Kick()} {
+			if err := sc.operator.PublishRequest("$SRV."+verb, reply, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		must[json.RawMessage](t, sc.operator.Conn, "$SRV."+verb, "")
 	}
-	for _, reply := range targets {
-		sc.awaitRefusal(t, sc.operator, "$SRV.PING", reply)
+	if text := sc.daemon.Stderr(); strings.Contains(text, `Publish to \"`+subjects.Prefix()) {
+		t.Errorf("presenced tried to answer below its prefix:\n%s", text)
 	}
 }
 

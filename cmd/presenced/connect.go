@@ -112,7 +112,7 @@ func (c *connections) close() {
 }
 
 // handlers log what happens to a connection. They are set when it is made: the
-// micro framework wraps those that it finds.
+// service wraps the one for errors.
 func handlers(name string, log *slog.Logger) []nats.Option {
 	log = log.With("connection", name)
 	var lastError atomic.Int64 // when an error was logged

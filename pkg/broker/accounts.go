@@ -110,8 +110,8 @@ const minPayload = 1 << 20
 
 // addUsers adds presenced's own users to accounts that opts have.
 //
-// presenced takes requests by a user that may publish neither requests nor
-// events: the micro framework answers discovery on any reply subject. What it
+// presenced takes requests, and answers discovery, by a user that may publish
+// neither requests nor events, so no reply subject can make it do so. What else it
 // publishes itself leaves by another user, which is not restricted: the broker
 // would look up every reply and event, a tenth of all its work.
 func addUsers(opts *server.Options, names accountNames, keys accountKeys, prefix string) {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/journal"
@@ -18,7 +17,7 @@ import (
 // call is one request between its arrival and its answer.
 type call struct {
 	endpoint *endpoint
-	request  micro.Request
+	request  request
 	begun    time.Time
 	// reply builds the reply's body from what became of the command.
 	reply func(*call, *state.Result) (any, error)
@@ -34,6 +33,13 @@ type call struct {
 
 	done chan error // of the service's own barriers, in place of all the above
 }
+
+// request is the message that a call came by.
+type request struct{ msg *nats.Msg }
+
+func (r request) Subject() string { return r.msg.Subject }
+func (r request) Reply() string   { return r.msg.Reply }
+func (r request) Data() []byte    { return r.msg.Data }
 
 // answer is a call with its outcome: an error or a command's result.
 type answer struct {
@@ -117,10 +123,7 @@ func (c *call) fail(s *Service, err error) {
 		s.log.Error("an error reply cannot be encoded", "err", err)
 		return
 	}
-	c.respond(s, data, nats.Header{
-		protocol.ErrorHeader:     {e.Name + ": " + headerText(e.Message)},
-		protocol.ErrorCodeHeader: {strconv.Itoa(e.Code)},
-	})
+	c.respond(s, data, errorHeader(e))
 }
 
 // finish counts a call that is about to be answered, and gives back what it held.
@@ -130,12 +133,34 @@ func (c *call) finish(s *Service, e *protocol.Error) {
 	s.queries.release(c)
 }
 
-// respond sends on the connection for answers, and not by the request's own
-// Respond, which would send on the one that it came by. The reply subject was
-// checked when the request arrived.
+// respond sends a reply. The reply subject was checked when the request arrived.
 func (c *call) respond(s *Service, data []byte, header nats.Header) {
-	if err := s.cfg.Answers.PublishMsg(&nats.Msg{Subject: c.request.Reply(), Header: header, Data: data}); err != nil {
+	err := s.replies.send(&nats.Msg{Subject: c.request.Reply(), Header: header, Data: data})
+	if errors.Is(err, errUnsafe) {
+		c.respondUnsent(s)
+		return
+	}
+	if err != nil && s.unsent.due(time.Now()) {
 		s.log.Warn("a reply could not be sent", "subject", c.request.Subject(), "err", err)
+	}
+}
+
+// respondUnsent answers in the place of a reply that is too large to be sent.
+func (c *call) respondUnsent(s *Service) {
+	e := protocol.ErrOutcomeUnknown.With("the reply could not be sent; the change may have been made")
+	if c.endpoint.query {
+		e = protocol.ErrUnavailable.With("the reply could not be sent: try again")
+	}
+	if data, err := protocol.Marshal(e); err == nil {
+		c.respond(s, data, errorHeader(e))
+	}
+}
+
+// errorHeader is the header of an error reply.
+func errorHeader(e *protocol.Error) nats.Header {
+	return nats.Header{
+		protocol.ErrorHeader:     {e.Name + ": " + headerText(e.Message)},
+		protocol.ErrorCodeHeader: {strconv.Itoa(e.Code)},
 	}
 }
 
@@ -165,10 +190,12 @@ func journalError(err error) *protocol.Error {
 	return protocol.AsError(err)
 }
 
-// endpointStats are the true figures of an endpoint: micro's own count an answer
-// that is given after the handler returned as instant and successful.
+// endpointStats are the figures of an endpoint. A request counts when it is
+// answered, with the time since its arrival.
 type endpointStats struct {
 	requests, errors, dropped, unanswered, nanoseconds atomic.Uint64
+
+	last atomic.Pointer[protocol.Error] // the last error answered
 
 	byError [maxErrors]atomic.Uint64 // as errorNames
 }
@@ -205,6 +232,7 @@ func (st *endpointStats) done(begun time.Time, e *protocol.Error) {
 		return
 	}
 	st.errors.Add(1)
+	st.last.Store(e)
 	for i, name := range errorNames {
 		if name == e.Name || i == maxErrors-1 {
 			st.byError[i].Add(1)

@@ -38,9 +38,12 @@ type Config struct {
 	Clients, Journal, System *nats.Conn
 	// Answers is a second connection in the clients' account, on which replies
 	// and events leave. Default: Clients. Apart from them, the user of Clients
-	// can be denied publishing events and requests, which the micro framework's
-	// own answers could otherwise be made by a forged reply subject (G13), and
-	// the broker need not check permissions for every reply and event.
+	// can be denied publishing events and requests, and the broker need not check
+	// permissions for every reply and event.
+	//
+	// It should be on the same server as Clients, and follow it over reconnects. Where
+	// it is on another one, or is lost, replies leave by Clients, so the user of
+	// Clients must be allowed to publish them. While it is lost no requests are taken.
 	Answers *nats.Conn
 	// ClientsAccount is the name of the clients' account as the system account
 	// sees it. Default "APP".

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/micro"
-
 	"presence/pkg/service/internal/journal"
 	"presence/pkg/service/internal/state"
 )
@@ -32,12 +30,11 @@ const (
 	idleTimeout = 2 * time.Second
 )
 
-// drain ends serving. others is how many subscriptions the clients' connection
-// had before the endpoints'.
-func (s *Service) drain(ctx context.Context, svc micro.Service, w *connectionWatch, others int) error {
+// drain ends serving.
+func (s *Service) drain(ctx context.Context, w *connectionWatch) error {
 	begun := time.Now()
 	s.announcer.finish()
-	s.leave(svc, w, others)
+	s.leave(w)
 	if ctx.Err() != nil { // something failed: there is no journal to wait for
 		s.refuseWaiters()
 		return nil
@@ -56,18 +53,13 @@ func (s *Service) drain(ctx context.Context, svc micro.Service, w *connectionWat
 
 // leave takes no more requests and reports, and waits until those taken are
 // handled. A connection that is lost brings nothing more.
-func (s *Service) leave(svc micro.Service, w *connectionWatch, others int) {
+func (s *Service) leave(w *connectionWatch) {
 	reports := w.drain()
-	if err := svc.Stop(); err != nil {
-		s.log.Warn("stopping the endpoints", "err", err)
-	}
+	s.listener.leave()
 	deadline := time.After(drainTimeout)
-	// The endpoints' subscriptions drain by themselves: each is gone when its
-	// last request was handled.
-	requests := func() bool {
-		return s.cfg.Clients.IsConnected() && s.cfg.Clients.NumSubscriptions() > others || s.handling.Load() > 0
-	}
-	for requests() {
+	// The subscriptions drain by themselves: each is gone when its last request was
+	// handled.
+	for s.listener.arriving() || s.handling.Load() > 0 {
 		select {
 		case <-deadline:
 			s.log.Warn("requests were still arriving when the time to stop was over")

@@ -1,13 +1,10 @@
 package service
 
 import (
-	"errors"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
@@ -26,7 +23,9 @@ type endpoint struct {
 	admit func(*call) error
 	// query: it is handled by a worker, and not where it arrives.
 	query bool
-	// leases: where requests are lost, leases were not extended.
+	// leases: where requests are lost, leases were not extended. Others can be lost
+	// without anybody's lease running out for it, and a flood of them must not start an
+	// amnesty.
 	leases bool
 	stats  endpointStats
 }
@@ -56,52 +55,11 @@ func (s *Service) routes() []*endpoint {
 	}
 }
 
-// addEndpoints starts answering.
-func (s *Service) addEndpoints() (micro.Service, error) {
-	svc, err := micro.AddService(s.cfg.Clients, micro.Config{
-		Name:        protocol.ServiceName,
-		Version:     s.cfg.Version,
-		Description: "User presence: online state and custom status",
-		QueueGroup:  protocol.ServiceName,
-		Metadata:    map[string]string{"protocol": "1", "prefix": s.subjects.Prefix()},
-		StatsHandler: func(e *micro.Endpoint) any {
-			for _, mine := range s.endpoints {
-				if mine.name == e.Name {
-					return mine.stats.snapshot()
-				}
-			}
-			return nil
-		},
-		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
-			s.log.Error("requests were lost", "subject", e.Subject, "err", e.Description)
-			if errors.Is(e, nats.ErrSlowConsumer) && s.leasesBy(e.Subject) {
-				s.reportDeaf()
-			}
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range s.endpoints {
-		opts := []micro.EndpointOpt{
-			micro.WithEndpointSubject(e.subject),
-			micro.WithEndpointPendingLimits(nats.DefaultSubPendingMsgsLimit, s.cfg.Limits.PendingBytes),
-		}
-		if e.everyone {
-			opts = append(opts, micro.WithEndpointQueueGroupDisabled())
-		}
-		if err := svc.AddEndpoint(e.name, s.handler(e), opts...); err != nil {
-			_ = svc.Stop()
-			return nil, err
-		}
-	}
-	return svc, s.cfg.Clients.FlushTimeout(openTimeout)
-}
-
 // handler adapts an endpoint: every request gets exactly one answer, whatever
 // happens to it.
-func (s *Service) handler(e *endpoint) micro.HandlerFunc {
-	return func(r micro.Request) {
+func (s *Service) handler(e *endpoint) nats.MsgHandler {
+	return func(m *nats.Msg) {
+		r := request{m}
 		if !s.subjects.ReplyAllowed(r.Reply()) {
 			e.stats.dropped.Add(1)
 			s.log.Debug("dropped a request whose reply subject is not allowed", "subject", r.Subject(), "reply", r.Reply())
@@ -140,13 +98,6 @@ func (s *Service) handle(c *call, do func() error) {
 	if err := do(); err != nil {
 		c.fail(s, err)
 	}
-}
-
-// leasesBy reports whether leases are opened or extended by requests to a
-// subject. Others can be lost without anybody's lease running out for it, and a
-// flood of them must not start an amnesty.
-func (s *Service) leasesBy(subject string) bool {
-	return slices.ContainsFunc(s.endpoints, func(e *endpoint) bool { return e.subject == subject && e.leases })
 }
 
 // decode reads a call's body.

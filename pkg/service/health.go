@@ -50,18 +50,24 @@ func (s *Service) Health() error {
 	}
 	select {
 	case <-s.ready:
-		return nil
+		return s.listener.trouble()
 	default:
-		return errors.New("starting: joining the other instances")
 	}
+	if err := s.listener.trouble(); err != nil {
+		return err
+	}
+	return errors.New("starting: joining the other instances")
 }
 
 // cutOff returns an error where the instance is cut off from its clients.
 func (s *Service) cutOff() error {
-	if s.cfg.Clients.IsConnected() && s.cfg.Answers.IsConnected() {
-		return nil
+	switch {
+	case !s.cfg.Clients.IsConnected():
+		return errors.New("the connection to the clients' account is lost")
+	case !s.replies.up.Load():
+		return errNoAnswers
 	}
-	return errors.New("the connection to the clients' account is lost")
+	return nil
 }
 
 // withCause adds what is known of the cause, on the same line.

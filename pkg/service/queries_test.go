@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nats.go"
 
 	"presence/pkg/protocol"
 )
@@ -12,12 +12,7 @@ import (
 // White-box, because what is asked is how much waits at one moment.
 
 // sized is a request with a body of so many bytes.
-type sized struct {
-	micro.Request
-	body []byte
-}
-
-func (s sized) Data() []byte { return s.body }
+func sized(n int) request { return request{&nats.Msg{Data: make([]byte, n)}} }
 
 // TestQueries: one asker has its part and no more, however few others wait; all
 // together have theirs; and every answer makes room again.
@@ -27,7 +22,7 @@ func TestQueries(t *testing.T) {
 	q := newQueries(&Limits{QueryBytes: all * 1000, AskerBytes: each * 1000})
 	var held []*call
 	ask := func(who string) error {
-		c := &call{request: sized{body: make([]byte, size)}}
+		c := &call{request: sized(size)}
 		err := q.add(c, who)
 		if err == nil {
 			held = append(held, c)
@@ -62,15 +57,6 @@ func TestQueries(t *testing.T) {
 	}
 }
 
-// addressed is a request that came on a subject and is answered on another.
-type addressed struct {
-	micro.Request
-	subject, reply string
-}
-
-func (a addressed) Subject() string { return a.subject }
-func (a addressed) Reply() string   { return a.reply }
-
 // TestAsker: who asks for many is told apart by the connection, with the inboxes
 // of PROTOCOL 9 as with the usual ones, and who asks for oneself by the user.
 func TestAsker(t *testing.T) {
@@ -86,7 +72,7 @@ func TestAsker(t *testing.T) {
 		{"get", ".", "."},
 		{"user.alice.status", "_INBOX.abc.1", "alice"},
 	} {
-		c := &call{request: addressed{subject: s.subjects.Prefix() + "." + x.subject, reply: x.reply}}
+		c := &call{request: request{&nats.Msg{Subject: s.subjects.Prefix() + "." + x.subject, Reply: x.reply}}}
 		if got := s.asker(c); got != x.want {
 			t.Errorf("%s with the answer to %q: got the asker %q, want %q", x.subject, x.reply, got, x.want)
 		}

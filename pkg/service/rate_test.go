@@ -143,7 +143,7 @@ func TestOpsOf(t *testing.T) {
 	}
 	r := newRate(least, time.Second)
 	for _, size := range []int{0, 100, 100 * opBytes, protocol.MaxBodyBytes} {
-		n := opsOf(&call{request: sized{body: make([]byte, size)}})
+		n := opsOf(&call{request: sized(size)})
 		if ok, wait := allowed(t, r, fmt.Sprint(size), n, 0); !ok || n < 1 {
 			t.Errorf("a body of %d bytes costs %d ops: told to wait for %v, which is in vain", size, n, wait)
 		}

@@ -75,6 +75,9 @@ type Service struct {
 	workers    *workers // for contacts
 	orders     *workers // for lists that need the users in order
 	endpoints  []*endpoint
+	listener   *listener
+	replies    *replies
+	unsent     sparing      // replies that could not be sent
 	handling   atomic.Int64 // requests whose handler runs, or that a worker has
 	registered atomic.Bool  // an entry of this instance is applied
 	pauses     pauses
@@ -130,6 +133,7 @@ func New(cfg Config) (*Service, error) {
 	s.workers, s.orders = newWorkers(contactWorkers), newWorkers(1)
 	s.servers, s.strangers = newServers(), newStrangers(s)
 	s.endpoints = s.routes()
+	s.replies, s.listener = newReplies(cfg.Clients, cfg.Answers), newListener(s)
 	return s, nil
 }
 
@@ -238,17 +242,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	if err != nil {
 		return err
 	}
-	others := s.cfg.Clients.NumSubscriptions()
-	micro, err := s.addEndpoints()
-	if err != nil {
-		return err
-	}
-	close(s.ready)
-	s.mu.RLock()
-	s.log.Info("ready", "users", s.state.Users(), "sessions", s.state.Sessions(), "revision", s.state.Revision(),
-		"epoch", s.state.Epoch(), "took", time.Since(begun).Round(time.Millisecond))
-	s.mu.RUnlock()
-
+	defer s.listener.hearErrors()()
 	ticking, stopTicking := context.WithCancel(inner)
 	var owned sync.WaitGroup
 	owned.Go(func() { s.tick(ticking) })
@@ -259,6 +253,8 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	owned.Go(func() { s.watchContacts(ticking) })
 	owned.Go(func() { connections.run(ticking) })
 	owned.Go(func() { s.strangers.run(ticking, connections) })
+	owned.Go(func() { s.replies.run(ticking, s.listener.kick) })
+	owned.Go(func() { s.listener.run(ticking, func() { s.isReady(begun) }) })
 	// What was taken is answered, whatever failed: so these end last.
 	answering, stopAnswering := context.WithCancel(context.WithoutCancel(ctx))
 	for range runtime.GOMAXPROCS(0) {
@@ -277,11 +273,20 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	case <-inner.Done():
 	}
 	s.leaving.Store(true)
-	err = s.drain(draining, micro, connections, others)
+	err = s.drain(draining, connections)
 	stopTicking()
 	stopAnswering()
 	owned.Wait()
 	return err
+}
+
+// isReady says that every request reaches the instance, and that it can answer.
+func (s *Service) isReady(begun time.Time) {
+	close(s.ready)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	s.log.Info("ready", "users", s.state.Users(), "sessions", s.state.Sessions(), "revision", s.state.Revision(),
+		"epoch", s.state.Epoch(), "took", time.Since(begun).Round(time.Millisecond))
 }
 
 // beginEpoch goes on from the journal's end in a new epoch.

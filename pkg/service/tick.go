@@ -21,9 +21,9 @@ func (s *Service) tick(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		silent := s.journal.SinceApplied()
+		silent, reachable := s.journal.SinceApplied(), s.listener.reachable()
 		s.mu.RLock()
-		due := replica.Due(s.state, s.writer, silent, s.cfg.Clients.IsConnected())
+		due := replica.Due(s.state, s.writer, silent, reachable)
 		rank, known := s.state.Rank(s.writer)
 		level, raise := s.state.CanRaise()
 		s.mu.RUnlock()
@@ -61,16 +61,10 @@ func (s *Service) watchClients(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case _, ok := <-requests:
-			if !ok {
-				return
-			}
+		case <-requests:
 			s.log.Warn("the connection for requests was lost and is back: nobody is dropped for a while")
 			s.reportDeaf()
-		case _, ok := <-answers:
-			if !ok {
-				return
-			}
+		case <-answers:
 			s.log.Warn("the connection for events was lost and is back: announcing again")
 			s.announcer.again()
 		}

@@ -1,0 +1,104 @@
+package service
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"presence/pkg/protocol"
+)
+
+// Discovery of NATS micro services, by which "nats service" finds, lists and
+// measures this one:
+//
+//	$SRV.PING  $SRV.PING.presence  $SRV.PING.presence.<writer>    who is there
+//	$SRV.INFO …                                                  its endpoints
+//	$SRV.STATS …                                                 their figures
+//
+// The micro framework of nats.go is not used for it, only its messages. The framework
+// counts an answer that is given after the handler returned as instant and
+// successful, does not give up or renew a single subscription, and answers on any
+// reply subject.
+
+// discovery returns the subscriptions of discovery. Every instance answers.
+func (s *Service) discovery() (ears []*ear) {
+	identity := micro.ServiceIdentity{
+		Name: protocol.ServiceName, ID: s.writer, Version: s.cfg.Version,
+		Metadata: map[string]string{"protocol": "1", "prefix": s.subjects.Prefix()},
+	}
+	started := time.Now().UTC()
+	for verb, answer := range map[micro.Verb]func() any{
+		micro.PingVerb:  func() any { return micro.Ping{ServiceIdentity: identity, Type: micro.PingResponseType} },
+		micro.InfoVerb:  func() any { return s.microInfo(identity) },
+		micro.StatsVerb: func() any { return s.microStats(identity, started) },
+	} {
+		for _, of := range [][2]string{{}, {identity.Name}, {identity.Name, identity.ID}} {
+			subject, _ := micro.ControlSubject(verb, of[0], of[1]) // whose errors are not possible here
+			ears = append(ears, &ear{subject: subject, handle: s.discovered(answer)})
+		}
+	}
+	return ears
+}
+
+// discovered answers by the connection that the request came by.
+func (s *Service) discovered(answer func() any) nats.MsgHandler {
+	return func(m *nats.Msg) {
+		if m.Reply == "" || !s.subjects.ReplyAllowed(m.Reply) {
+			return
+		}
+		data, err := json.Marshal(answer())
+		if err == nil {
+			err = m.Respond(data)
+		}
+		if err != nil && s.unsent.due(time.Now()) {
+			s.log.Warn("a reply could not be sent", "subject", m.Subject, "err", err)
+		}
+	}
+}
+
+func (s *Service) microInfo(identity micro.ServiceIdentity) micro.Info {
+	info := micro.Info{ServiceIdentity: identity, Type: micro.InfoResponseType, Description: "User presence: online state and custom status"}
+	for _, e := range s.endpoints {
+		info.Endpoints = append(info.Endpoints, micro.EndpointInfo{Name: e.name, Subject: e.subject, QueueGroup: e.queue()})
+	}
+	return info
+}
+
+func (s *Service) microStats(identity micro.ServiceIdentity, started time.Time) micro.Stats {
+	stats := micro.Stats{ServiceIdentity: identity, Type: micro.StatsResponseType, Started: started}
+	for _, e := range s.endpoints {
+		stats.Endpoints = append(stats.Endpoints, e.microStats())
+	}
+	return stats
+}
+
+// microStats are the endpoint's figures as "nats service stats" shows them, and in
+// Data what that has no columns for.
+func (e *endpoint) microStats() *micro.EndpointStats {
+	st := &e.stats
+	all := st.snapshot()
+	out := &micro.EndpointStats{
+		Name: e.name, Subject: e.subject, QueueGroup: e.queue(),
+		NumRequests: int(all.Requests), NumErrors: int(all.Errors),
+		ProcessingTime: time.Duration(st.nanoseconds.Load()),
+	}
+	if all.Requests > 0 {
+		out.AverageProcessingTime = out.ProcessingTime / time.Duration(all.Requests)
+	}
+	if last := st.last.Load(); last != nil {
+		out.LastError = strconv.Itoa(last.Code) + ":" + last.Name // its message may name a user
+	}
+	out.Data, _ = json.Marshal(all)
+	return out
+}
+
+// queue is the endpoint's queue group: of its members one answers.
+func (e *endpoint) queue() string {
+	if e.everyone {
+		return ""
+	}
+	return protocol.ServiceName
+}

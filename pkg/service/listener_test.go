@@ -1,0 +1,310 @@
+package service_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"presence/pkg/broker"
+	"presence/pkg/protocol"
+	"presence/pkg/service"
+	"presence/pkg/service/servicetest"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+)
+
+// clientsAs is the accounts of StartNATS, where the user of presenced's connections
+// for clients has more lines, and the account too.
+func clientsAs(user, account string, others ...string) string {
+	return fmt.Sprintf(`
+accounts {
+  SYS      { users: [ { user: presenced-system, password: secret } ] }
+  PRESENCE { users: [ { user: presenced-journal, password: secret } ], jetstream: enabled }
+  APP      { users: [ { user: presenced-clients, password: secret, %s }, { user: client, password: secret } ], %s }
+  %s
+}`, user, account, strings.Join(others, "\n"))
+}
+
+// run runs a service on a server until the test ends. It does not wait for it.
+func run(t *testing.T, server *servicetest.Server, changes ...func(*service.Config)) *service.Service {
+	t.Helper()
+	cfg := service.Config{
+		Clients: server.ConnectAs(t, broker.Clients), Answers: server.ConnectAs(t, broker.Answers),
+		Journal: server.ConnectAs(t, broker.Journal), System: server.ConnectAs(t, broker.System),
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	s, err := service.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return s
+}
+
+func isReady(s *service.Service) bool {
+	select {
+	case <-s.Ready():
+		return true
+	default:
+		return false
+	}
+}
+
+// TestListener_SubjectRefused: an instance that may not subscribe to one subject is
+// not ready, says which, and is ready by itself when it may; from the start, and after
+// a reload that takes the permission from a subscription which is there.
+func TestListener_SubjectRefused(t *testing.T) {
+	t.Parallel()
+	for name, subject := range map[string]string{
+		"a request":                     "presence.v1.user.*.renew",
+		"a request to every instance":   "presence.v1.admin.instances",
+		"discovery, of which are three": "$SRV.STATS.>",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			denied := clientsAs(fmt.Sprintf("permissions: { subscribe: { deny: %q } }", subject), "")
+			first, _, _ := strings.Cut(subject, ".>")
+			server := servicetest.StartNATS(t, denied)
+			s := run(t, server)
+			awaitHealth(t, s, "refuses the subscription to "+first)
+			if isReady(s) {
+				t.Error("it is ready at the start although a subscription is refused")
+			}
+			server.Reload(t, clientsAs("", ""))
+			awaitHealth(t, s, "")
+			if !isReady(s) {
+				t.Error("it is healthy and was never ready")
+			}
+
+			server.Reload(t, denied)
+			awaitHealth(t, s, "refuses the subscription to "+first)
+			server.Reload(t, clientsAs("", ""))
+			awaitHealth(t, s, "")
+			nc := server.Connect(t)
+			login, _ := subjects.Login("alice")
+			renew, _ := subjects.Renew("alice")
+			if err := request(t, nc, login, protocol.LoginRequest{SessionID: "s"}, nil); err != nil {
+				t.Errorf("login: %v", err)
+			}
+			if err := request(t, nc, renew, protocol.RenewRequest{SessionID: "s"}, nil); err != nil {
+				t.Errorf("renew: %v", err)
+			}
+			if stats := askStats(t, nc); len(stats.Endpoints) == 0 {
+				t.Error("STATS has no endpoints")
+			}
+		})
+	}
+}
+
+// TestListener_LimitReached: the broker does not say which subscription is over a
+// limit; the instance finds out, at the start and after a reconnect.
+func TestListener_LimitReached(t *testing.T) {
+	t.Parallel()
+	limited := clientsAs("", "limits: { max_subscriptions: 12 }")
+	server := servicetest.StartNATS(t, limited)
+	clients := server.ConnectAs(t, broker.Clients)
+	s := run(t, server, func(c *service.Config) { c.Clients = clients })
+	awaitHealth(t, s, "more: a limit on subscriptions is reached")
+	if got := s.Health().Error(); !strings.Contains(got, "refuses the subscription to presence.v1.") {
+		t.Errorf("Health: got %q, want the first subjects that were refused", got)
+	}
+	server.Reload(t, clientsAs("", ""))
+	awaitHealth(t, s, "")
+
+	server.Reload(t, limited) // which counts for what is subscribed from now on
+	if err := clients.ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	awaitHealth(t, s, "a limit on subscriptions is reached")
+	server.Reload(t, clientsAs("", ""))
+	awaitHealth(t, s, "")
+	get(t, server.Connect(t), "alice")
+}
+
+// gate lets a connection through until it is shut.
+type gate struct {
+	mu   sync.Mutex
+	shut bool
+	open []net.Conn
+}
+
+func (g *gate) Dial(network, address string) (net.Conn, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut {
+		return nil, errors.New("the gate is shut")
+	}
+	c, err := net.Dial(network, address)
+	if err == nil {
+		g.open = append(g.open, c)
+	}
+	return c, err
+}
+
+func (g *gate) set(shut bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = shut
+	for _, c := range g.open {
+		c.Close()
+	}
+	g.open = nil
+}
+
+// gated connects the connection for answers through a gate.
+func gated(t *testing.T, server *servicetest.Server, g *gate) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(server.URLAs(servicetest.ClientsUser), nats.SetCustomDialer(g), nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1), nats.ReconnectWait(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// TestListener_AnswersGone: while the connection for answers is lost an instance takes
+// no requests: another gets them, and alone the broker says at once that there is
+// nobody. What it had taken before is answered all the same.
+func TestListener_AnswersGone(t *testing.T) {
+	t.Parallel()
+	server := servicetest.StartNATS(t)
+	var g gate
+	s := run(t, server, func(c *service.Config) { c.Answers = gated(t, server, &g) })
+	awaitHealth(t, s, "")
+	nc := server.Connect(t)
+	set, _ := subjects.Set("alice")
+	text := "taken before"
+	body, _ := protocol.Marshal(protocol.SetRequest{CustomStatus: &text})
+	replies, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const taken = 200
+	for range taken {
+		if err := nc.PublishRequest(set, replies.Subject, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	revision(t, nc) // so they are at the instance
+	g.set(true)
+	for i := range taken {
+		if _, err := replies.NextMsg(soon); err != nil {
+			t.Fatalf("the answer to request %d of %d taken before: %v", i, taken, err)
+		}
+	}
+	awaitHealth(t, s, "the connection for answers is lost: no requests are taken")
+	servicetest.Eventually(t, soon, "the broker to say that nobody takes requests", func() bool {
+		_, err := nc.Request(subjects.Get(), []byte(`{"userIDList":["alice"]}`), soon)
+		return errors.Is(err, nats.ErrNoResponders)
+	})
+	g.set(false)
+	awaitHealth(t, s, "")
+	if got := get(t, nc, "alice")[0]; got.CustomStatus != text {
+		t.Errorf("get: got %+v, want the text %q", got, text)
+	}
+
+	run2 := run(t, server)
+	awaitHealth(t, run2, "")
+	g.set(true)
+	awaitHealth(t, s, "the connection for answers is lost: no requests are taken")
+	for range 50 {
+		get(t, nc, "alice") // by the other
+	}
+}
+
+// TestStop_EmbeddersSubscriptions: whoever runs the service may use its connections
+// for more. Their subscriptions do not keep it from stopping.
+func TestStop_EmbeddersSubscriptions(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.Start(t)
+	i := kit.Instances[0]
+	for _, nc := range []*nats.Conn{i.Clients, i.Answers} {
+		if _, err := nc.SubscribeSync("something.else"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun := time.Now()
+	i.Stop(t)
+	if took := time.Since(begun); took > 5*time.Second { // it waited for 10 s
+		t.Errorf("Stop took %v", took)
+	}
+}
+
+// TestStop_HandlersAsBefore: a connection's error handler is its owner's again.
+func TestStop_HandlersAsBefore(t *testing.T) {
+	t.Parallel()
+	server := servicetest.StartBroker(t)
+	handler := func(nc *nats.Conn) uintptr { return reflect.ValueOf(nc.ErrorHandler()).Pointer() }
+	before := handler(server.ConnectAs(t, broker.Clients))
+	i := server.StartInstance(t)
+	if handler(i.Clients) == before {
+		t.Fatal("the service hears of no errors")
+	}
+	i.Stop(t)
+	if handler(i.Clients) != before {
+		t.Error("a handler of the service stays")
+	}
+}
+
+func askStats(t *testing.T, nc *nats.Conn) (stats micro.Stats) {
+	t.Helper()
+	m, err := nc.Request("$SRV.STATS.presence", nil, soon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(m.Data, &stats); err != nil {
+		t.Fatal(err)
+	}
+	return stats
+}
+
+// TestStats_True: "nats service stats" reads these fields. An answer that is given
+// long after its request arrived counts with that time, and an error as an error.
+func TestStats_True(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	set, _ := subjects.Set("alice")
+	for range 3 {
+		if err := request(t, nc, set, map[string]any{}, nil); err == nil {
+			t.Fatal("a set of nothing was not refused")
+		}
+	}
+	now := revision(t, nc)
+	if err := request(t, nc, subjects.Get(), protocol.GetRequest{UserIDList: []string{"a"}, Epoch: now.Epoch, MinRevision: now.Revision + 1<<30}, nil); err == nil {
+		t.Fatal("a revision that does not come was not waited for")
+	}
+	byName := map[string]*micro.EndpointStats{}
+	for _, e := range askStats(t, nc).Endpoints {
+		byName[e.Name] = e
+	}
+	if e := byName["set"]; e.NumRequests != 3 || e.NumErrors != 3 || e.LastError != "400:invalid_request" || e.QueueGroup != protocol.ServiceName {
+		t.Errorf("set: got %+v, want 3 requests and as many errors", e)
+	}
+	// One of two waited for 2 s.
+	if e := byName["get"]; e.NumRequests != 2 || e.NumErrors != 1 || e.AverageProcessingTime < 500*time.Millisecond || e.ProcessingTime < e.AverageProcessingTime {
+		t.Errorf("get: got %+v, want 2 requests, an error, and the time that one waited", e)
+	}
+}
