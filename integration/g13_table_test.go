@@ -30,7 +30,7 @@ var everySubject = strings.Fields(`
 	$JS.ACK.PRESENCE_JOURNAL.c.1.1.1.1.0 $O.PRESENCE_SNAPSHOTS.M.x $KV.PRESENCE_CONTACTS.alice PRESENCE_JOURNAL
 	$SYS.REQ.USER.INFO $SYS.REQ.USER.other $SYS.REQ.SERVER.PING $SYS.REQ.SERVER.other $SYS.REQ.SERVER.other.KICK $SYS.REQ.SERVER.PING.CONNZ $SYS.REQ.ACCOUNT.PING.CONNZ $SYS.REQ.ACCOUNT.APP.CONNZ $SYS.ACCOUNT.APP.DISCONNECT $SYS.SERVER.NA.LAMEDUCK $SYS.SERVER.NA.SHUTDOWN
 	_INBOX.x _INBOX.user.alice.x _INBOX.user.mallory.x _INBOX.gateway.gw1.x _INBOX.reader.reader.x _INBOX.operator.operator.x _INBOX.presenced.x
-	another.application`)
+	_R_.x another.application`)
 
 // everyPattern is what anybody might try to subscribe to beside everySubject. After
 // a slash is a queue group.
@@ -75,7 +75,7 @@ var rows = []row{
 			status.*/workers status.alice/workers status.>/workers status.*/presence status.*/a.b
 			_INBOX.operator.operator.x _INBOX.operator.operator.>`},
 	{role: protocol.RoleService, outside: true,
-		publish: `status.alice status.mallory status.alice.deeper self.alice self.mallory self.mallory.deeper $SYS.REQ.USER.INFO
+		publish: `status.alice status.mallory status.alice.deeper self.alice self.mallory self.mallory.deeper $SYS.REQ.USER.INFO _R_.x
 			_INBOX.x _INBOX.user.alice.x _INBOX.user.mallory.x _INBOX.gateway.gw1.x _INBOX.reader.reader.x _INBOX.operator.operator.x _INBOX.presenced.x`,
 		subscribe: `user.alice.login user.alice.renew user.alice.logout user.alice.set user.alice.status user.alice.contacts
 			user.mallory.login user.mallory.renew user.mallory.logout user.mallory.set user.mallory.status user.mallory.contacts

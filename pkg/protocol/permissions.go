@@ -99,7 +99,7 @@ func (s Subjects) Permissions(r Role, name string) Permissions {
 		}
 	case RoleService:
 		return allow(
-			append(s.EventSubjects(), "_INBOX.>", askWhoIAm),
+			append(s.EventSubjects(), "_INBOX.>", importedReplies, askWhoIAm),
 			append(s.RequestSubjects(), discovery, inbox))
 	case RoleListener:
 		return Permissions{Publish: AllowDeny{Deny: slices.Concat(s.RequestSubjects(), s.EventSubjects(), brokerSubjects)}}
@@ -122,12 +122,16 @@ func (s Subjects) below(names ...string) []string {
 const (
 	// discovery is where NATS micro services are asked who they are.
 	discovery = "$SRV.>"
+	// importedReplies is where answers to requests of other accounts go, which import
+	// the service. The broker maps the caller's reply subject to one below it, and lets no
+	// client name such a one as a reply subject.
+	importedReplies = "_R_.>"
 	// askWhoIAm is a request to the broker: presenced asks which account it is in.
 	askWhoIAm = "$SYS.REQ.USER.INFO"
 )
 
-// brokerSubjects begin requests to the broker itself. The framework's answers
-// must not become one by a forged reply subject.
+// brokerSubjects begin requests to the broker itself. An answer to
+// discovery must not become one by a forged reply subject.
 var brokerSubjects = []string{"$JS.>", "$SYS.>", "$KV.>", "$O.>"}
 
 // monitorSubjects are requests that the broker answers to anyone with what it

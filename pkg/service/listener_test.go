@@ -308,3 +308,39 @@ func TestStats_True(t *testing.T) {
 		t.Errorf("get: got %+v, want 2 requests, an error, and the time that one waited", e)
 	}
 }
+
+// TestImportedService: an account that imports the service gets answers, from a
+// presenced that may do what PROTOCOL 9 says and no more.
+func TestImportedService(t *testing.T) {
+	t.Parallel()
+	p := subjects.Permissions(protocol.RoleService, "")
+	permissions, err := protocol.Marshal(map[string]any{ // JSON, which is the server's language too
+		"publish": map[string]any{"allow": p.Publish.Allow}, "subscribe": map[string]any{"allow": p.Subscribe.Allow},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := servicetest.StartNATS(t, clientsAs("permissions: "+string(permissions), `exports: [ { service: "presence.v1.>" } ]`, `
+  OTHER {
+    users: [ { user: other, password: secret } ]
+    imports: [ { service: { account: APP, subject: "presence.v1.>" } } ]
+  }`))
+	kit := &servicetest.Kit{Server: server}
+	kit.AddInstance(t)
+	nc, err := nats.Connect(server.URLAs("other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	login, _ := subjects.Login("alice")
+	set, _ := subjects.Set("alice")
+	if err := request(t, nc, login, protocol.LoginRequest{}, nil); err != nil {
+		t.Errorf("login: %v", err)
+	}
+	if err := request(t, nc, set, map[string]any{"customStatus": "from afar"}, nil); err != nil {
+		t.Errorf("set: %v", err)
+	}
+	if got := get(t, nc, "alice")[0]; got.CustomStatus != "from afar" {
+		t.Errorf("get: got %+v", got)
+	}
+}
