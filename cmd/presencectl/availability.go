@@ -17,10 +17,10 @@ func (a *app) availability() *cli.Command {
 		Category:  devices,
 		Usage:     "show or set how a user may be reached",
 		ArgsUsage: "USER [available|away|busy|dnd|invisible]",
-		Description: `Without a value it shows what is set. A value lasts until another is set; with
---expires it overrides the lasting one for so long. It shows while the user is
-ONLINE; who is invisible looks OFFLINE to everybody else. Then it shows the status
-as the user sees it and what is set.
+		Description: `Without a value it shows what is set. A value lasts until another is set;
+with --expires it overrides the lasting one for so long. It shows while the
+user is ONLINE; who is invisible looks OFFLINE to everybody else. Then it
+shows the status as the user sees it and what is set.
 
 Examples:
   presencectl availability alice
@@ -28,7 +28,7 @@ Examples:
   presencectl availability alice busy --expires 1h`,
 		ArgValidator: userAndAvailability,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "expires", Usage: "override the lasting value for this `DURATION`, such as 90s, 1h30m or 7d", Validator: checkExpires},
+			expiresFlag("override the lasting value for this `DURATION`, such as 90s, 1h30m or 7d"),
 			ifRevisionFlag(),
 		},
 		Action: a.connected(runAvailability),
@@ -54,7 +54,7 @@ func runAvailability(ctx context.Context, cmd *cli.Command, c *conn) error {
 	if c.json {
 		err = writeJSON(c.stdout, own)
 	} else {
-		err = writePage(c.stdout, availabilityTable(own, time.Now()))
+		err = writePage(c.stdout, availabilityTable(own, nowOf(own.AsOf)))
 	}
 	if err != nil {
 		return err
@@ -88,8 +88,8 @@ func userAndAvailability(ctx context.Context, cmd *cli.Command) error {
 
 // setOptions are those of the flags --expires and --if-revision.
 func setOptions(cmd *cli.Command) (opts []client.SetOption) {
-	if d, err := parseSpan(cmd.String("expires")); err == nil {
-		opts = append(opts, client.ExpiresIn(d))
+	if cmd.IsSet("expires") {
+		opts = append(opts, client.ExpiresIn(cmd.Duration("expires")))
 	}
 	if cmd.IsSet("if-revision") {
 		opts = append(opts, client.IfRevision(cmd.Uint64("if-revision")))

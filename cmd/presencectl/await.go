@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/span"
 	"presence/pkg/client"
 )
 
@@ -18,9 +18,10 @@ func (a *app) await() *cli.Command {
 		Category:  watchers,
 		Usage:     "wait until users have a status",
 		ArgsUsage: "USER…",
-		Description: `Waits until all users, or with --any one of them, have the status, and shows the
-statuses of all at that moment. It is done at once where that is so already. Exit
-code 0 says that it came to it, 1 that it did not within --timeout.
+		Description: `Waits until all users, or with --any one of them, have the status, and shows
+the statuses of all at that moment. It is done at once where that is so
+already. Exit code 0 says that it came to it, 1 that it did not within
+--timeout.
 
 Examples:
   presencectl await alice
@@ -30,12 +31,7 @@ Examples:
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "status", Usage: "the `STATUS` to wait for: online, offline or unlogined", Value: "online", Validator: checkStatusType},
 			&cli.BoolFlag{Name: "any", Usage: "one of the users is enough"},
-			&cli.DurationFlag{Name: "timeout", Usage: "give up after this `DURATION`; default never", HideDefault: true, Validator: func(d time.Duration) error {
-				if d <= 0 {
-					return errors.New("must be more than 0")
-				}
-				return nil
-			}},
+			&span.Flag{Name: "timeout", Usage: "give up after this `DURATION`; default never", Config: span.Bounds{Min: time.Millisecond, Max: 366 * span.Day}},
 		},
 		Action: a.connected(runAwait),
 	}
@@ -54,7 +50,7 @@ func runAwait(ctx context.Context, cmd *cli.Command, c *conn) error {
 	list, err := c.Await(within, users, quorum, statusType(cmd))
 	switch {
 	case err == nil:
-		return c.statusWriter()(list)
+		return c.statusWriter()(list, c.serviceNow(ctx, users[0]))
 	case within.Err() == context.DeadlineExceeded:
 		return &failure{fmt.Errorf("not within %v: %s", timeout, c.whatIs(ctx, users))}
 	}

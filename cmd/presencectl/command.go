@@ -10,6 +10,8 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/layout"
+	"presence/cmd/internal/span"
 	"presence/pkg/protocol"
 )
 
@@ -20,6 +22,8 @@ const (
 	operators = "As an operator"
 	admins    = "Setting up NATS"
 )
+
+func init() { layout.WrapHelp() }
 
 // root is the whole command line.
 func (a *app) root() *cli.Command {
@@ -107,7 +111,8 @@ func globalFlags() []cli.Flag {
 		str("tlskey", "TLS key `FILE`, with --tlscert", "NATS_KEY"),
 		str("tlsca", "TLS certificate authority `FILE`", "NATS_CA"),
 		str("inbox-prefix", "`PREFIX` of the subjects where answers arrive, where the user may not subscribe to _INBOX.>", "NATS_INBOX_PREFIX"),
-		&cli.DurationFlag{Name: "timeout", Usage: "wait at most this `DURATION` for an answer", Value: 5 * time.Second, Sources: cli.EnvVars("NATS_TIMEOUT")},
+		&span.Flag{Name: "timeout", Usage: "wait at most this `DURATION` for an answer", Value: 5 * time.Second, Sources: cli.EnvVars("NATS_TIMEOUT"),
+			Config: span.Bounds{Min: time.Millisecond, Max: span.Day}},
 		&cli.StringFlag{Name: "prefix", Usage: "subject `PREFIX` of the service", Value: protocol.DefaultPrefix, Sources: cli.EnvVars("PRESENCE_PREFIX")},
 		&cli.BoolFlag{Name: "json", Usage: "print the JSON of the protocol, one object a line"},
 	}
@@ -115,10 +120,7 @@ func globalFlags() []cli.Flag {
 
 // checkGlobalFlags finds what would otherwise be ignored or fail late.
 func checkGlobalFlags(ctx context.Context, cmd *cli.Command) (context.Context, error) {
-	switch {
-	case cmd.Duration("timeout") <= 0:
-		return ctx, fmt.Errorf("--timeout must be more than 0")
-	case (cmd.String("tlscert") == "") != (cmd.String("tlskey") == ""):
+	if (cmd.String("tlscert") == "") != (cmd.String("tlskey") == "") {
 		return ctx, fmt.Errorf("--tlscert and --tlskey go together")
 	}
 	return ctx, protocol.CheckPrefix(cmd.String("prefix"))
@@ -135,7 +137,6 @@ func usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
 		": invalid syntax", " is not such a number",
 		": value out of range", " is too large",
 		": parse error", ": it is neither true nor false",
-		"time: invalid", "invalid",
 		"option session cannot be set along with option all", "--all and --session contradict each other",
 	).Replace(err.Error())
 	return fmt.Errorf("%s (see %s --help)", text, cmd.FullName())

@@ -15,9 +15,10 @@ func (a *app) contacts() *cli.Command {
 		Name:     "contacts",
 		Category: devices,
 		Usage:    "show or change whom a user knows",
-		Description: `Each command prints all contacts after it, one a line. They are one-directional:
-bob is not asked. Where the service runs with --friend-notifications, the user's
-devices are told the statuses of contacts without asking for them.
+		Description: `Each command prints all contacts after it, one a line. They are
+one-directional: bob is not asked. Where the service runs with
+--friend-notifications, the user's devices are told the statuses of contacts
+without asking for them.
 
 Examples:
   presencectl contacts list alice

@@ -17,9 +17,9 @@ func (a *app) explain() *cli.Command {
 		Category:  operators,
 		Usage:     "say why a user's status is what it is",
 		ArgsUsage: "USER",
-		Description: `Tells everything that the service knows of a user: what everybody sees and what
-the user does, invisible or not, the rules that decided, and each session with
-what keeps it live.
+		Description: `Tells everything that the service knows of a user: what everybody sees and
+what the user does, invisible or not, the rules that decided, and each
+session with what keeps it live.
 
 Examples:
   presencectl explain alice
@@ -35,7 +35,7 @@ Examples:
 			if c.json {
 				err = writeJSON(c.stdout, r)
 			} else {
-				err = writePage(c.stdout, explainPage(r, time.Now())...)
+				err = writePage(c.stdout, explainPage(r, nowOf(r.AsOf))...)
 			}
 			if err != nil {
 				return err
@@ -50,8 +50,8 @@ Examples:
 func explainPage(r protocol.ExplainReply, now time.Time) [][][]string {
 	return [][][]string{
 		answer(r),
-		knownRows(r, now),
-		headed(sessionRows(r.Sessions, now), "SESSION", "STATE", "PLATFORM", "DEVICE", "LOGGED IN", "THEN", "HELD BY"),
+		facts(knownRows(r, now)),
+		sessionLines(r.Sessions, now),
 		headed(endedRows(r.Ended), "ENDED SESSION", "BECAUSE", "REFUSED FOR"),
 	}
 }
@@ -59,13 +59,13 @@ func explainPage(r protocol.ExplainReply, now time.Time) [][][]string {
 func answer(r protocol.ExplainReply) (rows [][]string) {
 	user := printable(r.Owner.UserID)
 	if shown(r.Public) == shown(r.Owner) && r.Public.CustomStatus == r.Owner.CustomStatus {
-		rows = append(rows, []string{fmt.Sprintf("%s is %s, because", user, withText(r.Public))})
+		rows = append(rows, wrapped(fmt.Sprintf("%s is %s, because", user, withText(r.Public)), "", "  "))
 	} else {
-		rows = append(rows, []string{fmt.Sprintf("%s is %s to everybody else", user, withText(r.Public))},
-			[]string{fmt.Sprintf("and %s to %s, because", withText(r.Owner), user)})
+		rows = append(rows, wrapped(fmt.Sprintf("%s is %s to everybody else", user, withText(r.Public)), "", "  "),
+			wrapped(fmt.Sprintf("and %s to %s, because", withText(r.Owner), user), "", "  "))
 	}
 	for _, sentence := range r.Why {
-		rows = append(rows, []string{"  " + printable(sentence)})
+		rows = append(rows, wrapped(printable(sentence), "  ", "    "))
 	}
 	return rows
 }
@@ -109,9 +109,14 @@ func knownRows(r protocol.ExplainReply, now time.Time) [][]string {
 	return rows
 }
 
-func sessionRows(list []protocol.SessionDetail, now time.Time) (rows [][]string) {
+// sessionLines are some lines for each session. As columns they would not fit.
+func sessionLines(list []protocol.SessionDetail, now time.Time) (rows [][]string) {
 	for _, s := range list {
 		state, then := "live", "lost in "+seconds(s.EndsInSeconds)
+		device := ""
+		if s.Device != "" {
+			device = ", device " + quoted(s.Device)
+		}
 		if s.Idle {
 			state = "live, idle"
 		}
@@ -119,12 +124,14 @@ func sessionRows(list []protocol.SessionDetail, now time.Time) (rows [][]string)
 		case !s.Live:
 			state, then = "lost "+relative(s.LostAt, now), "forgotten in "+seconds(s.EndsInSeconds)
 		case s.ClosedSeconds == 0:
-			then += " if not renewed"
+			then += " unless it is renewed"
 		}
-		rows = append(rows, []string{
-			printable(s.SessionID), state, printable(s.Platform), orNone(printable(s.Device)),
-			relative(s.LoginAt, now), then, printable(heldBy(s)),
-		})
+		rows = append(rows, []string{"session " + printable(s.SessionID)},
+			wrapped(fmt.Sprintf("%s; logged in %s, %s", state, relative(s.LoginAt, now), then), "  ", "    "),
+			wrapped("platform "+printable(s.Platform)+device, "  ", "    "))
+		if by := heldBy(s); by != "" {
+			rows = append(rows, wrapped("held by "+printable(by), "  ", "    "))
+		}
 	}
 	return rows
 }
@@ -144,7 +151,7 @@ func heldBy(s protocol.SessionDetail) string {
 		}
 		parts = append(parts, text)
 	}
-	return orNone(strings.Join(parts, "; "))
+	return strings.Join(parts, "; ")
 }
 
 func endedRows(list []protocol.EndedSession) (rows [][]string) {
@@ -156,5 +163,5 @@ func endedRows(list []protocol.EndedSession) (rows [][]string) {
 
 // seconds says a number of them as people do; what is past is due now.
 func seconds(s float64) string {
-	return span(max(0, time.Duration(s*float64(time.Second))))
+	return rounded(max(0, time.Duration(s*float64(time.Second))))
 }

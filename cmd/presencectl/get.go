@@ -16,8 +16,9 @@ func (a *app) get() *cli.Command {
 		Category:  watchers,
 		Usage:     "show the statuses of users",
 		ArgsUsage: "USER…",
-		Description: `Shows what everybody may see of users. One that the service has never heard of
-is UNLOGINED. Where some cannot be shown, the others are; the exit code is 1.
+		Description: `Shows what everybody may see of users. One that the service has never heard
+of is UNLOGINED. Where some cannot be shown, the others are; the exit code is
+1.
 
 Examples:
   presencectl get alice bob
@@ -49,7 +50,7 @@ func runGet(ctx context.Context, cmd *cli.Command, c *conn) error {
 	if c.json {
 		err = writeJSON(c.stdout, getReply(r))
 	} else {
-		err = writeTable(c.stdout, r.SuccessUserList, columns{platforms: cmd.Bool("detail"), revision: cmd.Bool("detail")}, time.Now())
+		err = writeTable(c.stdout, r.SuccessUserList, columns{platforms: cmd.Bool("detail"), revision: cmd.Bool("detail")}, nowOf(r.AsOf))
 	}
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func runGet(ctx context.Context, cmd *cli.Command, c *conn) error {
 // sayStale warns of an answer that may be out of date (G12).
 func (c *conn) sayStale(stale bool, asOf protocol.Time) {
 	if stale {
-		c.say("this may be out of date: the instance that answered is cut off from the journal, whose last entry it has seen %s", relative(asOf, time.Now()))
+		c.say("this may be out of date: the instance that answered is cut off from the journal, which it has seen as of %s", clock(nowOf(asOf), time.Now()))
 	}
 }
 

@@ -16,9 +16,9 @@ func (a *app) list() *cli.Command {
 		Name:     "list",
 		Category: operators,
 		Usage:    "show the statuses of all users",
-		Description: `Shows what everybody may see of all users that the service remembers, or of those
-of one status, in the order of their IDs as they stand in subjects. Users who
-come or go meanwhile may be missing.
+		Description: `Shows what everybody may see of all users that the service remembers, or of
+those of one status, in the order of their IDs as they stand in subjects.
+Users who come or go meanwhile may be missing.
 
 Examples:
   presencectl list
@@ -53,7 +53,7 @@ func runList(ctx context.Context, cmd *cli.Command, c *conn) error {
 			users = users[:min(left, len(users))]
 			left -= len(users)
 		}
-		if err := write(users); err != nil {
+		if err := write(users, nowOf(page.AsOf)); err != nil {
 			return err
 		}
 		c.sayStale(page.Stale && !warned, page.AsOf)
@@ -67,9 +67,9 @@ func runList(ctx context.Context, cmd *cli.Command, c *conn) error {
 
 // statusWriter returns what writes statuses part by part: a table with its heading
 // before the first, or JSON, one a line.
-func (c *conn) statusWriter() func([]protocol.Status) error {
+func (c *conn) statusWriter() func([]protocol.Status, time.Time) error {
 	if c.json {
-		return func(list []protocol.Status) error {
+		return func(list []protocol.Status, _ time.Time) error {
 			for _, s := range list {
 				if err := writeJSON(c.stdout, s); err != nil {
 					return err
@@ -79,11 +79,11 @@ func (c *conn) statusWriter() func([]protocol.Status) error {
 		}
 	}
 	out, with, begun := table{w: c.stdout}, columns{}, false
-	return func(list []protocol.Status) error {
+	return func(list []protocol.Status, now time.Time) error {
 		if len(list) == 0 {
 			return nil
 		}
-		rows := with.rows(list, time.Now())
+		rows := with.rows(list, now)
 		if !begun {
 			rows = append([][]string{with.heading()}, rows...)
 		}

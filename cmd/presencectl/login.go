@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/span"
 	"presence/pkg/client"
 	"presence/pkg/protocol"
 )
@@ -22,12 +23,12 @@ func (a *app) login() *cli.Command {
 		Category:  devices,
 		Usage:     "hold a session of a user until interrupted",
 		ArgsUsage: "USER",
-		Description: `Opens a session, which makes the user ONLINE, and keeps it alive. ^C or SIGTERM
-logs out. When the session is replaced by a later login of the same device, it
-ends with exit code 1.
+		Description: `Opens a session, which makes the user ONLINE, and keeps it alive. ^C or
+SIGTERM logs out. When the session is replaced by a later login of the same
+device, it ends with exit code 1.
 
-By default the device is named after your account and this host: a second login
-here replaces the first one, should that have been lost.
+By default the device is named after your account and this host: a second
+login here replaces the first one, should that have been lost.
 
 Examples:
   presencectl login alice
@@ -37,18 +38,12 @@ Examples:
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "platform", Usage: "`PLATFORM` of the device, such as web, linux or iphone", Value: defaultPlatform()},
 			&cli.StringFlag{Name: "device", Usage: "`NAME` of the device; its earlier session is replaced", Value: defaultDevice()},
-			&cli.DurationFlag{Name: "ttl", Usage: "`DURATION` that the session outlives this process, should that fall silent: 5s to 1h", DefaultText: "2m", Validator: checkTTL},
+			&span.Flag{Name: "ttl", Usage: "`DURATION` that the session outlives this process, should that fall silent: 5s to 1h", DefaultText: "2m",
+				Config: span.Bounds{Min: protocol.MinTTL, Max: protocol.MaxTTL, Unit: time.Second}},
 			&cli.StringFlag{Name: "session", Usage: "`ID` of the session, to resume it; default a new one"},
 		},
 		Action: a.connected(runLogin),
 	}
-}
-
-func checkTTL(d time.Duration) error {
-	if d < protocol.MinTTL || d > protocol.MaxTTL {
-		return errors.New("must be 5s to 1h")
-	}
-	return nil
 }
 
 func runLogin(ctx context.Context, cmd *cli.Command, c *conn) error {

@@ -17,9 +17,9 @@ func (a *app) logout() *cli.Command {
 		Category:  devices,
 		Usage:     "end sessions of a user",
 		ArgsUsage: "USER",
-		Description: `Ends one session or all, and shows the user as the user sees it. Without a flag
-it ends the session that "presencectl login" opened, or lost, on this host; that
-login then ends, too. Other programs may log in again.
+		Description: `Ends one session or all, and shows the user as the user sees it. Without a
+flag it ends the session that "presencectl login" opened, or lost, on this
+host; that login then ends, too. Other programs may log in again.
 
 Examples:
   presencectl logout alice
@@ -58,7 +58,7 @@ func runLogout(ctx context.Context, cmd *cli.Command, c *conn) error {
 	if err != nil {
 		return fmt.Errorf("logged out; asking for the status: %w", err)
 	}
-	return c.showOwn(own.Status)
+	return c.showOwn(own.Status, func() time.Time { return nowOf(own.AsOf) })
 }
 
 // ownStatus asks until the answer includes what was just done: another instance

@@ -6,9 +6,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/span"
 	"presence/cmd/presencectl/natsconfig"
 	"presence/pkg/protocol"
 )
@@ -20,12 +22,14 @@ func (a *app) natsConfig() *cli.Command {
 		Usage:     "write a configuration of the NATS server",
 		ArgsUsage: "[DIRECTORY]",
 		Description: `Writes a complete nats-server configuration: accounts, presenced's users, and
-users, gateways, reading services and operators with the permissions of PROTOCOL
-section 9. presenced runs it (--nats-config), or a nats-server beside presenced.
+users, gateways, reading services and operators with the permissions of
+PROTOCOL section 9. presenced runs it (--nats-config), or a nats-server
+beside presenced.
 
-Into DIRECTORY it writes nats.conf and the secrets, every file readable by its
-owner only; it overwrites nothing. Without DIRECTORY nats.conf goes to stdout and
-the secrets to stderr, once. --auth says how clients prove who they are:
+Into DIRECTORY it writes nats.conf and the secrets, every file readable by
+its owner only; it overwrites nothing. Without DIRECTORY nats.conf goes to
+stdout and the secrets to stderr, once. --auth says how clients prove who
+they are:
 
   password  names and passwords; the configuration has bcrypt hashes
   nkey      Ed25519 keys; the configuration has their public halves
@@ -113,11 +117,11 @@ func (a *app) natsUser() *cli.Command {
 		Category:  admins,
 		Usage:     "make one more NATS user for a configuration of nats-config",
 		ArgsUsage: "ROLE ID",
-		Description: `Makes a NATS user in one of the roles user, gateway, reader and operator, who may do
-what PROTOCOL section 9 says. With --auth jwt it writes ROLE-ID.creds into the
-directory that nats-config wrote, signed with keys/role-ROLE.nk there, and the
-server lets that user in at once. Otherwise the entry for the users of account APP
-goes to stdout and its password or seed to stderr, once.
+		Description: `Makes a NATS user in one of the roles user, gateway, reader and operator, who
+may do what PROTOCOL section 9 says. With --auth jwt it writes ROLE-ID.creds
+into the directory that nats-config wrote, signed with keys/role-ROLE.nk
+there, and the server lets that user in at once. Otherwise the entry for the
+users of account APP goes to stdout and its password or seed to stderr, once.
 
 Examples:
   presencectl nats-user --auth jwt --dir /etc/presence user alice@example.com --expires 720h
@@ -132,7 +136,8 @@ Examples:
 		Flags: []cli.Flag{
 			authFlag(),
 			&cli.StringFlag{Name: "dir", Usage: "`DIRECTORY` of nats-config, for --auth jwt", Value: "."},
-			&cli.DurationFlag{Name: "expires", Usage: "`DURATION` after which the credentials are refused, for --auth jwt", DefaultText: "never"},
+			&span.Flag{Name: "expires", Usage: "`DURATION` after which the credentials are refused, for --auth jwt", DefaultText: "never",
+				Config: span.Bounds{Min: time.Second, Max: 36500 * span.Day, Unit: time.Second}},
 		},
 		Action: func(_ context.Context, cmd *cli.Command) error { return a.runNATSUser(cmd) },
 	}
@@ -140,8 +145,8 @@ Examples:
 
 func (a *app) runNATSUser(cmd *cli.Command) error {
 	auth, dir := natsconfig.Auth(cmd.String("auth")), cmd.String("dir")
-	if expires := cmd.Duration("expires"); expires < 0 || expires > 0 && auth != natsconfig.JWT {
-		return fmt.Errorf("--expires is a positive duration, and goes with --auth jwt")
+	if cmd.IsSet("expires") && auth != natsconfig.JWT {
+		return fmt.Errorf("--expires goes with --auth jwt")
 	}
 	c := natsconfig.Client{Role: protocol.Role(cmd.Args().Get(0)), ID: cmd.Args().Get(1)}
 	issued, err := natsconfig.Issue(auth, c, cmd.String("prefix"), dir, cmd.Duration("expires"))

@@ -67,7 +67,7 @@ func TestNATSConfigWrongUsage(t *testing.T) {
 		{"nats-config --gateways a.b", exitFailed, `presencectl: gateway "a.b": …`},
 		{"nats-user user", exitUsage, "presencectl: name a ROLE (user, gateway, reader or operator) and an ID (see presencectl nats-user --help)"},
 		{"nats-user presenced x", exitUsage, "presencectl: name a ROLE …"},
-		{"nats-user user alice --expires 1h", exitUsage, "presencectl: --expires is a positive duration, and goes with --auth jwt"},
+		{"nats-user user alice --expires 1h", exitUsage, "presencectl: --expires goes with --auth jwt"},
 		{"nats-user operator *", exitFailed, `presencectl: operator "*": …`},
 	} {
 		if out := ctl(t, strings.Fields(c.args)...).want(t, c.code, c.stderr).stdout.String(); out != "" {

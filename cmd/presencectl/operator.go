@@ -19,8 +19,9 @@ func (a *app) kick() *cli.Command {
 		Category:  operators,
 		Usage:     "end sessions of a user, as an operator",
 		ArgsUsage: "USER",
-		Description: `Ends all sessions of a user, or one, and prints their IDs. Their devices are told,
-and must not log in again by themselves; whoever logs in by hand is let in.
+		Description: `Ends all sessions of a user, or one, and prints their IDs. Their devices are
+told, and must not log in again by themselves; whoever logs in by hand is let
+in.
 
 Examples:
   presencectl kick alice
@@ -52,10 +53,10 @@ func (a *app) erase() *cli.Command {
 		Category:  operators,
 		Usage:     "end a user's sessions and forget everything about the user",
 		ArgsUsage: "USER",
-		Description: `Ends all sessions of a user, prints their IDs, and has text, availability, contacts
-and last seen forgotten. Whoever watches the user is told. It cannot be undone,
-so it asks first; --yes answers. In the journal and the last two snapshots the
-data remain until those are trimmed.
+		Description: `Ends all sessions of a user, prints their IDs, and has text, availability,
+contacts and last seen forgotten. Whoever watches the user is told. It cannot
+be undone, so it asks first; --yes answers. In the journal and the last two
+snapshots the data remain until those are trimmed.
 
 Examples:
   presencectl erase alice

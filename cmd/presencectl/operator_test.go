@@ -81,10 +81,10 @@ func TestStats(t *testing.T) {
 	url := servicetest.Start(t).URL()
 	login(t, url, "alice", "--platform", "web")
 	ctl(t, "set", "bob", "hello", "-s", url).want(t, exitDone, "")
-	ctl(t, "login", "alice", "--platform", "a b", "-s", url).want(t, exitFailed, "presencectl: platform may contain only a-z 0-9 - (invalid_request)")
+	ctl(t, "set", "bob", "again", "--if-revision", "1", "-s", url).want(t, exitFailed, "presencectl: …")
 
 	out := ctl(t, "stats", "-s", url).want(t, exitDone, "").stdout.String()
-	for _, want := range []string{"users     1 online, 0 offline, 1 unlogined\n", "sessions  1 live: web 1\n", "answered this\n", "max-custom-status", "\ninvalid_request  1\n"} {
+	for _, want := range []string{"users     1 online, 0 offline, 1 unlogined\n", "sessions  1 live: web 1\n", "answered this\n", "max-custom-status", "\nrevision_conflict  1\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("stats: no %q in\n%s", want, out)
 		}
@@ -100,7 +100,7 @@ func TestExplain(t *testing.T) {
 	url := servicetest.Start(t).URL()
 	login(t, url, "alice", "--session", "s1", "--device", "laptop")
 	out := ctl(t, "explain", "alice", "-s", url).want(t, exitDone, "").stdout.String()
-	if !strings.HasPrefix(out, "alice is ONLINE, because\n  ONLINE: session s1 ") || !strings.Contains(out, "\ns1       live   ") || !strings.Contains(out, "connection ") {
+	if !strings.HasPrefix(out, "alice is ONLINE, because\n  ONLINE: session s1 ") || !strings.Contains(out, "\nsession s1\n  live; logged in ") || !strings.Contains(out, "connection ") {
 		t.Errorf("explain: got\n%s", out)
 	}
 	r := decode[protocol.ExplainReply](t, ctl(t, "explain", "alice", "--json", "-s", url).want(t, exitDone, ""))

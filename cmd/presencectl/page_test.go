@@ -31,11 +31,11 @@ func TestStatsPage(t *testing.T) {
 		Limits:   map[string]int64{"max-custom-status": 512, "rate": 20},
 		Refusals: map[string]uint64{"invalid_request": 4},
 		Revision: 339521537, Epoch: "e1", AsOf: at(0),
-	}, now), `
+	}), `
 users     3 online, 2 offline, 1 unlogined
 sessions  5 live: web 3, android 1, mac 1
 leases    7: sessions, lost ones included, and 1 gateway
-journal   revision 339521537 of e1, just now
+journal   revision 339521537 of epoch e1, as of `+clock(now, time.Now())+`
 
 INSTANCE  LAST ENTRY  TO ANNOUNCE  FORMAT
 w1        0s ago      2            1       answered this
@@ -48,11 +48,11 @@ rate               20
 REFUSED          TIMES
 invalid_request  4
 `)
-	wantPage(t, "stats of nothing", statsPage(protocol.StatsReply{Epoch: "e1"}, now), `
+	wantPage(t, "stats of nothing", statsPage(protocol.StatsReply{Epoch: "e1"}), `
 users     0 online, 0 offline, 0 unlogined
 sessions  none live
 leases    0: sessions, lost ones included, and 0 gateways
-journal   revision 0 of e1, -
+journal   revision 0 of epoch e1
 `)
 }
 
@@ -82,10 +82,17 @@ text          "in a meeting", which is cleared in 1h
 changed       2m ago, revision 339521537
 announcing    not known to be done; it is with instance w1
 
-SESSION  STATE        PLATFORM  DEVICE  LOGGED IN  THEN                       HELD BY
-s1       live         web       laptop  1h ago     lost in 13s                renewals, ttl 30s; connection 12 of server NABC, closed 1s ago
-s2       live, idle   ios       -       1m ago     lost in 0s if not renewed  gateway gw1, process p1
-s3       lost 1h ago  web       -       2h ago     forgotten in 7d            -
+session s1
+  live; logged in 1h ago, lost in 13s
+  platform web, device "laptop"
+  held by renewals, ttl 30s; connection 12 of server NABC, closed 1s ago
+session s2
+  live, idle; logged in 1m ago, lost in 0s unless it is renewed
+  platform ios
+  held by gateway gw1, process p1
+session s3
+  lost 1h ago; logged in 2h ago, forgotten in 7d
+  platform web
 
 ENDED SESSION  BECAUSE   REFUSED FOR
 s0             replaced  1h

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/span"
 	"presence/pkg/protocol"
 )
 
@@ -30,7 +27,7 @@ Examples:
   presencectl set alice -- "-20 % today"                 a text that begins with -`,
 		ArgValidator: userAndText,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "expires", Usage: "clear the text after this `DURATION`, such as 90s, 1h30m or 7d", Validator: checkExpires},
+			expiresFlag("clear the text after this `DURATION`, such as 90s, 1h30m or 7d"),
 			ifRevisionFlag(),
 		},
 		Action: a.connected(func(ctx context.Context, cmd *cli.Command, c *conn) error {
@@ -68,35 +65,26 @@ func (c *conn) setText(ctx context.Context, cmd *cli.Command, text string) error
 	if err != nil {
 		return err
 	}
-	return c.showOwn(s)
+	return c.showOwn(s, func() time.Time { return c.serviceNow(ctx, s.UserID) })
+}
+
+// serviceNow is the time by the service's clock, for an answer that does not say it.
+func (c *conn) serviceNow(ctx context.Context, user string) time.Time {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	r, _ := c.GetUserStatus(ctx, []string{user}) // where it fails, this machine's clock is good enough
+	return nowOf(r.AsOf)
 }
 
 // showOwn shows what a change led to.
-func (c *conn) showOwn(s protocol.Status) error {
+func (c *conn) showOwn(s protocol.Status, now func() time.Time) error {
 	if c.json {
 		return writeJSON(c.stdout, s)
 	}
-	return writeTable(c.stdout, []protocol.Status{s}, columns{revision: true}, time.Now())
+	return writeTable(c.stdout, []protocol.Status{s}, columns{revision: true}, now())
 }
 
-func checkExpires(s string) error {
-	d, err := parseSpan(s)
-	if err == nil && (d <= 0 || d > protocol.MaxExpiry) {
-		err = errors.New("must be 1s to 366d")
-	}
-	return err
-}
-
-// parseSpan reads a duration as Go writes it, or a number of days.
-func parseSpan(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return time.Duration(n) * 24 * time.Hour, nil
-		}
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		return 0, fmt.Errorf("%q is not a duration such as 90s, 1h30m or 7d", s)
-	}
-	return d, nil
+// expiresFlag is of what may expire: a text or an availability.
+func expiresFlag(usage string) cli.Flag {
+	return &span.Flag{Name: "expires", Usage: usage, Config: span.Bounds{Min: time.Second, Max: protocol.MaxExpiry, Unit: time.Second}}
 }

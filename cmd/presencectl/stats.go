@@ -20,8 +20,9 @@ func (a *app) stats() *cli.Command {
 		Name:     "stats",
 		Category: operators,
 		Usage:    "show how many users there are, the instances, limits and refusals",
-		Description: `Counts users and sessions as everybody may see them: an invisible user counts as
-what is shown. Limits and refusals are those of the instance that answered.
+		Description: `Counts users and sessions as everybody may see them: an invisible user counts
+as what is shown. Limits and refusals are those of the instance that
+answered.
 
 Examples:
   presencectl stats
@@ -37,7 +38,7 @@ Examples:
 			if c.json {
 				err = writeJSON(c.stdout, r)
 			} else {
-				err = writePage(c.stdout, statsPage(r, time.Now())...)
+				err = writePage(c.stdout, statsPage(r)...)
 			}
 			if err != nil {
 				return err
@@ -48,18 +49,27 @@ Examples:
 	}
 }
 
-func statsPage(r protocol.StatsReply, now time.Time) [][][]string {
+func statsPage(r protocol.StatsReply) [][][]string {
 	return [][][]string{
-		{
+		facts([][]string{
 			{"users", fmt.Sprintf("%d online, %d offline, %d unlogined", r.Users.Online, r.Users.Offline, r.Users.Unlogined)},
 			{"sessions", sessionsText(r.Sessions)},
 			{"leases", fmt.Sprintf("%d: sessions, lost ones included, and %s", r.Leases, count(r.Gateways, "gateway"))},
-			{"journal", fmt.Sprintf("revision %d of %s, %s", r.Revision, printable(r.Epoch), relative(r.AsOf, now))},
-		},
+			{"journal", journalText(r)},
+		}),
 		headed(instanceRows(r.Instances), "INSTANCE", "LAST ENTRY", "TO ANNOUNCE", "FORMAT", ""),
 		headed(numberRows(r.Limits), "LIMIT", "VALUE"),
 		headed(numberRows(r.Refusals), "REFUSED", "TIMES"),
 	}
+}
+
+// journalText says how far the instance is that answered.
+func journalText(r protocol.StatsReply) string {
+	text := fmt.Sprintf("revision %d of epoch %s", r.Revision, printable(r.Epoch))
+	if r.AsOf != 0 {
+		text += ", as of " + clock(r.AsOf.Time(), time.Now())
+	}
+	return text
 }
 
 // sessionsText names the platforms, those with most sessions first.
@@ -84,7 +94,7 @@ func instanceRows(list []protocol.InstanceStats) (rows [][]string) {
 		if i.Answering {
 			answering = "answered this"
 		}
-		last := span(time.Duration(i.SilentMs)*time.Millisecond) + " ago"
+		last := rounded(time.Duration(i.SilentMs)*time.Millisecond) + " ago"
 		rows = append(rows, []string{printable(i.Writer), last, strconv.Itoa(i.Owes), strconv.Itoa(i.Format), answering})
 	}
 	return rows

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
+	"presence/cmd/internal/layout"
 	"presence/pkg/protocol"
 )
 
@@ -20,7 +20,7 @@ const none = "-"
 // where these were as wide. The last cell may be wide, and is not padded.
 type table struct {
 	w      io.Writer
-	widths []int // in runes
+	widths []int // in cells
 }
 
 func (t *table) write(rows ...[]string) error {
@@ -29,14 +29,14 @@ func (t *table) write(rows ...[]string) error {
 			if i == len(t.widths) {
 				t.widths = append(t.widths, 0)
 			}
-			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cell))
+			t.widths[i] = max(t.widths[i], layout.Width(cell))
 		}
 	}
 	var b strings.Builder
 	for _, row := range rows {
 		line, last := "", len(row)-1
 		for i, cell := range row[:last] {
-			line += fmt.Sprintf("%-*s  ", t.widths[i], cell)
+			line += layout.Pad(cell, t.widths[i]) + "  "
 		}
 		b.WriteString(strings.TrimRight(line+row[last], " ") + "\n")
 	}
@@ -64,6 +64,21 @@ func writePage(w io.Writer, tables ...[][]string) error {
 	}
 	return nil
 }
+
+// facts are lines of a name and what it is. The latter is wrapped below its beginning.
+func facts(rows [][]string) (lines [][]string) {
+	width := 0
+	for _, row := range rows {
+		width = max(width, layout.Width(row[0])+2)
+	}
+	for _, row := range rows {
+		lines = append(lines, wrapped(row[1], layout.Pad(row[0], width), strings.Repeat(" ", width)))
+	}
+	return lines
+}
+
+// wrapped is a row of one cell, of several lines where it is wide.
+func wrapped(text, first, others string) []string { return []string{layout.Wrap(text, first, others)} }
 
 // headed puts a heading above rows, where there are any.
 func headed(rows [][]string, heading ...string) [][]string {
@@ -118,18 +133,42 @@ func shown(s protocol.Status) string {
 }
 
 // writeLine writes one status of a stream, its time first; users are padded to
-// width.
-func writeLine(w io.Writer, s protocol.Status, width int) error {
-	when := none
+// width. A time of another year has the year: a change then, as ls does it, in the
+// place of the time of day.
+func writeLine(w io.Writer, s protocol.Status, width int, now time.Time) error {
+	when, changed := none, now
 	if s.UpdatedAt != 0 {
-		when = s.UpdatedAt.Time().Local().Format("Jan _2 15:04:05")
+		changed = s.UpdatedAt.Time().Local()
+		when = changed.Format("Jan _2 15:04:05")
+		if changed.Year() != now.Local().Year() {
+			when = changed.Format("Jan _2  2006")
+		}
 	}
 	text := printable(s.CustomStatus)
 	if s.CustomStatusExpiresAt != 0 {
-		text += s.CustomStatusExpiresAt.Time().Local().Format(" (until Jan _2 15:04:05)")
+		text += " (until " + clock(s.CustomStatusExpiresAt.Time(), changed) + ")"
 	}
-	_, err := fmt.Fprintf(w, "%-15s  %-*s  %-11s  %s\n", when, width, printable(s.UserID), shown(s), orNone(text))
+	_, err := fmt.Fprintf(w, "%-15s  %s  %-11s  %s\n", when, layout.Pad(printable(s.UserID), width), shown(s), orNone(text))
 	return err
+}
+
+// clock is a time in the local zone, with the year where that is not the one of a time
+// that the reader has in mind.
+func clock(t, beside time.Time) string {
+	t, beside = t.Local(), beside.Local()
+	if t.Year() != beside.Year() {
+		return t.Format("Jan _2 2006 15:04:05")
+	}
+	return t.Format("Jan _2 15:04:05")
+}
+
+// nowOf is the time that an answer is of, by the service's clock: what the answer says
+// of other times is told from there. The clock of this machine may be off.
+func nowOf(asOf protocol.Time) time.Time {
+	if asOf == 0 {
+		return time.Now()
+	}
+	return asOf.Time()
 }
 
 // writeJSON writes v as one line of JSON, as it is on the wire.
@@ -149,16 +188,16 @@ func relative(t protocol.Time, now time.Time) string {
 	}
 	switch d := now.Sub(t.Time()); {
 	case d < -time.Second:
-		return "in " + span(-d)
+		return "in " + rounded(-d)
 	case d < 2*time.Second: // clocks differ a little
 		return "just now"
 	default:
-		return span(d) + " ago"
+		return rounded(d) + " ago"
 	}
 }
 
-// span rounds to what people say.
-func span(d time.Duration) string {
+// rounded rounds to what people say.
+func rounded(d time.Duration) string {
 	switch s, m := d.Round(time.Second), d.Round(time.Minute); {
 	case s < time.Minute:
 		return fmt.Sprintf("%ds", s/time.Second)

@@ -90,15 +90,47 @@ func TestRelative(t *testing.T) {
 	}
 }
 
-func TestParseSpan(t *testing.T) {
-	for s, want := range map[string]time.Duration{"90s": 90 * time.Second, "1h30m": 90 * time.Minute, "7d": 7 * 24 * time.Hour} {
-		if got, err := parseSpan(s); err != nil || got != want {
-			t.Errorf("parseSpan(%q): got %v, %v, want %v", s, got, err, want)
+// TestTable_Cells: columns line up by what characters take on a terminal, not by their
+// number.
+func TestTable_Cells(t *testing.T) {
+	var b strings.Builder
+	out := table{w: &b}
+	if err := out.write([]string{"USER", "TEXT"}, []string{"王小明", "x"}, []string{"alice", "y"}, []string{"👩\u200d💻", "z"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.String(), "USER    TEXT\n王小明  x\nalice   y\n👩\u200d💻      z\n"; got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	b.Reset()
+	for _, user := range []string{"王小明", "alice"} {
+		if err := writeLine(&b, protocol.Status{UserID: user, StatusType: protocol.Online}, 8, now); err != nil {
+			t.Fatal(err)
 		}
 	}
-	for _, s := range []string{"", "d", "-1d", "1w", "1.5d", "99999999d"} {
-		if got, err := parseSpan(s); err == nil {
-			t.Errorf("parseSpan(%q): got %v, want an error", s, got)
+	if got, want := b.String(), "-                王小明    ONLINE       -\n-                alice     ONLINE       -\n"; got != want {
+		t.Errorf("lines: got\n%swant\n%s", got, want)
+	}
+}
+
+// TestWriteLine_OtherYears: a time of another year says so.
+func TestWriteLine_OtherYears(t *testing.T) {
+	local := func(year int, month time.Month, day int) time.Time {
+		return time.Date(year, month, day, 9, 45, 26, 0, time.Local)
+	}
+	today := local(2026, 12, 20)
+	for _, c := range []struct {
+		changed, until time.Time
+		want           string
+	}{
+		{today, local(2026, 12, 31), "Dec 20 09:45:26  alice  ONLINE       away (until Dec 31 09:45:26)\n"},
+		{today, local(2027, 12, 21), "Dec 20 09:45:26  alice  ONLINE       away (until Dec 21 2027 09:45:26)\n"},
+		{local(2025, 12, 31), local(2026, 12, 25), "Dec 31  2025     alice  ONLINE       away (until Dec 25 2026 09:45:26)\n"},
+	} {
+		var b strings.Builder
+		s := protocol.Status{UserID: "alice", StatusType: protocol.Online, CustomStatus: "away",
+			UpdatedAt: protocol.TimeOf(c.changed), CustomStatusExpiresAt: protocol.TimeOf(c.until)}
+		if err := writeLine(&b, s, 5, today); err != nil || b.String() != c.want {
+			t.Errorf("got %q, %v, want %q", b.String(), err, c.want)
 		}
 	}
 }

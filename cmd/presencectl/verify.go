@@ -9,12 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/layout"
 	"presence/pkg/service/verify"
 )
 
@@ -31,16 +31,18 @@ func (a *app) verify() *cli.Command {
 		Name:     "verify",
 		Category: operators,
 		Usage:    "check every instance, the snapshots and the answers against the journal",
-		Description: `Reads the snapshots and the journal itself, applies them, and compares what comes
-out with the digests in the journal, with what every running instance holds, and
-with the answers about a sample of users. It changes nothing and may be run while
-the service is at work. The exit code is 1 where anything is off; then it says
-which instance, as of which journal position, which users, and how they differ.
+		Description: `Reads the snapshots and the journal itself, applies them, and compares what
+comes out with the digests in the journal, with what every running instance
+holds, and with the answers about a sample of users. It changes nothing and
+may be run while the service is at work. The exit code is 1 where anything is
+off; then it says which instance, as of which journal position, which users,
+and how they differ.
 
-It has to read the journal, which no client can. Where the NATS server is inside
-presenced, run it on the same machine as the same user: the key is in presenced's
-data directory (--data). For a NATS server of yours give the account of the
-journal as to presenced: --journal-creds, --journal-nkey, or --journal-url.
+It has to read the journal, which no client can. Where the NATS server is
+inside presenced, run it on the same machine as the same user: the key is in
+presenced's data directory (--data). For a NATS server of yours give the
+account of the journal as to presenced: --journal-creds, --journal-nkey, or
+--journal-url.
 
 Examples:
   presencectl verify
@@ -196,22 +198,23 @@ func withoutUser(urls string) (string, error) {
 
 // writeReport writes a report for people.
 func writeReport(w io.Writer, r *verify.Report) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "journal\tapplied from position %d to %d, %d digests in it compared (epoch %s)\n", r.From, r.To, r.Digests, r.Epoch)
-	fmt.Fprintf(t, "snapshots\t%s\n", list(r.Snapshots))
-	fmt.Fprintf(t, "users\t%d, %d answers compared\n", r.Users, r.Answers)
+	rows := [][]string{
+		{"journal", fmt.Sprintf("applied from position %d to %d, %d digests in it compared (epoch %s)", r.From, r.To, r.Digests, r.Epoch)},
+		{"snapshots", list(r.Snapshots)},
+		{"users", fmt.Sprintf("%d, %d answers compared", r.Users, r.Answers)},
+	}
 	for _, i := range r.Instances {
 		verdict := "the same"
 		if !i.Same {
 			verdict = "DIFFERENT"
 		}
-		fmt.Fprintf(t, "instance\t%s, version %s, at position %d: %s\n", i.Writer, i.Version, i.Position, verdict)
+		rows = append(rows, []string{"instance", fmt.Sprintf("%s, version %s, at position %d: %s", i.Writer, i.Version, i.Position, verdict)})
 	}
-	if err := t.Flush(); err != nil {
+	if err := writePage(w, facts(rows)); err != nil {
 		return err
 	}
 	for _, n := range r.Notes {
-		fmt.Fprintf(w, "note: %s\n", n)
+		fmt.Fprintln(w, layout.Wrap("note: "+n, "", "      "))
 	}
 	if r.OK() {
 		_, err := fmt.Fprintln(w, "Everything is as the journal says.")

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"unicode/utf8"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/layout"
 	"presence/pkg/client"
 	"presence/pkg/protocol"
 )
@@ -19,9 +20,10 @@ func (a *app) watch() *cli.Command {
 		Category:  watchers,
 		Usage:     "show the statuses of users and every change until interrupted",
 		ArgsUsage: "[USER…]",
-		Description: `Shows the status of each user, then one line for each change. While changes may
-be missed it says on stderr that it is blind, and when it is live again it has
-shown whatever changed meanwhile; of several changes of one user only the last.
+		Description: `Shows the status of each user, then one line for each change. While changes
+may be missed it says on stderr that it is blind, and when it is live again
+it has shown whatever changed meanwhile; of several changes of one user only
+the last.
 
 Examples:
   presencectl watch alice bob
@@ -101,7 +103,7 @@ func (c *conn) toWatch(ctx context.Context, cmd *cli.Command) ([]string, error) 
 func (c *conn) printer(users []string, end context.CancelCauseFunc) func([]protocol.Status) {
 	width := 0
 	for _, u := range users {
-		width = max(width, utf8.RuneCountInString(u))
+		width = max(width, layout.Width(printable(u)))
 	}
 	return func(list []protocol.Status) {
 		for _, s := range list {
@@ -117,5 +119,5 @@ func (c *conn) printStatus(s protocol.Status, width int) error {
 	if c.json {
 		return writeJSON(c.stdout, s)
 	}
-	return writeLine(c.stdout, s, width)
+	return writeLine(c.stdout, s, width, time.Now())
 }

@@ -107,9 +107,6 @@ func (c *config) checkService(given func(flag string) bool) error {
 		flag string
 		zero bool
 	}{
-		{"grace", c.grace == 0},
-		{"retention", c.retention == 0},
-		{"journal-keep", c.journalKeep == 0},
 		{"snapshot-entries", c.snapshotEntries == 0},
 		{"replicas", c.replicas == 0},
 	} {

@@ -6,13 +6,18 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
+	"presence/cmd/internal/layout"
+	"presence/cmd/internal/span"
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
 
 	"github.com/urfave/cli/v3"
 )
+
+func init() { layout.WrapHelp() }
 
 // parse returns the configuration of a command line and the environment, or nil
 // where the command line asked for help or the version, which it then printed.
@@ -61,33 +66,35 @@ func inOurWords(err error) error {
 		": invalid syntax", " is not such a number",
 		": value out of range", " is too large",
 		": parse error", ": it is neither true nor false",
-		"time: ", "", " as time.Duration value", "", " as int value", "", " as uint64 value", "", " as bool value", "",
+		" as time.Duration value", "", " as int value", "", " as uint64 value", "", " as bool value", "",
 	).Replace(err.Error()))
 }
 
 const description = `By default presenced starts a NATS server in its own process, with its data
-in --data. It listens on loopback only, because clients are not authenticated;
---insecure lets it listen elsewhere nevertheless.
+in --data. It listens on loopback only, because clients are not
+authenticated; --insecure lets it listen elsewhere nevertheless.
 
-With --nats-config it starts that server from a configuration file of nats-server
-instead: TLS, WebSocket, MQTT, leaf nodes, and clusters, in which several
-presenced share one journal (--replicas 3). The file needs an account APP with
-users for the clients, an account PRESENCE with JetStream for the journal, and a
-store_dir; presenced enters both by keys of its own. presencectl nats-config
-writes a complete one. Where it has an operator, whose users have JWTs, presenced
-needs --creds, --journal-creds and --system-creds.
+With --nats-config it starts that server from a configuration file of
+nats-server instead: TLS, WebSocket, MQTT, leaf nodes, and clusters, in which
+several presenced share one journal (--replicas 3). The file needs an account
+APP with users for the clients, an account PRESENCE with JetStream for the
+journal, and a store_dir; presenced enters both by keys of its own.
+presencectl nats-config writes a complete one. Where it has an operator,
+whose users have JWTs, presenced needs --creds, --journal-creds and
+--system-creds.
 
-With --nats-url it uses a NATS server or cluster of yours. That needs an account
-for the clients (--creds), another with JetStream that no client can enter for
-the journal (--journal-creds), and, so that sessions end with their connection
-rather than by their TTL, the system account (--system-creds). Such a file holds
-credentials or the seed of an nkey. Instead of it a URL may carry user and
-password (--nats-url, --journal-url, --system-url); better in the environment,
-because everybody on the machine can read a command line. --tlsca, --tlscert and
---tlskey are for all of them, and read again for each new connection.
+With --nats-url it uses a NATS server or cluster of yours. That needs an
+account for the clients (--creds), another with JetStream that no client can
+enter for the journal (--journal-creds), and, so that sessions end with their
+connection rather than by their TTL, the system account (--system-creds).
+Such a file holds credentials or the seed of an nkey. Instead of it a URL may
+carry user and password (--nats-url, --journal-url, --system-url); better in
+the environment, because everybody on the machine can read a command line.
+--tlsca, --tlscert and --tlskey are for all of them, and read again for each
+new connection.
 
-SIGTERM and SIGINT end it gracefully, a second one at once. SIGHUP reads nothing
-again, and says so in the log.
+SIGTERM and SIGINT end it gracefully, a second one at once. SIGHUP reads
+nothing again, and says so in the log.
 Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong usage.`
 
 // Categories of flags in the help.
@@ -100,6 +107,9 @@ const (
 	limits   = "Limits of each instance; 0: the default"
 	watching = "Health and logging"
 )
+
+// longest bounds durations that have no bound of their own: ten years.
+const longest = 3660 * span.Day
 
 func flags(c *config) []cli.Flag {
 	env := func(flag string) cli.ValueSourceChain {
@@ -148,18 +158,18 @@ func flags(c *config) []cli.Flag {
 
 		&cli.Uint64Flag{Name: "snapshot-entries", Usage: "`NUMBER` of journal entries after which the state is stored and the journal can be trimmed", Value: service.DefaultSnapshotEntries,
 			Category: keeping, Destination: &c.snapshotEntries, Sources: env("snapshot-entries")},
-		&cli.DurationFlag{Name: "journal-keep", Usage: "`DURATION` that a journal entry is kept at least", Value: service.DefaultJournalKeep,
-			Category: keeping, Destination: &c.journalKeep, Sources: env("journal-keep")},
+		&span.Flag{Name: "journal-keep", Usage: "`DURATION` that a journal entry is kept at least", Value: service.DefaultJournalKeep,
+			Category: keeping, Config: span.Bounds{Min: time.Second, Max: longest}, Destination: &c.journalKeep, Sources: env("journal-keep")},
 		&cli.Uint64SliceFlag{Name: "skip", Usage: "pass over the journal entry at `POSITION`, which cannot be applied; give it to every instance",
 			Category: keeping, Destination: &c.skip},
 		&cli.BoolFlag{Name: "new-epoch", Usage: "go on with a journal that was restored from a backup, made anew or lost its beginning; to one instance, once, while no other runs",
 			Category: keeping, Destination: &c.newEpoch},
 
 		str(rules, "prefix", "`PREFIX` of all subjects", protocol.DefaultPrefix, &c.prefix),
-		&cli.DurationFlag{Name: "grace", Usage: "`DURATION` that a session outlives its closed connection", Value: protocol.DefaultGrace,
-			Category: rules, Destination: &c.grace, Sources: env("grace")},
-		&cli.DurationFlag{Name: "retention", Usage: "`DURATION` that a lost session is remembered", Value: protocol.DefaultRetention, DefaultText: "168h, 7 days",
-			Category: rules, Destination: &c.retention, Sources: env("retention")},
+		&span.Flag{Name: "grace", Usage: "`DURATION` that a session outlives its closed connection", Value: protocol.DefaultGrace,
+			Category: rules, Config: span.Bounds{Min: time.Millisecond, Max: time.Hour, Unit: time.Millisecond}, Destination: &c.grace, Sources: env("grace")},
+		&span.Flag{Name: "retention", Usage: "`DURATION` that a lost session is remembered", Value: protocol.DefaultRetention,
+			Category: rules, Config: span.Bounds{Min: time.Minute, Max: longest, Unit: time.Millisecond}, Destination: &c.retention, Sources: env("retention")},
 		str(rules, "custom-status-policy", "`POLICY` session clears a custom status when its user stops being online, persistent keeps it", service.PolicySession, &c.policy),
 		&cli.BoolFlag{Name: "friend-notifications", Usage: "tell clients to watch their user's contacts by themselves",
 			Category: rules, Destination: &c.friendNotifications, Sources: env("friend-notifications")},

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/cmd/internal/layout"
 	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
 )
@@ -42,9 +43,11 @@ func TestWrongUsage(t *testing.T) {
 		{"extra", `"extra"`},
 		{"--grace", "--grace"},
 		{"--grace soon", "--grace"},
-		{"--grace 0", "--grace must be more than 0"},
-		{"--retention 1s", "the retention must be at least 1m"},
-		{"--journal-keep 0s", "--journal-keep must be more than 0"},
+		{"--grace 0", `invalid value "0" for --grace: must be 1ms to 1h, in multiples of 1ms`},
+		{"--grace 500us", "for --grace: must be 1ms to 1h"},
+		{"--retention 366000d", "for --retention"},
+		{"--retention 1s", "for --retention: must be 1m to 3660d"},
+		{"--journal-keep 0s", "for --journal-keep: must be 1s to 3660d"},
 		{"--snapshot-entries 0", "--snapshot-entries must be more than 0"},
 		{"--snapshot-entries many", `invalid value "many" for --snapshot-entries: "many" is not such a number`},
 		{"--max-contacts 99999999999999999999", `"99999999999999999999" is too large`},
@@ -82,7 +85,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--nats-url nats://127.0.0.1:1 --listen 127.0.0.1:0", "--listen"},
 		{"--nats-url nats://127.0.0.1:1", "--journal-creds"},
 		{"--nats-url nats:// --single-account", "URL"},
-		{"--data /dev/null --grace 100h", "the grace must be at most 1h"},
+		{"--data /dev/null --grace 100h", "for --grace: must be 1ms to 1h"},
 		{"--data /dev/null --custom-status-policy never", "policy"},
 		{"--data /dev/null --max-custom-status -1", "max-custom-status must be 1 to 4096"},
 	} {
@@ -132,12 +135,22 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
+// TestFits_Help: the help fits a terminal of 80 columns.
+func TestFits_Help(t *testing.T) {
+	_, stdout, _ := call(t, "--help")
+	for line := range strings.Lines(stdout) {
+		if width := layout.Width(strings.TrimRight(line, "\n")); width > layout.Columns {
+			t.Errorf("a line of %d cells: %s", width, line)
+		}
+	}
+}
+
 // Every limit is a flag, whose default is the one in force.
 func TestLimitsAreFlags(t *testing.T) {
 	_, stdout, _ := call(t, "--help")
 	for _, l := range new(service.Limits).List() {
-		flag := regexp.MustCompile(`--` + l.Name + ` NUMBER .*\(default: ` + strconv.Itoa(l.Default) + `\)`)
-		if !flag.MatchString(stdout) {
+		flag := regexp.MustCompile(`--` + l.Name + ` NUMBER [^(]*(\([^(]*)?\(default: ` + strconv.Itoa(l.Default) + `\)`)
+		if !flag.MatchString(strings.Join(strings.Fields(stdout), " ")) {
 			t.Errorf("the help has no --%s with the default %d", l.Name, l.Default)
 		}
 	}

@@ -132,8 +132,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, err
 	}
 	switch {
-	case c.Grace < 0 || c.Grace > time.Hour:
-		return c, fmt.Errorf("the grace must be at most 1h, not %v", c.Grace)
+	case c.Grace < time.Millisecond || c.Grace > time.Hour:
+		return c, fmt.Errorf("the grace must be 1ms to 1h, not %v", c.Grace)
 	case c.Retention < time.Minute:
 		return c, fmt.Errorf("the retention must be at least 1m, not %v", c.Retention)
 	case c.CustomStatusPolicy != PolicySession && c.CustomStatusPolicy != PolicyPersistent:

@@ -1,0 +1,115 @@
+// Package span is how both commands take durations on their command lines:
+//
+//	&span.Flag{Name: "expires", Config: span.Bounds{Min: time.Second, Max: 366 * span.Day, Unit: time.Second}}
+//
+// A duration is written as Go writes it, such as 90s or 1h30m, or as a number of days,
+// such as 7d. One outside of its bounds is refused when the command line is read, by an
+// error that says which they are.
+package span
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+)
+
+// Day is 24 hours, as d is in a duration.
+const Day = 24 * time.Hour
+
+// Flag is a flag whose value is a duration. Its Config is required; its Value need not
+// be within the bounds, so that 0 can stand for no duration.
+type Flag = cli.FlagBase[time.Duration, Bounds, value]
+
+// Bounds are which durations are taken: from Min to Max, both included, in multiples of
+// Unit. A Unit of 0 takes all between.
+type Bounds struct{ Min, Max, Unit time.Duration }
+
+// String says which durations are taken, such as "1s to 366d, in multiples of 1s".
+func (b Bounds) String() string {
+	text := Format(b.Min) + " to " + Format(b.Max)
+	if b.Unit != 0 {
+		text += ", in multiples of " + Format(b.Unit)
+	}
+	return text
+}
+
+// Check returns an error for a duration that is not taken.
+func (b Bounds) Check(d time.Duration) error {
+	if d < b.Min || d > b.Max || b.Unit != 0 && d%b.Unit != 0 {
+		return fmt.Errorf("must be %v", b)
+	}
+	return nil
+}
+
+// Parse reads a duration.
+func Parse(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil { // 65,535 days are 179 years
+			return time.Duration(n) * Day, nil
+		}
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration such as 90s, 1h30m or 7d", s)
+	}
+	return d, nil
+}
+
+// Format writes a duration as Parse reads it, in days where they are whole, and without
+// units of which there are none: 7d, 1h, 1h30m.
+func Format(d time.Duration) string {
+	if d != 0 && d%Day == 0 {
+		return strconv.FormatInt(int64(d/Day), 10) + "d"
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// value is a Flag's.
+type value struct {
+	d      *time.Duration
+	bounds Bounds
+}
+
+// Create makes a value that is kept in p.
+func (value) Create(initial time.Duration, p *time.Duration, b Bounds) cli.Value {
+	*p = initial
+	return &value{p, b}
+}
+
+// ToString is for the help, which shows no default where there is none.
+func (value) ToString(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return Format(d)
+}
+
+func (v *value) Set(s string) error {
+	d, err := Parse(s)
+	if err == nil {
+		err = v.bounds.Check(d)
+	}
+	if err == nil {
+		*v.d = d
+	}
+	return err
+}
+
+func (v *value) Get() any { return *v.d }
+
+func (v *value) String() string {
+	if v.d == nil { // the flag package asks a zero value
+		return ""
+	}
+	return v.ToString(*v.d)
+}
