@@ -113,6 +113,12 @@
 //	              protocol.ErrOutcomeUnknown: whoever wants it does it again, or
 //	              asks what holds.
 //
+// Such a change may still be done, however late. A Fresh get that is sent
+// protocol.OutcomeWithin (10 s) after the request, and is answered, settles it: what
+// that shows is final. A context that ends earlier, without an answer, leaves as much
+// open as protocol.ErrOutcomeUnknown does. Of contacts the next change that is answered
+// is what settles it (PROTOCOL 4.6).
+//
 // A session that was kicked or replaced (protocol.ErrSessionReplaced) is never tried
 // again.
 //

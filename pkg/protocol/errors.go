@@ -71,7 +71,8 @@ func (e *Error) RetryAfter() time.Duration {
 }
 
 // The errors of the contract. "Nothing was done" holds for all of them but
-// ErrOutcomeUnknown, after which the change may take effect within OutcomeWithin.
+// ErrOutcomeUnknown: a fresh read that is sent OutcomeWithin after the request, and is
+// answered, settles whether the change was done (PROTOCOL 6).
 var (
 	ErrInvalidRequest      = &Error{Code: 400, Name: "invalid_request", Message: "the request is not valid"}
 	ErrInvalidUserID       = &Error{Code: 400, Name: "invalid_user_id", Message: "the user ID is not valid"}
@@ -89,7 +90,7 @@ var (
 	ErrInternal            = &Error{Code: 500, Name: "internal", Message: "the service failed; its log says why"}
 	ErrOverloaded          = &Error{Code: 503, Name: "overloaded", Message: "too much is waiting: nothing was done, try again"}
 	ErrUnavailable         = &Error{Code: 503, Name: "unavailable", Message: "this instance is starting, stopping or cut off: nothing was done, try again"}
-	ErrOutcomeUnknown      = &Error{Code: 504, Name: "outcome_unknown", Message: "the change may take effect within 10 s; after that it never will"}
+	ErrOutcomeUnknown      = &Error{Code: 504, Name: "outcome_unknown", Message: "the change may be done, now or later: a fresh read that is sent 10 s after the request settles it"}
 )
 
 // AsError returns err as an error of the wire: itself where it is one,

@@ -63,7 +63,7 @@ const (
 	// StaleAfter is when an instance that has seen no journal entry says so
 	// (PROTOCOL 8, G12).
 	StaleAfter = 3 * time.Second
-	// OutcomeWithin is how long a change whose outcome is unknown may still
-	// take effect (PROTOCOL 6).
+	// OutcomeWithin is within what time of its arrival a change is answered, and how
+	// long after it a fresh read settles whether it was done (PROTOCOL 6).
 	OutcomeWithin = 10 * time.Second
 )

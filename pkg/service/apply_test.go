@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 	"presence/pkg/service/internal/state"
@@ -60,6 +61,17 @@ func TestApply_SaysThatAnAmnestyBegins(t *testing.T) {
 	}
 }
 
+// TestOutcomeWithin: what the journal takes at most leaves time to answer, and an entry
+// counts for no longer than its callers wait.
+func TestOutcomeWithin(t *testing.T) {
+	if journal.GiveUp >= protocol.OutcomeWithin {
+		t.Errorf("an entry is given up after %v, and callers are promised an answer within %v", journal.GiveUp, protocol.OutcomeWithin)
+	}
+	if state.CountsFor+state.Skew >= protocol.OutcomeWithin {
+		t.Errorf("an entry counts for %v, with clocks that are %v off; a read settles it after %v", state.CountsFor, state.Skew, protocol.OutcomeWithin)
+	}
+}
+
 // TestStamp_WhileCatchingUp: an entry that is packed while the instance catches up
 // is not good for longer than its callers wait. White-box, like the one above.
 func TestStamp_WhileCatchingUp(t *testing.T) {
@@ -72,7 +84,7 @@ func TestStamp_WhileCatchingUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	var h entry.Header
-	s.stamp(&h)
+	s.stamp(&h, time.Now())
 	if got := time.UnixMilli(h.Latest); got.Before(then) || got.After(then.Add(30*time.Minute)) {
 		t.Errorf("an entry as of %v counts until %v", then, got)
 	}

@@ -52,9 +52,9 @@ type answer struct {
 // is fire-and-forget.
 func (c *call) wantsReply() bool { return c.request.Reply() != "" }
 
-// late reports whether the caller may not expect any more that the call takes
-// effect (PROTOCOL 6, outcome_unknown): the process stood still since it came.
-func (c *call) late() bool { return time.Since(c.begun) > protocol.OutcomeWithin }
+// late reports whether there is no time left to do the call within
+// protocol.OutcomeWithin: the process stood still since it came.
+func (c *call) late() bool { return time.Since(c.begun) > journal.LateAfter }
 
 // answer builds and sends the reply.
 func (a *answer) send(s *Service) {

@@ -209,7 +209,7 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		Stamp:    s.stamp,
 		Apply:    s.apply,
 		Failed:   s.failed,
-		Late:     (*call).late,
+		Arrived:  func(c *call) time.Time { return c.begun },
 		Restore:  s.restore,
 		Reset:    s.reset,
 		Snapshot: s.snapshot,
@@ -342,7 +342,7 @@ func (s *Service) barrier(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	done := make(chan error, 1)
-	if err := s.journal.Barrier(&call{done: done}); err != nil {
+	if err := s.journal.Barrier(&call{done: done, begun: time.Now()}); err != nil {
 		return err
 	}
 	select {
@@ -354,9 +354,9 @@ func (s *Service) barrier(ctx context.Context) error {
 }
 
 // stamp fills in an entry's header when it is packed.
-func (s *Service) stamp(h *entry.Header) {
+func (s *Service) stamp(h *entry.Header, arrived time.Time) {
 	s.mu.Lock()
-	replica.Stamp(h, s.state, time.Since(s.appliedAt), s.registered.Load())
+	replica.Stamp(h, s.state, arrived.Sub(s.appliedAt), s.registered.Load())
 	s.digests.Stamp(h, s.state)
 	s.mu.Unlock()
 	h.Flushed = s.announcer.flushed()
@@ -458,6 +458,9 @@ func (s *Service) failed(callers []*call, err error) {
 	answers := make([]answer, len(callers))
 	for i, c := range callers {
 		answers[i] = answer{call: c, err: journalError(err)}
+		if c.get != nil { // a read changes nothing, whether its entry is stored or not
+			answers[i].err = protocol.ErrUnavailable.With("the journal did not answer in time: try again")
+		}
 	}
 	s.responder.push(answers)
 }

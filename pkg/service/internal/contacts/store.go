@@ -292,7 +292,7 @@ func (s *Store) write(ctx context.Context, subject string, users []string, over 
 	case err == nil || errors.Is(err, errChanged):
 		return version, err
 	case unsure:
-		return 0, fmt.Errorf("%w: %w", protocol.ErrOutcomeUnknown.With("the contacts may have been changed, or may be yet: read them"), err)
+		return 0, fmt.Errorf("%w: %w", protocol.ErrOutcomeUnknown.With("the contacts may have been changed, or may be yet: the next change that is answered settles it"), err)
 	}
 	return 0, unavailable(err)
 }

@@ -74,9 +74,9 @@ type Header struct {
 	// packed the entry. One packed too long ago counts as empty.
 	LeaseClock int64
 	// Latest, in milliseconds since 1970 by the stream's clock as far as the
-	// writer knows it, is when the entry's callers stop waiting; 0: not known.
-	// Stored later it counts as empty. (The lease clock does not tell while
-	// nobody appends.)
+	// writer knows it, is until when the entry counts; 0: not known. With a later
+	// timestamp it counts as empty. (The lease clock does not tell while nobody
+	// appends.)
 	Latest int64
 	// Flushed is the position up to which the writer's events had reached the
 	// broker.

@@ -17,6 +17,10 @@ type inFlight[W any] struct {
 	entry   *entry.Entry
 	callers *Callers[W]
 	done    chan struct{} // closed when it is applied
+	// deadline is when its callers must have an answer. stored says that it was
+	// acknowledged, so that nobody publishes it any more.
+	deadline time.Time
+	stored   bool
 }
 
 // append packs and publishes one entry after the other until ctx is done.
@@ -60,21 +64,22 @@ func (j *Journal[W]) gather() {
 // appendOne stamps and publishes an entry until it is acknowledged, or applied,
 // or too old.
 func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Callers[W]) error {
+	arrived := callers.oldest(j.cfg.Arrived)
 	j.mu.Lock()
 	j.sequence++
 	sequence, applied := j.sequence, j.applied
-	f := &inFlight[W]{entry: e, callers: callers, done: make(chan struct{})}
+	f := &inFlight[W]{entry: e, callers: callers, done: make(chan struct{}), deadline: arrived.Add(j.giveUp)}
 	j.inFlight[sequence] = f
 	j.publishedAt = time.Now()
 	j.mu.Unlock()
 
 	e.Header.Writer, e.Header.Sequence = j.cfg.Writer, sequence
-	j.cfg.Stamp(&e.Header)
+	j.cfg.Stamp(&e.Header, arrived)
 	data, err := entry.Append(nil, e)
 	if err != nil {
 		return fmt.Errorf("encoding a journal entry: %w", err)
 	}
-	position, err := j.publish(ctx, data, f.done)
+	position, err := j.publish(ctx, data, f.done, f.deadline)
 	if ctx.Err() == nil {
 		j.noteOutcome(err)
 	}
@@ -82,7 +87,7 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	case err == nil && position != 0 && position <= applied:
 		return fmt.Errorf("%w: it acknowledged position %d after %d was applied", ErrRestoredJournal, position, applied)
 	case err == nil:
-		j.awaitApplied(ctx, f.done)
+		j.awaitApplied(ctx, f)
 		return nil
 	case ctx.Err() != nil:
 		return nil // stop gives the callers back
@@ -109,20 +114,57 @@ func (j *Journal[W]) giveBack(f *inFlight[W], err error) {
 // callers are about to be answered, and their next requests make the next entry
 // a full one. Under load that is a third more throughput than to append at the
 // acknowledgement; a lone caller does not notice.
-func (j *Journal[W]) awaitApplied(ctx context.Context, applied <-chan struct{}) {
+func (j *Journal[W]) awaitApplied(ctx context.Context, f *inFlight[W]) {
 	timer := time.NewTimer(appliedWithin)
 	defer timer.Stop()
 	select {
-	case <-applied:
+	case <-f.done:
 	case <-timer.C: // the follower is being replaced
+		j.mu.Lock()
+		f.stored = true
+		j.mu.Unlock()
 	case <-ctx.Done():
 	}
 }
 
-// publish publishes an entry, again and again, and returns its position, or 0
-// where it was applied before its acknowledgement came.
-func (j *Journal[W]) publish(ctx context.Context, data []byte, applied <-chan struct{}) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, j.giveUp)
+// giveBackEvery is how often giveBackUnapplied looks.
+const giveBackEvery = 200 * time.Millisecond
+
+// giveBackUnapplied tells the callers of entries that are stored, and cannot be applied
+// because the journal is out of reach, that nobody knows: when their time is over.
+func (j *Journal[W]) giveBackUnapplied(ctx context.Context) error {
+	ticker := time.NewTicker(giveBackEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticker.C:
+			for _, f := range j.overdue(now) {
+				j.giveBack(f, fmt.Errorf("%w: it is stored, and did not come back", ErrOutcomeUnknown))
+			}
+		}
+	}
+}
+
+// overdue takes the entries out of those in flight that are stored, and whose callers
+// must have an answer by now.
+func (j *Journal[W]) overdue(now time.Time) (list []*inFlight[W]) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for sequence, f := range j.inFlight {
+		if f.stored && now.After(f.deadline) {
+			delete(j.inFlight, sequence)
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// publish publishes an entry, again and again until a deadline, and returns its
+// position, or 0 where it was applied before its acknowledgement came.
+func (j *Journal[W]) publish(ctx context.Context, data []byte, applied <-chan struct{}, deadline time.Time) (uint64, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var attempts Attempts
 	for {
@@ -132,7 +174,7 @@ func (j *Journal[W]) publish(ctx context.Context, data []byte, applied <-chan st
 			return position, nil
 		}
 		again, outcome := attempts.Failed(err)
-		if !again {
+		if !again || ctx.Err() != nil {
 			return 0, outcome
 		}
 		select {

@@ -13,9 +13,14 @@ const (
 	// AttemptTimeout is how long one publish waits for its acknowledgement
 	// before the entry is published again.
 	AttemptTimeout = 2 * time.Second
-	// GiveUp is how old an entry may be when it is published for the last time
-	// and waits for its acknowledgement.
-	GiveUp = 10 * time.Second
+	// GiveUp is how long an entry is published again and waits for its
+	// acknowledgement, from the arrival of the request that waits longest. By that
+	// its callers have an answer within 10 s (PROTOCOL 6).
+	GiveUp = 9500 * time.Millisecond
+	// LateAfter is how long a request may wait before it is packed. So an entry has
+	// the time for one publish at least; who waited longer is told that nothing was
+	// done, which is better than not to know.
+	LateAfter = GiveUp - AttemptTimeout - 500*time.Millisecond
 	// attemptPause is the least time between the first two publishes of an entry.
 	// It doubles up to AttemptTimeout.
 	attemptPause = 50 * time.Millisecond

@@ -18,9 +18,10 @@
 //     submitted meanwhile is the next one; nothing waits for a timer.
 //   - Ordering: Apply sees every position once, in order, on one goroutine.
 //   - Loss: an entry is published again, unchanged, until it is acknowledged or
-//     10 s old; then its callers get Failed with ErrOutcomeUnknown, because it
-//     may still have been stored. Entries stored twice, or late, are for Apply to
-//     fence: the header carries what that takes.
+//     GiveUp is over since the oldest of its requests arrived; then its callers get
+//     Failed with ErrOutcomeUnknown, because it may still have been stored. Entries
+//     stored twice, or late, are for Apply to fence: the header carries what that
+//     takes.
 //   - Snapshots: now and then the state is stored in the object store
 //     Config.Bucket (PRESENCE_SNAPSHOTS), while entries go on being applied, and
 //     the journal is trimmed behind the older of the last two. A start restores
@@ -103,8 +104,9 @@ type Config[W any] struct {
 	Epoch   string
 
 	// Stamp fills in the header's Epoch, LeaseClock and Flushed when an entry
-	// is packed. It is called on the appending goroutine.
-	Stamp func(*entry.Header)
+	// is packed. arrived is when the request came that has waited longest, now where
+	// nobody waits. It is called on the appending goroutine.
+	Stamp func(h *entry.Header, arrived time.Time)
 	// Apply is called for every entry of the journal in order, on one
 	// goroutine. An error stops the journal before the entry. The entry and
 	// the batch are valid during the call only.
@@ -140,12 +142,12 @@ type Config[W any] struct {
 	MaxWaiting, MaxWaitingBytes int
 
 	// Failed is called with the callers of an entry that is not going to be
-	// applied with them, on the appending goroutine.
+	// applied with them, on any goroutine of Run.
 	Failed func(callers []W, err error)
-	// Late reports whether it is too late for a caller's command: it then comes
-	// back in Failed with ErrRejected, in the place of being packed. The process
-	// may have stood still while it waited. nil: never.
-	Late func(caller W) bool
+	// Arrived tells when a caller's request arrived, by the monotonic clock. Whoever
+	// has waited for more than LateAfter comes back in Failed with ErrRejected, in the
+	// place of being packed; GiveUp counts from then on. nil: when it is packed.
+	Arrived func(caller W) time.Time
 }
 
 // Applied is one entry as it is to be applied.
@@ -302,6 +304,7 @@ func (j *Journal[W]) Run(ctx context.Context) error {
 		defer j.stop()
 		return j.append(ctx)
 	})
+	g.Go(func() error { return j.giveBackUnapplied(ctx) })
 	g.Go(func() error { return j.maintain(ctx) })
 	g.Go(func() error { return j.reportProgress(ctx) })
 	g.Go(func() error { return j.keepHead(ctx) })
@@ -447,13 +450,14 @@ func (j *Journal[W]) take() (*entry.Entry, *Callers[W]) {
 	return e, callers
 }
 
-// giveBackLate has the callers go whose commands are late.
+// giveBackLate has the callers go who have waited for too long.
 func (j *Journal[W]) giveBackLate() {
-	if j.cfg.Late == nil {
+	if j.cfg.Arrived == nil {
 		return
 	}
+	before := time.Now().Add(-LateAfter)
 	j.mu.Lock()
-	callers := j.pending.TakeLate(j.cfg.Late)
+	callers := j.pending.TakeLate(func(w W) bool { return j.cfg.Arrived(w).Before(before) })
 	j.mu.Unlock()
 	j.fail(callers, ErrRejected)
 }

@@ -81,7 +81,7 @@ func openWith(t *testing.T, nc *nats.Conn, writer string, opts ...func(*Config[s
 	cfg := Config[string]{
 		JetStream: js, Writer: writer, Epoch: "E1",
 		Genesis:  []entry.Command{{Kind: entry.Deaf}},
-		Stamp:    func(h *entry.Header) { h.Epoch = "E1" },
+		Stamp:    func(h *entry.Header, _ time.Time) { h.Epoch = "E1" },
 		Apply:    r.apply,
 		Reset:    r.reset,
 		Restore:  r.restore,

@@ -257,7 +257,7 @@ func (j *Journal[W]) BeginEpoch(ctx context.Context, epoch string, rules ...entr
 	last := j.applied
 	e.Header.Writer, e.Header.Sequence = j.cfg.Writer, j.sequence
 	j.mu.Unlock()
-	j.cfg.Stamp(&e.Header)
+	j.cfg.Stamp(&e.Header, time.Now())
 	e.Header.Epoch, e.Header.Generation = epoch, max(j.generation, e.Header.Generation)+1
 	data, err := entry.Append(nil, e)
 	if err != nil {

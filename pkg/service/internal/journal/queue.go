@@ -2,6 +2,7 @@ package journal
 
 import (
 	"slices"
+	"time"
 
 	"presence/pkg/service/internal/entry"
 )
@@ -98,8 +99,9 @@ func (q *Queue[W]) Take() (*entry.Entry, *Callers[W]) {
 	return e, callers
 }
 
-// TakeLate moves the commands out of the queue that nobody may expect to be done
-// any more, as late says of their callers: from the first on, as far as it does.
+// TakeLate moves the callers out of the queue who have waited too long, as late
+// says of them: from the first on, as far as it does. Their commands go with them;
+// renewals stay, and are done without an answer.
 func (q *Queue[W]) TakeLate(late func(W) bool) *Callers[W] {
 	n, bytes := 0, 0
 	for n < len(q.callers) && late(q.callers[n]) {
@@ -110,6 +112,16 @@ func (q *Queue[W]) TakeLate(late func(W) bool) *Callers[W] {
 	if n > 0 {
 		_, q.commands = cut(q.commands, n)
 		callers.Commands, q.callers = cut(q.callers, n)
+	}
+	for n = 0; n < len(q.renewing) && late(q.renewing[n].Caller); n++ {
+	}
+	if n > 0 {
+		callers.Renewals, q.renewing = cut(q.renewing, n)
+	}
+	for n = 0; n < len(q.barriers) && late(q.barriers[n]); n++ {
+	}
+	if n > 0 {
+		callers.Barriers, q.barriers = cut(q.barriers, n)
 	}
 	return callers
 }
@@ -178,6 +190,30 @@ func cut[T any](s []T, n int) (head, rest []T) {
 		return s[:n:n], nil
 	}
 	return s[:n:n], s[n:]
+}
+
+// oldest returns when the request arrived that has waited longest: now, where there
+// is none, or nobody tells.
+func (c *Callers[W]) oldest(arrived func(W) time.Time) time.Time {
+	first := time.Now()
+	if arrived == nil {
+		return first
+	}
+	note := func(caller W) {
+		if at := arrived(caller); at.Before(first) {
+			first = at
+		}
+	}
+	for _, w := range c.Commands {
+		note(w)
+	}
+	for _, r := range c.Renewals {
+		note(r.Caller)
+	}
+	for _, w := range c.Barriers {
+		note(w)
+	}
+	return first
 }
 
 func (c *Callers[W]) all() []W {

@@ -3,7 +3,6 @@ package replica
 import (
 	"time"
 
-	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/state"
 )
@@ -51,13 +50,14 @@ func Due(s *state.State, writer string, silent time.Duration, reachable bool) bo
 }
 
 // Stamp fills in what an entry's header says of the state and of the time when
-// it is packed. applied is how long ago the state became what it is: the stream's
-// time is that much later, or more where the state has yet to catch up. registered
-// says that an entry of this writer is applied: before, the state may be of long
-// ago.
-func Stamp(h *entry.Header, s *state.State, applied time.Duration, registered bool) {
+// it is packed. waited is from when the state became what it is to the arrival of
+// the oldest request in the entry, less than 0 where that came before: the stream's
+// time was that much later then, or more where the state has yet to catch up. The
+// entry counts for state.CountsFor from that time on. registered says that an entry of
+// this writer is applied: before, the state may be of long ago.
+func Stamp(h *entry.Header, s *state.State, waited time.Duration, registered bool) {
 	h.Epoch, h.Generation, h.LeaseClock, h.Knows = s.Epoch(), s.Generation(), s.LeaseClock(), entry.Format
 	if registered {
-		h.Latest = s.AsOf().Time().Add(applied + protocol.OutcomeWithin).UnixMilli()
+		h.Latest = s.AsOf().Time().Add(waited + state.CountsFor).UnixMilli()
 	}
 }

@@ -16,6 +16,7 @@ func (s *State) Facts() map[string]string {
 		"wall clock":         strconv.FormatInt(s.clock.wall, 10),
 		"lease clock":        strconv.FormatInt(s.clock.lease, 10),
 		"amnesty until":      strconv.FormatInt(s.clock.amnestyUntil, 10),
+		"clock went back at": strconv.FormatInt(s.clock.turnedAt, 10),
 		"rules":              fmt.Sprintf("%+v", s.params),
 		"users":              strconv.Itoa(len(s.users.list)),
 		"lease numbers":      fmt.Sprintf("%d, %d of them free", len(s.leases.byNumber), len(s.leases.freed)),

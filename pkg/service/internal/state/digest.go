@@ -57,6 +57,9 @@ func (s *State) Digest() uint64 {
 		b = appendNumbers(b, uint64(n))
 	}
 	b = s.appendLame(b)
+	if at := s.clock.turnedAt; at != 0 { // likewise
+		b = appendNumbers(b, uint64(at))
+	}
 	s.scratch = b
 	return sum + xxhash.Sum64(b)
 }

@@ -10,7 +10,7 @@ import (
 // reordered or reused, and a new one makes a new snapshotFormat.
 
 // snapshotFormat is the newest one that this program writes and understands. 2 has
-// a rulesRecord behind the header, 3 a linksRecord behind that. Like an entry a snapshot is written in the oldest
+// a rulesRecord behind the header, 3 a linksRecord and a clockRecord behind that. Like an entry a snapshot is written in the oldest
 // format that has all it says.
 const snapshotFormat = 3
 
@@ -52,6 +52,11 @@ type lameRecord struct {
 	Server string
 	Since  int64
 }
+
+// clockRecord is what is known of the stream's clock beside the time.
+//
+//msgp:tuple clockRecord
+type clockRecord struct{ TurnedAt int64 }
 
 //msgp:tuple writerRecord
 type writerRecord struct {

@@ -93,9 +93,13 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 		}
 	}
 	var links linksRecord
+	var c clockRecord
 	if format >= 3 {
 		if rest, err = links.UnmarshalMsg(rest); err != nil {
 			return nil, damaged("what it has of NATS servers: %w", err)
+		}
+		if rest, err = c.UnmarshalMsg(rest); err != nil {
+			return nil, damaged("its clock: %w", err)
 		}
 	}
 	s := r.s
@@ -103,7 +107,7 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 		s.connections.lame = append(s.connections.lame, lameServer{id: l.Server, since: l.Since})
 	}
 	s.epoch, s.generation, s.level, s.position = h.Epoch, h.Generation, h.Level, h.Position
-	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil}
+	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil, turnedAt: c.TurnedAt}
 	s.params = entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent, Sessions: rules.Sessions}.Complete()
 	if h.Epoch == "" || h.Users < 0 || h.Closed < 0 || h.Freed < 0 || h.Numbers < h.Freed {
 		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections", h.Users, h.Numbers, h.Freed, h.Closed)

@@ -20,7 +20,7 @@ import (
 // and what the callers are answered. Rewrite them with -rewrite and read the
 // difference.
 //
-//	entry [writer=W] [seq=N] [epoch=E] [generation=N] [knows=N] [lease=±D] [latest=±D] [flushed=N]
+//	entry [writer=W] [seq=N] [epoch=E] [generation=N] [knows=N] [after=D] [lease=±D] [latest=±D] [flushed=N]
 //	LOGIN LINES …           one command a line, see parseCommand
 //
 //	wait 6s                 the service runs on: an entry every second
@@ -258,6 +258,8 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 			m.sequence[writer] = max(m.sequence[writer]-1, e.Header.Sequence)
 		case "lease":
 			e.Header.LeaseClock += parseDuration(t, a.Vals[0])
+		case "after":
+			m.now += parseDuration(t, a.Vals[0])
 		case "latest":
 			e.Header.Latest = m.now + parseDuration(t, a.Vals[0])
 		case "flushed":

@@ -30,6 +30,7 @@ type Snapshot struct {
 	header   headerRecord
 	rules    rulesRecord
 	links    linksRecord
+	clock    clockRecord
 	gateways []byte // their records
 	begun    bool   // all of these are written
 	// What is in these is never changed, so that they can be written later.
@@ -63,6 +64,9 @@ func (s *State) BeginSnapshot() *Snapshot {
 	for _, l := range s.connections.lame {
 		x.format = max(x.format, 3)
 		x.links.Lame = append(x.links.Lame, lameRecord{Server: l.id, Since: l.since})
+	}
+	if s.clock.turnedAt != 0 {
+		x.format, x.clock.TurnedAt = max(x.format, 3), s.clock.turnedAt
 	}
 	for i, w := range s.writers {
 		w.saved = i
@@ -111,6 +115,7 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 		}
 		if x.format >= 3 {
 			b = must(x.links.MarshalMsg(b))
+			b = must(x.clock.MarshalMsg(b))
 		}
 		b = append(b, x.gateways...)
 	}

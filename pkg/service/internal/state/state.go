@@ -20,6 +20,7 @@ package state
 
 import (
 	"fmt"
+	"math"
 
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
@@ -163,7 +164,9 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 		return Outcome{}, err
 	}
 	s.position = position
-	s.clock.advance(at, first)
+	gap := at - s.clock.wall
+	s.clock.advance(at, first, s.mostLease(&e.Header))
+	s.noteClock(&e.Header, gap)
 	defer s.noteDigest()
 	s.writer = s.findWriter(e.Header.Writer)
 	s.connections.fresh = s.connections.fresh[:0]
@@ -297,7 +300,7 @@ func (s *State) Skip(position uint64, at int64) error {
 		return fmt.Errorf("skipping position %d after %d", position, s.position)
 	}
 	s.position = position
-	s.clock.advance(at, s.epoch == "")
+	s.clock.advance(at, s.epoch == "", math.MaxInt64)
 	s.noteDigest()
 	return nil
 }

@@ -62,17 +62,6 @@ func (s *State) fences(h *entry.Header) bool {
 	return false
 }
 
-// tooOld reports whether an entry was packed too long ago. Where the wall clock
-// went back since, it may have been any time ago: the lease clock does not tell
-// while nobody appends.
-func (s *State) tooOld(h *entry.Header) bool {
-	if s.clock.lease-h.LeaseClock > maxPacked {
-		return true
-	}
-	wall := s.clock.wall
-	return h.Latest != 0 && (wall > h.Latest || wall < h.Latest-maxPacked-maxStep)
-}
-
 // takeOver gives to the writer of the entry at hand what another one, dead or
 // unable to publish, has owed for too long.
 func (s *State) takeOver() {
