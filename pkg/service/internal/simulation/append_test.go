@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 	"presence/pkg/service/internal/replica"
@@ -21,6 +20,7 @@ type flight struct {
 	callers  *journal.Callers[*request]
 	data     []byte
 	packedAt time.Duration
+	arrived  time.Duration // of its requests the one that has waited longest
 	offset   time.Duration // of the stream's clock, by the last entry applied then
 	attempts journal.Attempts
 	attempt  int
@@ -72,11 +72,11 @@ func (p *process) pack() {
 		return
 	}
 	p.sequence++
-	f := &flight{p: p, sequence: p.sequence, entry: e, callers: callers, packedAt: p.w.now, offset: p.offset}
+	f := &flight{p: p, sequence: p.sequence, entry: e, callers: callers, packedAt: p.w.now, arrived: oldest(callers, p.w.now), offset: p.offset}
 	p.inFlight[f.sequence] = f
 	h := &e.Header
 	h.Writer, h.Sequence = p.writer, f.sequence
-	replica.Stamp(h, p.state, p.w.now-p.applied, p.registered)
+	replica.Stamp(h, p.state, f.arrived-p.applied, p.registered)
 	p.digests.Stamp(h, p.state)
 	h.Flushed = p.ledger.Flushed()
 	data, err := entry.Append(nil, e)
@@ -90,8 +90,16 @@ func (p *process) pack() {
 
 // giveBackLate is journal.giveBackLate.
 func (p *process) giveBackLate() {
-	late := p.packing.TakeLate(func(r *request) bool { return p.w.now-r.begun > protocol.OutcomeWithin })
-	p.failCallers(late.Commands, journal.ErrRejected)
+	late := p.packing.TakeLate(func(r *request) bool { return p.w.now-r.begun > journal.LateAfter })
+	p.failCallers(allOf(late), journal.ErrRejected)
+}
+
+// oldest is journal.Callers.oldest.
+func oldest(callers *journal.Callers[*request], now time.Duration) time.Duration {
+	for _, r := range allOf(callers) {
+		now = min(now, r.begun)
+	}
+	return now
 }
 
 // publish is journal.publish.
@@ -116,14 +124,14 @@ func (p *process) publish(f *flight) {
 			p.giveUp(f, outcome)
 		case f.applied:
 			p.acknowledged(f)
-		case p.w.now-f.packedAt >= journal.GiveUp:
+		case p.w.now-f.arrived >= journal.GiveUp:
 			p.giveUp(f, outcome)
 		default:
-			p.after(min(f.attempts.Pause(p.w.now-begun), f.packedAt+journal.GiveUp-p.w.now), func() {
+			p.after(min(f.attempts.Pause(p.w.now-begun), f.arrived+journal.GiveUp-p.w.now), func() {
 				switch {
 				case f.applied:
 					p.acknowledged(f)
-				case p.w.now-f.packedAt >= journal.GiveUp:
+				case p.w.now-f.arrived >= journal.GiveUp:
 					p.giveUp(f, outcome)
 				case !f.landed:
 					p.publish(f)
@@ -134,7 +142,7 @@ func (p *process) publish(f *flight) {
 	p.w.stream.publish(f, func(position uint64, err error) {
 		p.after(0, func() { once(position, err) })
 	})
-	p.after(min(journal.AttemptTimeout, f.packedAt+journal.GiveUp-p.w.now), func() { once(0, errTimeout) })
+	p.after(min(journal.AttemptTimeout, f.arrived+journal.GiveUp-p.w.now), func() { once(0, errTimeout) })
 }
 
 // acknowledged is journal.awaitApplied.
@@ -145,6 +153,12 @@ func (p *process) acknowledged(f *flight) {
 	f.landed = true
 	p.landed(f)
 	p.after(time.Second, func() { p.nextOne(f) })
+	p.after(f.arrived+journal.GiveUp-p.w.now, func() { // journal.giveBackUnapplied
+		if p.inFlight[f.sequence] == f {
+			p.w.say("%s has no answer for the callers of %d, which is stored", p.writer, f.sequence)
+			p.giveBack(f, journal.ErrOutcomeUnknown)
+		}
+	})
 }
 
 // landed goes on with the next entry once one is acknowledged and applied.
@@ -185,20 +199,21 @@ func (p *process) giveBack(f *flight, err error) {
 func (p *process) fail(f *flight, err error) {
 	delete(p.inFlight, f.sequence)
 	p.w.judge.failed(f, err)
-	p.failCallers(callersOf(f), err)
+	p.failCallers(allOf(f.callers), err)
 }
 
 func (p *process) failCallers(callers []*request, err error) {
 	p.waiting -= len(callers)
 	for _, r := range callers {
 		r.refused = errors.Is(err, journal.ErrRejected)
+		p.w.judge.answersInTime(p, r)
 		p.reply(r, &reply{err: wireError(err)})
 	}
 }
 
-func callersOf(f *flight) []*request {
-	all := append(slices.Clone(f.callers.Commands), f.callers.Barriers...)
-	for _, r := range f.callers.Renewals {
+func allOf(callers *journal.Callers[*request]) []*request {
+	all := append(slices.Clone(callers.Commands), callers.Barriers...)
+	for _, r := range callers.Renewals {
 		all = append(all, r.Caller)
 	}
 	return all

@@ -254,7 +254,12 @@ func (w *world) set(user string) {
 	case n < 4 && !w.plan.persistent:
 		command.Expires = w.between(time.Second, 20*time.Second).Milliseconds()
 	}
-	w.send(&request{what: "set", command: command, done: func(*reply) {}})
+	sent := w.now
+	w.send(&request{what: "set", command: command, done: func(r *reply) {
+		if r.err == errTimeout || errors.Is(r.err, protocol.ErrOutcomeUnknown) { // a fresh read settles it
+			w.after(sent+protocol.OutcomeWithin-w.now+w.between(0, time.Second), func() { w.get(true) })
+		}
+	}})
 }
 
 // haunt sends what is late: of the session that the client had, or has.

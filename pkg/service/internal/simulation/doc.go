@@ -1,6 +1,7 @@
 // Package simulation plays histories of several instances in one process, under
 // a scheduler that draws every delay and every fault from a seed, and holds each
-// of them against the guarantees of PROTOCOL 8: G1 to G4, G6 to G8 and G14.
+// of them against the guarantees of PROTOCOL 8: G1 to G4, G6 to G8 and G14, and that
+// changes are answered in time (PROTOCOL 6).
 //
 //	go test ./pkg/service/internal/simulation -simulate 60s
 //	go test ./pkg/service/internal/simulation -seed 4711 -simulate 1s   # that one first
@@ -38,8 +39,9 @@
 // As small as it can be:
 //
 //   - the stream (lost, late, repeated stores, lost acknowledgements, gaps between
-//     leaders, clocks that jump), its consumers (gaps, repetitions, silence), and the
-//     store of snapshots (late, damaged, trimmed behind),
+//     leaders, leaders that lose their majority and store later what they had, clocks
+//     that jump), its consumers (gaps, repetitions, silence), and the store of snapshots
+//     (late, damaged, trimmed behind),
 //   - the broker (queue group, reports of closed connections, events that are lost,
 //     late, repeated and out of order, outages, connections that are dead before
 //     either end knows),
@@ -71,8 +73,12 @@
 //     session to a connection that is closed by then; an open may do so after the
 //     close of its lease, and begin another one.
 //   - Where the stream's clock goes back during an outage by about as much as that
-//     lasts, an entry of before looks fresh, and the outage is not seen to have been
-//     one.
+//     lasts, the outage is not seen to have been one. An entry of before looks fresh
+//     until another one is stored that was packed since: by that one the journal knows.
+//     So nobody can have read by then that the earlier one was not done.
+//   - Of two instances that are cut off one after the other, the second in silence, lease
+//     time goes by for up to 15 s until it knows. Whoever renews every third of a TTL of
+//     30 s or more does not notice.
 //   - A damaged memory is noticed within some 64 entries. Where it is written down
 //     before, and another snapshot follows at once or the newest cannot be read, the
 //     wrong one is what instances begin at that differ.

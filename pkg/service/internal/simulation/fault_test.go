@@ -28,9 +28,13 @@ func (w *world) strike(f fault) {
 		ends(h.mendClients)
 	case "silently cut from the clients":
 		w.swallow(h, f.lasts)
+	case "alone in silence":
+		w.leaveAlone(h, f.lasts)
 	case "no leader":
 		w.leaderless(f.lasts)
 		w.stream.offset += w.between(0, 20*time.Millisecond) - 10*time.Millisecond
+	case "no majority":
+		w.stream.loseMajority(f.lasts)
 	case "no journal":
 		w.leaderless(f.lasts)
 		for _, h := range w.hosts {
@@ -87,7 +91,7 @@ func (w *world) pause(h *host, d time.Duration) {
 }
 
 func (w *world) leaderless(d time.Duration) {
-	if w.stream.leaderless {
+	if w.stream.leaderless || w.stream.minority {
 		return
 	}
 	w.stream.leaderless, w.stream.leaderAt = true, w.now+d
@@ -104,6 +108,20 @@ func (w *world) swallow(h *host, d time.Duration) {
 	h.swallows = true
 	w.after(min(d, unnoticed), func() { h.swallows = false })
 	w.after(d, h.mendClients)
+}
+
+// leaveAlone has one instance be cut off from the clients before either side notices,
+// while the others stand still and are killed: it alone lets time go by, and nobody's
+// renewals reach it (G6).
+func (w *world) leaveAlone(h *host, d time.Duration) {
+	w.swallow(h, d)
+	for _, o := range w.hosts {
+		if o != h {
+			w.pause(o, d)
+			w.after(w.between(time.Millisecond, d), o.crash)
+			w.after(d+w.between(time.Millisecond, 5*time.Second), o.start)
+		}
+	}
 }
 
 // outage takes away the broker from everybody, with the journal or without.

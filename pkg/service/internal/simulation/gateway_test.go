@@ -29,6 +29,7 @@ type run struct {
 	sessions []entry.Command // logins of the sessions that it is to hold
 	holds    map[string]bool // what it was told that it holds
 	opened   bool
+	opening  bool // its last open is not answered
 }
 
 func (g *gateway) current() *run {
@@ -62,6 +63,7 @@ func (r *run) next(d time.Duration, do func()) {
 // open opens the lease, or binds it to another connection, until it is answered.
 func (r *run) open() {
 	r.turn++
+	r.opening = true
 	answered := r.tries()
 	turn, connection := r.turn, r.connection
 	r.w.send(&request{by: &r.lease, what: "open", command: entry.Command{Kind: entry.Open, Gateway: r.gateway.name, Process: r.process,
@@ -72,6 +74,7 @@ func (r *run) open() {
 			r.again()
 		case a.err == nil:
 			answered()
+			r.opening = false
 			if r.connection == connection {
 				r.closed = false
 			}
@@ -197,7 +200,11 @@ func (g *gateway) act() {
 		r.turn++
 		w.after(w.between(time.Second, 45*time.Second), func() {
 			r.asleep = false
-			if r.present {
+			switch {
+			case !r.present:
+			case r.opening: // only its answer tells whether the lease is the one that it knew
+				r.open()
+			default:
 				r.renew()
 			}
 		})

@@ -19,6 +19,7 @@ type host struct {
 	noJournal int      // how many faults cut it off from the journal
 	noClients int      // the same, from the clients' broker
 	paused    bool
+	resumedAt time.Duration
 	link      int  // generation of the connection to the clients' broker
 	swallows  bool // cut off from the clients, and neither side knows yet
 	damage    bool // its memory is going to be damaged
@@ -68,7 +69,7 @@ func (h *host) resume(stood time.Duration) {
 	if !h.paused {
 		return
 	}
-	h.paused = false
+	h.paused, h.resumedAt = false, h.w.now
 	h.w.say("%s goes on", h.name)
 	p := h.p
 	if p == nil {
@@ -233,7 +234,7 @@ func (p *process) tick() {
 
 // barrier is Service.barrier.
 func (p *process) barrier(done func(error)) {
-	r := &request{w: p.w, what: "barrier", at: p.w.now, inside: true, done: func(r *reply) { done(r.err) }}
+	r := &request{w: p.w, what: "barrier", at: p.w.now, begun: p.w.now, inside: true, done: func(r *reply) { done(r.err) }}
 	p.waiting++
 	p.packing.Barrier(r)
 	p.poke()

@@ -28,6 +28,7 @@ type judge struct {
 	lease, wall time.Duration // lease time by the judge's own account, and the last timestamp
 
 	acknowledgedUpTo uint64
+	settledBy        time.Duration // true time at which the last fresh read was sent that is at its entry
 	users            map[string]*seen
 	took             map[*flight]bool  // effect
 	sequences        map[string]uint64 // of writers: the last that took effect
@@ -118,7 +119,12 @@ func (j *judge) stored(position uint64, x *stored) {
 	}
 	at := time.Duration(x.at) * time.Millisecond
 	if position > 1 {
-		j.lease += min(max(at-j.wall, 0), 2*time.Second)
+		// No more than its writer had seen go by: else the leader may have had no majority.
+		most, next := time.Duration(e.Header.LeaseClock)*time.Millisecond+2*time.Second, j.lease+min(max(at-j.wall, 0), 2*time.Second)
+		if e.Header.Epoch == j.state.Epoch() { // else it was packed while its writer's state was built anew
+			next = max(j.lease, min(next, most))
+		}
+		j.lease = next
 	}
 	j.wall = at
 	out, err := j.state.Apply(e, position, x.at, true)
@@ -133,6 +139,7 @@ func (j *judge) stored(position uint64, x *stored) {
 	}
 	if x.of.p != nil {
 		j.checkFence(position, x, out.Fenced)
+		j.checkSettled(position, x.of, out.Fenced)
 	}
 	if !out.Fenced {
 		j.follow(e, &out)
@@ -160,18 +167,15 @@ func (j *judge) checkFence(position uint64, x *stored, fenced bool) {
 		w.say("position %d counts as empty", position)
 		return
 	}
-	age := x.when - f.packedAt
-	// A clock that goes back during an outage by about as much as that lasts has an
-	// old entry look like a fresh one: there is no other clock to tell.
-	looks := time.Duration(x.at-start)*time.Millisecond - f.packedAt - f.offset
-	fresh := looks > -3*time.Second && looks < 11*time.Second
+	age := x.had - f.arrived
+	turned := x.offset < f.offset-state.Skew // the stream's clock, since its writer saw it
 	switch {
 	case j.took[f]:
 		w.violated("G8", "entry %s took effect twice, again at %d", f, position)
 	case f.sequence <= j.sequences[f.p.writer]:
 		w.violated("G8", "entry %s took effect at %d after entry %d of its writer", f, position, j.sequences[f.p.writer])
-	case age > journal.GiveUp+protocol.OutcomeWithin && !fresh && len(f.entry.Commands) > 0:
-		w.violated("G8", "entry %s took effect at %d, %v after it was packed", f, position, age)
+	case age > state.CountsFor+state.Skew && !turned && len(f.entry.Commands) > 0 && f.entry.Header.Latest != 0:
+		w.violated("G8", "entry %s took effect at %d, which the leader had %v after it arrived", f, position, age)
 	case j.rejected[f]:
 		w.violated("G1", "entry %s took effect at %d after its callers were told that nothing was done", f, position)
 	}
@@ -179,11 +183,36 @@ func (j *judge) checkFence(position uint64, x *stored, fenced bool) {
 		switch waited := f.packedAt - r.begun; {
 		case r.refused:
 			w.violated("G1", "%s {%s} took effect at %d after its caller was told that nothing was done", r.what, show(&r.command), position)
-		case waited > protocol.OutcomeWithin:
+		case waited > journal.LateAfter:
 			w.violated("G8", "%s {%s} took effect at %d, and had waited for %v before it was packed", r.what, show(&r.command), position, waited)
 		}
 	}
 	j.took[f], j.sequences[f.p.writer] = true, f.sequence
+}
+
+// checkSettled: what a fresh read shows that was sent protocol.OutcomeWithin after a
+// change is final: if it was not done by then, it never is (G2, PROTOCOL 6). A request
+// may be on its way for a second; one that is for longer is as if it was sent later.
+func (j *judge) checkSettled(position uint64, f *flight, fenced bool) {
+	for _, r := range f.callers.Commands {
+		sent := max(r.at, r.begun-time.Second)
+		if !fenced && sent+protocol.OutcomeWithin <= j.settledBy {
+			j.w.violated("G2", "%s {%s}, sent at %v, took effect at %d, after a fresh read that was sent at %v", r.what, show(&r.command), r.at, position, j.settledBy)
+		}
+	}
+	for _, r := range f.callers.Barriers {
+		if r.get != nil {
+			j.settledBy = max(j.settledBy, r.at)
+		}
+	}
+}
+
+// answersInTime: who is told that a change failed, or that nobody knows, is told so
+// within protocol.OutcomeWithin of the request's arrival, unless the process stood still.
+func (j *judge) answersInTime(p *process, r *request) {
+	if waited := j.w.now - r.begun; waited > protocol.OutcomeWithin && p.host.resumedAt <= r.begun {
+		j.w.violated("G10", "%s of %s waited %v for its answer", r.what, p.writer, waited)
+	}
 }
 
 // follow keeps the judge's own accounts of an entry that takes effect.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service/internal/entry"
 )
 
 // plan is what a seed makes of a history before it begins: who is there, how bad
@@ -17,6 +18,7 @@ type plan struct {
 	hosts, clients, gateways int
 	users                    []string
 	persistent               bool          // the policy of texts
+	level                    uint8         // the format in force
 	retention                time.Duration // of lost sessions
 	ends                     bool          // operators kick and erase
 	damages                  bool          // the memory of instances
@@ -59,7 +61,7 @@ func (f fault) String() string {
 		return fmt.Sprintf("%s %v after the next event, for %v", s, f.by.Round(time.Millisecond), f.lasts.Round(time.Millisecond))
 	case "power cut":
 		return fmt.Sprintf("%s for %v, clock by %v", s, f.lasts.Round(time.Millisecond), f.by)
-	case "no leader", "no broker", "no broker of the clients", "no journal":
+	case "no leader", "no majority", "no broker", "no broker of the clients", "no journal":
 		return fmt.Sprintf("%s for %v", s, f.lasts.Round(time.Millisecond))
 	}
 	return fmt.Sprintf("%s of %c for %v", s, 'A'+f.host, f.lasts.Round(time.Millisecond))
@@ -84,6 +86,7 @@ func newPlan(seed uint64) *plan {
 	if r.IntN(4) == 0 {
 		p.retention = between(r, time.Minute, 3*time.Minute)
 	}
+	p.level = entry.Format
 	for i := range int(pick(1, 2, 3, 4, 8)) {
 		p.users = append(p.users, fmt.Sprintf("u%d", i))
 	}
@@ -134,10 +137,10 @@ func gap(r *rand.Rand) time.Duration {
 }
 
 var (
-	faultKinds = []string{"kill", "pause", "restart", "death of a writer", "cut of an announcer", "cut from the journal", "cut from the clients", "silently cut from the clients",
-		"kill", "pause", "no leader", "no leader", "no journal", "no broker", "no broker of the clients", "power cut", "clock", "bad snapshot"}
+	faultKinds = []string{"kill", "pause", "restart", "death of a writer", "cut of an announcer", "cut from the journal", "cut from the clients", "silently cut from the clients", "alone in silence",
+		"kill", "pause", "no leader", "no leader", "no majority", "no majority", "no journal", "no broker", "no broker of the clients", "power cut", "clock", "bad snapshot"}
 	lastKinds = []string{"kill", "pause", "restart", "death of a writer", "death of a writer", "cut of an announcer", "cut of an announcer", "cut from the clients",
-		"silently cut from the clients", "silently cut from the clients", "silently cut from the clients", "no leader", "no broker", "power cut"}
+		"silently cut from the clients", "silently cut from the clients", "silently cut from the clients", "no leader", "no majority", "no broker", "power cut"}
 )
 
 // fault draws one.
@@ -151,6 +154,8 @@ func (p *plan) fault(r *rand.Rand, kinds []string, at time.Duration) fault {
 		}
 	case "no leader":
 		f.lasts = between(r, 100*time.Millisecond, 9*time.Second)
+	case "no majority":
+		f.lasts = between(r, time.Second, 40*time.Second)
 	case "no journal", "no broker", "no broker of the clients":
 		f.lasts = between(r, 10*time.Millisecond, 10*time.Minute)
 		if r.IntN(3) == 0 { // it restarts

@@ -11,14 +11,18 @@ import (
 //
 // An entry that is published may be lost, stored late, or stored twice, and its
 // acknowledgement may be lost; while nobody leads the stream nothing is stored.
-// What is stored is never lost, unless it is trimmed. A leader's clock may be any
-// time away from true time, and another one than the last leader's.
+// A leader without a majority has what it gets in its log, with a timestamp, and
+// stores it when the majority is back, unless another one leads then. What is stored
+// is never lost, unless it is trimmed. A leader's clock may be any time away from true
+// time, and another one than the last leader's.
 type stream struct {
 	w          *world
 	entries    []*stored // all there ever were; the first is position 1
 	first      uint64    // the first one that is not trimmed
 	leaderless bool
 	leaderAt   time.Duration // when there is one again
+	minority   bool          // its leader has no majority
+	log        []*stored     // and this in its log
 	offset     time.Duration // the leader's clock is so much ahead
 	followers  []*follower
 	snapshots  []*image // the newest first
@@ -28,7 +32,8 @@ type stream struct {
 type stored struct {
 	data   []byte
 	at     int64         // its timestamp
-	when   time.Duration // true time
+	when   time.Duration // true time at which it was stored
+	had    time.Duration // and at which its leader had it
 	offset time.Duration // of the clock by which it has its timestamp
 	of     *flight
 }
@@ -78,6 +83,10 @@ func (s *stream) publish(f *flight, acknowledge func(position uint64, err error)
 func (s *stream) deliver(f *flight, acknowledge func(uint64, error)) {
 	w := s.w
 	w.after(w.between(50*time.Microsecond, 5*time.Millisecond), func() {
+		if s.minority {
+			s.propose(f)
+			return
+		}
 		if s.leaderless {
 			switch w.chance.IntN(4) {
 			case 0, 1:
@@ -96,14 +105,66 @@ func (s *stream) deliver(f *flight, acknowledge func(uint64, error)) {
 	})
 }
 
+// loseMajority has the leader go on without its followers: nothing is stored, and it
+// does not know. After a while it leads no more; until the followers are back nobody
+// does.
+func (s *stream) loseMajority(d time.Duration) {
+	w := s.w
+	if s.leaderless || s.minority {
+		return
+	}
+	s.minority = true
+	const stepsDown = 20 * time.Second
+	w.after(min(d, stepsDown), func() {
+		s.minority = false
+		s.leaderless, s.leaderAt = true, w.now+max(d-stepsDown, 0)+w.between(time.Millisecond, 3*time.Second)
+		w.after(s.leaderAt-w.now, s.regainMajority)
+	})
+}
+
+// propose has the leader without a majority take an entry into its log.
+func (s *stream) propose(f *flight) {
+	w := s.w
+	w.say("in the leader's log: %s", f)
+	s.log = append(s.log, s.stamped(f))
+}
+
+// regainMajority elects the leader of before, mostly, who stores what it has in its
+// log. Where it is another one that is lost, but for what the followers had got.
+func (s *stream) regainMajority() {
+	w, log := s.w, s.log
+	s.leaderless, s.log = false, nil
+	if w.happens(0.3) {
+		log = log[:w.chance.IntN(len(log)+1)]
+		s.offset += w.between(0, 20*time.Millisecond) - 10*time.Millisecond
+	}
+	for _, x := range log {
+		x.when = w.now
+		s.keepEntry(x)
+	}
+}
+
+func (s *stream) stamped(f *flight) *stored {
+	w := s.w
+	return &stored{data: f.data, at: start + (w.now + s.offset).Milliseconds(), when: w.now, had: w.now, offset: s.offset, of: f}
+}
+
 // store appends an entry, as soon as there is a leader.
 func (s *stream) store(f *flight) uint64 {
 	w := s.w
+	if s.minority {
+		s.propose(f)
+		return 0
+	}
 	if s.leaderless {
 		w.after(s.leaderAt-w.now+w.between(10*time.Millisecond, time.Second), func() { s.store(f) })
 		return 0
 	}
-	x := &stored{data: f.data, at: start + (w.now + s.offset).Milliseconds(), when: w.now, offset: s.offset, of: f}
+	return s.keepEntry(s.stamped(f))
+}
+
+func (s *stream) keepEntry(x *stored) uint64 {
+	w, f := s.w, x.of
 	s.entries = append(s.entries, x)
 	position := s.last()
 	w.say("stored %d: %s", position, f)
