@@ -50,6 +50,7 @@ func TestProperty_SessionsPerUser(t *testing.T) {
 							rt.Fatalf("%+v left %s with %d sessions of %d", *c.Params, u, got, want)
 						}
 					}
+					m.apply(t, &entry.Entry{Header: m.header("A")}) // what falls due by these rules
 				case c.Kind != entry.Login:
 				case out.Results[0].Err != nil:
 					if len(is) != len(was) {
