@@ -25,6 +25,8 @@ const (
 	RoleListener Role = "presenced-listener"
 	// RoleSystem is presenced in the system account.
 	RoleSystem Role = "presenced-system"
+	// RoleJournal is presenced in the journal's account.
+	RoleJournal Role = "presenced-journal"
 )
 
 // ClientRoles are those of PROTOCOL 9 that are not presenced's.
@@ -51,7 +53,7 @@ func (r Role) Name(id string) (string, error) {
 // other's answers. Presenced's roles share one and have no name.
 func (r Role) InboxPrefix(name string) string {
 	switch r {
-	case RoleService, RoleListener, RoleSystem:
+	case RoleService, RoleListener, RoleSystem, RoleJournal:
 		return "_INBOX." + string(RoleService)
 	}
 	return "_INBOX." + string(r) + "." + name
@@ -107,6 +109,11 @@ func (s Subjects) Permissions(r Role, name string) Permissions {
 		return allow(
 			[]string{"$SYS.REQ.SERVER.*.CONNZ", "$SYS.REQ.SERVER.PING"},
 			[]string{"$SYS.ACCOUNT.*.DISCONNECT", "$SYS.SERVER.*.LAMEDUCK", inbox})
+	case RoleJournal:
+		// Any inbox: nobody else is there, and an operator's tools have their own.
+		p := allow(journalSubjects(), []string{"_INBOX.>"})
+		p.Publish.Deny = []string{"$JS.API.STREAM.DELETE.>"}
+		return p
 	}
 	return Permissions{Publish: AllowDeny{Deny: []string{">"}}, Subscribe: AllowDeny{Deny: []string{">"}}}
 }
@@ -117,6 +124,23 @@ func (s Subjects) below(names ...string) []string {
 		names[i] = s.prefix + "." + n
 	}
 	return names
+}
+
+// journalStreams are what the journal's account holds: the journal, its snapshots
+// and the contacts.
+var journalStreams = []string{"PRESENCE_JOURNAL", "OBJ_PRESENCE_SNAPSHOTS", "KV_PRESENCE_CONTACTS"}
+
+// journalSubjects are what it takes to make, read, write and trim those: nothing can be
+// done to others. Wildcards keep it short, because a user's JWT has it, and the NATS
+// server closes a connection whose first line has more than 4 KiB.
+func journalSubjects() []string {
+	list := []string{"PRESENCE_JOURNAL.entries", "$O.PRESENCE_SNAPSHOTS.>", "$KV.PRESENCE_CONTACTS.>",
+		askWhoIAm, "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.FC.>", "$JS.ACK.>"}
+	for _, s := range journalStreams {
+		list = append(list, "$JS.API.STREAM.*."+s, "$JS.API.STREAM.MSG.GET."+s, "$JS.API.DIRECT.GET."+s, "$JS.API.DIRECT.GET."+s+".>",
+			"$JS.API.CONSUMER.*."+s, "$JS.API.CONSUMER.*."+s+".>", "$JS.API.CONSUMER.MSG.NEXT."+s+".>")
+	}
+	return list
 }
 
 const (

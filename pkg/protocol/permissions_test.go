@@ -47,6 +47,35 @@ func TestPermissionsAreThoseOfTheContract(t *testing.T) {
 	}
 }
 
+// What PROTOCOL 9 says of the journal's account is what Permissions have.
+func TestJournalPermissionsAreThoseOfTheContract(t *testing.T) {
+	text, err := os.ReadFile("PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "In the journal's account, where nobody else is")
+	section, _, _ = strings.Cut(section, "\n\n")
+	streams := []string{"PRESENCE_JOURNAL", "OBJ_PRESENCE_SNAPSHOTS", "KV_PRESENCE_CONTACTS"}
+	var want []string
+	for _, m := range quoted.FindAllStringSubmatch(section, -1) {
+		subject := m[1]
+		if !strings.Contains(subject+".", ".S.") {
+			if subject != "S" && !slices.Contains(streams, subject) {
+				want = append(want, subject)
+			}
+			continue
+		}
+		for _, s := range streams {
+			want = append(want, strings.TrimSuffix(strings.Replace(subject+".", ".S.", "."+s+".", 1), "."))
+		}
+	}
+	p := protocol.NewSubjects("").Permissions(protocol.RoleJournal, "")
+	got := slices.Sorted(slices.Values(p.Publish.Allow))
+	if slices.Sort(want); !slices.Equal(got, want) {
+		t.Errorf("got %q, want as in PROTOCOL 9: %q", got, want)
+	}
+}
+
 var quoted = regexp.MustCompile("`([^`]+)`")
 
 // subjectsIn returns the subjects of a column with their prefix.

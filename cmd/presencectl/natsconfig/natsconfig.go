@@ -107,10 +107,10 @@ func client(s protocol.Subjects, c Client) (user, error) {
 
 // presenced returns the NATS users of presenced, in the order clients, journal, system.
 func presenced(s protocol.Subjects) []user {
-	service, system := s.Permissions(protocol.RoleService, ""), s.Permissions(protocol.RoleSystem, "")
+	service, journal, system := s.Permissions(protocol.RoleService, ""), s.Permissions(protocol.RoleJournal, ""), s.Permissions(protocol.RoleSystem, "")
 	return []user{
 		{account: clientsAccount, name: "presenced", file: "presenced", role: protocol.RoleService, permissions: &service},
-		{account: journalAccount, name: "presenced-journal", file: "presenced-journal"},
+		{account: journalAccount, name: "presenced-journal", file: "presenced-journal", role: protocol.RoleJournal, permissions: &journal},
 		{account: systemAccount, name: "presenced-system", file: "presenced-system", role: protocol.RoleSystem, permissions: &system},
 	}
 }
