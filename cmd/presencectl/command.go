@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -53,20 +51,9 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 			a.list(), a.stats(), a.explain(), a.kick(), a.erase(), a.verify(),
 			a.natsConfig(), a.natsUser(),
 		},
-		EnableShellCompletion: true,
-		ConfigureShellCompletionCommand: func(c *cli.Command) {
-			c.Hidden = false
-			c.Usage = "print a completion script for bash, zsh, fish or pwsh"
-			c.Description = `That of bash needs the package bash-completion.
-
-Examples:
-  source <(presencectl completion bash)
-  presencectl completion fish > ~/.config/fish/completions/presencectl.fish`
-			c.Action = func(ctx context.Context, cmd *cli.Command) error {
-				return usageError(ctx, cmd, errors.New("name a shell: bash, zsh, fish or pwsh"), true)
-			}
-		},
-		Before: checkGlobalFlags,
+		EnableShellCompletion:           true,
+		ConfigureShellCompletionCommand: completionCommand,
+		Before:                          checkGlobalFlags,
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if !cmd.Args().Present() {
 				cmd.Writer = a.stderr // nobody asked for it
@@ -140,17 +127,6 @@ func usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
 		"option session cannot be set along with option all", "--all and --session contradict each other",
 	).Replace(err.Error())
 	return fmt.Errorf("%s (see %s --help)", text, cmd.FullName())
-}
-
-// complete suggests commands and flags, without the backquotes that mark the
-// placeholders in the texts of flags.
-func complete(ctx context.Context, cmd *cli.Command) {
-	root, out := cmd.Root(), cmd.Root().Writer
-	var b bytes.Buffer
-	root.Writer = &b
-	cli.DefaultCompleteWithFlags(ctx, cmd)
-	root.Writer = out
-	_, _ = out.Write(bytes.ReplaceAll(b.Bytes(), []byte("`"), nil))
 }
 
 // What follows checks the arguments of a command before anything is connected.

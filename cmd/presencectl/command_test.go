@@ -37,7 +37,7 @@ func TestWrongUsage(t *testing.T) {
 		{"login|alice|--ttl|2h", `invalid value "2h" for --ttl: must be 5s to 1h, in multiples of 1s (see presencectl login --help)`},
 		{"get|alice|--fresh=maybe", `invalid value "maybe" for --fresh: it is neither true nor false (see presencectl get --help)`},
 		{"logout|alice|--all|--session|x", "--all and --session contradict each other (see presencectl logout --help)"},
-		{"completion|tcsh", "name a shell: bash, zsh, fish or pwsh (see presencectl completion --help)"},
+		{"completion|tcsh", "name a shell: bash, zsh or fish (see presencectl completion --help)"},
 		{"availability", "name a USER and, to set it, an availability (see presencectl availability --help)"},
 		{"availability|alice|away|busy", "name a USER and, to set it, an availability (see presencectl availability --help)"},
 		{"availability|alice|gone", `an availability is available, away, busy, dnd or invisible, not "gone" (see presencectl availability --help)`},
@@ -124,8 +124,9 @@ func TestCompletion(t *testing.T) {
 	defer func(args []string) { os.Args = args }(os.Args)
 	os.Args = []string{"presencectl", "--generate-shell-completion"}
 	for _, c := range []struct{ args, want string }{
-		{"completion bash", "presencectl"},
-		{"completion zsh", "presencectl"},
+		{"completion bash", "complete -o bashdefault"},
+		{"completion zsh", "#compdef presencectl"},
+		{"completion fish", "complete -c presencectl"},
 		{"completion --help", "Examples:\n     source <(presencectl completion bash)"},
 		{"--generate-shell-completion", "login:hold a session"},
 		{"login --pl --generate-shell-completion", "--platform:PLATFORM of the device"},
