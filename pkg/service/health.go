@@ -28,6 +28,9 @@ func (s *Service) Health() error {
 	if !s.trusted() {
 		return errors.New("the state differs from another instance's and is built anew")
 	}
+	if err := s.journal.Wrong(); err != nil {
+		return withCause("the journal is not safe", err)
+	}
 	cutOff := s.cutOff()
 	if silent := s.journal.SinceApplied(); silent > protocol.StaleAfter {
 		why := s.journal.Appending()

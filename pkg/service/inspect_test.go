@@ -68,3 +68,45 @@ func TestHealth_ContactsBucketChanged(t *testing.T) {
 	set("KV_PRESENCE_CONTACTS", func(c *jetstream.StreamConfig) { c.MaxAge = 0 })
 	awaitHealth(t, kit.Instances[0].Service, "")
 }
+
+// TestG01_JournalPurged: the journal is purged under a running instance, which nobody else
+// knows to hold what was in it. It stores that, and the next one goes on with it.
+func TestG01_JournalPurged(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	js, _ := admin(t, kit)
+	setText(t, kit, "alice", "before")
+	stream, err := js.Stream(t.Context(), "PRESENCE_JOURNAL")
+	if err == nil {
+		err = stream.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := kit.Instances[0]
+	servicetest.Eventually(t, waitFor, "a snapshot", func() bool { return first.Service.Figures().Snapshot > 0 })
+	awaitHealth(t, first.Service, "")
+	first.Stop(t)
+	kit.AddInstance(t)
+	if st := get(t, nc, "alice")[0]; st.CustomStatus != "before" {
+		t.Errorf("after a restart: got %+v, want the text", st)
+	}
+}
+
+// TestHealth_JournalDeleted: an instance whose journal's stream is deleted is not ready,
+// and says what to do when it has stored what it holds.
+func TestHealth_JournalDeleted(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.Start(t)
+	js, _ := admin(t, kit)
+	setText(t, kit, "alice", "before")
+	if err := js.DeleteStream(t.Context(), "PRESENCE_JOURNAL"); err != nil {
+		t.Fatal(err)
+	}
+	s := kit.Instances[0].Service
+	awaitHealth(t, s, "was deleted, and nothing can be changed: the state as of position")
+	if f := s.Figures(); f.Snapshot != f.Position {
+		t.Errorf("Figures: got a snapshot of position %d, applied is %d", f.Snapshot, f.Position)
+	}
+}

@@ -53,6 +53,18 @@ func (s *Service) rank() (int, bool) {
 	return s.state.Rank(s.writer)
 }
 
+// alone is the journal's Alone.
+func (s *Service) alone() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, i := range s.state.Instances() {
+		if i.Writer != s.writer && i.SilentMs < silentFor.Milliseconds() {
+			return false
+		}
+	}
+	return true
+}
+
 // compare compares a digest that an entry carries with this state's. mu is held.
 func (s *Service) compare(h *entry.Header) error {
 	verdict, own := s.digests.Compare(s.state, h)

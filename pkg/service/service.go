@@ -214,6 +214,7 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		Reset:    s.reset,
 		Snapshot: s.snapshot,
 		Rank:     s.rank,
+		Alone:    s.alone,
 		Skipped:  s.skipped,
 	})
 	return err

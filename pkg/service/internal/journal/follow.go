@@ -67,6 +67,9 @@ func (j *Journal[W]) follow(ctx context.Context) error {
 		} else {
 			j.sayAnew(err, time.Now())
 		}
+		if anew == nil {
+			j.beginWanted() // whatever keeps the journal from being followed
+		}
 		_ = pause(ctx, 100*time.Millisecond)
 	}
 	return nil
@@ -393,8 +396,8 @@ func (j *Journal[W]) explainGap(ctx context.Context, next, got uint64) error {
 	if err != nil {
 		return err
 	}
-	if info.State.FirstSeq > next {
-		return &rebuildError{cause: fmt.Errorf("the journal begins at position %d, position %d is next: it was trimmed meanwhile", info.State.FirstSeq, next), atLeast: info.State.FirstSeq - 1}
+	if err := trimmedPast(info, next); err != nil {
+		return err
 	}
 	if _, err := j.hashAt(ctx, next); err != nil {
 		if transient(err) {
@@ -403,6 +406,14 @@ func (j *Journal[W]) explainGap(ctx context.Context, next, got uint64) error {
 		return &rebuildError{cause: fmt.Errorf("the store is damaged: %w", err), atLeast: next}
 	}
 	return fmt.Errorf("position %d came where %d was due", got, next)
+}
+
+// trimmedPast returns an error where the journal begins behind the position that is next.
+func trimmedPast(info *jetstream.StreamInfo, next uint64) error {
+	if info.State.FirstSeq <= next {
+		return nil
+	}
+	return &rebuildError{cause: fmt.Errorf("the journal begins at position %d, position %d is next: it was trimmed meanwhile", info.State.FirstSeq, next), atLeast: info.State.FirstSeq - 1}
 }
 
 // explainSilence returns an error where the consumer, which lives, does not deliver
@@ -416,6 +427,9 @@ func (j *Journal[W]) explainSilence(ctx context.Context, next uint64) error {
 	}
 	if info.State.LastSeq < next {
 		return j.checkLength(info.State.LastSeq)
+	}
+	if err := trimmedPast(info, next); err != nil {
+		return err
 	}
 	if _, err := j.hashAt(ctx, next); err == nil || transient(err) {
 		return fmt.Errorf("position %d is there, but did not come for %v", next, silence)

@@ -27,6 +27,9 @@
 //     the journal is trimmed behind the older of the last two. A start restores
 //     the newest that can be read and applies what is behind it; so does an
 //     instance that was away for so long that its next entry is gone.
+//   - What an operator does to the stream or the snapshots while the journal is
+//     followed is noticed within seconds, see Wrong: a snapshot that is missing is
+//     stored, and what cannot be mended from here is said.
 //   - A journal that is not the one that was applied, because it was restored or
 //     made anew, stops the instance; it goes on by Config.NewEpoch only.
 //   - Bounds: at most Config.MaxWaiting commands and renewals wait for an answer,
@@ -122,6 +125,8 @@ type Config[W any] struct {
 	// Rank is the instance's place among those that append, from 0: the first
 	// takes the snapshots. ok is false while it has none. Default: 0.
 	Rank func() (rank int, ok bool)
+	// Alone reports whether no other instance appends, as far as is known. Default: no.
+	Alone func() bool
 	// Skip are positions that are passed over: Skipped is called in the place
 	// of Apply.
 	Skip    []uint64
@@ -198,6 +203,8 @@ type Journal[W any] struct {
 	// replaceWithin is how long the next try to get a consumer may take; follow's own.
 	replaceWithin time.Duration
 	foreign       foreign
+	purged        purged
+	watched       watched
 	// anewAfter and anewSaid are after which position, and when, it was logged
 	// that the journal is followed anew; follow's own.
 	anewAfter uint64
@@ -264,6 +271,9 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 	}
 	if cfg.Rank == nil {
 		cfg.Rank = func() (int, bool) { return 0, true }
+	}
+	if cfg.Alone == nil {
+		cfg.Alone = func() bool { return false }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -74,8 +74,8 @@ func (j *Journal[W]) maintain(ctx context.Context) error {
 		if !ok || !j.isCaughtUp() {
 			continue
 		}
-		var err error
-		if j.due(time.Duration(rank) * turnWait) {
+		err := j.watch(ctx, rank)
+		if err == nil && j.due(time.Duration(rank)*turnWait) {
 			err = j.takeSnapshot(ctx)
 		}
 		if err == nil && rank == 0 {
@@ -123,23 +123,16 @@ func (j *Journal[W]) takeSnapshot(ctx context.Context) error {
 // storeSnapshot stores the state as of a position of now.
 func (j *Journal[W]) storeSnapshot(ctx context.Context) (stored, error) {
 	begun := time.Now()
-	var s begunSnapshot
 	request := make(chan begunSnapshot, 1)
 	j.Tick() // it begins behind an entry
 	select {
 	case j.wanted <- request:
 	case <-ctx.Done():
 		return stored{}, ctx.Err()
+	case <-time.After(beginWithin):
+		return stored{}, errors.New("no snapshot could be begun: the journal is not followed at the moment")
 	}
-	select {
-	case s = <-request:
-	case <-ctx.Done():
-		return stored{}, ctx.Err()
-	}
-	defer s.End()
-	x := stored{position: s.Position(), wall: s.Wall(), entry: s.hash}
-	x.epoch, x.generation = s.Epoch()
-	x, err := j.store.put(ctx, x, s.Next)
+	x, err := j.store.put(ctx, <-request)
 	if err != nil {
 		return x, err
 	}
@@ -159,12 +152,17 @@ type begunSnapshot struct {
 func (j *Journal[W]) beginWanted() {
 	select {
 	case request := <-j.wanted:
-		j.mu.Lock()
-		hash := j.hash
-		j.mu.Unlock()
-		request <- begunSnapshot{j.cfg.Snapshot(), hash}
+		request <- j.begunSnapshot()
 	default:
 	}
+}
+
+// begunSnapshot begins one, where the state is applied.
+func (j *Journal[W]) begunSnapshot() begunSnapshot {
+	j.mu.Lock()
+	hash := j.hash
+	j.mu.Unlock()
+	return begunSnapshot{j.cfg.Snapshot(), hash}
 }
 
 // trim drops the entries that the older snapshot holds, once they are old

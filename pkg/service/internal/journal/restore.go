@@ -62,6 +62,9 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 	if i := slices.IndexFunc(failed, transient); i >= 0 {
 		return failed[i] // it may be read the next time
 	}
+	if stands && avoid == 0 && j.wasPurged(list, state.FirstSeq) {
+		return j.goOnBehindPurged(ctx, list, state)
+	}
 	if j.cfg.NewEpoch && stands && atLeast > 1 && j.position()+1 == atLeast {
 		return j.passOver(state.LastSeq)
 	}

@@ -67,6 +67,9 @@ type stored struct {
 	wall       int64  // the journal's time then
 	bytes      uint64
 	at         time.Time // when it was stored
+
+	pieces   uint64 // of its contents
+	contents string // subject of those
 }
 
 const (
@@ -125,6 +128,22 @@ func (s *store) list(ctx context.Context) ([]stored, error) {
 	return slices.DeleteFunc(all, func(x stored) bool { return !strings.HasPrefix(x.name, counts) }), err
 }
 
+// whole returns the snapshots that count and whose contents are all there, the newest
+// first.
+func (s *store) whole(ctx context.Context) ([]stored, error) {
+	list, err := s.list(ctx)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	_, subjects, err := s.subjects(ctx, "C.>")
+	if err != nil {
+		return nil, fmt.Errorf("looking at the snapshots: %w", err)
+	}
+	return slices.DeleteFunc(list, func(x stored) bool { return subjects[x.contents] != x.pieces }), nil
+}
+
 func (s *store) all(ctx context.Context) ([]stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -137,7 +156,7 @@ func (s *store) all(ctx context.Context) ([]stored, error) {
 	}
 	var list []stored
 	for _, o := range objects {
-		x := stored{name: o.Name, epoch: o.Metadata["epoch"], bytes: o.Size, at: o.ModTime}
+		x := stored{pieces: uint64(o.Chunks), contents: "$O." + s.bucket + ".C." + o.NUID, name: o.Name, epoch: o.Metadata["epoch"], bytes: o.Size, at: o.ModTime}
 		x.position, _ = strconv.ParseUint(o.Metadata["position"], 10, 64)
 		x.entry, _ = strconv.ParseUint(o.Metadata["entry"], 16, 64)
 		x.wall, _ = strconv.ParseInt(o.Metadata["wall"], 10, 64)
@@ -198,8 +217,15 @@ func (s *store) subjects(ctx context.Context, filter string) (jetstream.Stream, 
 	return stream, info.State.Subjects, nil
 }
 
-// put writes a snapshot, reads it back, and makes it count.
-func (s *store) put(ctx context.Context, x stored, next func([]byte) ([]byte, bool, error)) (stored, error) {
+// put writes a snapshot, reads it back, and makes it count. It ends it.
+func (s *store) put(ctx context.Context, of begunSnapshot) (stored, error) {
+	defer of.End()
+	x := stored{position: of.Position(), wall: of.Wall(), entry: of.hash}
+	x.epoch, x.generation = of.Epoch()
+	return s.write(ctx, x, of.Next)
+}
+
+func (s *store) write(ctx context.Context, x stored, next func([]byte) ([]byte, bool, error)) (stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
 	os, err := s.objects(ctx)

@@ -25,7 +25,7 @@ func TestStore_Stalled(t *testing.T) {
 	}
 	t.Cleanup(b.Shutdown)
 	written := 0
-	x, err := connectStore(t, b).put(t.Context(), stored{position: 1}, func(buf []byte) ([]byte, bool, error) {
+	x, err := connectStore(t, b).write(t.Context(), stored{position: 1}, func(buf []byte) ([]byte, bool, error) {
 		written++
 		data := make([]byte, block)
 		_, _ = rand.Read(data)
