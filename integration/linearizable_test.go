@@ -45,6 +45,7 @@ type registerOp struct {
 type registerResult struct {
 	text     string
 	revision uint64 // of the user's status; 0 of a set where nobody knows
+	asOf     uint64 // of a get: everything up to this revision is in it
 	conflict bool
 	unknown  bool // it took effect, or does so later, or never
 }
@@ -126,7 +127,7 @@ func (h *history) now() int64 { return int64(time.Since(h.begun)) }
 
 // note takes down what came of an operation. What was refused is left out: it
 // must not have had any effect (G10), and as every text is set once, the model
-// would notice. What nobody knows of goes on for ever.
+// would notice. What nobody knows of goes on for ever, unless it is settled.
 func (h *history) note(client int, op registerOp, call int64, got registerResult, err error) {
 	end := h.now()
 	h.tally.add(outcome(err))
@@ -197,7 +198,7 @@ func (c *registerClient) get(user string) {
 	var got registerResult
 	if err == nil {
 		status := reply.SuccessUserList[0]
-		got.text, got.revision = status.CustomStatus, status.Revision
+		got.text, got.revision, got.asOf = status.CustomStatus, status.Revision, reply.Revision
 		c.seen[user] = got.revision
 	}
 	c.history.note(c.id, registerOp{user: user}, call, got, err)
@@ -229,8 +230,9 @@ func (h *history) runClients(t *testing.T, conns []*nats.Conn, chance *rand.Rand
 // check fails where the history is of no register, and draws a picture of it.
 func (h *history) check(t *testing.T, what string) {
 	t.Helper()
+	unknown, settled := h.settle(t)
 	result, info := porcupine.CheckOperationsVerbose(registers, h.ops, 2*time.Minute)
-	t.Logf("%s: %d operations, %v: %s", what, len(h.ops), &h.tally, result)
+	t.Logf("%s: %d operations, %v, of %d unknown sets %d settled as done: %s", what, len(h.ops), &h.tally, unknown, settled, result)
 	if result == porcupine.Ok {
 		return
 	}
@@ -243,6 +245,55 @@ func (h *history) check(t *testing.T, what string) {
 		t.Error(err)
 	}
 	t.Errorf("%s: not linearizable (%s); look at %s in a browser", what, result, picture.Name())
+}
+
+// settle has the sets that nobody knew of, and that were done, end at the first fresh
+// get that settles them: the first one answered of those that were sent
+// protocol.OutcomeWithin after the set (PROTOCOL 6). It fails where one was done later,
+// which its revision tells exactly. Whether one was done is told by those who read its
+// text; of one that nobody read it may go on for ever.
+func (h *history) settle(t testing.TB) (unknown, settled int) {
+	t.Helper()
+	for _, part := range h.byUser() {
+		read := map[string]uint64{} // revisions of the texts that were read
+		for _, op := range part {
+			if got := op.Output.(registerResult); !op.Input.(registerOp).set {
+				read[got.text] = got.revision
+			}
+		}
+		for _, op := range part {
+			if !op.Output.(registerResult).unknown {
+				continue
+			}
+			unknown++
+			text := op.Input.(registerOp).text
+			revision, done := read[text]
+			for _, by := range part {
+				if by.Input.(registerOp).set || by.Call < op.Call+int64(protocol.OutcomeWithin) || !done {
+					continue
+				}
+				if asOf := by.Output.(registerResult).asOf; revision > asOf {
+					t.Errorf("G2: set of %q, sent at %v, was done at revision %d; the fresh get sent at %v is as of %d",
+						text, time.Duration(op.Call), revision, time.Duration(by.Call), asOf)
+				}
+				if op.Return == math.MaxInt64 {
+					settled++
+				}
+				op.Return = min(op.Return, by.Return)
+			}
+		}
+	}
+	return unknown, settled
+}
+
+// byUser returns the operations of each user.
+func (h *history) byUser() map[string][]*porcupine.Operation {
+	users := map[string][]*porcupine.Operation{}
+	for i := range h.ops {
+		user := h.ops[i].Input.(registerOp).user
+		users[user] = append(users[user], &h.ops[i])
+	}
+	return users
 }
 
 // checkRising fails where a set has a revision not above that of one that had
@@ -327,6 +378,45 @@ func TestLinearizable(t *testing.T) {
 		servicetest.Eventually(t, 2*soon, "the cluster to heal", func() bool { return tr.Current(t, journalStream) })
 	}
 }
+
+// TestLinearizable_Settled: a set that nobody knew of, and that is read later, was done
+// by the time that a fresh get sent ten seconds after it was answered, or the history is
+// of no register.
+func TestLinearizable_Settled(t *testing.T) {
+	const s = int64(time.Second)
+	op := func(text string, set bool, call, end int64, got registerResult) porcupine.Operation {
+		return porcupine.Operation{Input: registerOp{user: "u", set: set, text: text}, Output: got, Call: call * s, Return: end * s}
+	}
+	unknown := porcupine.Operation{Input: registerOp{user: "u", set: true, text: "a"}, Output: registerResult{unknown: true}, Return: math.MaxInt64}
+	early := op("", false, 1, 2, registerResult{asOf: 8})
+	late := op("", false, 9, 11, registerResult{asOf: 9})
+	nothing := op("", false, 10, 11, registerResult{asOf: 10})
+	for name, c := range map[string]struct {
+		ops  []porcupine.Operation
+		want bool // it is settled as the contract says
+	}{
+		"done before":        {[]porcupine.Operation{unknown, early, op("", false, 11, 12, registerResult{text: "a", revision: 9, asOf: 10})}, true},
+		"sent too early":     {[]porcupine.Operation{unknown, late, op("", false, 12, 13, registerResult{text: "a", revision: 11, asOf: 11})}, true},
+		"never done":         {[]porcupine.Operation{unknown, nothing, op("", false, 14, 15, registerResult{asOf: 12})}, true},
+		"done after a get":   {[]porcupine.Operation{unknown, nothing, op("", false, 14, 15, registerResult{text: "a", revision: 11, asOf: 12})}, false},
+		"done while one ran": {[]porcupine.Operation{unknown, nothing, op("", false, 10, 15, registerResult{text: "a", revision: 11, asOf: 12})}, false},
+	} {
+		h := &history{ops: c.ops}
+		told := &complaints{TB: t}
+		h.settle(told)
+		if got := told.n == 0; got != c.want {
+			t.Errorf("%s: settled as promised %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// complaints counts what a check complains of.
+type complaints struct {
+	testing.TB
+	n int
+}
+
+func (c *complaints) Errorf(string, ...any) { c.n++ }
 
 // TestLinearizable_Model: what the model must not let pass.
 func TestLinearizable_Model(t *testing.T) {

@@ -127,12 +127,13 @@ func (j *Journal[W]) awaitApplied(ctx context.Context, f *inFlight[W]) {
 	}
 }
 
-// giveBackEvery is how often giveBackUnapplied looks.
+// giveBackEvery is how often giveBackOverdue looks.
 const giveBackEvery = 200 * time.Millisecond
 
-// giveBackUnapplied tells the callers of entries that are stored, and cannot be applied
-// because the journal is out of reach, that nobody knows: when their time is over.
-func (j *Journal[W]) giveBackUnapplied(ctx context.Context) error {
+// giveBackOverdue answers callers whose time is over and whom the appending goroutine
+// does not see, because it waits for an entry: those who wait for their turn, and those
+// of entries that are stored and cannot be applied, because the journal is out of reach.
+func (j *Journal[W]) giveBackOverdue(ctx context.Context) error {
 	ticker := time.NewTicker(giveBackEvery)
 	defer ticker.Stop()
 	for {
@@ -140,6 +141,7 @@ func (j *Journal[W]) giveBackUnapplied(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-ticker.C:
+			j.giveBackLate()
 			for _, f := range j.overdue(now) {
 				j.giveBack(f, fmt.Errorf("%w: it is stored, and did not come back", ErrOutcomeUnknown))
 			}

@@ -314,7 +314,7 @@ func (j *Journal[W]) Run(ctx context.Context) error {
 		defer j.stop()
 		return j.append(ctx)
 	})
-	g.Go(func() error { return j.giveBackUnapplied(ctx) })
+	g.Go(func() error { return j.giveBackOverdue(ctx) })
 	g.Go(func() error { return j.maintain(ctx) })
 	g.Go(func() error { return j.reportProgress(ctx) })
 	g.Go(func() error { return j.keepHead(ctx) })

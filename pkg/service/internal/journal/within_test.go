@@ -106,6 +106,39 @@ func TestJournal_StoredAndNotBack(t *testing.T) {
 	}
 }
 
+// TestJournal_LateBehindAnother: who waits for a turn is answered in time too where the
+// entry before has longer than that, because nobody waits for it.
+func TestJournal_LateBehindAnother(t *testing.T) {
+	t.Parallel()
+	nc := startBroker(t)
+	open(t, nc, "genesis", nil)
+	js := &hangingJS{deadlines: map[string]time.Time{}}
+	long := time.Now().Add(-time.Minute)
+	r := openWith(t, nc, "A", func(cfg *Config[string]) {
+		js.JetStream = cfg.JetStream
+		cfg.JetStream = js
+		cfg.Arrived = func(string) time.Time { return long }
+	})
+	r.start(t)
+	js.mu.Lock()
+	js.hangs = true
+	js.mu.Unlock()
+	if err := r.Report(entry.Command{Kind: entry.Closed, User: "report"}); err != nil {
+		t.Fatal(err)
+	}
+	r.wait(t, "the report to be in flight", func() bool {
+		js.mu.Lock()
+		defer js.mu.Unlock()
+		return len(js.deadlines) > 0
+	})
+	begun := time.Now()
+	r.submit(t, "late")
+	r.waitAnswer(t, "late", ErrRejected.Error())
+	if took := time.Since(begun); took > GiveUp/2 {
+		t.Errorf("who is late was told so after %v, when the entry before was given up", took)
+	}
+}
+
 // TestQueue_TakeLate_Everybody: whoever waits too long for a turn is told that nothing
 // was done, readers and renewals alike; the lease is renewed all the same.
 func TestQueue_TakeLate_Everybody(t *testing.T) {

@@ -153,7 +153,7 @@ func (p *process) acknowledged(f *flight) {
 	f.landed = true
 	p.landed(f)
 	p.after(time.Second, func() { p.nextOne(f) })
-	p.after(f.arrived+journal.GiveUp-p.w.now, func() { // journal.giveBackUnapplied
+	p.after(f.arrived+journal.GiveUp-p.w.now, func() { // journal.giveBackOverdue
 		if p.inFlight[f.sequence] == f {
 			p.w.say("%s has no answer for the callers of %d, which is stored", p.writer, f.sequence)
 			p.giveBack(f, journal.ErrOutcomeUnknown)

@@ -228,6 +228,7 @@ func (p *process) tick() {
 		p.packing.Tick()
 		p.poke()
 	}
+	p.giveBackLate() // journal.giveBackOverdue
 	p.release()
 	p.kick()
 }

@@ -210,7 +210,7 @@ func (j *judge) checkSettled(position uint64, f *flight, fenced bool) {
 // answersInTime: who is told that a change failed, or that nobody knows, is told so
 // within protocol.OutcomeWithin of the request's arrival, unless the process stood still.
 func (j *judge) answersInTime(p *process, r *request) {
-	if waited := j.w.now - r.begun; waited > protocol.OutcomeWithin && p.host.resumedAt <= r.begun {
+	if waited := j.w.now - r.begun; waited > protocol.OutcomeWithin && !r.inside && p.host.resumedAt <= r.begun {
 		j.w.violated("G10", "%s of %s waited %v for its answer", r.what, p.writer, waited)
 	}
 }
