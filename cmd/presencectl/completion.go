@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v3"
+
+	"presence/cmd/internal/shell"
 )
 
 // completionScripts are what completion prints, with @PROGRAM@ for the path of this
@@ -31,11 +33,11 @@ Examples:
   source <(presencectl completion zsh)                    after compinit
   presencectl completion fish > ~/.config/fish/completions/presencectl.fish`
 	c.Commands = nil
-	for _, shell := range completionShells {
+	for _, name := range completionShells {
 		c.Commands = append(c.Commands, &cli.Command{
-			Name: shell, Usage: "print the script for " + shell, ArgValidator: noArguments,
-			Description: "Examples:\n  presencectl completion " + shell,
-			Action:      func(_ context.Context, cmd *cli.Command) error { return printCompletion(cmd, shell) },
+			Name: name, Usage: "print the script for " + name, ArgValidator: noArguments,
+			Description: "Examples:\n  presencectl completion " + name,
+			Action:      func(_ context.Context, cmd *cli.Command) error { return printCompletion(cmd, name) },
 		})
 	}
 	c.Action = func(ctx context.Context, cmd *cli.Command) error {
@@ -43,8 +45,8 @@ Examples:
 	}
 }
 
-func printCompletion(cmd *cli.Command, shell string) error {
-	script, err := completionScripts.ReadFile("completion/presencectl." + shell)
+func printCompletion(cmd *cli.Command, name string) error {
+	script, err := completionScripts.ReadFile("completion/presencectl." + name)
 	if err != nil {
 		return &failure{err}
 	}
@@ -52,18 +54,18 @@ func printCompletion(cmd *cli.Command, shell string) error {
 	if err != nil {
 		program = "presencectl"
 	}
-	if _, err := cmd.Root().Writer.Write(bytes.ReplaceAll(script, []byte("@PROGRAM@"), []byte(shellQuoted(program, shell)))); err != nil {
+	if _, err := cmd.Root().Writer.Write(bytes.ReplaceAll(script, []byte("@PROGRAM@"), []byte(shellQuoted(program, name)))); err != nil {
 		return &failure{fmt.Errorf("writing the script: %w", err)}
 	}
 	return nil
 }
 
 // shellQuoted makes one word of a text for a shell, in which nothing is expanded.
-func shellQuoted(s, shell string) string {
-	if shell == "fish" { // there a quote and a backslash are escaped within quotes
+func shellQuoted(s, name string) string {
+	if name == "fish" { // there a quote and a backslash are escaped within quotes
 		return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return shell.Word(s)
 }
 
 // complete suggests commands and flags, without the backquotes that mark the

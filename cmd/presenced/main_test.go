@@ -268,7 +268,7 @@ func TestRunFromFile(t *testing.T) {
 		not  string
 	}{
 		{"single.conf", []string{"ready on nats://127.0.0.1:", " --server nats://127.0.0.1:"}, "--user"},
-		{"users.conf", []string{"ready on nats://presence.example.com:4333\n", " --server nats://presence.example.com:4333 --user NAME --password PASSWORD --inbox-prefix _INBOX.ROLE.NAME watch alice"}, "127.0.0.1"},
+		{"users.conf", []string{"ready on nats://presence.example.com:4333\n", "Try, with credentials of yours: ", " --server nats://presence.example.com:4333 --inbox-prefix _INBOX.ROLE.NAME --nkey FILE watch alice"}, "127.0.0.1"},
 	} {
 		t.Setenv("STORE", t.TempDir())
 		ctx, cancel := context.WithCancel(t.Context())
@@ -278,7 +278,7 @@ func TestRunFromFile(t *testing.T) {
 		go func() {
 			done <- run(ctx, []string{"presenced", "--nats-config", filepath.Join("testdata", c.file)}, nil, stdout, stderr)
 		}()
-		servicetest.Eventually(t, waitFor, "the welcome", func() bool { return strings.Contains(stdout.String(), "login alice") || len(done) > 0 })
+		servicetest.Eventually(t, waitFor, "the welcome", func() bool { return strings.Contains(stdout.String(), " watch alice") || len(done) > 0 })
 		for _, want := range c.says {
 			if !strings.Contains(stdout.String(), want) {
 				t.Errorf("%s: got the welcome\n%swant it to say %q", c.file, stdout, want)

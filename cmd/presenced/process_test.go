@@ -134,7 +134,7 @@ func TestExternalServer(t *testing.T) {
 	if strings.Contains(d.Stdout()+d.Stderr(), servicetest.Password) {
 		t.Errorf("presenced shows a password:\n%s%s", d.Stdout(), d.Stderr())
 	}
-	if want := " --user NAME --password PASSWORD "; !strings.Contains(d.Stdout(), want) {
+	if want := " --inbox-prefix _INBOX.ROLE.NAME --user NAME --password PASSWORD watch alice"; !strings.Contains(d.Stdout(), want) {
 		t.Errorf("got the welcome\n%swant it to say %q", d.Stdout(), want)
 	}
 	watcher := s.Connect(t)

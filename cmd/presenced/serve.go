@@ -7,16 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"presence/cmd/presenced/internal/stdlog"
-	"presence/pkg/broker"
-	"presence/pkg/protocol"
 	"presence/pkg/service"
 
 	"golang.org/x/sync/errgroup"
@@ -138,60 +133,4 @@ func runService(ctx context.Context, s *service.Service, failed <-chan error, re
 			return err
 		}
 	}
-}
-
-// welcome says where the service is, and what to try first.
-func welcome(cfg config, nats *connections) string {
-	var to strings.Builder
-	if nats.url != "nats://"+broker.DefaultListen {
-		to.WriteString(" --server " + nats.url)
-	}
-	switch {
-	case nats.broker != nil && nats.broker.Open():
-	case nats.broker == nil && cfg.creds == "" && !strings.Contains(cfg.natsURL, "@"): // as presenced came in
-	case cfg.creds != "":
-		to.WriteString(" --creds FILE --inbox-prefix _INBOX.ROLE.NAME")
-	default:
-		to.WriteString(" --user NAME --password PASSWORD --inbox-prefix _INBOX.ROLE.NAME")
-	}
-	if cfg.tlsCA != "" {
-		to.WriteString(" --tlsca " + cfg.tlsCA)
-	}
-	if cfg.tlsCert != "" {
-		to.WriteString(" --tlscert FILE --tlskey FILE")
-	}
-	if cfg.prefix != protocol.DefaultPrefix {
-		to.WriteString(" --prefix " + cfg.prefix)
-	}
-	var warning string
-	if nats.broker != nil && len(nats.broker.Exposed()) > 0 {
-		warning = fmt.Sprintf("INSECURE: anybody who reaches %s is a client and can act as any user (--insecure)\n", strings.Join(nats.broker.Exposed(), " or "))
-	}
-	return fmt.Sprintf(`presenced %[1]s is ready on %[2]s
-%[5]sTry:   %[4]s%[3]s watch alice
- and   %[4]s%[3]s login alice     in another terminal
-`, versionText(), nats.url, to.String(), presencectl(), warning)
-}
-
-// presencectl returns how to call the command line from here: by its name, or by
-// its path where it stands beside presenced and not in PATH.
-func presencectl() string {
-	const name = "presencectl"
-	if _, err := exec.LookPath(name); err == nil {
-		return name
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return name
-	}
-	path := filepath.Join(filepath.Dir(self), name)
-	if _, err := os.Stat(path); err != nil {
-		return name
-	}
-	if wd, err := os.Getwd(); err == nil {
-		if relative, err := filepath.Rel(wd, path); err == nil && len(relative) < len(path) {
-			return relative
-		}
-	}
-	return path
 }

@@ -97,6 +97,8 @@ type Broker struct {
 	keys   accountKeys
 	names  accountNames
 	open   bool // clients need no credentials
+	// passwords says that clients have names and passwords.
+	passwords bool
 	// exposed are the addresses where that is so for other machines.
 	exposed []string
 	lock    *dirLock
@@ -201,6 +203,10 @@ func (b *Broker) ClientsAccount() string { return b.names.clients }
 
 // Open says that clients need no credentials.
 func (b *Broker) Open() bool { return b.open }
+
+// Passwords says that some of the clients prove who they are by a name and a password,
+// which the configuration file has.
+func (b *Broker) Passwords() bool { return b.passwords }
 
 // Exposed are the addresses where anybody on another machine is a client, and can
 // act as any user.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"presence/pkg/protocol"
@@ -88,6 +89,7 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 	}
 	f.warn()
 	b := &Broker{keys: keys, names: f.names, exposed: f.exposed(), open: f.open() || f.accountOf(f.opts.NoAuthUser) == f.names.clients}
+	b.passwords = slices.ContainsFunc(f.opts.Users, func(u *server.User) bool { return accountName(u.Account) == f.names.clients })
 	if f.open() {
 		addAnyone(f.opts, f.names.clients, keys, cfg.Prefix)
 	}

@@ -26,6 +26,7 @@ import (
 	"strings"
 	"text/template"
 
+	"presence/cmd/internal/shell"
 	"presence/pkg/protocol"
 )
 
@@ -200,7 +201,10 @@ func (w *writer) add(name string, data []byte) { w.files = append(w.files, File{
 //go:embed nats.conf.tmpl
 var configText string
 
-var configTemplate = template.Must(template.New(ConfigFile).Parse(configText))
+var configTemplate = template.Must(template.New(ConfigFile).Funcs(template.FuncMap{"path": shellPath}).Parse(configText))
+
+// shellPath is a file in the directory as a word of a shell.
+func shellPath(dir, file string) string { return shell.Word(filepath.Join(dir, file)) }
 
 func (w *writer) config() ([]byte, error) {
 	var b strings.Builder
@@ -220,9 +224,9 @@ func (w *writer) env() []byte {
 		{systemAccount, "PRESENCED_SYSTEM_URL", "PRESENCED_SYSTEM_CREDS"},
 	} {
 		if url := w.urls[v.account]; url != "" {
-			fmt.Fprintf(&b, "%s=%s\n", v.url, url)
+			fmt.Fprintf(&b, "%s=%s\n", v.url, shell.Word(url))
 		} else {
-			fmt.Fprintf(&b, "%s=%s\n", v.creds, filepath.Join(w.cfg.Dir, presenced(w.subjects)[i].file+w.cfg.Auth.ending()))
+			fmt.Fprintf(&b, "%s=%s\n", v.creds, shell.Word(filepath.Join(w.cfg.Dir, presenced(w.subjects)[i].file+w.cfg.Auth.ending())))
 		}
 	}
 	return []byte(b.String())

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"presence/cmd/internal/shell"
+	"presence/pkg/broker"
+	"presence/pkg/protocol"
+)
+
+// welcome says where the service is, and what to try first. What follows "Try:" works
+// as it is printed, from the directory in which presenced was started. Where presenced
+// knows no credentials of a client, it says what to put in their place instead.
+func welcome(cfg config, nats *connections) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "presenced %s is ready on %s\n", versionText(), nats.url)
+	if nats.broker != nil && len(nats.broker.Exposed()) > 0 {
+		fmt.Fprintf(&b, "INSECURE: anybody who reaches %s is a client and can act as any user (--insecure)\n", strings.Join(nats.broker.Exposed(), " or "))
+	}
+	w := welcomer{cfg, nats}
+	user := w.access(protocol.RoleUser)
+	if !user.known {
+		fmt.Fprintf(&b, "Try, with credentials of yours:   %s watch alice\n", w.call(user))
+		return b.String()
+	}
+	who := shell.Word(cmp.Or(user.id, "alice"))
+	fmt.Fprintf(&b, "Try:   %s watch %s\n", w.call(user), who)
+	fmt.Fprintf(&b, " and   %s login %s     in another terminal\n", w.call(user), who)
+	operator, journal := w.access(protocol.RoleOperator), w.journal()
+	if operator.known && journal != "" {
+		fmt.Fprintf(&b, " and   %s verify %s     for whether all is as the journal says\n", w.call(operator), journal)
+	}
+	return b.String()
+}
+
+// welcomer knows how presencectl comes in.
+type welcomer struct {
+	cfg  config
+	nats *connections
+}
+
+// access is how a client of a role comes in.
+type access struct {
+	env   string // before the command
+	flags string // after it
+	known bool   // it works as it stands
+	id    string // of a user who can be nobody else
+}
+
+// access returns it. Where the configuration file was written by presencectl
+// nats-config, the secrets of some clients are beside it.
+func (w welcomer) access(r protocol.Role) access {
+	switch {
+	case w.nats.broker != nil && w.nats.broker.Open():
+		return access{known: true}
+	case w.nats.broker != nil:
+		return w.beside(r)
+	case w.cfg.creds == "" && !strings.Contains(w.cfg.natsURL, "@"): // as presenced came in
+		return access{known: w.cfg.tlsCert == ""}
+	case w.cfg.creds == "":
+		return access{flags: placeholder + " --user NAME --password PASSWORD"}
+	case isSeed(w.cfg.creds):
+		return access{flags: placeholder + " --nkey FILE"}
+	}
+	return access{flags: placeholder + " --creds FILE"}
+}
+
+const placeholder = " --inbox-prefix _INBOX.ROLE.NAME"
+
+// isSeed says that a file has an nkey and no JWT.
+func isSeed(file string) bool {
+	text, err := os.ReadFile(file)
+	return err == nil && !strings.Contains(string(text), "BEGIN NATS USER JWT")
+}
+
+// beside finds the secret of a client of a role beside the configuration file.
+func (w welcomer) beside(r protocol.Role) access {
+	dir := filepath.Dir(w.cfg.natsConfig)
+	for ending, flag := range map[string]string{".nk": "--nkey", ".creds": "--creds"} {
+		files, _ := filepath.Glob(filepath.Join(globEscaped(dir), string(r)+"-*"+ending)) // the pattern is well-formed
+		if len(files) == 0 {
+			continue
+		}
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(files[0]), string(r)+"-"), ending)
+		id := ""
+		if r == protocol.RoleUser {
+			var err error
+			if id, err = protocol.DecodeToken(name); err != nil {
+				continue
+			}
+		}
+		return access{flags: inbox(r, name) + " " + flag + " " + shell.Word(files[0]), known: true, id: id}
+	}
+	passwords := filepath.Join(dir, "passwords")
+	name := map[protocol.Role]string{protocol.RoleUser: "alice", protocol.RoleOperator: "operator"}[r]
+	if text, err := os.ReadFile(passwords); err == nil && regexp.MustCompile(`(?m)^`+name+` `).Match(text) {
+		// The password is in no command line, where everybody on the machine could read it.
+		return access{
+			env:   fmt.Sprintf(`NATS_PASSWORD=$(sed -n 's/^%s //p' %s) `, name, shell.Word(passwords)),
+			flags: inbox(r, name) + " --user " + name, known: true,
+		}
+	}
+	switch {
+	case w.cfg.creds != "": // the file has an operator
+		return access{flags: placeholder + " --creds FILE"}
+	case w.nats.broker.Passwords():
+		return access{flags: placeholder + " --user NAME --password PASSWORD"}
+	}
+	return access{flags: placeholder + " --nkey FILE"}
+}
+
+func inbox(r protocol.Role, name string) string {
+	return " --inbox-prefix " + r.InboxPrefix(name)
+}
+
+// globEscaped makes a pattern that only the path itself matches.
+func globEscaped(path string) string {
+	return regexp.MustCompile(`[*?\[\\]`).ReplaceAllString(path, `\$0`)
+}
+
+// journal is how verify reads the journal; empty where that is not known.
+func (w welcomer) journal() string {
+	switch {
+	case w.cfg.singleAccount:
+		return "--single-account"
+	case w.cfg.journalCreds != "" && isSeed(w.cfg.journalCreds):
+		return "--journal-nkey " + shell.Word(w.cfg.journalCreds)
+	case w.cfg.journalCreds != "":
+		return "--journal-creds " + shell.Word(w.cfg.journalCreds)
+	case w.nats.broker == nil: // by a password in the environment
+		return ""
+	case w.cfg.natsConfig != "":
+		return "--data " + shell.Word(w.nats.broker.DataDir())
+	}
+	return "--data " + shell.Word(w.cfg.data)
+}
+
+// call is how to call presencectl.
+func (w welcomer) call(a access) string {
+	var to strings.Builder
+	to.WriteString(a.env + presencectl())
+	if w.nats.url != "nats://"+broker.DefaultListen {
+		to.WriteString(" --server " + w.nats.url)
+	}
+	to.WriteString(a.flags)
+	if w.cfg.tlsCA != "" {
+		to.WriteString(" --tlsca " + shell.Word(w.cfg.tlsCA))
+	}
+	if w.cfg.tlsCert != "" {
+		to.WriteString(" --tlscert FILE --tlskey FILE")
+	}
+	if w.cfg.prefix != protocol.DefaultPrefix {
+		to.WriteString(" --prefix " + w.cfg.prefix)
+	}
+	return to.String()
+}
+
+// presencectl returns how to call the command line from here: by its name, or by
+// its path where it stands beside presenced and not in PATH.
+func presencectl() string {
+	const name = "presencectl"
+	if _, err := exec.LookPath(name); err == nil {
+		return name
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return name
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if relative, err := filepath.Rel(wd, path); err == nil && len(relative) < len(path) {
+			return shell.Word(relative)
+		}
+	}
+	return shell.Word(path)
+}
