@@ -1,9 +1,10 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"path/filepath"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"presence/pkg/broker"
@@ -15,6 +16,9 @@ import (
 type connections struct {
 	clients, answers, journal, system *nats.Conn // system may be nil
 
+	links  *links // what is known of them
+	paired func() // ends following of clients and answers; nil where nothing follows
+
 	account string         // the clients', by name
 	url     string         // where clients connect; without a password
 	broker  *broker.Broker // nil where the server is somebody else's
@@ -22,39 +26,62 @@ type connections struct {
 }
 
 // connect starts the NATS server inside, or finds the one of somebody else.
-func connect(cfg config, log *slog.Logger) (*connections, error) {
-	c := &connections{}
-	open := c.openEmbedded
-	if cfg.external() {
-		open = c.openExternal
+func connect(cfg config, log *slog.Logger) (c *connections, err error) {
+	c = &connections{}
+	if !cfg.external() {
+		if c.broker, err = startBroker(cfg, log); err != nil {
+			return nil, err
+		}
 	}
-	if err := open(cfg, log); err != nil {
+	if err := c.open(cfg, log); err != nil {
 		c.close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *connections) openEmbedded(cfg config, log *slog.Logger) (err error) {
-	if c.broker, err = startBroker(cfg, log); err != nil {
-		return err
+// open makes all connections.
+func (c *connections) open(cfg config, log *slog.Logger) error {
+	c.links = newLinks()
+	if cfg.external() {
+		return c.openExternal(cfg, log)
 	}
+	return c.openEmbedded(cfg, log)
+}
+
+func (c *connections) openEmbedded(cfg config, log *slog.Logger) error {
 	c.account, c.url, c.failed = c.broker.ClientsAccount(), c.broker.ClientURL(), c.broker.Failed()
 	if cfg.creds != "" { // the file has an operator
 		return c.enter(cfg, log, c.broker.InProcess())
 	}
-	if c.clients, err = c.broker.Connect(broker.Clients, handlers("presenced clients", log)...); err != nil {
-		return err
+	for _, x := range []struct {
+		nc      **nats.Conn
+		name    string
+		account broker.Account
+	}{
+		{&c.clients, clientsName, broker.Clients},
+		{&c.answers, answersName, broker.Answers},
+		{&c.journal, journalName, broker.Journal},
+		{&c.system, systemName, broker.System},
+	} {
+		l := c.links.add(x.name, log)
+		nc, err := c.broker.Connect(x.account, l.options()...)
+		if err != nil {
+			return err
+		}
+		*x.nc = nc
+		c.links.made(l, nc)
 	}
-	if c.answers, err = c.broker.Connect(broker.Answers, handlers("presenced answers", log)...); err != nil {
-		return err
-	}
-	if c.journal, err = c.broker.Connect(broker.Journal, handlers("presenced journal", log)...); err != nil {
-		return err
-	}
-	c.system, err = c.broker.Connect(broker.System, handlers("presenced system", log)...)
-	return err
+	return nil
 }
+
+// Names of the connections, as the log and the server's monitoring show them.
+const (
+	clientsName = "presenced clients"
+	answersName = "presenced answers"
+	journalName = "presenced journal"
+	systemName  = "presenced system"
+)
 
 func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
 	if cfg.natsConfig != "" {
@@ -100,43 +127,67 @@ func (c *connections) headFile() string {
 // close closes what is open and then stops the server inside: it must outlive
 // the connections, so that their last messages arrive.
 func (c *connections) close() {
-	for _, nc := range []*nats.Conn{c.clients, c.answers, c.journal, c.system} {
-		if nc != nil {
-			_ = nc.FlushTimeout(time.Second) // it fails where the server is gone, and then nothing helps
-			nc.Close()
-		}
-	}
+	c.leave()
 	if c.broker != nil {
 		c.broker.Shutdown()
 	}
 }
 
-// handlers log what happens to a connection. They are set when it is made: the
-// service wraps the one for errors.
-func handlers(name string, log *slog.Logger) []nats.Option {
-	log = log.With("connection", name)
-	var lastError atomic.Int64 // when an error was logged
-	return []nats.Option{
-		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
-			if !nc.IsClosed() && err != nil {
-				log.Warn("lost the NATS server", "err", err)
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			log.Warn("the NATS server is back", "server", nc.ConnectedServerName())
-		}),
-		// Clients can provoke these, so no more than one a second is logged.
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			now := time.Now().UnixNano()
-			last := lastError.Load()
-			if now-last < int64(time.Second) || !lastError.CompareAndSwap(last, now) {
-				return
-			}
-			if sub != nil {
-				log.Warn("NATS reports an error", "err", err, "subject", sub.Subject)
-				return
-			}
-			log.Warn("NATS reports an error", "err", err)
-		}),
+// leave closes what connections are there, and forgets them.
+func (c *connections) leave() {
+	c.links.end()
+	for _, nc := range []**nats.Conn{&c.clients, &c.answers, &c.journal, &c.system} {
+		if *nc != nil {
+			_ = (*nc).FlushTimeout(time.Second) // it fails where the server is gone, and then nothing helps
+			(*nc).Close()
+			*nc = nil
+		}
+	}
+	c.links.stop()
+	if c.paired != nil {
+		c.paired()
+		c.paired = nil
+	}
+}
+
+// closedForGood reports whether nats.go has closed one of the connections, which it
+// does not make again then.
+func (c *connections) closedForGood() bool {
+	return slices.ContainsFunc([]*nats.Conn{c.clients, c.answers, c.journal, c.system}, func(nc *nats.Conn) bool {
+		return nc != nil && nc.IsClosed()
+	})
+}
+
+const (
+	// againFirst is the pause before all connections are made anew, and doubles up to
+	// againMost while that fails, or does not help for againWithin.
+	againFirst  = 250 * time.Millisecond
+	againMost   = 10 * time.Second
+	againWithin = time.Minute
+)
+
+// again makes all connections anew, until that succeeds or ctx is done. pause is
+// before the first attempt.
+func (c *connections) again(ctx context.Context, cfg config, pause time.Duration, m *monitor, log *slog.Logger) error {
+	why := c.links.trouble()
+	c.leave()
+	for said := time.Now(); ; pause = min(2*pause, againMost) {
+		m.starting("making all connections anew: " + why)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+		err := c.open(cfg, log)
+		if err == nil {
+			log.Info("all connections are made anew")
+			return nil
+		}
+		c.leave()
+		why = err.Error()
+		if now := time.Now(); now.Sub(said) >= sayLostEvery {
+			said = now
+			log.Warn("the connections cannot be made anew; trying again", "err", err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -9,7 +10,9 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"presence/pkg/protocol"
@@ -59,10 +62,7 @@ func tlsOptions(cfg config) (opts []nats.Option, err error) {
 // credentials.
 func (c *connections) enter(cfg config, log *slog.Logger, opts ...nats.Option) (err error) {
 	warnReadable(log, cfg.creds, cfg.journalCreds, cfg.systemCreds)
-	if c.clients, err = dial("presenced clients", cfg.natsURL, cfg.creds, log, opts...); err != nil {
-		return err
-	}
-	if c.answers, err = dial("presenced answers", cfg.natsURL, cfg.creds, log, opts...); err != nil {
+	if err := c.enterClients(cfg, log, opts...); err != nil {
 		return err
 	}
 	if err := c.openJournal(cfg, log, opts...); err != nil {
@@ -78,22 +78,51 @@ func (c *connections) enter(cfg config, log *slog.Logger, opts ...nats.Option) (
 	if err != nil {
 		return err
 	}
-	if c.system, err = dial("presenced system", systemURL, cfg.systemCreds, log, opts...); err != nil {
+	if c.system, err = c.dial(systemName, systemURL, cfg.systemCreds, log, opts...); err != nil {
 		return err
 	}
 	return checkSystem(c.system)
 }
 
+// enterClients makes the two connections in the clients' account.
+func (c *connections) enterClients(cfg config, log *slog.Logger, opts ...nats.Option) (err error) {
+	if c.broker != nil { // there is one server
+		if c.clients, err = c.dial(clientsName, cfg.natsURL, cfg.creds, log, opts...); err != nil {
+			return err
+		}
+		c.answers, err = c.dial(answersName, cfg.natsURL, cfg.creds, log, opts...)
+		return err
+	}
+	p := &pair{}
+	if c.clients, err = c.dial(clientsName, cfg.natsURL, cfg.creds, log, slices.Concat(opts, p.requestOptions())...); err != nil {
+		return err
+	}
+	p.requests.set(placeOf(c.clients))
+	c.answers, err = c.dial(answersName, p.first(cfg.natsURL), cfg.creds, log, slices.Concat(opts, p.answerOptions())...)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	clients, answers := c.clients, c.answers
+	following.Go(func() { p.run(ctx, clients, answers) })
+	c.paired = func() {
+		cancel()
+		following.Wait()
+	}
+	return nil
+}
+
 func (c *connections) openJournal(cfg config, log *slog.Logger, opts ...nats.Option) (err error) {
 	if cfg.journalURL == "" && cfg.journalCreds == "" { // --single-account
-		c.journal, err = dial("presenced journal", cfg.natsURL, cfg.creds, log, opts...)
+		c.journal, err = c.dial(journalName, cfg.natsURL, cfg.creds, log, opts...)
 		return err
 	}
 	journalURL, err := c.urlOr(cfg.journalURL)
 	if err != nil {
 		return err
 	}
-	c.journal, err = dial("presenced journal", journalURL, cfg.journalCreds, log, opts...)
+	c.journal, err = c.dial(journalName, journalURL, cfg.journalCreds, log, opts...)
 	return err
 }
 
@@ -111,8 +140,9 @@ func (c *connections) urlOr(given string) (string, error) {
 
 // dial connects to somebody else's server. A server that is not there is an
 // error now and a reason to try again for ever later.
-func dial(name, urls, creds string, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
-	opts := append(handlers(name, log),
+func (c *connections) dial(name, urls, creds string, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
+	l := c.links.add(name, log)
+	opts := append(l.options(),
 		nats.ReconnectBufSize(-1), // what cannot be sent now must not be sent later
 		nats.Name(name),
 		nats.CustomInboxPrefix(protocol.RoleService.InboxPrefix("")),
@@ -135,14 +165,13 @@ func dial(name, urls, creds string, log *slog.Logger, more ...nats.Option) (*nat
 	nc, err := nats.Connect(urls, append(opts, more...)...)
 	if err != nil {
 		shown, _ := withoutUser(urls)
-		if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
-			err = fmt.Errorf("%w (--tlsca names the authority's)", err)
-		}
+		err = withHint(err)
 		if errors.Is(err, nats.ErrNoServers) {
 			return nil, fmt.Errorf("there is no NATS server at %s: it has to run before presenced starts", shown)
 		}
 		return nil, fmt.Errorf("connecting %s to %s: %w", name, shown, err)
 	}
+	c.links.made(l, nc)
 	return nc, nil
 }
 

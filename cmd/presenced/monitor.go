@@ -38,6 +38,7 @@ type monitor struct {
 	mu      sync.Mutex
 	phase   string           // while there is no service
 	service *service.Service // the one that runs
+	trouble func() string    // which of its connections are lost and why; empty for none
 }
 
 // newMonitor opens the address, so that another process there is an error
@@ -84,14 +85,14 @@ func (m *monitor) run(ctx context.Context) error {
 func (m *monitor) starting(phase string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.phase, m.service = phase, nil
+	m.phase, m.service, m.trouble = phase, nil, nil
 }
 
-// serving says which service runs.
-func (m *monitor) serving(s *service.Service) {
+// serving says which service runs, and how to learn what is lost of its connections.
+func (m *monitor) serving(s *service.Service, trouble func() string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.service = s
+	m.service, m.trouble = s, trouble
 }
 
 // health returns why the daemon is not ready, and the service, nil while there is
@@ -103,7 +104,22 @@ func (m *monitor) health() (*service.Service, error) {
 	if s == nil {
 		return nil, errors.New(phase)
 	}
-	return s, s.Health()
+	err, lost := s.Health(), m.lost()
+	if err != nil && lost != "" {
+		err = fmt.Errorf("%w (%s)", err, lost)
+	}
+	return s, err
+}
+
+// lost says which connections are lost and why; empty for none.
+func (m *monitor) lost() string {
+	m.mu.Lock()
+	trouble := m.trouble
+	m.mu.Unlock()
+	if trouble == nil {
+		return ""
+	}
+	return trouble()
 }
 
 func (m *monitor) handler() http.Handler {
@@ -123,6 +139,10 @@ func (m *monitor) handler() http.Handler {
 		if _, err := m.health(); err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprintln(w, err)
+			return
+		}
+		if lost := m.lost(); lost != "" {
+			fmt.Fprintf(w, "ready, but %s\n", lost)
 			return
 		}
 		fmt.Fprintln(w, "ready")

@@ -63,15 +63,32 @@ func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Write
 		return err
 	}
 	defer nats.close()
+	return serveOn(ctx, cfg, nats, m, stdout, log)
+}
 
+// serveOn runs the service on connections, which are made anew where one was closed
+// for good. Each service is a new one, as after a restart of the process.
+func serveOn(ctx context.Context, cfg config, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) error {
+	var pause time.Duration // before connections are made anew
 	for begun := time.Now(); ; {
+		made, served := time.Now(), false
 		err := waitForCluster(ctx, nats, cfg.replicas, m, log)
 		if err == nil {
-			err = serveOnce(ctx, cfg, nats, m, stdout, log)
+			served, err = serveOnce(ctx, cfg, nats, m, stdout, log)
 		}
+		_, broken := errors.AsType[brokerFailed](err)
 		switch {
 		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 			return nil // ended by a signal while it was starting
+		case ctx.Err() == nil && !broken && nats.closedForGood():
+			if pause = max(againFirst, min(2*pause, againMost)); time.Since(made) > againWithin {
+				pause = againFirst
+			}
+			if nats.again(ctx, cfg, pause, m, log) != nil {
+				return nil // ended by a signal
+			}
+			cfg.newEpoch = cfg.newEpoch && !served // it has begun
+			continue
 		case !nats.clustered() || !notYet(err):
 			return err
 		}
@@ -82,39 +99,45 @@ func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Write
 // journalStream is the name of the journal's stream.
 const journalStream = "PRESENCE_JOURNAL"
 
-// serveOnce makes a service and runs it.
-func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) error {
+// serveOnce makes a service and runs it. It reports whether it was ready.
+func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) (served bool, err error) {
 	c := cfg.service()
 	c.Clients, c.Answers, c.Journal, c.System = nats.clients, nats.answers, nats.journal, nats.system
 	c.ClientsAccount, c.Head, c.Logger = nats.account, nats.headFile(), log
 	s, err := service.New(c)
 	if err != nil {
-		return err
+		return false, err
 	}
-	m.serving(s)
-	served := false
-	err = runService(ctx, s, nats.failed, func() {
+	m.serving(s, nats.links.trouble)
+	err = runService(ctx, s, nats, func() {
 		served = true
 		fmt.Fprint(stdout, welcome(cfg, nats))
 		notify(log, "READY=1")
 	}, func() { notify(log, "STOPPING=1") })
 	if err != nil && !served {
-		return notServed{nats.withoutJetStream(err)}
+		return false, notServed{nats.withoutJetStream(err)}
 	}
-	return err
+	return served, err
 }
 
-// runService runs the service until ctx is done or the server inside failed;
-// then the process must end, and start anew. It calls ready and stopping when
-// it is.
-func runService(ctx context.Context, s *service.Service, failed <-chan error, ready, stopping func()) error {
+// brokerFailed is the error of a server inside that cannot go on: the process must
+// end, and start anew.
+type brokerFailed struct{ error }
+
+func (e brokerFailed) Unwrap() error { return e.error }
+
+// runService runs the service until ctx is done, the server inside failed, which is
+// brokerFailed, or a connection was closed for good. It calls ready when it is, and
+// stopping when ctx is done.
+func runService(ctx context.Context, s *service.Service, nats *connections, ready, stopping func()) error {
+	outer := ctx
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 
 	var failure error
-	serving, ended := s.Ready(), ctx.Done()
+	serving, ended, failed := s.Ready(), ctx.Done(), nats.failed
 	for {
 		select {
 		case <-serving:
@@ -123,12 +146,19 @@ func runService(ctx context.Context, s *service.Service, failed <-chan error, re
 		case failure = <-failed:
 			failed = nil
 			stop(service.ErrJournalLost)
+		case <-nats.links.lost:
+			if nats.journal.IsClosed() {
+				stop(service.ErrJournalLost)
+			}
+			stop(nil)
 		case <-ended:
 			ended = nil
-			stopping()
+			if outer.Err() != nil {
+				stopping()
+			}
 		case err := <-done:
 			if failure != nil {
-				return failure
+				return brokerFailed{failure}
 			}
 			return err
 		}

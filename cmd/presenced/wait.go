@@ -73,7 +73,9 @@ func waitForCluster(ctx context.Context, c *connections, replicas int, m *monito
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-c.failed:
-			return err
+			return brokerFailed{err}
+		case <-c.links.lost:
+			return errors.New("a connection was closed for good: " + c.links.trouble())
 		case <-time.After(probeEvery):
 		}
 	}

@@ -65,7 +65,7 @@ func (s *Service) Health() error {
 // cutOff returns an error where the instance is cut off from its clients.
 func (s *Service) cutOff() error {
 	switch {
-	case !s.cfg.Clients.IsConnected():
+	case !s.replies.requestsUp.Load():
 		return errors.New("the connection to the clients' account is lost")
 	case !s.replies.up.Load():
 		return errNoAnswers

@@ -384,7 +384,7 @@ var errNoAnswers = errors.New("the connection for answers is lost: no requests a
 // reachable reports whether requests that open or extend leases reach this instance.
 // While they do not, it must not let lease time go by (G6).
 func (l *listener) reachable() bool {
-	if !l.nc.IsConnected() {
+	if !l.service.replies.requestsUp.Load() {
 		return false
 	}
 	l.mu.Lock()

@@ -18,13 +18,14 @@ import (
 // the request came by it. Another server of the cluster may hear of a new inbox
 // later than of the answer, and would drop it.
 //
-// Only run looks at the connections: a connection that is stuck while it publishes
-// keeps whoever asks for its status waiting.
+// Only run looks at the connections: a connection that is stuck while it publishes, or
+// while it is being made again, keeps whoever asks for its status waiting.
 type replies struct {
 	clients, answers *nats.Conn
 	way              atomic.Pointer[way]
-	// up says that the connection for answers is connected.
-	up atomic.Bool
+	// requestsUp and up say that the connection for requests, and that for answers,
+	// is connected.
+	requestsUp, up atomic.Bool
 }
 
 // way is a connection for answers and how many bytes are safe to send there.
@@ -69,8 +70,15 @@ func (r *replies) run(ctx context.Context, changed func()) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-requests:
-		case <-answers:
+		case status := <-requests:
+			if status != nats.CONNECTED {
+				r.requestsUp.Store(false) // before it is asked, which may take long
+			}
+		case status := <-answers:
+			if status != nats.CONNECTED {
+				r.up.Store(false)
+				changed()
+			}
 		case <-ticker.C:
 		}
 	}
@@ -78,6 +86,7 @@ func (r *replies) run(ctx context.Context, changed func()) {
 
 // choose looks where both connections are.
 func (r *replies) choose() {
+	r.requestsUp.Store(r.clients.IsConnected())
 	r.up.Store(r.answers.IsConnected())
 	now := &way{nc: r.clients, max: math.MaxInt}
 	switch {
