@@ -3,6 +3,7 @@ package state
 import (
 	"container/heap"
 	"math"
+	"slices"
 )
 
 // bucketWidth is the grain of a calendar in milliseconds: what is due falls
@@ -10,16 +11,30 @@ import (
 const bucketWidth = 100
 
 // calendar holds items by the moment at which they fall due, without a timer
-// or a heap slot for each: a map of buckets, and a heap of the buckets' numbers.
+// or a heap slot for each: a map of buckets, and a heap of the buckets.
 //
-// It is lazy: an item whose moment moved later stays where it is and is added
-// again when its bucket comes up, so that renewing a lease costs nothing here.
-// Who holds an item remembers the bucket it waits in (see session.bucket).
+// Each item remembers the bucket in which it waits; at says where. An item whose
+// moment moved later stays where it is and is put in again when its bucket comes
+// up, so that renewing a lease costs nothing here. An item that moved earlier, or
+// ended, leaves a dead entry behind. A bucket is swept as soon as more than half
+// of it is dead, and goes with its last item. So a calendar has at most two
+// entries for each item that waits, however often items come and go.
+//
 // What falls due when follows from the items alone, not from the calendar's
 // history; a calendar built anew from the same items behaves the same.
 type calendar[B bucket, T any] struct {
-	buckets map[B][]T
-	order   bucketHeap[B]
+	at      func(T) *B // where an item remembers its bucket; 0 there: it does not wait
+	buckets map[B]*items[B, T]
+	order   bucketHeap[B, T]
+	entries int // in all buckets, dead ones included
+}
+
+// items are those of one bucket.
+type items[B bucket, T any] struct {
+	number  B
+	list    []T // what does not remember this bucket is dead
+	waiting int // how many are alive
+	place   int // index in calendar.order
 }
 
 // bucket numbers one: uint32 suffices for the lease clock, which would have to
@@ -36,28 +51,83 @@ func bucketOf(at int64) int64 {
 // leaseBucket is bucketOf for a moment of the lease clock.
 func leaseBucket(at int64) uint32 { return uint32(min(bucketOf(at), math.MaxUint32)) }
 
-// add puts an item into a bucket.
-func (c *calendar[B, T]) add(bucket B, item T) {
+// put has an item wait in a bucket, unless it waits in an earlier one.
+func (c *calendar[B, T]) put(item T, bucket B) {
+	if at := c.at(item); *at != 0 && *at <= bucket {
+		return
+	}
+	c.drop(item)
 	if c.buckets == nil {
-		c.buckets = make(map[B][]T)
+		c.buckets = make(map[B]*items[B, T])
 	}
-	items, ok := c.buckets[bucket]
-	if !ok {
-		heap.Push(&c.order, bucket)
+	x := c.buckets[bucket]
+	if x == nil {
+		x = &items[B, T]{number: bucket}
+		c.buckets[bucket] = x
+		heap.Push(&c.order, x)
 	}
-	c.buckets[bucket] = append(items, item)
+	x.list = append(x.list, item)
+	x.waiting++
+	c.entries++
+	*c.at(item) = bucket
 }
 
-// pop removes the earliest bucket that is due at now and returns its number
-// and items, or 0.
-func (c *calendar[B, T]) pop(now int64) (B, []T) {
-	if len(c.order) == 0 || int64(c.order[0])*bucketWidth > now {
-		return 0, nil
+// drop has an item not wait any more.
+func (c *calendar[B, T]) drop(item T) {
+	at := c.at(item)
+	if *at == 0 {
+		return
 	}
-	bucket := heap.Pop(&c.order).(B)
-	items := c.buckets[bucket]
-	delete(c.buckets, bucket)
-	return bucket, items
+	x := c.buckets[*at]
+	*at = 0
+	x.waiting--
+	switch {
+	case x.waiting == 0:
+		heap.Remove(&c.order, x.place)
+		c.forget(x)
+	case len(x.list) > 2*x.waiting:
+		c.sweep(x)
+	}
+}
+
+// pop removes the earliest bucket that is due at now and returns the items that
+// wait in it; none where no bucket is due.
+func (c *calendar[B, T]) pop(now int64) []T {
+	if len(c.order) == 0 || int64(c.order[0].number)*bucketWidth > now {
+		return nil
+	}
+	x := heap.Pop(&c.order).(*items[B, T])
+	c.forget(x)
+	return c.release(x)
+}
+
+// forget notes that a bucket is out of the heap.
+func (c *calendar[B, T]) forget(x *items[B, T]) {
+	delete(c.buckets, x.number)
+	c.entries -= len(x.list)
+}
+
+// sweep takes the dead entries out of a bucket.
+func (c *calendar[B, T]) sweep(x *items[B, T]) {
+	c.entries -= len(x.list)
+	x.list = slices.Clone(c.release(x)) // which gives the room back
+	c.entries += len(x.list)
+	for _, item := range x.list {
+		*c.at(item) = x.number
+	}
+}
+
+// release returns the items that wait in a bucket, each once, and has them wait no
+// more. One that left and came back is in the list twice.
+func (c *calendar[B, T]) release(x *items[B, T]) []T {
+	alive := x.list[:0]
+	for _, item := range x.list {
+		if at := c.at(item); *at == x.number {
+			*at = 0
+			alive = append(alive, item)
+		}
+	}
+	return alive
 }
 
 // next returns when the earliest bucket falls due.
@@ -65,18 +135,28 @@ func (c *calendar[B, T]) next() (int64, bool) {
 	if len(c.order) == 0 {
 		return 0, false
 	}
-	return int64(c.order[0]) * bucketWidth, true
+	return int64(c.order[0].number) * bucketWidth, true
 }
 
-type bucketHeap[B bucket] []B
+type bucketHeap[B bucket, T any] []*items[B, T]
 
-func (h bucketHeap[B]) Len() int           { return len(h) }
-func (h bucketHeap[B]) Less(i, j int) bool { return h[i] < h[j] }
-func (h bucketHeap[B]) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *bucketHeap[B]) Push(x any)        { *h = append(*h, x.(B)) }
-func (h *bucketHeap[B]) Pop() any {
+func (h bucketHeap[B, T]) Len() int           { return len(h) }
+func (h bucketHeap[B, T]) Less(i, j int) bool { return h[i].number < h[j].number }
+func (h bucketHeap[B, T]) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+
+func (h *bucketHeap[B, T]) Push(x any) {
+	b := x.(*items[B, T])
+	b.place = len(*h)
+	*h = append(*h, b)
+}
+
+func (h *bucketHeap[B, T]) Pop() any {
 	old := *h
 	x := old[len(old)-1]
+	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
 	return x
 }

@@ -59,10 +59,7 @@ func (s *State) schedule(l *lease) {
 	if due == math.MaxInt64 {
 		return
 	}
-	if b := leaseBucket(due); l.bucket == 0 || b < l.bucket {
-		l.bucket = b
-		s.due.add(b, l)
-	}
+	s.due.put(l, leaseBucket(due))
 }
 
 // extend makes a lease run from now for its TTL.
@@ -110,15 +107,11 @@ func (s *State) expireLeases() {
 	grace := s.params.Grace
 	var due []*lease
 	for {
-		bucket, leases := s.due.pop(s.clock.lease)
-		if bucket == 0 {
+		leases := s.due.pop(s.clock.lease)
+		if len(leases) == 0 {
 			break
 		}
 		for _, l := range leases {
-			if l.bucket != bucket || s.leases.get(l.number) != l {
-				continue // waits in an earlier one since, or is gone
-			}
-			l.bucket = 0
 			at := l.dueAt(grace)
 			switch {
 			case at == math.MaxInt64:
@@ -168,6 +161,7 @@ func (s *State) takeLease(l *lease) {
 }
 
 func (s *State) freeLease(l *lease) {
+	s.due.drop(l)
 	s.digest -= deadlineHash(l.number, l.deadline)
 	s.leases.free(l.number, s.clock.lease)
 }

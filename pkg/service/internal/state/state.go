@@ -111,6 +111,9 @@ func New() *State { return NewAt(0) }
 // new epoch in a journal whose earlier entries are lost.
 func NewAt(position uint64) *State {
 	return &State{
+		due:         calendar[uint32, *lease]{at: func(l *lease) *uint32 { return &l.bucket }},
+		forgets:     calendar[uint32, *user]{at: func(u *user) *uint32 { return &u.forgetBucket }},
+		expiries:    calendar[int64, *user]{at: func(u *user) *int64 { return &u.expiryBucket }},
 		position:    position,
 		level:       1,
 		users:       users{byID: make(map[string]*user)},

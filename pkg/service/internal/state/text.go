@@ -64,16 +64,16 @@ func (u *user) nextExpiry() int64 {
 	return at
 }
 
-// scheduleExpiry puts a user of whom something expires into the calendar.
+// scheduleExpiry puts a user of whom something expires into the calendar, and takes
+// any other out.
 func (s *State) scheduleExpiry(u *user) {
 	at := u.nextExpiry()
 	if at == 0 {
+		s.expiries.drop(u)
 		return
 	}
-	if b := bucketOf(at); u.expiryBucket == 0 || b < u.expiryBucket {
-		u.needRare().expiryBucket = b
-		s.expiries.add(b, u)
-	}
+	u.needRare()
+	s.expiries.put(u, bucketOf(at))
 }
 
 // expire ends the texts and overrides whose time has come. Wall time decides, in
@@ -81,15 +81,11 @@ func (s *State) scheduleExpiry(u *user) {
 func (s *State) expire() {
 	var due []*user
 	for {
-		bucket, users := s.expiries.pop(s.clock.wall)
-		if bucket == 0 {
+		users := s.expiries.pop(s.clock.wall)
+		if len(users) == 0 {
 			break
 		}
 		for _, u := range users {
-			if u.expiryBucket != bucket {
-				continue // waits in an earlier one since
-			}
-			u.expiryBucket = 0
 			if s.expired(u.nextExpiry()) {
 				due = append(due, u)
 			} else {

@@ -337,28 +337,18 @@ func (s *State) scheduleForget(u *user) {
 	if !ok {
 		return
 	}
-	if b := leaseBucket(at); u.forgetBucket == 0 || b < u.forgetBucket {
-		u.forgetBucket = b
-		s.forgets.add(b, u)
-	}
+	s.forgets.put(u, leaseBucket(at))
 }
 
 // forgetUsers forgets the users that have been idle for long enough, and lets
 // happen what is due to the views of hidden ones.
 func (s *State) forgetUsers() {
 	for {
-		bucket, users := s.forgets.pop(s.clock.lease)
-		if bucket == 0 {
+		users := s.forgets.pop(s.clock.lease)
+		if len(users) == 0 {
 			return
 		}
 		for _, u := range users {
-			if u.forgetBucket != bucket {
-				continue // waits in an earlier one since
-			}
-			u.forgetBucket = 0
-			if s.users.get(u.id) != u {
-				continue
-			}
 			if u.hidden != nil {
 				s.stepHidden(u)
 			}
@@ -375,6 +365,8 @@ func (s *State) forgetUsers() {
 
 func (s *State) forgetUser(u *user) {
 	s.preserve(u)
+	s.forgets.drop(u)
+	s.expiries.drop(u)
 	s.digest -= s.hash(u)
 	s.countUser(u.public(u.own()).statusType, u.publicRevision(), -1)
 	if moved := s.users.remove(u); moved != nil {
