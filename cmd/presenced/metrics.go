@@ -70,6 +70,8 @@ var metricsTable = []metric{
 	{"instances", gauge, "instances that appended to the journal within the last minute",
 		func(s snapshot) samples { return one(s.Instances) }},
 
+	{"remembered", gauge, "what is kept in memory, by what it is; none of it grows but with what exists", remembered},
+
 	{"journal_position", gauge, "position of the last journal entry applied",
 		func(s snapshot) samples { return one(s.Position) }},
 	{"journal_applied_total", counter, "journal entries applied",
@@ -140,6 +142,13 @@ func requestErrors(s snapshot) (list samples) {
 		for _, name := range slices.Sorted(maps.Keys(e.Errors)) {
 			list = append(list, sample{"endpoint=" + strconv.Quote(e.Name) + ",error=" + strconv.Quote(name), float64(e.Errors[name])})
 		}
+	}
+	return list
+}
+
+func remembered(s snapshot) (list samples) {
+	for _, what := range slices.Sorted(maps.Keys(s.Remembered)) {
+		list = append(list, sample{"what=" + strconv.Quote(what), float64(s.Remembered[what])})
 	}
 	return list
 }

@@ -86,7 +86,11 @@ func (e *Event) appendJSON(b []byte) []byte {
 // appendJSON encodes by hand what every change of a status is announced by.
 func (e *SelfEvent) appendJSON(b []byte) []byte {
 	if e.Type != SelfStatus || e.Status == nil {
-		data, err := marshal((*rareSelfEvent)(e))
+		var rare any = (*rareSelfEvent)(e)
+		if e.Type == SelfContacts && e.Version != 0 {
+			rare = &contactsEvent{(*rareSelfEvent)(e), e.PreviousVersion}
+		}
+		data, err := marshal(rare)
 		if err != nil { // its fields can always be encoded
 			return append(b, `{}`...)
 		}
@@ -107,6 +111,13 @@ func (e *SelfEvent) appendJSON(b []byte) []byte {
 
 // rareSelfEvent is a SelfEvent without its method.
 type rareSelfEvent SelfEvent
+
+// contactsEvent is the SelfEvent of the type contacts, whose PreviousVersion is told where
+// it is 0 too: that of the first change.
+type contactsEvent struct {
+	*rareSelfEvent
+	PreviousVersion uint64 `json:"previousVersion"`
+}
 
 func (r *ChangeReply) appendJSON(b []byte) []byte {
 	b = r.Status.appendJSON(append(b, `{"status":`...))

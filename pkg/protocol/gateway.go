@@ -116,7 +116,7 @@ func (r *ApplyRequest) Check() error {
 	}
 	switch n := len(r.Ops); {
 	case r.Seq == 0 || r.Seq > MaxRevision:
-		return ErrInvalidRequest.With("seq must begin with 1 and rise by one")
+		return ErrOutOfOrder.With("seq must begin with 1 and rise by one")
 	case n == 0:
 		return ErrInvalidRequest.With("ops is missing or empty")
 	case n > MaxOpsPerApply:

@@ -112,6 +112,13 @@ func (p *pending) hold(c *call, key string, most int) bool {
 	return true
 }
 
+// keys counts those of whom a call waits.
+func (p *pending) keys() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.waiting)
+}
+
 // release ends what hold began, if it did.
 func (p *pending) release(c *call) {
 	if c.holds == "" {

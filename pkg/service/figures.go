@@ -20,6 +20,9 @@ type Figures struct {
 	Gateways  int
 	Instances int // that appended within the last minute
 	InAmnesty bool
+	// Remembered counts what is kept in memory, by names; of the state and of what this
+	// instance keeps beside it. Each is bounded by what exists.
+	Remembered map[string]int
 
 	// Of the journal as this instance sees it.
 	Applied       uint64        // entries applied, again where the state was built anew
@@ -67,6 +70,7 @@ func (s *Service) Figures() Figures {
 	for _, n := range platforms { // whose names are the clients' choice
 		f.Sessions += n
 	}
+	f.Remembered = s.state.Remembered()
 	f.Gateways, f.Leases = s.state.Gateways(), s.state.Gateways()+s.state.Sessions()
 	for _, i := range s.state.Instances() {
 		if i.Writer == s.writer {
@@ -77,6 +81,10 @@ func (s *Service) Figures() Figures {
 		}
 	}
 	s.mu.RUnlock()
+	for what, r := range map[string]*rate{"changes": s.changes, "renewals": s.renewals, "floods": s.floods, "ops": s.ops} {
+		f.Remembered["rates-of-"+what] = r.keys()
+	}
+	f.Remembered["requests-pending"] = s.pending.keys()
 	select {
 	case <-s.opened:
 	default:

@@ -106,10 +106,10 @@ func TestGateway_Apply(t *testing.T) {
 	if st.StatusType != protocol.Online || st.CustomStatus != "hello" || st.Revision != reply.Revision {
 		t.Errorf("alice: got %+v, want ONLINE with the text at revision %d", st, reply.Revision)
 	}
-	// A seq that was used for another request gets the answer of that one.
+	// A seq that was used for another request is refused.
 	other := protocol.ApplyRequest{Process: "p1", Seq: 1, Ops: []protocol.Op{{Op: "logout", UserID: "alice", SessionID: "s1"}}}
-	if err := gatewayRequest(t, nc, "gw1", "apply", other, &reply); err != nil || reply.Applied != 2 {
-		t.Errorf("another request of the same seq: %+v, %v", reply, err)
+	if err := gatewayRequest(t, nc, "gw1", "apply", other, &reply); err == nil || err.Name != protocol.ErrOutOfOrder.Name {
+		t.Errorf("another request of the same seq: %+v, %v, want %v", reply, err, protocol.ErrOutOfOrder)
 	}
 	other.Seq = 3
 	if err := gatewayRequest(t, nc, "gw1", "apply", other, &reply); err == nil || err.Name != protocol.ErrOutOfOrder.Name {
@@ -140,7 +140,7 @@ func TestG10_GatewayBadInput(t *testing.T) {
 		{"a short TTL", "open", map[string]any{"process": "p1", "ttlSeconds": 4}, protocol.ErrInvalidRequest},
 		{"a server ID that is a wildcard", "open", map[string]any{"process": "p1", "connection": map[string]any{"serverID": ">", "clientID": 1}}, protocol.ErrInvalidRequest},
 		{"no ops", "apply", protocol.ApplyRequest{Process: "p1", Seq: 1}, protocol.ErrInvalidRequest},
-		{"no seq", "apply", protocol.ApplyRequest{Process: "p1", Ops: tooMany[:1]}, protocol.ErrInvalidRequest},
+		{"no seq", "apply", protocol.ApplyRequest{Process: "p1", Ops: tooMany[:1]}, protocol.ErrOutOfOrder},
 		{"1001 ops", "apply", protocol.ApplyRequest{Process: "p1", Seq: 1, Ops: tooMany}, protocol.ErrTooManyUsers},
 		{"ops of a wrong type", "apply", map[string]any{"process": "p1", "seq": 1, "ops": []any{1}}, protocol.ErrInvalidRequest},
 		{"another process", "renew", protocol.LeaseRequest{Process: "p2"}, protocol.ErrLeaseNotFound},

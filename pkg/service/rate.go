@@ -82,6 +82,16 @@ func (r *rate) give(key string, n int) {
 	}
 }
 
+// keys counts what is remembered of keys: two generations of maxKeys at most.
+func (r *rate) keys() int {
+	if r == nil {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.recent) + len(r.before)
+}
+
 // turn lets the older generation go where its time is over.
 func (r *rate) turn(at time.Duration) {
 	if at-r.turned < RateWindow && len(r.recent) < maxKeys {

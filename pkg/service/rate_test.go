@@ -193,3 +193,14 @@ func BenchmarkRate(b *testing.B) {
 		})
 	}
 }
+
+// TestBounded_Rate: a key that is used again and again is remembered once a generation.
+func TestBounded_Rate(t *testing.T) {
+	r := newRate(20, RateWindow)
+	for i := range 1_000_000 {
+		r.take("alice", 1, r.begun.Add(time.Duration(i)*r.interval))
+	}
+	if n := r.keys(); n > 2 {
+		t.Errorf("one key is remembered %d times", n)
+	}
+}

@@ -561,14 +561,15 @@ func testGateways(p *probe) {
 	g.apply(op(protocol.OpKindLogin, "s1"))
 	p.heard("ONLINE busy login", "ONLINE busy login")
 
-	// The last request repeated does nothing; any other but the next is refused.
+	// The last request repeated does nothing; any other but the next is refused, another
+	// one of its seq too.
 	g.seq--
-	g.apply(op(protocol.OpKindLogout, "s1"))
+	g.apply(op(protocol.OpKindLogin, "s1"))
 	for _, tt := range []struct {
 		process string
 		seq     uint64
 		want    *protocol.Error
-	}{{"p1", g.seq - 1, protocol.ErrOutOfOrder}, {"p1", g.seq + 2, protocol.ErrOutOfOrder}, {"p2", 1, protocol.ErrLeaseNotFound}, {"p1", 0, protocol.ErrInvalidRequest}} {
+	}{{"p1", g.seq - 1, protocol.ErrOutOfOrder}, {"p1", g.seq + 2, protocol.ErrOutOfOrder}, {"p2", 1, protocol.ErrLeaseNotFound}, {"p1", 0, protocol.ErrOutOfOrder}, {"p1", g.seq, protocol.ErrOutOfOrder}} {
 		if _, err := ask[protocol.ApplyReply](p, g.subject(protocol.OpApply), protocol.ApplyRequest{Process: tt.process, Seq: tt.seq, Ops: []protocol.Op{{Op: protocol.OpKindLogout, UserID: p.user, SessionID: "s1"}}}); !errors.Is(err, tt.want) {
 			p.Errorf("apply of seq %d by %s after %d: got %v, want %v", tt.seq, tt.process, g.seq, err, tt.want.Name)
 		}

@@ -1,6 +1,7 @@
 package clienttest
 
 import (
+	"reflect"
 	"time"
 
 	"presence/pkg/protocol"
@@ -13,7 +14,8 @@ type lease struct {
 	key  leaseKey
 	ttl  time.Duration
 	seq  uint64
-	last *protocol.ApplyReply // to the apply with that seq
+	ops  []protocol.Op        // of the apply with that seq
+	last *protocol.ApplyReply // to it
 }
 
 func (s *Service) open(r Request, m *protocol.OpenRequest) (any, error) {
@@ -76,6 +78,8 @@ func (s *Service) apply(r Request, m *protocol.ApplyRequest) (any, error) {
 	switch {
 	case l == nil:
 		return nil, protocol.ErrLeaseNotFound
+	case m.Seq == l.seq && l.last != nil && !reflect.DeepEqual(m.Ops, l.ops):
+		return nil, protocol.ErrOutOfOrder
 	case m.Seq == l.seq && l.last != nil:
 		return l.last, nil
 	case m.Seq != l.seq+1:
@@ -97,7 +101,7 @@ func (s *Service) apply(r Request, m *protocol.ApplyRequest) (any, error) {
 		}
 	})
 	reply.Revision = s.revision
-	l.seq, l.last = m.Seq, reply
+	l.seq, l.ops, l.last = m.Seq, m.Ops, reply
 	return reply, nil
 }
 

@@ -116,7 +116,8 @@ const (
 	Open Kind = 8
 	// RenewGateway extends that lease.
 	RenewGateway Kind = 9
-	// Apply does the Ops of a gateway, in order, as its request number Seq.
+	// Apply does the Ops of a gateway, in order, as its request number Seq, whose
+	// hash is Body.
 	Apply Kind = 10
 	// Close ends the lease of Gateway's Process: its sessions are lost, or
 	// logged out where All.
@@ -185,6 +186,9 @@ type Command struct {
 	Gateway       string  `msg:"g,omitempty"`
 	Process       string  `msg:"q,omitempty"`
 	Seq           uint64  `msg:"b,omitempty"`
+	// Body is a hash of an Apply's request, never 0; 0: not known. Earlier versions
+	// pass over it.
+	Body uint64 `msg:"m,omitempty"`
 	// Ops are Login, Logout, Set, Lost and Idle commands without Ops.
 	Ops []Command `msg:"l,omitempty,limit=1000"`
 }

@@ -38,8 +38,8 @@ func (z Availability) Msgsize() (s int) {
 func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(23)
-	var zb0001Mask uint32 /* 23 bits */
+	zb0001Len := uint32(24)
+	var zb0001Mask uint32 /* 24 bits */
 	_ = zb0001Mask
 	if z.User == "" {
 		zb0001Len--
@@ -125,9 +125,13 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x200000
 	}
-	if z.Ops == nil {
+	if z.Body == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x400000
+	}
+	if z.Ops == nil {
+		zb0001Len--
+		zb0001Mask |= 0x800000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -251,6 +255,11 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendUint64(o, z.Seq)
 		}
 		if (zb0001Mask & 0x400000) == 0 { // if not omitted
+			// string "m"
+			o = append(o, 0xa1, 0x6d)
+			o = msgp.AppendUint64(o, z.Body)
+		}
+		if (zb0001Mask & 0x800000) == 0 { // if not omitted
 			// string "l"
 			o = append(o, 0xa1, 0x6c)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Ops)))
@@ -276,7 +285,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	var zb0001Mask uint32 /* 22 bits */
+	var zb0001Mask uint32 /* 23 bits */
 	_ = zb0001Mask
 	for zb0001 > 0 {
 		zb0001--
@@ -458,6 +467,13 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			zb0001Mask |= 0x100000
+		case "m":
+			z.Body, bts, err = msgp.ReadUint64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Body")
+				return
+			}
+			zb0001Mask |= 0x200000
 		case "l":
 			var zb0004 uint32
 			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
@@ -481,7 +497,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
-			zb0001Mask |= 0x200000
+			zb0001Mask |= 0x400000
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -491,7 +507,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		}
 	}
 	// Clear omitted fields.
-	if zb0001Mask != 0x3fffff {
+	if zb0001Mask != 0x7fffff {
 		if (zb0001Mask & 0x1) == 0 {
 			z.User = ""
 		}
@@ -556,6 +572,9 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			z.Seq = 0
 		}
 		if (zb0001Mask & 0x200000) == 0 {
+			z.Body = 0
+		}
+		if (zb0001Mask & 0x400000) == 0 {
 			z.Ops = nil
 		}
 	}
@@ -571,7 +590,7 @@ func (z *Command) Msgsize() (s int) {
 	} else {
 		s += z.Params.Msgsize()
 	}
-	s += 2 + msgp.StringPrefixSize + len(z.Gateway) + 2 + msgp.StringPrefixSize + len(z.Process) + 2 + msgp.Uint64Size + 2 + msgp.ArrayHeaderSize
+	s += 2 + msgp.StringPrefixSize + len(z.Gateway) + 2 + msgp.StringPrefixSize + len(z.Process) + 2 + msgp.Uint64Size + 2 + msgp.Uint64Size + 2 + msgp.ArrayHeaderSize
 	for za0001 := range z.Ops {
 		s += z.Ops[za0001].Msgsize()
 	}

@@ -15,16 +15,19 @@ type Announcement struct {
 	Self   []protocol.SelfEvent
 }
 
-func (s *State) announcement(u *user, what owes) Announcement {
+// announcement is what is to be said of a user, and of the sessions that ended only of
+// those behind an owed's number.
+func (s *State) announcement(u *user, what owes, after uint64) Announcement {
 	a := Announcement{UserID: u.id, Announce: what&owePublic != 0, Tell: what&oweOwner != 0}
 	if a.Announce {
-		a.Public = protocol.Event{Status: s.publicView(u), Epoch: s.epoch, PreviousRevision: u.previous, Cause: protocol.Cause(u.cause.String())}
+		a.Public = protocol.Event{Status: u.lastChange(), Epoch: s.epoch, PreviousRevision: u.previous, Cause: protocol.Cause(u.cause.String())}
 		if h := u.hidden; h != nil {
+			a.Public.Status = s.publicView(u)
 			a.Public.PreviousRevision, a.Public.Cause = h.previous, protocol.Cause(h.cause.String())
 		}
 	}
 	if a.Tell {
-		status := s.ownerView(u)
+		status := u.lastChange()
 		a.Status = protocol.SelfEvent{Type: protocol.SelfStatus, Status: &status, Cause: protocol.Cause(u.cause.String()), Epoch: s.epoch}
 	}
 	if what&oweSettings != 0 {
@@ -34,7 +37,15 @@ func (s *State) announcement(u *user, what owes) Announcement {
 	if what&oweSessions != 0 {
 		a.add(s, protocol.SelfEvent{Type: protocol.SelfSessions, Sessions: u.sessionList()})
 	}
-	for r := u.replaced; what&oweEnds != 0 && r != nil; r = r.next {
+	if what&oweEnds == 0 {
+		return a
+	}
+	for _, e := range u.untoldEnds() {
+		if after == 0 || e.number > after {
+			a.add(s, protocol.SelfEvent{Type: protocol.SelfKicked, SessionID: e.session.String(), Reason: e.reason.wire()})
+		}
+	}
+	for r := u.replaced; r != nil; r = r.next {
 		if r.owed {
 			a.add(s, protocol.SelfEvent{Type: protocol.SelfKicked, SessionID: r.session.String(), Reason: r.reason.wire()})
 		}

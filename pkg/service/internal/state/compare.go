@@ -26,6 +26,7 @@ func (s *State) Facts() map[string]string {
 	for _, w := range s.writers {
 		facts["writer "+w.id] = fmt.Sprintf("sequence %d, seen %d, knows format %d, owes %d", w.sequence, w.seen, w.knows, w.live)
 	}
+	facts["ended sessions"] = fmt.Sprintf("%d, digest %016x", s.fenceTable.count, s.fenceTable.sum)
 	sum := uint64(0)
 	for _, g := range s.gateways {
 		sum += s.hashGateway(g) + deadlineHash(g.number, g.deadline)

@@ -91,7 +91,8 @@ func (s *State) closeConnection(key connectionKey) {
 			s.schedule(l)
 			continue
 		}
-		l.session.severed = true
+		// Lost for its silence: a renewal brings it back, from format 3 on.
+		l.session.severed = s.level < 3
 		s.unbind(l)
 	}
 }

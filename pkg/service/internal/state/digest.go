@@ -41,7 +41,7 @@ func (s *State) DigestAt(position uint64) (uint64, bool) {
 // journal have the same (G14). Users and deadlines are hashed when they change,
 // so that it costs a walk over writers and gateways only.
 func (s *State) Digest() uint64 {
-	sum := s.digest
+	sum := s.digest + s.fenceTable.sum
 	for _, g := range s.gateways {
 		sum += s.hashGateway(g)
 	}
@@ -60,6 +60,9 @@ func (s *State) Digest() uint64 {
 	if at := s.clock.turnedAt; at != 0 { // likewise
 		b = appendNumbers(b, uint64(at))
 	}
+	if s.fenceTable.count > 0 {
+		b = appendNumbers(b, uint64(s.fenceTable.count))
+	}
 	s.scratch = b
 	return sum + xxhash.Sum64(b)
 }
@@ -71,7 +74,7 @@ func (s *State) hash(u *user) uint64 {
 	b := appendText(s.scratch[:0], u.id)
 	b = appendText(b, u.text)
 	b = appendNumbers(b, uint64(u.textUntil), uint64(u.lastSeen), uint64(u.idleSince), u.revision, u.previous, uint64(u.updatedAt), uint64(u.cause))
-	b = appendNumbers(b, uint64(u.lasting), uint64(u.override), uint64(u.overrideUntil), flag(u.erased))
+	b = appendNumbers(b, uint64(u.lasting), uint64(u.override), uint64(u.overrideUntil), flag(u.erased != notErased))
 	if h := u.hidden; h != nil {
 		b = appendText(b, h.text)
 		b = appendNumbers(b, uint64(h.statusType), uint64(h.textUntil), uint64(h.lastSeen), h.revision, h.previous, uint64(h.updatedAt),
@@ -94,6 +97,9 @@ func (s *State) hash(u *user) uint64 {
 		b = appendText(b, string(r.session))
 		b = appendNumbers(b, uint64(r.until), uint64(r.reason))
 	}
+	if u.fenced > 0 {
+		b = appendNumbers(b, uint64(u.fenced))
+	}
 	s.scratch = b
 	return xxhash.Sum64(b)
 }
@@ -105,6 +111,9 @@ func (s *State) hashGateway(g *gateway) uint64 {
 	if c := g.connection; c != nil {
 		b = appendText(b, c.key.server)
 		b = appendNumbers(b, c.key.client, flag(c.closed), uint64(c.closedAt))
+	}
+	if g.body != 0 {
+		b = appendNumbers(b, g.body)
 	}
 	s.scratch = b
 	return xxhash.Sum64(b)

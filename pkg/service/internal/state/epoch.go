@@ -49,7 +49,13 @@ func (s *State) CanRaise() (uint8, bool) {
 // raise puts a level in force, unless a writer has come meanwhile that does not
 // understand it.
 func (s *State) raise(level uint8) {
-	if known, ok := s.CanRaise(); ok && level <= known {
-		s.level = max(s.level, level)
+	known, ok := s.CanRaise()
+	if !ok || level > known {
+		return
+	}
+	before := s.level
+	s.level = max(s.level, level)
+	if before < fencesLevel && s.level >= fencesLevel {
+		s.startFences()
 	}
 }

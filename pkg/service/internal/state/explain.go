@@ -29,11 +29,11 @@ func (s *State) Explain(userID string) protocol.ExplainReply {
 	for x := u.sessions; x != nil; x = x.next {
 		r.Sessions = append(r.Sessions, s.detail(x))
 	}
-	for x := u.replaced; x != nil; x = x.next {
-		if left := x.until - s.clock.lease; left > 0 {
-			r.Ended = append(r.Ended, protocol.EndedSession{SessionID: x.session.String(), Reason: x.reason.wire(), RememberedForSeconds: seconds(left)})
+	s.endedOf(u, func(session sessionID, reason endReason, until int64) {
+		if left := until - s.clock.lease; left > 0 {
+			r.Ended = append(r.Ended, protocol.EndedSession{SessionID: session.String(), Reason: reason.wire(), RememberedForSeconds: seconds(left)})
 		}
-	}
+	})
 	if at, ok := s.nextForget(u); ok && u.idleSince >= 0 {
 		r.ForgottenInSeconds = seconds(max(at-s.clock.lease, 0))
 	}
@@ -92,7 +92,7 @@ func (s *State) why(u *user) (why []string) {
 		say("nobody is lost or forgotten for another %s: there was an outage, of the service or of the broker", span(s.clock.amnestyUntil-s.clock.lease))
 	}
 	switch {
-	case u.erased:
+	case u.erased != notErased:
 		say("erased: to be forgotten as soon as that is announced for certain")
 	case u.idleSince >= 0:
 		say("there is nothing left to remember but when the user was last seen and which sessions were ended: forgotten %s after that began", span(s.params.Retention))
@@ -115,11 +115,11 @@ func (s *State) whyStatus(u *user, say func(string, ...any)) {
 			say("session %s was lost %s, %s ago, and does not matter while another is live", x.title(), x.loss.sentence(x.ttl), span(s.clock.wall-x.lostAt))
 		}
 	}
-	for r := u.replaced; r != nil; r = r.next {
-		if left := r.until - s.clock.lease; left > 0 {
-			say("session %s was ended %s ago: %s", r.session, span(replacedKept-left), r.reason.sentence())
+	s.endedOf(u, func(session sessionID, reason endReason, until int64) {
+		if left := until - s.clock.lease; left > 0 {
+			say("session %s was ended %s ago: %s", session, span(replacedKept-left), reason.sentence())
 		}
-	}
+	})
 }
 
 // whyLive says what keeps a session live.
@@ -171,7 +171,7 @@ func (s *State) whyHidden(u *user, h *hidden, say func(string, ...any)) {
 	}
 	say("everybody else sees %s: the user %s", shown, invisible)
 	if h.statusType == protocol.Offline {
-		say("everybody else sees UNLOGINED in %s, when the sessions would be forgotten that would have been lost", span(h.until-s.clock.lease))
+		say("everybody else sees UNLOGINED in %s, when the sessions would be forgotten that would have been lost", span(roundUp(h.until, forgetGrain)-s.clock.lease))
 	}
 }
 

@@ -21,6 +21,7 @@ type gateway struct {
 	// last one repeated gets its answer again.
 	seq    uint64
 	answer GatewayAnswer
+	body   uint64 // a hash of that request; 0: not known
 
 	saved int // index in the snapshot at hand
 }
@@ -81,8 +82,9 @@ func (s *State) renewGateway(c *entry.Command, r *Result) *protocol.Error {
 
 // closeGateway ends a gateway's lease by its own wish. Closing what is not
 // there is not an error.
-func (s *State) closeGateway(c *entry.Command) {
+func (s *State) closeGateway(c *entry.Command, r *Result) {
 	if g, err := s.findGateway(c); err == nil {
+		r.TTL = int64(g.ttl)
 		s.endGateway(g, c.All)
 	}
 }
@@ -114,6 +116,8 @@ func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 		return err
 	}
 	switch {
+	case c.Seq == g.seq && c.Seq > 0 && g.body != c.Body && g.body != 0 && c.Body != 0:
+		return protocol.ErrOutOfOrder.Withf("request %d came before, with another body", c.Seq)
 	case c.Seq == g.seq && c.Seq > 0:
 		r.Gateway = g.answer
 		return nil
@@ -124,6 +128,9 @@ func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 		return protocol.ErrUnavailable.With("the gateway's connection is closed, and its sessions are elsewhere by now: nothing was done, open from the present connection")
 	}
 	g.seq = c.Seq
+	if s.level >= 3 {
+		g.body = c.Body
+	}
 	g.answer = GatewayAnswer{Revision: s.revision}
 	for i := range c.Ops {
 		op := &c.Ops[i]

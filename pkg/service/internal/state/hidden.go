@@ -86,7 +86,7 @@ func (s *State) lastView(u *user, own view) *hidden {
 func (h *hidden) nextStep(retention int64) (int64, bool) {
 	switch {
 	case h.statusType == protocol.Offline:
-		return h.until, true
+		return roundUp(h.until, forgetGrain), true
 	case h.idleSince >= 0 && !h.gone && h.owed == nil:
 		return roundUp(max(h.idleSince+retention, h.ended), forgetGrain), true
 	}

@@ -19,7 +19,7 @@ func (s *State) kick(c *entry.Command, r *Result) {
 // has the user forgotten as soon as it is (PROTOCOL 4.8).
 func (s *State) erase(c *entry.Command, r *Result) {
 	u := s.users.get(c.User)
-	if u == nil {
+	if u == nil || u.erased == erasedGone {
 		return
 	}
 	s.touch(u, byErasure)
@@ -30,7 +30,22 @@ func (s *State) erase(c *entry.Command, r *Result) {
 	if u.hidden != nil {
 		s.show(u)
 	}
-	u.erased, u.idleSince = true, -1
+	u.erased, u.idleSince = erasedKnown, -1
+	if s.level >= erasedGoneLevel {
+		u.erased = erasedGone
+		s.forgetNames(u.id)
+	}
+}
+
+// erasedGoneLevel is the format from which an erased user looks like one never seen.
+const erasedGoneLevel = 3
+
+// keep has a user who is erased, but not yet forgotten, remembered. Whoever looks like
+// one never seen goes on to until there is something to know, see revise.
+func (u *user) keep() {
+	if u.erased == erasedKnown {
+		u.erased = notErased
+	}
 }
 
 // endSessions ends those sessions of a user that ends says, and returns their IDs.

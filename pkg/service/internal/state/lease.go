@@ -45,6 +45,8 @@ func (l *lease) dueAt(grace int64) int64 {
 		return math.MaxInt64 // the gateway's lease decides
 	case l.live && l.connection != nil && l.connection.closed:
 		return min(l.deadline, l.connection.closedAt+grace)
+	case !l.live:
+		return roundUp(l.deadline, forgetGrain) // so that a week of lost sessions shares its buckets
 	}
 	return l.deadline
 }

@@ -13,7 +13,7 @@ const (
 	oweOwner                     // what the owner does
 	oweSettings                  // the availability that is set
 	oweSessions
-	oweEnds // of sessions, see replaced.owed
+	oweEnds // of sessions, see untold
 )
 
 // owed is what a writer has to announce of a user. A later change takes it over,
@@ -107,6 +107,9 @@ func (s *State) give(w *writer, o *owed) {
 	w.live++
 	s.lastOwed++
 	o.number = s.lastOwed
+	if o.hidden == nil && o.fresh&oweEnds != 0 {
+		o.user.number(o.number)
+	}
 	w.owed = append(w.owed, o)
 }
 
@@ -144,9 +147,7 @@ func (s *State) announced(o *owed) {
 		return
 	}
 	if o.all()&oweEnds != 0 {
-		for r := o.user.replaced; r != nil; r = r.next {
-			r.owed = false
-		}
+		o.user.told()
 	}
 	o.user.owed = nil
 	o.writer.live--
@@ -180,13 +181,13 @@ func (s *State) Owed(id string, from Cursor, limit int, yield func(Announcement)
 			continue
 		}
 		limit--
-		what := o.all()
+		what, after := o.all(), uint64(0)
 		// What it took over was published if it did not exist yet when the earlier
 		// item was looked at, and not passed over as one that does not count.
 		if o.hidden == nil && from.last >= o.upTo && o.number > from.seen {
-			what = o.fresh
+			what, after = o.fresh, o.upTo
 		}
-		yield(s.announcement(o.user, what))
+		yield(s.announcement(o.user, what, after))
 	}
 	return to, start < len(w.owed)
 }

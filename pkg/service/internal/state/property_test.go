@@ -46,7 +46,7 @@ func genHistory(t *rapid.T) []moment {
 	})
 	genCommand := rapid.Custom(func(t *rapid.T) entry.Command {
 		c := entry.Command{User: pick("user", "u1", "u2", "u3"), Session: pick("session", "s1", "s2", "s3", "s4")}
-		switch rapid.IntRange(0, 17).Draw(t, "kind") {
+		switch rapid.IntRange(0, 18).Draw(t, "kind") {
 		case 0, 1, 2:
 			c.Kind, c.Platform = entry.Login, "web"
 			c.Device = pick("device", "", "", "d1", "d2")
@@ -83,6 +83,8 @@ func genHistory(t *rapid.T) []moment {
 		case 12:
 			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.RenewGateway, entry.RenewGateway, entry.Close}).Draw(t, "kind"),
 				Gateway: "g1", Process: pick("process", "p1", "p2"), All: rapid.Bool().Draw(t, "logout")}
+		case 18:
+			c = entry.Command{Kind: entry.Raise, Seq: rapid.Uint64Range(2, 3).Draw(t, "level")}
 		case 9:
 			if rapid.IntRange(0, 9).Draw(t, "rare") == 0 {
 				return entry.Command{Kind: entry.Deaf}
@@ -112,11 +114,20 @@ func genHistory(t *rapid.T) []moment {
 	return rapid.SliceOfN(genMoment, 1, 120).Draw(t, "history")
 }
 
+// genLevel is the format in force when a history begins; it may be raised.
+func genLevel(t *rapid.T) uint8 { return rapid.SampledFrom([]uint8{1, 2, 3, 3}).Draw(t, "level") }
+
+// at makes a machine one with a format in force, of which nothing has happened yet.
+func (m *machine) at(level uint8) *machine {
+	m.s.level, m.knows = level, entry.Format
+	return m
+}
+
 // play applies a history, each moment as the entries that split makes of it,
 // and returns the state and what watchers and callers were told, without
 // revisions: those depend on the split.
-func play(t testing.TB, history []moment, split func(moment) [][]entry.Command, each func(*State)) (*State, []string) {
-	m := newMachine(t)
+func play(t testing.TB, level uint8, history []moment, split func(moment) [][]entry.Command, each func(*State)) (*State, []string) {
+	m := newMachine(t).at(level)
 	var told []string
 	for _, mo := range history {
 		m.pass(t, mo.quiet)
@@ -165,14 +176,15 @@ func TestProperty_SplitAndReplay(t *testing.T) {
 		for i := range history { // new rules can make something due between two entries of one moment
 			history[i].commands = slices.DeleteFunc(history[i].commands, func(c entry.Command) bool { return c.Kind == entry.Configure })
 		}
+		level := genLevel(rt)
 		cuts := rapid.SliceOfN(rapid.IntRange(0, 6), len(history), len(history)).Draw(rt, "cuts")
-		s1, told1 := play(t, history, whole, nil)
-		replay, toldReplay := play(t, history, whole, nil)
+		s1, told1 := play(t, level, history, whole, nil)
+		replay, toldReplay := play(t, level, history, whole, nil)
 		if got, want := dump(replay, true), dump(s1, true); got != want {
 			rt.Fatalf("replayed: got\n%s\nwant\n%s", got, want)
 		}
 		next := -1
-		s2, told2 := play(t, history, func(m moment) [][]entry.Command {
+		s2, told2 := play(t, level, history, func(m moment) [][]entry.Command {
 			next++
 			at := min(cuts[next], len(m.commands))
 			return [][]entry.Command{m.commands[:at], m.commands[at:]}
@@ -194,7 +206,7 @@ func TestProperty_SplitAndReplay(t *testing.T) {
 func TestProperty_Invariants(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		revisions, statuses := map[string]uint64{}, map[string]protocol.Status{}
-		play(t, genHistory(rt), whole, func(s *State) {
+		play(t, genLevel(rt), genHistory(rt), whole, func(s *State) {
 			checkInvariants(rt, s)
 			for id, u := range s.users.byID {
 				if u.revision != 0 && u.revision < revisions[id] { // 0: forgotten meanwhile, and nothing seen since
@@ -221,6 +233,10 @@ func TestProperty_Invariants(t *testing.T) {
 func checkInvariants(t *rapid.T, s *State) {
 	sessions, holding, owes := 0, 0, map[*writer]int{}
 	digest, counted := uint64(0), &State{}
+	checkFences(t, s)
+	checkCalendar(t, "due", &s.due)
+	checkCalendar(t, "forgets", &s.forgets)
+	checkCalendar(t, "expiries", &s.expiries)
 	if nothingRare != (rare{}) {
 		t.Fatalf("what users without anything rare share was written to: %+v", nothingRare)
 	}
@@ -327,7 +343,11 @@ func dump(s *State, exact bool) string {
 		for r := u.replaced; r != nil; r = r.next {
 			fmt.Fprintf(&b, " replaced %s until %d %s %t", r.session, r.until, r.reason.wire(), r.owed)
 		}
-		fmt.Fprint(&b, " set ", u.settings(), u.erased)
+		for _, e := range u.untoldEnds() {
+			fmt.Fprintf(&b, " to be told of %s %s", e.session, e.reason.wire())
+		}
+		s.walkFences(u, func(f *fence) { fmt.Fprintf(&b, " %x", f.key) })
+		fmt.Fprint(&b, " set ", u.settings(), u.erased, u.fenced)
 		if h := u.hidden; h != nil {
 			fmt.Fprintf(&b, " seen as %+v seen %d updated %d %s until %d idle %d gone %t ended %d", h.view, h.lastSeen, h.updatedAt, h.cause, h.until, h.idleSince, h.gone, h.ended)
 		}
@@ -352,13 +372,19 @@ func dump(s *State, exact bool) string {
 	}
 	for _, key := range []gatewayKey{{"g1", "p1"}, {"g1", "p2"}} {
 		if g := s.gateways[key]; g != nil {
-			fmt.Fprintln(&b, key, g.number, g.seq, g.answer.Applied, g.answer.Failures, g.dueAt(s.params.Grace))
+			fmt.Fprintln(&b, key, g.number, g.seq, g.body, g.answer.Applied, g.answer.Failures, g.dueAt(s.params.Grace))
 		}
 	}
 	fmt.Fprintln(&b, "level", s.level, "lame", s.connections.lame)
 	for _, c := range s.connections.closed {
 		fmt.Fprintln(&b, c.key, c.closedAt)
 	}
+	var all []string // the order of those of one second is not the same everywhere
+	s.walkAllFences(func(_ uint32, f *fence, until uint32) {
+		all = append(all, fmt.Sprintf("%x %d %s", f.key, until, f.reason().wire()))
+	})
+	slices.Sort(all)
+	fmt.Fprintln(&b, all, s.ended)
 	if exact {
 		for _, w := range s.writers {
 			fmt.Fprint(&b, w.id, w.sequence, w.seen, w.knows, w.live)

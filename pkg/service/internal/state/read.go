@@ -91,7 +91,7 @@ func (x *session) plain() protocol.Session {
 		Platform:   x.platform.Value(),
 		Live:       x.live,
 		Idle:       x.idle,
-		TTLSeconds: int64(x.ttl) / 1000,
+		TTLSeconds: int64(x.keeper().ttl) / 1000,
 		Bound:      x.connection != nil,
 		Gateway:    x.gatewayID(),
 		LoginAt:    protocol.Time(x.loginAt),
@@ -117,8 +117,7 @@ func (s *State) Lease(userID, session string, idle *bool) (uint32, bool) {
 // WasReplaced reports whether a user's session was ended so that it must not come
 // back by itself.
 func (s *State) WasReplaced(userID, session string) bool {
-	u := s.users.get(userID)
-	return u != nil && u.wasReplaced(session, s.clock.lease)
+	return s.wasEnded(s.users.get(userID), userID, session)
 }
 
 // GatewayLease returns the number of a gateway's lease, by which an entry may

@@ -10,8 +10,9 @@ import (
 // reordered or reused, and a new one makes a new snapshotFormat.
 
 // snapshotFormat is the newest one that this program writes and understands. 2 has
-// a rulesRecord behind the header, 3 a linksRecord and a clockRecord behind that. Like an entry a snapshot is written in the oldest
-// format that has all it says.
+// a rulesRecord behind the header. 3 has a linksRecord, a clockRecord and an endsRecord
+// behind that, and what the last one says. Like an entry a snapshot is written in the
+// oldest format that has all it says.
 const snapshotFormat = 3
 
 // headerRecord begins a snapshot: everything that there is not much of.
@@ -57,6 +58,57 @@ type lameRecord struct {
 //
 //msgp:tuple clockRecord
 type clockRecord struct{ TurnedAt int64 }
+
+// endsRecord counts the records about ended sessions. In format 3 a gatewayMoreRecord
+// stands behind each gateway, a userMoreRecord behind each user whose Owes has
+// moreFollows, and between the free numbers and the users there are Names and Fences.
+//
+//msgp:tuple endsRecord
+type endsRecord struct {
+	Names, Fences int
+	First         uint32 // where the numbers of fences begin: they may wrap
+}
+
+// nameRecord is an endedSession.
+//
+//msgp:tuple nameRecord
+type nameRecord struct {
+	User, Session string
+	Until         uint32
+	Reason        uint8
+}
+
+// fenceRecord is a fence. Fences come in any order.
+//
+//msgp:tuple fenceRecord
+type fenceRecord struct {
+	Number, Prev uint32
+	Until        uint32
+	Reason       uint8
+	Key          [10]byte
+}
+
+//msgp:tuple gatewayMoreRecord
+type gatewayMoreRecord struct{ Body uint64 }
+
+// moreFollows in userRecord.Owes says that a userMoreRecord stands behind it.
+const moreFollows = 1 << 7
+
+//msgp:tuple userMoreRecord
+type userMoreRecord struct {
+	Fence  uint32
+	Fenced uint16
+	Gone   bool
+	Ends   []endRecord `msg:",limit=1048576"`
+}
+
+// endRecord is an untoldEnd.
+//
+//msgp:tuple endRecord
+type endRecord struct {
+	Session string
+	Reason  uint8
+}
 
 //msgp:tuple writerRecord
 type writerRecord struct {
@@ -194,6 +246,16 @@ func (r *gatewayRecord) from(g *gateway) {
 	}
 }
 
+// from fills the record and reports whether there is something in it. Its slice is used
+// again.
+func (r *userMoreRecord) from(u *user) bool {
+	*r = userMoreRecord{Fence: u.fence, Fenced: u.fenced, Gone: u.erased == erasedGone, Ends: r.Ends[:0]}
+	for _, e := range u.untoldEnds() {
+		r.Ends = append(r.Ends, endRecord{Session: e.session.String(), Reason: uint8(e.reason)})
+	}
+	return r.Fence != 0 || r.Fenced != 0 || r.Gone || len(r.Ends) > 0
+}
+
 func (r *gatewayRecord) answer() GatewayAnswer {
 	a := GatewayAnswer{Revision: r.Revision, Applied: r.Applied}
 	for _, f := range r.Failures {
@@ -217,7 +279,7 @@ func (r *userRecord) from(u *user) {
 		ID: u.id, Text: u.text, TextUntil: u.textUntil, LastSeen: u.lastSeen, IdleSince: u.idleSince,
 		Revision: u.revision, Previous: u.previous, UpdatedAt: u.updatedAt, Cause: uint8(u.cause),
 		Sessions: sessions, Replaced: replaced,
-		Lasting: uint8(u.lasting), Override: uint8(u.override), OverrideUntil: u.overrideUntil, Erased: u.erased,
+		Lasting: uint8(u.lasting), Override: uint8(u.override), OverrideUntil: u.overrideUntil, Erased: u.erased != notErased,
 	}
 	if h := u.hidden; h != nil {
 		r.Hidden = &hiddenRecord{

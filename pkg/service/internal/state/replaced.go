@@ -1,16 +1,20 @@
 package state
 
-import "presence/pkg/protocol"
+import (
+	"cmp"
+	"slices"
 
-// replaced remembers a session that was ended by somebody else than itself: it
-// must not be opened again by its client (PROTOCOL 4.1).
-type replaced struct {
-	session sessionID
-	until   int64 // lease clock
-	reason  endReason
-	owed    bool      // the end is to be told yet
-	next    *replaced // in the order of their ends
-}
+	"presence/pkg/protocol"
+)
+
+// A session that was ended by somebody else than itself must not be opened again by
+// its client (PROTOCOL 4.1). Three things are remembered of it:
+//
+//	fences        that it was, for 24 hours; the hash of its name is enough
+//	user.ends     that its client is to be told, until that is announced for certain
+//	State.ended   its name, of the latest ones only, for Explain
+//
+// Below format 3 a list of each user has all of them, see replaced.
 
 // endReason is a protocol.EndReason in one byte. The numbers are in snapshots.
 type endReason uint8
@@ -26,13 +30,199 @@ func (r endReason) wire() protocol.EndReason {
 	return [...]protocol.EndReason{protocol.EndReplaced, protocol.EndKicked, protocol.EndLogout, protocol.EndErased}[r]
 }
 
+// untold are the ends of a user's sessions that are to be told, in their order. They are
+// as many as a user's sessions are ended within the seconds that it takes to announce
+// something for certain: requests arrive by the connection by which events leave.
+type untold struct{ list []untoldEnd }
+
+type untoldEnd struct {
+	session sessionID
+	reason  endReason
+	number  uint64 // of the owed that told of it first; 0: the one at hand will
+}
+
+// endedSession names one of the latest sessions that were ended.
+type endedSession struct {
+	user    string
+	session sessionID
+	until   uint32 // lease clock in seconds
+	reason  endReason
+}
+
+// maxNamed bounds the names of ended sessions: about 1 MiB.
+const maxNamed = 1 << 14
+
 // endFor ends a session for a reason that its client is to know, as one of so many
 // that end together.
 func (s *State) endFor(x *session, reason endReason, together int) {
 	u := x.user
 	s.tell(u, oweEnds)
-	u.remember(x.id, s.clock.lease, reason, max(maxReplaced, s.params.Sessions, together))
+	if s.level < fencesLevel {
+		u.remember(x.id, s.clock.lease, reason, max(maxReplaced, s.params.Sessions, together))
+	} else {
+		s.fence(u, x.id, reason, fenceSecond(s.clock.lease+replacedKept))
+		u.mustTell(untoldEnd{session: x.id, reason: reason})
+	}
 	s.remove(x)
+}
+
+// fencesLevel is the format that puts fences in force.
+const fencesLevel = 3
+
+// fenceSecond is the second of the lease clock that ends at or after a moment.
+func fenceSecond(at int64) uint32 { return uint32((at + 999) / 1000) }
+
+// fence remembers a session that was ended until a second of the lease clock. The user
+// is being changed.
+func (s *State) fence(u *user, session sessionID, reason endReason, until uint32) {
+	prev := uint32(0)
+	if reason == wasReplaced {
+		prev = u.fence
+	}
+	half := s.fenceTable.next >> 31
+	number := s.fenceTable.add(keyOf(u.id, session), reason, until, prev)
+	if s.fenceTable.next>>31 != half {
+		s.forgetOldFences() // long before their numbers are given again
+	}
+	if reason == wasReplaced {
+		u.fence = number
+		if u.fenced++; u.fenced == maxReplacedFences {
+			u.fenced = 0
+			s.trimFences(u)
+		}
+	}
+	if len(s.ended) >= maxNamed {
+		s.ended = s.ended[1:] // append makes a new array in time
+	}
+	s.ended = append(s.ended, endedSession{u.id, session, until, reason})
+}
+
+// trimFences forgets all fences of a user's replaced sessions but the last ones. It is
+// called once in maxReplacedFences of them, so each costs two steps of the walk.
+func (s *State) trimFences(u *user) {
+	number := u.fence
+	for n := 0; ; n++ {
+		f, _ := s.fenceTable.get(number)
+		if f == nil {
+			return
+		}
+		prev := f.prev
+		if n >= maxReplacedFences {
+			s.removeFence(number)
+		}
+		number = prev
+	}
+}
+
+// removeFence forgets a fence, once the snapshot that is being taken has it.
+func (s *State) removeFence(number uint32) {
+	if s.snapshot != nil {
+		s.snapshot.preserveFence(number)
+	}
+	s.fenceTable.remove(number)
+}
+
+// expireFences forgets the fences whose time is over, and the names beside them.
+func (s *State) expireFences() {
+	now := s.clock.lease
+	for {
+		number, until := s.fenceTable.oldest()
+		if number == 0 || int64(until)*1000 > now {
+			break
+		}
+		s.removeFence(number)
+	}
+	for len(s.ended) > 0 && int64(s.ended[0].until)*1000 <= now {
+		s.ended = s.ended[1:]
+	}
+	if len(s.ended) == 0 {
+		s.ended = nil
+	}
+}
+
+// forgetOldFences has no user know the number of a fence that is forgotten.
+func (s *State) forgetOldFences() {
+	for _, u := range s.users.list {
+		if !s.fenceTable.has(u.fence) {
+			u.fence = 0
+		}
+	}
+}
+
+// forgetNames forgets the names of a user's ended sessions.
+func (s *State) forgetNames(id string) {
+	is := func(e endedSession) bool { return e.user == id }
+	if slices.ContainsFunc(s.ended, is) {
+		s.ended = slices.DeleteFunc(slices.Clone(s.ended), is) // a snapshot may read the other
+	}
+}
+
+// wasEnded reports whether a session must not be opened again. u may be nil.
+func (s *State) wasEnded(u *user, id, session string) bool {
+	if s.level < fencesLevel {
+		return u != nil && u.wasReplaced(session, s.clock.lease)
+	}
+	if s.fenceTable.count == 0 {
+		return false
+	}
+	until, ok := s.fenceTable.find(keyOf(id, packID(session)))
+	return ok && int64(until)*1000 > s.clock.lease
+}
+
+// endedOf calls yield for the latest sessions of a user that were ended, in the order of
+// their ends, and until when they are refused by the lease clock.
+func (s *State) endedOf(u *user, yield func(session sessionID, reason endReason, until int64)) {
+	for r := u.replaced; r != nil; r = r.next {
+		yield(r.session, r.reason, r.until)
+	}
+	for i := range s.ended {
+		if e := &s.ended[i]; e.user == u.id {
+			yield(e.session, e.reason, int64(e.until)*1000)
+		}
+	}
+}
+
+// mustTell notes an end that is to be told.
+func (u *user) mustTell(end untoldEnd) {
+	if u.needRare().ends == nil {
+		u.ends = &untold{}
+	}
+	u.ends.list = append(u.ends.list, end)
+}
+
+// untoldEnds returns the ends that are to be told.
+func (u *user) untoldEnds() []untoldEnd {
+	if u.ends == nil {
+		return nil
+	}
+	return u.ends.list
+}
+
+// number notes which owed tells of the ends that none has told of yet.
+func (u *user) number(number uint64) {
+	ends := u.untoldEnds()
+	for i := len(ends) - 1; i >= 0 && ends[i].number == 0; i-- {
+		ends[i].number = number
+	}
+}
+
+// told notes that all ends are told for certain.
+func (u *user) told() {
+	if u.rare != &nothingRare {
+		u.ends = nil
+	}
+	for r := u.replaced; r != nil; r = r.next {
+		r.owed = false
+	}
+}
+
+// replaced remembers a session that was ended, below format 3.
+type replaced struct {
+	session sessionID
+	until   int64 // lease clock
+	reason  endReason
+	owed    bool      // the end is to be told yet
+	next    *replaced // in the order of their ends
 }
 
 // remember notes that a session was ended, in the place of the oldest such note
@@ -63,4 +253,39 @@ func (u *user) wasReplaced(session string, now int64) bool {
 		}
 	}
 	return false
+}
+
+// startFences makes fences of what users remember of their ended sessions, when format
+// 3 comes into force.
+func (s *State) startFences() {
+	type ended struct {
+		user *user
+		*replaced
+	}
+	var all []ended
+	for _, u := range s.users.list {
+		if u.replaced == nil && (u.hidden == nil || u.hidden.ended == 0) {
+			continue
+		}
+		s.change(u)
+		for r := u.replaced; r != nil; r = r.next {
+			if r.until > s.clock.lease {
+				all = append(all, ended{u, r})
+			}
+			if r.owed && u.owed != nil {
+				u.mustTell(untoldEnd{session: r.session, reason: r.reason, number: u.owed.number})
+			}
+		}
+		if u.hidden != nil {
+			u.hidden.ended = 0
+		}
+		u.rare.replaced = nil
+	}
+	// The order of users is not the same everywhere, that of a user's ends is.
+	slices.SortStableFunc(all, func(a, b ended) int {
+		return cmp.Or(cmp.Compare(a.until, b.until), cmp.Compare(a.user.id, b.user.id))
+	})
+	for _, e := range all {
+		s.fence(e.user, e.session, e.reason, fenceSecond(e.until))
+	}
 }

@@ -69,10 +69,16 @@ type restorer struct {
 	header   headerRecord
 	gateways []*gateway
 	// How many records were read.
-	closed, freed, users int      // and len(gateways)
+	closed, freed, users int // and len(gateways), names and fences
+	names                int
+	ends                 endsRecord
+	fences               []fenceRecord
+	fenceNumbers         []uint32 // those that they have now
 	leases               []*lease // in any order
 
+	format uint8
 	record userRecord
+	more   userMoreRecord
 }
 
 // damaged makes an error of what is wrong with a snapshot.
@@ -94,12 +100,15 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 	}
 	var links linksRecord
 	var c clockRecord
-	if format >= 3 {
+	if r.format = format; format >= 3 {
 		if rest, err = links.UnmarshalMsg(rest); err != nil {
 			return nil, damaged("what it has of NATS servers: %w", err)
 		}
 		if rest, err = c.UnmarshalMsg(rest); err != nil {
 			return nil, damaged("its clock: %w", err)
+		}
+		if rest, err = r.ends.UnmarshalMsg(rest); err != nil {
+			return nil, damaged("its count of ended sessions: %w", err)
 		}
 	}
 	s := r.s
@@ -109,8 +118,10 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 	s.epoch, s.generation, s.level, s.position = h.Epoch, h.Generation, h.Level, h.Position
 	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil, turnedAt: c.TurnedAt}
 	s.params = entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent, Sessions: rules.Sessions}.Complete()
-	if h.Epoch == "" || h.Users < 0 || h.Closed < 0 || h.Freed < 0 || h.Numbers < h.Freed {
-		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections", h.Users, h.Numbers, h.Freed, h.Closed)
+	if h.Epoch == "" || h.Users < 0 || h.Closed < 0 || h.Freed < 0 || h.Numbers < h.Freed ||
+		r.ends.Names < 0 || r.ends.Fences < 0 || h.Level >= fencesLevel && format < 3 {
+		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections, %d and %d ended sessions, level %d",
+			h.Users, h.Numbers, h.Freed, h.Closed, r.ends.Names, r.ends.Fences, h.Level)
 	}
 	for _, w := range h.Writers {
 		s.writers = append(s.writers, &writer{id: w.ID, sequence: w.Sequence, seen: w.Seen, knows: w.Knows})
@@ -128,6 +139,10 @@ func (r *restorer) records(b []byte) (err error) {
 			b, err = r.restoreClosed(b)
 		case r.freed < r.header.Freed:
 			b, err = r.restoreFreed(b)
+		case r.names < r.ends.Names:
+			b, err = r.restoreName(b)
+		case len(r.fences) < r.ends.Fences:
+			b, err = r.restoreFence(b)
 		case r.users < r.header.Users:
 			b, err = r.restoreUser(b)
 		default:
@@ -149,6 +164,13 @@ func (r *restorer) restoreGateway(b []byte) ([]byte, error) {
 	x := &gateway{key: gatewayKey{g.Gateway, g.Process}, seq: g.Seq, answer: g.answer()}
 	if r.s.gateways[x.key] != nil {
 		return nil, damaged("gateway %q comes twice", g.Gateway)
+	}
+	if r.format >= 3 {
+		var more gatewayMoreRecord
+		if b, err = more.UnmarshalMsg(b); err != nil {
+			return nil, damaged("what else there is of gateway %d: %w", len(r.gateways), err)
+		}
+		x.body = more.Body
 	}
 	x.lease.gateway = x
 	x.live, x.ttl = true, g.TTL
@@ -188,6 +210,58 @@ func (r *restorer) restoreFreed(b []byte) ([]byte, error) {
 	return b, nil
 }
 
+func (r *restorer) restoreName(b []byte) ([]byte, error) {
+	var n nameRecord
+	b, err := n.UnmarshalMsg(b)
+	if err != nil || n.Reason > uint8(wasErased) {
+		return nil, damaged("the name of ended session %d, reason %d: %w", r.names, n.Reason, err)
+	}
+	r.names++
+	r.s.ended = append(r.s.ended, endedSession{user: n.User, session: packID(n.Session), until: n.Until, reason: endReason(n.Reason)})
+	return b, nil
+}
+
+func (r *restorer) restoreFence(b []byte) ([]byte, error) {
+	var f fenceRecord
+	b, err := f.UnmarshalMsg(b)
+	if err != nil || f.Reason > uint8(wasErased) {
+		return nil, damaged("fence %d, reason %d: %w", len(r.fences), f.Reason, err)
+	}
+	if r.fences = append(r.fences, f); len(r.fences) == r.ends.Fences {
+		return b, r.restoreFences()
+	}
+	return b, nil
+}
+
+// restoreFences gives all fences new numbers, without gaps.
+func (r *restorer) restoreFences() error {
+	slices.SortFunc(r.fences, func(a, b fenceRecord) int {
+		return cmp.Compare(a.Number-r.ends.First, b.Number-r.ends.First)
+	})
+	r.fenceNumbers = make([]uint32, 0, len(r.fences))
+	for i := range r.fences {
+		f := &r.fences[i]
+		if i > 0 && (f.Number == r.fences[i-1].Number || f.Until < r.fences[i-1].Until) {
+			return damaged("fence %d comes twice, or ends before an older one", f.Number)
+		}
+		number := r.s.fenceTable.add(f.Key, endReason(f.Reason), f.Until, r.fenceNumber(f.Prev))
+		r.fenceNumbers = append(r.fenceNumbers, number)
+	}
+	return nil
+}
+
+// fenceNumber returns the new number of a fence that had one in the snapshot; 0 where it
+// was forgotten by then.
+func (r *restorer) fenceNumber(number uint32) uint32 {
+	i, ok := slices.BinarySearchFunc(r.fences[:len(r.fenceNumbers)], number-r.ends.First, func(f fenceRecord, n uint32) int {
+		return cmp.Compare(f.Number-r.ends.First, n)
+	})
+	if !ok || number == 0 {
+		return 0
+	}
+	return r.fenceNumbers[i]
+}
+
 func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	b, err := r.record.UnmarshalMsg(b)
 	if err != nil {
@@ -195,6 +269,13 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	}
 	r.users++
 	s, u := r.s, &r.record
+	r.more = userMoreRecord{Ends: r.more.Ends[:0]}
+	if r.format >= 3 && u.Owes&moreFollows != 0 {
+		u.Owes &^= moreFollows
+		if b, err = r.more.UnmarshalMsg(b); err != nil {
+			return nil, damaged("what else there is of user %d: %w", r.users-1, err)
+		}
+	}
 	switch {
 	case cause(u.Cause) > byErasure:
 		return nil, damaged("user %q has the cause %d", u.ID, u.Cause)
@@ -204,7 +285,22 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	x := &user{
 		id: u.ID, text: u.Text, textUntil: u.TextUntil, lastSeen: u.LastSeen, idleSince: u.IdleSince,
 		revision: u.Revision, previous: u.Previous, updatedAt: u.UpdatedAt, cause: cause(u.Cause),
-		erased: u.Erased, rare: &nothingRare,
+		rare: &nothingRare, fence: r.fenceNumber(r.more.Fence), fenced: r.more.Fenced,
+	}
+	switch {
+	case r.more.Gone:
+		x.erased = erasedGone
+	case u.Erased:
+		x.erased = erasedKnown
+	}
+	if s.level >= fencesLevel && len(u.Replaced) > 0 || x.fenced >= maxReplacedFences {
+		return nil, damaged("user %q has %d fences, %d of an earlier format", u.ID, x.fenced, len(u.Replaced))
+	}
+	for _, e := range r.more.Ends {
+		if e.Reason > uint8(wasErased) {
+			return nil, damaged("a session of user %q ended for the reason %d", u.ID, e.Reason)
+		}
+		x.mustTell(untoldEnd{session: packID(e.Session), reason: endReason(e.Reason)})
 	}
 	x.setChosen(entry.Availability(u.Lasting), entry.Availability(u.Override), u.OverrideUntil)
 	s.users.list = append(s.users.list, x) // found by ID from finish on

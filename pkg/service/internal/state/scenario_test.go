@@ -49,13 +49,14 @@ type machine struct {
 	now      int64
 	sequence map[string]uint64
 	cursor   map[string]Cursor
+	knows    uint8 // what the writers understand
 	out      strings.Builder
 }
 
 const testStart = 1_700_000_000_000
 
 func newMachine(t testing.TB) *machine {
-	m := &machine{s: New(), now: testStart, sequence: map[string]uint64{}, cursor: map[string]Cursor{}}
+	m := &machine{s: New(), now: testStart, sequence: map[string]uint64{}, cursor: map[string]Cursor{}, knows: 1}
 	m.apply(t, &entry.Entry{Header: m.header("A")})
 	return m
 }
@@ -66,7 +67,7 @@ func (m *machine) header(writer string) entry.Header {
 	if epoch == "" {
 		epoch = "E1"
 	}
-	return entry.Header{Epoch: epoch, Generation: m.s.Generation(), Writer: writer, Sequence: m.sequence[writer], LeaseClock: m.s.LeaseClock(), Knows: 1}
+	return entry.Header{Epoch: epoch, Generation: m.s.Generation(), Writer: writer, Sequence: m.sequence[writer], LeaseClock: m.s.LeaseClock(), Knows: m.knows}
 }
 
 // apply applies an entry and prints results and events.
@@ -145,6 +146,14 @@ func showConnection(c *protocol.Connection) string {
 	return fmt.Sprintf("%s/%d", c.ServerID, c.ClientID)
 }
 
+// showTTL shows the TTL of a session that a gateway holds.
+func showTTL(x protocol.Session) string {
+	if x.Gateway == "" {
+		return ""
+	}
+	return fmt.Sprint(" ttl=", time.Duration(x.TTLSeconds)*time.Second)
+}
+
 func showSettings(s protocol.AvailabilitySettings) string {
 	if s.Override == "" {
 		return string(s.Lasting)
@@ -194,7 +203,7 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 	case "sessions":
 		_, _, sessions := m.s.OwnStatus(d.CmdArgs[0].Key)
 		for _, x := range sessions {
-			fmt.Fprintf(&m.out, "%s device=%q platform=%s live=%t idle=%t bound=%t gateway=%q\n", x.SessionID, x.Device, x.Platform, x.Live, x.Idle, x.Bound, x.Gateway)
+			fmt.Fprintf(&m.out, "%s device=%q platform=%s live=%t idle=%t bound=%t gateway=%q%s\n", x.SessionID, x.Device, x.Platform, x.Live, x.Idle, x.Bound, x.Gateway, showTTL(x))
 		}
 	case "own":
 		st, settings, _ := m.s.OwnStatus(d.CmdArgs[0].Key)
@@ -292,7 +301,7 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 //	raise 2
 //	configure grace=5s retention=1h persistent sessions=2
 //	open gw process ttl=30s on=N1/7   renewgateway gw process   close gw process [logout]
-//	apply gw process seq=1 login:alice:s1 set:alice:text logout:alice:s1 lost:alice:s1 idle:alice:s1
+//	apply gw process seq=1 [body=7] login:alice:s1 set:alice:text logout:alice:s1 lost:alice:s1 idle:alice:s1
 func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed int64) {
 	args := map[string]string{}
 	var names []string
@@ -373,7 +382,8 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 		c = entry.Command{Kind: entry.Close, Gateway: name(0), Process: name(1), All: name(2) == "logout"}
 	case "apply":
 		seq, _ := strconv.ParseUint(args["seq"], 10, 64)
-		c = entry.Command{Kind: entry.Apply, Gateway: name(0), Process: name(1), Seq: seq}
+		body, _ := strconv.ParseUint(args["body"], 10, 64)
+		c = entry.Command{Kind: entry.Apply, Gateway: name(0), Process: name(1), Seq: seq, Body: body}
 		for _, op := range names[2:] {
 			c.Ops = append(c.Ops, parseOp(t, op))
 		}

@@ -27,24 +27,22 @@ type session struct {
 // the gateway that does it for the user, or nil.
 func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error {
 	u := s.users.get(c.User)
-	var x *session
-	if u != nil {
-		if by == nil && s.isLate(s.connections.known[connectionKey{c.Server, c.Client}], u, c, nil) {
-			return protocol.ErrUnavailable.With("the connection is closed, and the session or its device is elsewhere by now: nothing was done, log in from the present connection")
-		}
-		if x = u.session(c.Session); x == nil && u.wasReplaced(c.Session, s.clock.lease) {
-			return protocol.ErrSessionReplaced
-		}
-		if x == nil {
-			if err := s.makeRoom(u, c.Device); err != nil {
-				return err
-			}
-		}
-	} else {
+	if by == nil && s.isLate(s.connections.known[connectionKey{c.Server, c.Client}], u, c, nil) {
+		return protocol.ErrUnavailable.With("the connection is closed, and the session or its device is elsewhere by now: nothing was done, log in from the present connection")
+	}
+	x := u.session(c.Session)
+	switch {
+	case x == nil && s.wasEnded(u, c.User, c.Session):
+		return protocol.ErrSessionReplaced
+	case u == nil:
 		u = s.addUser(c.User)
+	case x == nil:
+		if err := s.makeRoom(u, c.Device); err != nil {
+			return err
+		}
 	}
 	s.touch(u, byLogin)
-	u.erased = false
+	u.keep()
 	if x == nil || !x.live || x.idle != c.Idle {
 		s.tell(u, oweSessions)
 	}
@@ -58,6 +56,9 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	x.device, x.platform = c.Device, unique.Make(c.Platform)
 	s.countSession(x, +1)
 	x.ttl, x.idle = c.TTL, c.Idle
+	if by != nil && s.level >= 3 {
+		x.ttl = by.ttl // for people to read: the gateway's lease decides
+	}
 	s.hold(x, by)
 	s.bind(&x.lease, connectionKey{c.Server, c.Client})
 	s.revive(x)
@@ -134,13 +135,9 @@ func (s *State) revive(x *session) {
 
 // renew extends a session's lease by its name (PROTOCOL 4.2).
 func (s *State) renew(c *entry.Command) *protocol.Error {
-	u := s.users.get(c.User)
-	if u == nil {
-		return protocol.ErrSessionNotFound
-	}
-	x := u.session(c.Session)
+	x := s.users.get(c.User).session(c.Session)
 	switch {
-	case x == nil && u.wasReplaced(c.Session, s.clock.lease):
+	case x == nil && s.wasEnded(s.users.get(c.User), c.User, c.Session):
 		return protocol.ErrSessionReplaced
 	case x == nil:
 		return protocol.ErrSessionNotFound
@@ -238,8 +235,33 @@ func (s *State) lose(x *session) {
 	s.leaveOnline(x.user)
 }
 
-// lostUntil is until when a session is kept that is lost now.
-func (s *State) lostUntil() int64 { return roundUp(s.clock.lease+s.params.Retention, forgetGrain) }
+// lostUntil is until when a session is kept that is lost now. From format 3 on it is to
+// the millisecond, so that it can be moved with the retention; it is rounded up where it
+// is used.
+func (s *State) lostUntil() int64 {
+	until := s.clock.lease + s.params.Retention
+	if s.level < 3 {
+		until = roundUp(until, forgetGrain)
+	}
+	return until
+}
+
+// moveLost has whoever was lost before the retention changed be kept as long as who is
+// lost after it, hidden users as if they had been.
+func (s *State) moveLost(by int64) {
+	for _, l := range s.leases.byNumber {
+		if l != nil && l.session != nil && !l.live {
+			s.preserve(l.session.user)
+			s.setDeadline(l, l.deadline+by)
+		}
+	}
+	for _, u := range s.users.list {
+		if u.hidden != nil && u.hidden.statusType == protocol.Offline {
+			s.change(u)
+			u.hidden.until += by
+		}
+	}
+}
 
 // forget ends a lost session whose retention is over.
 func (s *State) forget(x *session) {
@@ -248,15 +270,11 @@ func (s *State) forget(x *session) {
 	s.remove(x)
 }
 
-// liveSession reports whether a user has a live session of that ID. It may be
-// called with a nil user.
-func (u *user) liveSession(id string, now int64) *protocol.Error {
-	if u == nil {
-		return protocol.ErrSessionNotFound
-	}
+// liveSession reports whether a user, who may be nil, has a live session of that ID.
+func (s *State) liveSession(u *user, user, id string) *protocol.Error {
 	x := u.session(id)
 	switch {
-	case x == nil && u.wasReplaced(id, now):
+	case x == nil && s.wasEnded(u, user, id):
 		return protocol.ErrSessionReplaced
 	case x == nil || !x.live:
 		return protocol.ErrSessionNotFound
@@ -264,7 +282,11 @@ func (u *user) liveSession(id string, now int64) *protocol.Error {
 	return nil
 }
 
+// session returns the session of an ID; nil where there is none, or no user.
 func (u *user) session(name string) *session {
+	if u == nil {
+		return nil
+	}
 	id := packID(name)
 	for x := u.sessions; x != nil; x = x.next {
 		if x.id == id {

@@ -31,16 +31,23 @@ type Snapshot struct {
 	rules    rulesRecord
 	links    linksRecord
 	clock    clockRecord
+	ends     endsRecord
 	gateways []byte // their records
 	begun    bool   // all of these are written
 	// What is in these is never changed, so that they can be written later.
 	closed []*connection
 	freed  []freed
+	names  []endedSession
+	// fence is the number of the next fence to be written, fencesEnd the one behind the
+	// last. earlyFences are the records of those that were about to be forgotten.
+	fence, fencesEnd uint32
+	earlyFences      []byte
 
 	place int    // in users.list: everybody before it is written
 	early []byte // records of those who were about to change
 
 	record userRecord
+	more   userMoreRecord
 }
 
 var errGivenUp = errors.New("the snapshot was given up")
@@ -52,7 +59,8 @@ const blockBytes = 64 << 10
 // snapshot that has not come to its end.
 func (s *State) BeginSnapshot() *Snapshot {
 	s.snapshots++
-	x := &Snapshot{s: s, number: s.snapshots, Step: blockBytes, closed: s.connections.closed, freed: s.leases.freed}
+	x := &Snapshot{s: s, number: s.snapshots, Step: blockBytes, closed: s.connections.closed, freed: s.leases.freed, names: s.ended,
+		fence: s.fenceTable.first, fencesEnd: s.fenceTable.next}
 	x.header = headerRecord{
 		Epoch: s.epoch, Generation: s.generation, Level: s.level, Position: s.position,
 		Wall: s.clock.wall, Lease: s.clock.lease, AmnestyUntil: s.clock.amnestyUntil,
@@ -68,6 +76,9 @@ func (s *State) BeginSnapshot() *Snapshot {
 	if s.clock.turnedAt != 0 {
 		x.format, x.clock.TurnedAt = max(x.format, 3), s.clock.turnedAt
 	}
+	if s.level >= fencesLevel {
+		x.format, x.ends = snapshotFormat, endsRecord{Names: len(x.names), Fences: s.fenceTable.count, First: s.fenceTable.first}
+	}
 	for i, w := range s.writers {
 		w.saved = i
 		x.header.Writers = append(x.header.Writers, writerRecord{ID: w.id, Sequence: w.sequence, Seen: w.seen, Knows: w.knows})
@@ -79,6 +90,9 @@ func (s *State) BeginSnapshot() *Snapshot {
 		var r gatewayRecord
 		r.from(g)
 		x.gateways = must(r.MarshalMsg(x.gateways))
+		if x.format >= 3 {
+			x.gateways = must((&gatewayMoreRecord{Body: g.body}).MarshalMsg(x.gateways))
+		}
 	}
 	s.snapshot = x
 	return x
@@ -116,6 +130,7 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 		if x.format >= 3 {
 			b = must(x.links.MarshalMsg(b))
 			b = must(x.clock.MarshalMsg(b))
+			b = must(x.ends.MarshalMsg(b))
 		}
 		b = append(b, x.gateways...)
 	}
@@ -126,7 +141,19 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 	for ; len(x.freed) > 0 && len(b) < enough; x.freed = x.freed[1:] {
 		b = must((&freedRecord{Number: x.freed[0].number, At: x.freed[0].at}).MarshalMsg(b))
 	}
-	if len(x.closed) > 0 || len(x.freed) > 0 {
+	for ; len(x.names) > 0 && len(b) < enough; x.names = x.names[1:] {
+		e := x.names[0]
+		b = must((&nameRecord{User: e.user, Session: e.session.String(), Until: e.until, Reason: uint8(e.reason)}).MarshalMsg(b))
+	}
+	if len(x.closed) > 0 || len(x.freed) > 0 || len(x.names) > 0 {
+		return b, true, nil
+	}
+	b = append(b, x.earlyFences...)
+	x.earlyFences = x.earlyFences[:0]
+	for ; x.fence != x.fencesEnd && len(b) < enough; x.fence++ {
+		b = x.writeFence(b, x.fence)
+	}
+	if x.fence != x.fencesEnd {
 		return b, true, nil
 	}
 	b = append(b, x.early...)
@@ -144,7 +171,27 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 func (x *Snapshot) write(b []byte, u *user) []byte {
 	u.saved = x.number
 	x.record.from(u)
-	return must(x.record.MarshalMsg(b))
+	if x.format < 3 || !x.more.from(u) {
+		return must(x.record.MarshalMsg(b))
+	}
+	x.record.Owes |= moreFollows
+	return must(x.more.MarshalMsg(must(x.record.MarshalMsg(b))))
+}
+
+// writeFence appends a fence's record, where the number has a fence.
+func (x *Snapshot) writeFence(b []byte, number uint32) []byte {
+	f, page := x.s.fenceTable.get(number)
+	if f == nil {
+		return b
+	}
+	return must((&fenceRecord{Number: number, Prev: f.prev, Until: page.until(f), Reason: uint8(f.reason()), Key: f.key}).MarshalMsg(b))
+}
+
+// preserveFence writes down a fence that is about to be forgotten.
+func (x *Snapshot) preserveFence(number uint32) {
+	if number-x.fence < x.fencesEnd-x.fence {
+		x.earlyFences = x.writeFence(x.earlyFences, number)
+	}
 }
 
 // preserve writes a user down, as it is, for the snapshot that is being taken.

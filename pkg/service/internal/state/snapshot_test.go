@@ -56,7 +56,7 @@ func TestProperty_Snapshot(t *testing.T) {
 		var beyond []entry.Entry
 		var at []int64
 		writing := false
-		m := newMachine(t)
+		m := newMachine(t).at(genLevel(rt))
 		for i, mo := range history {
 			quiet, times := m.pass(t, mo.quiet)
 			if x != nil {
@@ -147,6 +147,24 @@ func TestSnapshot_WhileItIsWritten(t *testing.T) {
 				t.Fatalf("%d users are left, want 2", m.s.Users())
 			}
 		}},
+		{"ended sessions are forgotten whose fences are written, and others", 40, func(t *testing.T, m *machine) {
+			m.at(entry.Format).do(t, "login bob s", "kick bob all")
+			for i := range 1500 {
+				m.do(t, fmt.Sprintf("login alice s%d device=d ttl=5s", i))
+			}
+			m.do(t, "login bob t", "kick bob all")
+		}, func(t *testing.T, m *machine) {
+			for i := range 1000 {
+				m.do(t, fmt.Sprintf("login alice t%d device=d ttl=5s", i))
+			}
+			if n := m.s.fenceTable.count; n > 2*maxReplacedFences {
+				t.Fatalf("%d fences are left", n)
+			}
+			m.pass(t, 12*3600+100) // 24 hours
+			if n := m.s.fenceTable.count; n != 0 {
+				t.Fatalf("%d fences are left after 24 hours", n)
+			}
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMachine(t)
@@ -184,20 +202,27 @@ func (m *machine) do(t testing.TB, lines ...string) {
 }
 
 // someState is one with everything in it that a snapshot holds.
-func someState(t testing.TB) *State {
-	m := newMachine(t)
+func someState(t testing.TB, level uint8) *State {
+	m := newMachine(t).at(level)
 	m.do(t,
 		"login alice phone device=pixel platform=android on=N1/7", "login alice phone2 device=pixel", "set alice text=hello expires=1h",
 		"open g1 p1 ttl=30s on=N1/8", "apply g1 p1 seq=1 login:bob:s1 login:carol:s2 logout:dave:s9", "login dave s3 ttl=5s", "logout dave s3",
-		"login erin s4 on=N1/9", "closed N1/9", "closed N1/10")
-	m.apply(t, &entry.Entry{Header: entry.Header{Epoch: m.s.Epoch(), Writer: "A", Sequence: 1 << 10, LeaseClock: m.s.LeaseClock(), Knows: entry.Format},
-		Commands: []entry.Command{{Kind: entry.Raise, Seq: 3}, {Kind: entry.LameDuck, Server: "N1"}}})
+		"login erin s4 on=N1/9", "closed N1/9", "closed N1/10", "login fay s5", "kick fay all", "login gil s6", "erase gil")
+	if level >= 3 {
+		m.do(t, "lameduck N1")
+	}
 	return m.s
 }
 
 // TestSnapshot_Damaged: whatever is cut off, left out or changed is noticed.
 func TestSnapshot_Damaged(t *testing.T) {
-	s := someState(t)
+	for _, level := range []uint8{1, 3} {
+		t.Run(fmt.Sprint("level ", level), func(t *testing.T) { damageSnapshot(t, level) })
+	}
+}
+
+func damageSnapshot(t *testing.T, level uint8) {
+	s := someState(t, level)
 	whole := slices.Concat(blocksOf(t, s.BeginSnapshot(), nil)...)
 	if _, err := restore([][]byte{whole}); err != nil {
 		t.Fatalf("restoring the whole: %v", err)
@@ -234,7 +259,7 @@ func TestSnapshot_Damaged(t *testing.T) {
 // TestSnapshot_GivenUp: one that another replaces does not go on as if it held
 // everything.
 func TestSnapshot_GivenUp(t *testing.T) {
-	s := someState(t)
+	s := someState(t, 1)
 	x := s.BeginSnapshot()
 	s.BeginSnapshot().End()
 	if _, _, err := x.Next(nil); err == nil {
@@ -245,8 +270,9 @@ func TestSnapshot_GivenUp(t *testing.T) {
 // FuzzRestore: no bytes make Restore panic, and what it accepts can be written
 // down again.
 func FuzzRestore(f *testing.F) {
+	f.Add(slices.Concat(blocksOf(f, someState(f, 3).BeginSnapshot(), nil)...))
 	for _, sessions := range []int{entry.DefaultSessions, 40} { // formats 1 and 2
-		s := someState(f)
+		s := someState(f, 1)
 		s.params.Sessions = sessions
 		f.Add(slices.Concat(blocksOf(f, s.BeginSnapshot(), nil)...))
 	}

@@ -51,10 +51,13 @@ const (
 	// takeover is how old a writer's oldest change may be before another
 	// writer announces it.
 	takeover = 10_000
-	// replacedKept and maxReplaced bound the memory of replaced sessions. Of a user
-	// who may have more sessions than that, as many are remembered.
+	// replacedKept is how long sessions that were ended are remembered. maxReplaced
+	// bounds those of a user below format 3, see fences for the bound from then on;
+	// of a user who may have more sessions than that, as many are remembered.
 	replacedKept = int64(protocol.ReplacedKept / 1e6)
 	maxReplaced  = 32
+	// scratchKept is for how many users the room is kept to change them at once.
+	scratchKept = 4096
 	// forgetGrain is what the moment of forgetting is rounded up to, so that a
 	// week of lost sessions shares some ten thousand calendar buckets.
 	forgetGrain = 60_000
@@ -70,6 +73,8 @@ type State struct {
 	params     entry.Params
 
 	users       users
+	fenceTable  fences
+	ended       []endedSession // the latest, in their order; what is in it is never changed
 	gateways    map[gatewayKey]*gateway
 	leases      leases
 	connections connections
@@ -116,6 +121,7 @@ func NewAt(position uint64) *State {
 		expiries:    calendar[int64, *user]{at: func(u *user) *int64 { return &u.expiryBucket }},
 		position:    position,
 		level:       1,
+		fenceTable:  newFences(),
 		users:       users{byID: make(map[string]*user)},
 		gateways:    make(map[gatewayKey]*gateway),
 		connections: connections{known: make(map[connectionKey]*connection)},
@@ -250,7 +256,7 @@ func (s *State) do(c *entry.Command, r *Result) error {
 	case entry.Apply:
 		r.Err = s.applyOps(c, r)
 	case entry.Close:
-		s.closeGateway(c)
+		s.closeGateway(c, r)
 	case entry.Kick:
 		s.kick(c, r)
 	case entry.Erase:
@@ -268,7 +274,11 @@ func (s *State) configure(c *entry.Command) error {
 	if c.Params == nil {
 		return fmt.Errorf("configure without parameters")
 	}
+	before := s.params.Retention
 	s.params = c.Params.Complete()
+	if moved := s.params.Retention - before; moved != 0 && s.level >= 3 {
+		s.moveLost(moved)
+	}
 	// Deadlines depend on the parameters, so they are set anew: one that moved
 	// earlier must not wait in its old bucket.
 	for _, l := range s.leases.byNumber {
@@ -288,6 +298,7 @@ func (s *State) fallDue() {
 	s.expire()
 	s.expireConnections()
 	s.expireLame()
+	s.expireFences()
 	if s.clock.inAmnesty() {
 		return
 	}

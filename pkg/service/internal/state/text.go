@@ -13,14 +13,14 @@ import (
 func (s *State) set(c *entry.Command) *protocol.Error {
 	u := s.users.get(c.User)
 	if c.Session != "" {
-		if err := u.liveSession(c.Session, s.clock.lease); err != nil {
+		if err := s.liveSession(u, c.User, c.Session); err != nil {
 			return err
 		}
 	}
 	if c.CheckRevision {
 		var have uint64
 		if u != nil {
-			have = u.revision
+			have = u.ownRevision()
 		}
 		if have != c.IfRevision {
 			return protocol.ErrRevisionConflict.Withf("the status has revision %d, not %d", have, c.IfRevision)
@@ -30,14 +30,16 @@ func (s *State) set(c *entry.Command) *protocol.Error {
 	if c.Expires > 0 {
 		until = s.clock.wall + c.Expires
 	}
-	if u == nil {
+	if u == nil || u.erased == erasedGone {
 		if c.Text == "" && c.Availability <= entry.Available {
 			return nil // nothing to clear, nothing to remember
 		}
+	}
+	if u == nil {
 		u = s.addUser(c.User)
 	}
 	s.touch(u, bySet)
-	u.erased = false
+	u.keep()
 	if !c.KeepText {
 		u.text, u.textUntil = c.Text, until
 	}

@@ -24,13 +24,18 @@ type user struct {
 
 	lasting  entry.Availability
 	override entry.Availability // Keep: none
-	erased   bool               // to be forgotten as soon as it is announced
+	erased   erasure
 
 	saved   uint16 // the last snapshot that has the user, see Snapshot
 	touched int32  // 1 + index in State.touched while a change is at hand
 	place   int32  // index in users.list
 
 	forgetBucket uint32 // where the user waits in the calendar forgets; 0: nowhere
+
+	// fence is the number of the newest fence of a session that was replaced, fenced
+	// how many there were since the last trimFences.
+	fence  uint32
+	fenced uint16
 }
 
 // rare is what there is of few users only. The others share nothingRare, and
@@ -38,7 +43,8 @@ type user struct {
 type rare struct {
 	overrideUntil int64     // wall time at which override ends
 	hidden        *hidden   // what everybody else sees; nil: what the owner does
-	replaced      *replaced // the first of the sessions that were ended, see remember
+	replaced      *replaced // the first of the sessions that were ended, below format 3
+	ends          *untold   // those whose end is to be told, from format 3 on; nil: none
 	expiryBucket  int64     // where the user waits in the calendar expiries; 0: nowhere
 }
 
@@ -51,6 +57,19 @@ func (u *user) needRare() *rare {
 	}
 	return u.rare
 }
+
+// erasure says whether a user was erased, and is to be forgotten as soon as that is
+// announced.
+type erasure uint8
+
+const (
+	notErased erasure = iota
+	// erasedKnown, below format 3, looks until then like one with a last change.
+	erasedKnown
+	// erasedGone looks like one never seen at once. The last change is for the
+	// announcement alone.
+	erasedGone
+)
 
 // cause is a protocol.Cause in one byte.
 type cause uint8
@@ -165,11 +184,27 @@ func (u *user) publicRevision() uint64 {
 	if u.hidden != nil {
 		return u.hidden.revision
 	}
+	return u.ownRevision()
+}
+
+// ownRevision is that of the last change that the owner sees.
+func (u *user) ownRevision() uint64 {
+	if u.erased == erasedGone {
+		return 0
+	}
 	return u.revision
 }
 
 // ownerView is the status as the user's own devices see it.
 func (s *State) ownerView(u *user) protocol.Status {
+	if u.erased == erasedGone {
+		return unknownUser(u.id)
+	}
+	return u.lastChange()
+}
+
+// lastChange is the status as of the last change that the owner sees.
+func (u *user) lastChange() protocol.Status {
 	return u.own().status(u.id, u.lastSeen, u.revision, u.updatedAt)
 }
 
@@ -227,12 +262,18 @@ func (s *State) finish() {
 	}
 	clear(s.touched)
 	s.touched = s.touched[:0]
+	if cap(s.touched) > scratchKept { // after many users at once
+		s.touched = nil
+	}
 }
 
 // revise gives what is seen of a user the revision of the change at hand, where
 // that changed it, and leaves its announcement to the entry's writer.
 func (s *State) revise(t *touched) {
 	u, what := t.user, t.owes
+	if u.erased == erasedGone && !u.isForgettable() {
+		u.erased = notErased // there is something to know again
+	}
 	own := u.own()
 	rest, shown := s.hide(u, own)
 	online := t.own.statusType == protocol.Online && own.statusType == protocol.Online
@@ -306,7 +347,7 @@ func (u *user) isForgettable() bool {
 // forgetAt returns when an idle user is forgotten: one who was erased at once,
 // any other not before its ended sessions are.
 func (s *State) forgetAt(u *user) int64 {
-	if u.erased {
+	if u.erased != notErased {
 		return u.idleSince
 	}
 	at := u.idleSince + s.params.Retention

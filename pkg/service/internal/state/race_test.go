@@ -1,0 +1,6 @@
+//go:build race
+
+package state
+
+// slower divides what tests repeat very often.
+const slower = 10
