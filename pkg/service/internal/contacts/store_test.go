@@ -76,15 +76,14 @@ func TestG01_WrongBucket(t *testing.T) {
 		"allow_direct true":       func(c *jetstream.StreamConfig) { c.AllowDirect = true },
 		"max_msg_size 65536":      func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 << 16 },
 	} {
-		if err := js.DeleteStream(t.Context(), "KV_"+contacts.DefaultBucket); err != nil {
-			t.Fatal(err)
-		}
+		bucket := strings.Fields(setting)[0]
 		wrong := have.CachedInfo().Config
+		wrong.Name, wrong.Subjects = "KV_"+bucket, []string{"$KV." + bucket + ".>"}
 		change(&wrong)
 		if _, err := js.CreateStream(t.Context(), wrong); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := contacts.Open(t.Context(), contacts.Config{JetStream: js}); err == nil || !strings.Contains(err.Error(), setting) {
+		if _, err := contacts.Open(t.Context(), contacts.Config{JetStream: js, Bucket: bucket}); err == nil || !strings.Contains(err.Error(), setting) {
 			t.Errorf("%s: got %v", setting, err)
 		}
 	}

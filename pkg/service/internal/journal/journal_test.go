@@ -519,35 +519,36 @@ func TestG01_WrongStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	journal := jetstream.StreamConfig{Name: DefaultStream, Subjects: []string{DefaultStream + ".entries"}, Discard: jetstream.DiscardNew, DenyDelete: true}
-	async, aged := journal, journal
-	async.PersistMode, aged.MaxAge = jetstream.AsyncPersistMode, time.Hour
-	bucket := jetstream.StreamConfig{Name: "OBJ_" + DefaultBucket, Subjects: []string{"$O." + DefaultBucket + ".C.>", "$O." + DefaultBucket + ".M.>"},
-		Discard: jetstream.DiscardNew, AllowRollup: true, AllowDirect: true}
-	asyncBucket, agedBucket := bucket, bucket
-	asyncBucket.PersistMode, agedBucket.MaxAge = jetstream.AsyncPersistMode, time.Hour
-	for _, c := range []struct {
-		have jetstream.StreamConfig
-		want string // in the error; empty: none
+	async := func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }
+	aged := func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }
+	for i, c := range []struct {
+		journal, bucket func(*jetstream.StreamConfig)
+		want            string // in the error; empty: none
 	}{
-		{async, "persist_mode Async"},
-		{aged, "nats stream edit PRESENCE_JOURNAL --max-age=0s"},
-		{journal, ""},
-		{asyncBucket, "persist_mode Async"},
-		{agedBucket, "nats stream edit OBJ_PRESENCE_SNAPSHOTS --max-age=0s"},
-		{bucket, ""},
+		{nil, nil, ""},
+		{async, nil, "persist_mode Async"},
+		{aged, nil, "nats stream edit J2 --max-age=0s"},
+		{nil, async, "persist_mode Async"},
+		{nil, aged, "nats stream edit OBJ_B4 --max-age=0s"},
 	} {
-		if _, err := js.CreateStream(t.Context(), c.have); err != nil {
-			t.Fatal(err)
+		stream, bucket := fmt.Sprint("J", i), fmt.Sprint("B", i)
+		journal := jetstream.StreamConfig{Name: stream, Subjects: []string{stream + ".entries"}, Discard: jetstream.DiscardNew, DenyDelete: true}
+		snapshots := jetstream.StreamConfig{Name: "OBJ_" + bucket, Subjects: []string{"$O." + bucket + ".C.>", "$O." + bucket + ".M.>"},
+			Discard: jetstream.DiscardNew, AllowRollup: true, AllowDirect: true}
+		if c.journal != nil {
+			c.journal(&journal)
 		}
-		_, err := Open(t.Context(), Config[string]{JetStream: js})
-		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("Open with %+v: got %v, want %q in it", c.have, err, c.want)
+		if c.bucket != nil {
+			c.bucket(&snapshots)
 		}
-		for _, name := range []string{DefaultStream, "OBJ_" + DefaultBucket} {
-			if err := js.DeleteStream(t.Context(), name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		for _, cfg := range []jetstream.StreamConfig{journal, snapshots} {
+			if _, err := js.CreateStream(t.Context(), cfg); err != nil {
 				t.Fatal(err)
 			}
+		}
+		_, err := Open(t.Context(), Config[string]{JetStream: js, Stream: stream, Bucket: bucket})
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("Open of %s: got %v, want %q in it", stream, err, c.want)
 		}
 	}
 }
