@@ -332,7 +332,7 @@ func TestJournal_RestoredBackup(t *testing.T) {
 	if err := c.js.DeleteStream(t.Context(), DefaultStream); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: DefaultStream, Subjects: []string{DefaultStream + ".entries"}, Discard: jetstream.DiscardNew}); err != nil {
+	if _, err := c.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: DefaultStream, Subjects: []string{DefaultStream + ".entries"}, Discard: jetstream.DiscardNew, DenyDelete: true}); err != nil {
 		t.Fatal(err)
 	}
 	for range newest.position + 20 {
@@ -383,17 +383,32 @@ func TestJournal_MissingEntry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: DefaultStream, Subjects: []string{DefaultStream + ".entries"}, Discard: jetstream.DiscardNew})
-	if err != nil {
-		t.Fatal(err)
-	}
 	a := openWith(t, nc, "A").start(t)
 	a.fill(t, 0, 5)
 	a.stop(t)
+	// A stream like it, without the entry: from one of the journal none can be deleted.
+	cfg := jetstream.StreamConfig{Name: "LOST", Subjects: []string{"LOST.entries"}, Discard: jetstream.DiscardNew}
+	stream, err := js.CreateStream(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for position := uint64(1); position <= 5; position++ {
+		m, err := a.stream.GetMsg(t.Context(), position)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.Publish(t.Context(), "LOST.entries", m.Data); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := stream.DeleteMsg(t.Context(), 4); err != nil {
 		t.Fatal(err)
 	}
-	if err := openWith(t, nc, "B").Run(t.Context()); err == nil || !strings.Contains(err.Error(), "position 4 is missing") {
+	cfg.DenyDelete = true
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := openWith(t, nc, "B", func(cfg *Config[string]) { cfg.Stream, cfg.Bucket = "LOST", "LOST" }).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "position 4 is missing") {
 		t.Errorf("Run: got %v, want an error about position 4", err)
 	}
 }
