@@ -48,6 +48,7 @@ func New(nc *nats.Conn, opts Options) (*Client, error) {
 	c := &Client{nc: nc, opts: opts, subjects: protocol.NewSubjects(opts.Prefix),
 		sessions: map[*Session]struct{}{}, gateways: map[*Gateway]struct{}{}}
 	c.watch = newWatch(c)
+	c.own.doubt = c.watch.doubt
 	c.link = newLink(nc, c.watch.connectionLost, c.watch.wakeUp)
 	if c.link.current().Err() == nil {
 		c.watch.state = State{Live: true} // nothing is watched yet

@@ -37,13 +37,13 @@ func (r *gatewayRun) open(ctx context.Context) error {
 	if r.g.opts.Unbound {
 		conn, identity = context.Background(), nil
 	}
-	begun := time.Now()
+	begun, back := time.Now(), r.g.c.own.seen.back()
 	req := protocol.OpenRequest{Process: r.process, TTLSeconds: ceilSeconds(r.g.opts.TTL), Connection: identity}
 	var reply protocol.LeaseReply
 	if err := r.ask(ctx, protocol.OpOpen, req, &reply); err != nil {
 		return err
 	}
-	r.opened, r.conn = true, conn
+	r.opened, r.conn, r.back = true, conn, back
 	r.renewed(begun, &reply)
 	// A lease that has done nothing may be another than that which the first request
 	// was sent to.

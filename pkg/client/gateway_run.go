@@ -26,6 +26,7 @@ type gatewayRun struct {
 
 	opened  bool
 	conn    context.Context // that the lease was bound to; never ends where unbound
+	back    <-chan struct{} // closed where the journal went back since: the lease may have, too
 	ttl     time.Duration
 	renewAt time.Time
 	missed  int // renewals in a row
@@ -96,7 +97,7 @@ func (r *gatewayRun) step(ctx context.Context) (over bool, err error) {
 		return false, err
 	}
 	switch {
-	case !r.opened || r.conn.Err() != nil:
+	case !r.opened || r.conn.Err() != nil || r.wentBack():
 		return false, r.open(ctx)
 	case !time.Now().Before(r.renewAt):
 		return false, r.renew(ctx)
@@ -139,10 +140,20 @@ func (r *gatewayRun) await(ctx context.Context) bool {
 		return true
 	case <-r.g.closing:
 	case <-r.conn.Done():
+	case <-r.back:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
 	return false
+}
+
+func (r *gatewayRun) wentBack() bool {
+	select {
+	case <-r.back:
+		return true
+	default:
+		return false
+	}
 }
 
 func (r *gatewayRun) isClosing() bool {

@@ -79,7 +79,9 @@ func (c *Client) fetch(ctx context.Context, ids []string, q query) (pages []prot
 func (c *Client) fetchOnce(ctx context.Context, ids []string, q query) ([]protocol.GetReply, error) {
 	var pages []protocol.GetReply
 	req := protocol.GetRequest{Detail: q.detail, Fresh: q.fresh}
-	req.Epoch, req.MinRevision = c.own.newest()
+	if !q.fresh { // which includes all that was done before anyhow
+		req.Epoch, req.MinRevision = c.own.newest()
+	}
 	for chunk := range slices.Chunk(ids, protocol.MaxUsersPerGet) {
 		req.UserIDList = chunk
 		replies, err := c.page(ctx, req, q)
@@ -131,8 +133,25 @@ func (c *Client) pageWhole(ctx context.Context, req protocol.GetRequest, q query
 	}
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
+	if req.MinRevision > 0 {
+		waiting, back, done := c.overdue(ctx)
+		defer done()
+		reply, err := c.pageCurrent(waiting, req, q)
+		select {
+		case <-back: // that revision may never come
+			return reply, fmt.Errorf("waiting for revision %d: %w", req.MinRevision, errEpochChanged)
+		default:
+			return reply, err
+		}
+	}
+	return c.pageCurrent(ctx, req, q)
+}
+
+// pageCurrent asks until an answer is as new as it must be.
+func (c *Client) pageCurrent(ctx context.Context, req protocol.GetRequest, q query) (protocol.GetReply, error) {
 	for attempt := 0; ; attempt++ {
 		var reply protocol.GetReply
+		epoch, seen := c.own.seen.seen()
 		err := c.call(ctx, request{subject: c.subjects.Get(), body: req, repeatable: true}, &reply)
 		if err != nil {
 			return reply, err
@@ -147,7 +166,12 @@ func (c *Client) pageWhole(ctx context.Context, req protocol.GetRequest, q query
 			err = protocol.ErrUnavailable.With("the instance that answered is cut off from the journal")
 		} else if reply.Epoch == req.Epoch && reply.Revision < req.MinRevision {
 			err = protocol.ErrUnavailable.Withf("the instance that answered is at revision %d, asked for was %d", reply.Revision, req.MinRevision)
+		} else if req.Fresh {
+			return reply, c.checkFresh(reply.Epoch, reply.Revision, epoch, seen)
 		} else {
+			if c.own.seen.note(reply.Epoch, reply.Revision) {
+				c.watch.doubt()
+			}
 			return reply, nil
 		}
 		// Another instance may know better.

@@ -1,6 +1,10 @@
 package client
 
-import "presence/pkg/protocol"
+import (
+	"reflect"
+
+	"presence/pkg/protocol"
+)
 
 // known is what is known of one user as of a revision (PROTOCOL 2, Merging).
 // An event is as of its own revision, a snapshot as of its reply's. What is
@@ -12,6 +16,8 @@ type known struct {
 	// fetched: a snapshot came. Before, an event only says what was: what
 	// came after it may have been announced before anybody listened.
 	fetched bool
+	// anew: the status is one of an earlier epoch, which callers were told of.
+	anew bool
 }
 
 // event merges a status that was announced, and reports whether there is
@@ -20,7 +26,7 @@ func (k *known) event(s protocol.Status) bool {
 	if s.Revision <= k.asOf {
 		return false
 	}
-	k.status, k.asOf = s, s.Revision
+	k.status, k.asOf, k.anew = s, s.Revision, false
 	return k.fetched
 }
 
@@ -28,6 +34,11 @@ func (k *known) event(s protocol.Status) bool {
 // whether there is something new to tell: at first always, then where the
 // last visible change is another one.
 func (k *known) snapshot(s protocol.Status, asOf uint64) bool {
+	if k.anew { // revisions do not tell whether it is another one
+		changed := !reflect.DeepEqual(k.status, s)
+		*k = known{status: s, asOf: asOf, fetched: true}
+		return changed
+	}
 	first, told := !k.fetched, k.status.Revision
 	if asOf > k.asOf || k.status.UserID == "" { // an empty journal is at revision 0
 		k.status, k.asOf = s, asOf

@@ -13,15 +13,30 @@ type ownWrites struct {
 	mu       sync.Mutex
 	epoch    string
 	revision uint64
+
+	seen  horizon
+	doubt func() // has it asked whether the journal went back
 }
 
 func (o *ownWrites) note(epoch string, revision uint64) {
+	if o.seen.note(epoch, revision) {
+		o.doubt()
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if epoch != o.epoch {
 		o.epoch, o.revision = epoch, 0
 	}
 	o.revision = max(o.revision, revision)
+}
+
+// forget drops the revision: the journal went back, and may never have it again.
+func (o *ownWrites) forget(epoch string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if epoch == o.epoch {
+		o.revision = 0
+	}
 }
 
 func (o *ownWrites) newest() (epoch string, revision uint64) {

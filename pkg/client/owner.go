@@ -160,7 +160,7 @@ func (w *watch) ownReply(reply protocol.ChangeReply) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if o := w.owners[reply.Status.UserID]; o != nil {
-		w.enter(reply.Epoch)
+		w.enter(reply.Epoch, false)
 		if o.status.snapshot(reply.Status, reply.Revision) {
 			o.tellStatus()
 		}
@@ -321,6 +321,9 @@ func (o *owner) fetch(ctx context.Context) error {
 	case err != nil:
 		return err
 	case own.Stale || own.Epoch == epoch && own.Revision < revision:
+		if !own.Stale {
+			o.w.doubt()
+		}
 		return protocol.ErrUnavailable.Withf("the instance that answered is at revision %d, asked for was %d", own.Revision, revision)
 	}
 	if err := refused(o.w.c.nc, o.sub.Subject); err != nil && !o.deaf {
@@ -356,7 +359,7 @@ func (o *owner) apply(own *protocol.OwnStatusReply) {
 	if o.w.owners[o.id] != o {
 		return
 	}
-	o.w.enter(own.Epoch)
+	o.w.enter(own.Epoch, false)
 	if o.status.snapshot(own.Status, own.Revision) {
 		o.tellStatus()
 	}

@@ -60,13 +60,23 @@ func (w *watch) event(msg *nats.Msg) {
 	if ev.UserID != id {
 		return
 	}
+	doubtful := false
+	defer func() {
+		if doubtful { // without the lock
+			w.doubt()
+		}
+	}()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u, ok := w.users[id]
 	if !ok {
 		return // unsubscribed meanwhile
 	}
-	if w.sameEpoch(ev.Epoch) && u.event(ev.Status) {
+	if !w.sameEpoch(ev.Epoch) {
+		return
+	}
+	doubtful = w.c.own.seen.note(ev.Epoch, ev.Revision)
+	if u.event(ev.Status) {
 		w.tell(u)
 	}
 }
@@ -95,16 +105,28 @@ func (w *watch) tell(u *watched) {
 
 // apply merges a snapshot and returns the users that it could not tell of.
 func (w *watch) apply(pages []protocol.GetReply) (failed []string) {
+	return w.applyWhole(pages, noEpoch)
+}
+
+// noEpoch is no epoch's name.
+const noEpoch = "-"
+
+// applyWhole is apply where the snapshot is one of all users that was begun in an epoch: where it
+// brings another, nothing else is to be fetched.
+func (w *watch) applyWhole(pages []protocol.GetReply, begun string) (failed []string) {
 	due := time.Now().Add(jitter(confirmAfter)) // for all, so that it is one request
+	entered := false
 	for _, p := range pages {
 		w.mu.Lock()
-		w.enter(p.Epoch)
+		if whole := w.epoch == begun; w.enter(p.Epoch, whole) && whole {
+			entered, begun = true, p.Epoch
+		}
 		for _, s := range p.SuccessUserList {
 			u, ok := w.users[s.UserID]
 			if !ok {
 				continue
 			}
-			if !u.fetched {
+			if !u.fetched && !u.anew {
 				// In a cluster another server may not have known our interest yet
 				// when it routed an event: hence a second fetch a moment later.
 				w.confirm[u.id] = due
@@ -112,39 +134,42 @@ func (w *watch) apply(pages []protocol.GetReply) (failed []string) {
 			}
 			if u.snapshot(s, p.Revision) || u.visible() && !u.told {
 				w.tell(u)
+			} else {
+				w.checkAwaits(u.id)
 			}
 		}
 		for _, f := range p.FailureUserList {
 			if u, ok := w.users[f.UserID]; ok {
-				u.fetched = false
+				u.fetched, u.anew = false, false
 				w.c.opts.Logger.Warn("a watched user could not be fetched", "user", f.UserID, "err", f.Err())
 			}
 			failed = append(failed, f.UserID)
 		}
 		w.mu.Unlock()
 	}
+	if entered {
+		w.mu.Lock()
+		w.settleEpoch()
+		w.mu.Unlock()
+	}
 	return failed
 }
 
-// enter forgets what was known under another epoch, and has everybody fetched.
-// It needs mu.
-func (w *watch) enter(epoch string) {
+// enter makes what was known under another epoch count no more, and reports whether there was
+// any. Unless a snapshot of everybody brings the epoch, it has everybody fetched. It needs mu.
+func (w *watch) enter(epoch string, whole bool) (entered bool) {
 	if epoch == w.epoch {
-		return
+		return false
 	}
-	if w.epoch != "" {
-		for _, u := range w.users {
-			u.known = known{}
-			for _, a := range w.awaits[u.id] {
-				w.noteAwait(a, u.id)
-			}
-		}
-		for _, o := range w.owners {
-			o.ownKnown, o.complete = ownKnown{}, false
-		}
-		w.setBlind(EpochChanged, nil)
-	}
+	entered = w.epoch != ""
 	w.epoch = epoch
+	if entered {
+		w.rewind()
+		if !whole {
+			w.setBlind(EpochChanged, nil)
+		}
+	}
+	return entered
 }
 
 // blind marks a loss: nothing is trusted until a snapshot that was begun
@@ -158,7 +183,9 @@ func (w *watch) blind(r Reason, err error) {
 // setBlind needs mu.
 func (w *watch) setBlind(r Reason, err error) {
 	w.losses++
-	w.setState(State{Reason: r, Err: err})
+	if r != EpochChanged || w.state.Live { // after an outage a new epoch is nothing else to tell
+		w.setState(State{Reason: r, Err: err})
+	}
 	notify(w.wake)
 	if r == Dropped || r == EpochChanged {
 		for _, o := range w.owners {
@@ -230,12 +257,18 @@ func (w *watch) keep(ctx context.Context) {
 func (w *watch) next(t schedule) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.state.Live {
+	if !w.state.Live && w.doubts.due.IsZero() {
 		return t.recover
 	}
 	next := t.everything
+	if !w.state.Live {
+		next = t.recover
+	}
+	if due := w.doubts.due; !due.IsZero() && due.Before(next) {
+		next = due
+	}
 	for _, due := range w.confirm {
-		if due.Before(next) {
+		if w.state.Live && due.Before(next) {
 			next = due
 		}
 	}
@@ -249,6 +282,10 @@ func (w *watch) work(ctx, conn context.Context, t *schedule) {
 	defer context.AfterFunc(conn, cancel)()
 
 	now := time.Now()
+	if w.doubtDue(now) {
+		w.checkJournal(ctx)
+		return
+	}
 	if w.c.State().Live && now.Before(t.everything) {
 		w.fetchAgain(ctx, w.takeDue(now))
 		return
@@ -269,14 +306,14 @@ func (w *watch) work(ctx, conn context.Context, t *schedule) {
 // blind client live.
 func (w *watch) fetchAll(ctx context.Context) (recovered bool) {
 	w.mu.Lock()
-	losses, wasLive := w.losses, w.state.Live
+	losses, wasLive, epoch := w.losses, w.state.Live, w.epoch
 	if w.state.Reason == Disconnected && w.c.link.current().Err() == nil {
 		w.setState(State{Reason: Resyncing})
 	}
 	ids := slices.Collect(maps.Keys(w.users))
 	w.mu.Unlock()
 
-	if !w.fetchAgain(ctx, ids) {
+	if !w.fetchInto(ctx, ids, func(pages []protocol.GetReply) { w.applyWhole(pages, epoch) }) {
 		return false
 	}
 	w.mu.Lock()
@@ -290,13 +327,17 @@ func (w *watch) fetchAll(ctx context.Context) (recovered bool) {
 
 // fetchAgain takes a snapshot of users; where that fails the client is blind.
 func (w *watch) fetchAgain(ctx context.Context, ids []string) bool {
+	return w.fetchInto(ctx, ids, func(pages []protocol.GetReply) { w.apply(pages) })
+}
+
+func (w *watch) fetchInto(ctx context.Context, ids []string, apply func([]protocol.GetReply)) bool {
 	pages, err := w.c.fetch(ctx, ids, query{fresh: true, current: true, patience: w.c.opts.Timeout})
 	if err == nil {
 		err = w.refusedByBroker(ids)
 	}
 	switch {
 	case err == nil:
-		w.apply(pages)
+		apply(pages)
 		return true
 	case ctx.Err() != nil || errors.Is(err, nats.ErrConnectionClosed):
 		return false // the link tells

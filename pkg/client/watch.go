@@ -42,6 +42,7 @@ type watch struct {
 	awaits  map[string][]*await
 	epoch   string // of the journal that all revisions in users and owners are of
 	state   State
+	doubts  doubts
 	losses  uint64               // how often something was lost: a snapshot begun before does not make us live
 	confirm map[string]time.Time // when users newly watched are to be fetched a second time
 }

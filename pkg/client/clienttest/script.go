@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"presence/pkg/protocol"
 )
 
@@ -222,6 +224,24 @@ func (s *Service) NewEpoch() {
 	defer s.mu.Unlock()
 	s.forget()
 	s.revision = 1
+}
+
+// NextEpoch begins a new epoch on the state as it is, as a restart of presenced with a server
+// inside does.
+func (s *Service) NextEpoch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch = uuid.NewString()
+}
+
+// Rollback is NewEpoch without a new epoch: as where a NATS server that is not presenced's was put
+// back to an earlier state, which nobody but a client can tell.
+func (s *Service) Rollback() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	epoch := s.epoch
+	s.forget()
+	s.epoch, s.revision = epoch, 1
 }
 
 // Publish publishes a message in the service's name, whatever it is.
