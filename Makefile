@@ -33,7 +33,7 @@ PARALLEL ?= 4
 
 # Tests whose code runs in processes of its own, which are not built for the race
 # detector, or that do more the faster they run.
-PROCESSES = ^(TestSimulate|TestG13_GeneratedConfigurations|TestG13_AuthCallout|TestGeneratedListeners|TestChaos|TestLinearizable|TestLinearizable_NoMajority|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff|TestSoak|TestOverload|TestOverload_FloodersHurtNobodyElse|TestG01_DamagedStore|TestG01_DiskFull|TestG12_DiskAlmostFull)$$
+PROCESSES = ^(TestSimulate|TestG13_GeneratedConfigurations|TestG13_AuthCallout|TestGeneratedListeners|TestChaos|TestLinearizable|TestLinearizable_NoMajority|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff|TestSoak|TestOverload|TestOverload_FloodersHurtNobodyElse|TestG01_DamagedStore|TestG03_RestoredBackup|TestG01_DiskFull|TestG12_DiskAlmostFull)$$
 
 race: ## with the race detector, all but those of processes
 	$(GO) test -race -parallel $(PARALLEL) -skip '$(PROCESSES)' ./...

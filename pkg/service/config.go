@@ -63,6 +63,11 @@ type Config struct {
 	// store of a NATS server that is this instance's own: by it a store that lost
 	// entries is noticed. Default: none.
 	Head string
+	// Alone says that the journal is kept by a NATS server that lives and ends with this
+	// instance, and by no other. Then every start begins a new epoch: nothing else tells whether
+	// the store was put back to an earlier state while nobody looked, and the clients have lost
+	// their connections in any case.
+	Alone bool
 	// SnapshotBytes and SnapshotEntries are after how much journal the state is
 	// stored, whichever is first; JournalKeep is how old an entry is at least
 	// when it is trimmed. Defaults: 32 MiB more than the last snapshot has,

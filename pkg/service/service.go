@@ -231,10 +231,8 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	case <-inner.Done():
 		return nil
 	}
-	if s.cfg.NewEpoch {
-		if err := s.beginEpoch(inner); err != nil {
-			return fmt.Errorf("beginning a new epoch: %w", err)
-		}
+	if err := s.chooseEpoch(inner); err != nil {
+		return fmt.Errorf("beginning a new epoch: %w", err)
 	}
 	if err := s.register(inner); err != nil {
 		return err
@@ -288,6 +286,19 @@ func (s *Service) isReady(begun time.Time) {
 	defer s.mu.RUnlock()
 	s.log.Info("ready", "users", s.state.Users(), "sessions", s.state.Sessions(), "revision", s.state.Revision(),
 		"epoch", s.state.Epoch(), "took", time.Since(begun).Round(time.Millisecond))
+}
+
+// chooseEpoch begins a new epoch where one is to begin.
+func (s *Service) chooseEpoch(ctx context.Context) error {
+	switch {
+	case s.cfg.NewEpoch:
+		return s.beginEpoch(ctx)
+	case s.cfg.Alone && !s.journal.Made():
+		ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+		defer cancel()
+		return s.journal.NextEpoch(ctx, uuid.NewString())
+	}
+	return nil
 }
 
 // beginEpoch goes on from the journal's end in a new epoch.

@@ -187,6 +187,7 @@ type Journal[W any] struct {
 	store  *store
 	head   head
 	had    uint64                  // position that the journal must have, by the head
+	made   bool                    // this instance wrote the first entry
 	wanted chan chan begunSnapshot // a snapshot is to begin, and who wants it
 	// generation is the highest epoch's that was seen; lost says that the
 	// journal's end was reached without the state that it stands for.

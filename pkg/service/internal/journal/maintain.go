@@ -249,25 +249,13 @@ func (j *Journal[W]) lastSnapshot() stored {
 // on. It must be called when the journal is caught up, and no other instance
 // runs. rules follow the command that begins it.
 func (j *Journal[W]) BeginEpoch(ctx context.Context, epoch string, rules ...entry.Command) error {
-	e := &entry.Entry{Commands: append([]entry.Command{{Kind: entry.NewEpoch, All: j.lost}}, rules...)}
-	j.mu.Lock()
-	j.sequence++
-	last := j.applied
-	e.Header.Writer, e.Header.Sequence = j.cfg.Writer, j.sequence
-	j.mu.Unlock()
-	j.cfg.Stamp(&e.Header, time.Now())
-	e.Header.Epoch, e.Header.Generation = epoch, max(j.generation, e.Header.Generation)+1
-	data, err := entry.Append(nil, e)
-	if err != nil {
+	last := j.position()
+	commands := append([]entry.Command{{Kind: entry.NewEpoch, All: j.lost}}, rules...)
+	if err := j.appendEpoch(ctx, epoch, last, commands...); err != nil {
 		return err
 	}
-	if err := j.publishFirst(ctx, data, last); err != nil {
+	if err := j.awaitBehind(ctx, last); err != nil {
 		return err
-	}
-	for j.position() == last {
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
-			return err
-		}
 	}
 	x, err := j.storeSnapshot(ctx)
 	if err != nil {

@@ -107,6 +107,7 @@ func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots bool) error {
 	if errors.Is(err, errNotFirst) {
 		return nil // another instance was faster
 	}
+	j.made = err == nil
 	return err
 }
 
