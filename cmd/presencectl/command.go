@@ -129,6 +129,17 @@ func usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
 	return fmt.Errorf("%s (see %s --help)", text, cmd.FullName())
 }
 
+// notJSON makes an action of a command whose output is for a shell or a NATS server,
+// and never JSON.
+func notJSON(action cli.ActionFunc) cli.ActionFunc {
+	return func(ctx context.Context, cmd *cli.Command) error {
+		if cmd.Bool("json") {
+			return usageError(ctx, cmd, fmt.Errorf("%s has no --json", cmd.Name), true)
+		}
+		return action(ctx, cmd)
+	}
+}
+
 // What follows checks the arguments of a command before anything is connected.
 
 func noArguments(ctx context.Context, cmd *cli.Command) error {

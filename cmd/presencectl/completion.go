@@ -37,7 +37,7 @@ Examples:
 		c.Commands = append(c.Commands, &cli.Command{
 			Name: name, Usage: "print the script for " + name, ArgValidator: noArguments,
 			Description: "Examples:\n  presencectl completion " + name,
-			Action:      func(_ context.Context, cmd *cli.Command) error { return printCompletion(cmd, name) },
+			Action:      notJSON(func(_ context.Context, cmd *cli.Command) error { return printCompletion(cmd, name) }),
 		})
 	}
 	c.Action = func(ctx context.Context, cmd *cli.Command) error {

@@ -55,7 +55,7 @@ Examples:
 			&cli.StringSliceFlag{Name: "readers", Usage: "`IDS` of reading services", Value: []string{"reader"}},
 			&cli.StringSliceFlag{Name: "operators", Usage: "`IDS` of operators", Value: []string{"operator"}},
 		},
-		Action: func(_ context.Context, cmd *cli.Command) error { return a.runNATSConfig(cmd) },
+		Action: notJSON(func(_ context.Context, cmd *cli.Command) error { return a.runNATSConfig(cmd) }),
 	}
 }
 
@@ -139,7 +139,7 @@ Examples:
 			&span.Flag{Name: "expires", Usage: "`DURATION` after which the credentials are refused, for --auth jwt", DefaultText: "never",
 				Config: span.Bounds{Min: time.Second, Max: 36500 * span.Day, Unit: time.Second}},
 		},
-		Action: func(_ context.Context, cmd *cli.Command) error { return a.runNATSUser(cmd) },
+		Action: notJSON(func(_ context.Context, cmd *cli.Command) error { return a.runNATSUser(cmd) }),
 	}
 }
 
