@@ -47,6 +47,8 @@ func runAwait(ctx context.Context, cmd *cli.Command, c *conn) error {
 		within, cancel = context.WithTimeout(ctx, timeout)
 	}
 	defer cancel()
+	// What the broker does not allow, it has refused by then.
+	defer time.AfterFunc(c.timeout, func() { c.settled.Store(true) }).Stop()
 	list, err := c.Await(within, users, quorum, statusType(cmd))
 	switch {
 	case err == nil:

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/jsm.go/natscontext"
@@ -28,6 +29,10 @@ type conn struct {
 	server  string // what to call the server in messages; has no password
 	urls    string // of the server; may have a password
 	nc      *nats.Conn
+
+	// settled says that what the command is about was allowed once. From then on a refusal is
+	// an outage: it may be over soon, and the client says that it is blind meanwhile.
+	settled atomic.Bool
 }
 
 // connected makes an action of a function that needs a connection. Whoever
@@ -40,7 +45,7 @@ func (a *app) connected(f func(context.Context, *cli.Command, *conn) error) cli.
 		defer refuse(nil)
 		c := &conn{app: a, json: cmd.Bool("json"), timeout: cmd.Root().Duration("timeout"), prefix: cmd.String("prefix")}
 		nc, err := c.dial(cmd, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			if errors.Is(err, nats.ErrPermissionViolation) {
+			if errors.Is(err, nats.ErrPermissionViolation) && !c.settled.Load() {
 				refuse(err)
 			}
 		}))
@@ -78,13 +83,12 @@ func (c *conn) dial(cmd *cli.Command, more nats.Option) (*nats.Conn, error) {
 	if nctx.Name != "" { // the selected one may come as a surprise
 		c.server += fmt.Sprintf(" (nats context %q)", nctx.Name)
 	}
-	nc, err := nctx.Connect(
+	nc, err := nctx.Connect(append(client.ConnectOptions(),
 		nats.Name("presencectl"),
 		nats.Timeout(c.timeout),
-		nats.MaxReconnects(-1),
 		nats.RetryOnFailedConnect(false),
 		more,
-	)
+	)...)
 	if err != nil {
 		return nil, c.explainDial(err, isLocal(hosts))
 	}

@@ -53,7 +53,7 @@ func (c *conn) reason(cause, err error) error {
 	case errors.Is(err, nats.ErrNoResponders): // before the errors of the wire: it is "unavailable" as well
 		return fmt.Errorf("nobody answers below %s on %s: is presenced running there?", c.prefix, c.server)
 	case errors.Is(err, nats.ErrConnectionClosed):
-		return fmt.Errorf("the connection to %s was closed", c.server)
+		return fmt.Errorf("the connection to %s was closed%s", c.server, strings.TrimPrefix(err.Error(), nats.ErrConnectionClosed.Error()))
 	}
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return wireError(e)

@@ -60,6 +60,7 @@ func runLogin(ctx context.Context, cmd *cli.Command, c *conn) error {
 	}
 	h := &holder{conn: c, s: session, device: cmd.String("device")}
 	if err = h.begin(first); err == nil {
+		c.settled.Store(true)
 		err = h.hold(ctx)
 	}
 	if errors.Is(err, errEnded) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/urfave/cli/v3"
 
 	"presence/cmd/internal/layout"
@@ -55,7 +54,7 @@ func runWatch(ctx context.Context, cmd *cli.Command, c *conn) error {
 		case s.Live:
 			c.say("live again")
 		case s.Reason == client.Closed:
-			end(nats.ErrConnectionClosed)
+			end(s.Err)
 		default:
 			c.say("%v", s)
 		}
@@ -71,6 +70,7 @@ func runWatch(ctx context.Context, cmd *cli.Command, c *conn) error {
 	if len(failures) == len(users) {
 		return told
 	}
+	c.settled.Store(true)
 	c.say("watching (^C ends it)")
 	<-ctx.Done()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {

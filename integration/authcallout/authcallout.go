@@ -17,7 +17,9 @@
 //
 // auth_users are not asked about; a presenced beside the server is another of them
 // (inside it is by itself). Copy it; it is one file. A client sets the inbox prefix
-// Role.InboxPrefix(name), as with any configuration.
+// Role.InboxPrefix(name), as with any configuration. While this service is away, or slower than the
+// server's authorization timeout, everybody who connects is refused: clients connect with
+// client.ConnectOptions, or nats.go closes their connections for good after two refusals.
 package authcallout
 
 import (

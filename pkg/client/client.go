@@ -24,6 +24,8 @@ type Client struct {
 	link     *link
 	own      ownWrites
 	watch    *watch
+	hub      *hub
+	dog      *watchdog
 
 	stop context.CancelFunc // ends what run started
 	done sync.WaitGroup
@@ -37,6 +39,10 @@ type Client struct {
 
 // New returns a Client on nc, which it neither opens nor closes, and starts
 // its goroutines: Close ends them. The error is about the prefix.
+//
+// nc should have been made with ConnectOptions. Where nats.go would give it up for good after an
+// outage, New warns in the log. The Client puts itself in front of nc's error handler, which is
+// called as before, and may have nats.go replace a dead connection, see Options.Probe.
 func New(nc *nats.Conn, opts Options) (*Client, error) {
 	if nc == nil {
 		return nil, nats.ErrInvalidConnection
@@ -47,16 +53,20 @@ func New(nc *nats.Conn, opts Options) (*Client, error) {
 	}
 	c := &Client{nc: nc, opts: opts, subjects: protocol.NewSubjects(opts.Prefix),
 		sessions: map[*Session]struct{}{}, gateways: map[*Gateway]struct{}{}}
-	c.watch = newWatch(c)
+	c.warnOf(nc.Opts)
+	c.watch, c.dog = newWatch(c), newWatchdog(c)
 	c.own.doubt = c.watch.doubt
 	c.link = newLink(nc, c.watch.connectionLost, c.watch.wakeUp)
 	if c.link.current().Err() == nil {
 		c.watch.state = State{Live: true} // nothing is watched yet
 	}
 
+	c.hub = joinHub(nc, c)
+
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	c.done.Go(func() { c.link.run(ctx) })
+	c.done.Go(func() { c.dog.run(ctx) })
 	c.done.Go(func() { c.watch.merge(ctx) })
 	c.done.Go(func() { c.watch.keep(ctx) })
 	c.done.Go(func() { c.watch.delivery.run(ctx) })
@@ -102,6 +112,7 @@ func (c *Client) close() {
 	}
 	closing.Wait()
 
+	c.hub.leave(c)
 	c.watch.close()
 	c.stop()
 	c.done.Wait()

@@ -3,7 +3,7 @@
 // and watches the statuses of others, over a *nats.Conn that it neither opens
 // nor closes.
 //
-//	nc, err := nats.Connect(url, nats.MaxReconnects(-1)) // never give up: the default is 60 attempts
+//	nc, err := nats.Connect(url, client.ConnectOptions()...) // nats.go's defaults give up sooner or later
 //	…
 //	defer nc.Close()
 //	c, err := client.New(nc, client.Options{})
@@ -42,8 +42,21 @@
 //	availability   that did would never come to rest.
 //
 // What does not survive is the connection being closed by its owner or given up by
-// nats.go (hence MaxReconnects(-1)): sessions and gateways end, what waits fails,
-// and the client stays blind.
+// nats.go (hence ConnectOptions): sessions and gateways end, what waits fails,
+// and the client stays blind. Session.Err, Gateway.Err and State.Err say why.
+//
+// # A connection that is dead and does not know
+//
+// A network may forget a connection without a word (a NAT, a VPN, a firewall) while
+// new ones work. Its status stays "connected" for minutes. So the client asks the
+// broker for a sign of life when nothing has come for Options.Probe, or when an
+// answer stays away, and has nats.go make another connection when there is none:
+// within 25 s, with the default, of the moment when the network forgot. It is the
+// broker that is asked: while only the service is away, the connection stays.
+// That concerns everybody who uses the connection; a negative Options.Probe
+// switches it off.
+//
+// A server in lame duck mode is left for another (see LameDuck).
 //
 // # Watching
 //

@@ -15,7 +15,7 @@ import (
 // The examples run against the fake of package clienttest. A program has a
 // connection to NATS instead:
 //
-//	nc, err := nats.Connect(url, nats.MaxReconnects(-1))
+//	nc, err := nats.Connect(url, client.ConnectOptions()...)
 //	c, err := client.New(nc, client.Options{})
 var presence *clienttest.Service
 

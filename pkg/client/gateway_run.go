@@ -141,6 +141,8 @@ func (r *gatewayRun) await(ctx context.Context) bool {
 	case <-r.g.closing:
 	case <-r.conn.Done():
 	case <-r.back:
+	case <-r.g.c.link.nudges():
+		r.renewAt = time.Now()
 	case <-timer.C:
 	case <-ctx.Done():
 	}

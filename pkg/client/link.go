@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -27,10 +29,11 @@ type link struct {
 	up     chan struct{} // closed while connected
 	final  error         // why there will be no other connection
 	closed chan struct{} // closed when final is set
+	nudged chan struct{} // closed by the next nudge
 }
 
 func newLink(nc *nats.Conn, onLost func(closed bool), onUp func()) *link {
-	l := &link{nc: nc, onLost: onLost, onUp: onUp, up: make(chan struct{}), closed: make(chan struct{})}
+	l := &link{nc: nc, onLost: onLost, onUp: onUp, up: make(chan struct{}), closed: make(chan struct{}), nudged: make(chan struct{})}
 	l.conn, l.lose = context.WithCancel(context.Background())
 	l.lose()
 	l.changes = nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED, nats.DRAINING_SUBS, nats.CLOSED)
@@ -97,7 +100,7 @@ func (l *link) look() {
 		close(l.up)
 	}
 	if closed {
-		l.setFinal(nats.ErrConnectionClosed)
+		l.setFinal(closedFor(l.nc))
 	}
 	l.mu.Unlock()
 
@@ -107,6 +110,33 @@ func (l *link) look() {
 	if found {
 		l.onUp()
 	}
+}
+
+// closedFor is nats.ErrConnectionClosed and, where nats.go gave the connection up, why. Its last
+// error may also be one that has nothing to do with the end.
+func closedFor(nc *nats.Conn) error {
+	why := nc.LastError()
+	for _, fatal := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired, nats.ErrNoServers} {
+		if nc.IsClosed() && errors.Is(why, fatal) {
+			return fmt.Errorf("%w: %w", nats.ErrConnectionClosed, why)
+		}
+	}
+	return nats.ErrConnectionClosed
+}
+
+// nudge has everything renewed now that is kept alive over this connection.
+func (l *link) nudge() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.nudged)
+	l.nudged = make(chan struct{})
+}
+
+// nudges is closed by the next nudge.
+func (l *link) nudges() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nudged
 }
 
 // current returns the connection now or last; it has ended in the latter case.

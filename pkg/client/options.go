@@ -26,6 +26,14 @@ type Options struct {
 	// When it overflows, nats.go drops: the client is blind until it has
 	// fetched everything anew.
 	EventBuffer int
+	// Probe is how long the connection may bring nothing before the broker is asked for a sign of
+	// life, by a PING of NATS; default 10 s, jittered. The broker is asked as well when an answer
+	// stays away. A PING that is not answered within half of Probe means that the connection is
+	// dead, whatever its status: the Client has nats.go make another (nats.Conn.ForceReconnect).
+	// That concerns everybody who uses the connection. Negative: the Client never does that. Then a
+	// network that forgets connections silently is noticed by the PINGs of nats.go alone: with its
+	// defaults after 4 to 6 minutes.
+	Probe time.Duration
 	// Logger tells what the client recovers from by itself; nil discards.
 	Logger *slog.Logger
 }
@@ -45,6 +53,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.EventBuffer <= 0 {
 		o.EventBuffer = 16384
+	}
+	if o.Probe == 0 {
+		o.Probe = probeDefault
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -51,7 +51,7 @@ func (s *Session) keep(ctx, conn context.Context) {
 	}
 }
 
-// pause waits until it is time for the next renewal, or conn is lost. It
+// pause waits until it is time for the next renewal, or for one out of turn, or conn is lost. It
 // reports whether the session goes on.
 func (s *Session) pause(conn context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -59,6 +59,7 @@ func (s *Session) pause(conn context.Context, d time.Duration) bool {
 	select {
 	case <-s.life.Done():
 	case <-conn.Done():
+	case <-s.c.link.nudges():
 	case <-t.C:
 	}
 	return s.life.Err() == nil

@@ -66,6 +66,9 @@ func (c *Client) ask(ctx context.Context, r request, reply any) error {
 		} else if caller.Err() == nil {
 			cause = fmt.Errorf("within %v: %w", c.opts.Timeout, context.DeadlineExceeded)
 		}
+		if conn.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			notify(c.dog.doubt) // is it the service that does not answer, or the connection?
+		}
 		if !r.repeatable {
 			return fmt.Errorf("%w: %w on %s: %w", protocol.ErrOutcomeUnknown, errNoAnswer, r.subject, cause)
 		}

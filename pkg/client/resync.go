@@ -211,7 +211,7 @@ func (w *watch) setState(s State) {
 // connectionLost and wakeUp are told by the link.
 func (w *watch) connectionLost(closed bool) {
 	if closed {
-		w.blind(Closed, nil)
+		w.blind(Closed, w.c.link.final)
 	} else {
 		w.blind(Disconnected, nil)
 	}

@@ -9,7 +9,7 @@ type State struct {
 	Live bool
 	// Reason says why the client is blind.
 	Reason Reason
-	// Err is what failed, with FetchFailed.
+	// Err is what failed, with FetchFailed; with Closed, why the connection was closed.
 	Err error
 }
 

@@ -339,6 +339,9 @@ func (w *watch) close() {
 	}
 }
 
+// connectionError is told of every error that nats.go reports on its own.
+func (w *watch) connectionError(error) {}
+
 // refusedByBroker reports that a subscription of ours was not accepted, which
 // the broker says out of band but before it answers what was asked later on
 // the same connection.

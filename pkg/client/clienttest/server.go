@@ -1,9 +1,11 @@
 package clienttest
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -15,14 +17,31 @@ import (
 // serviceUser is whom the fake connects as, without restrictions.
 const serviceUser = "service"
 
-// startServer starts a NATS server that listens on no port.
-func startServer(denied []string) (*server.Server, error) {
-	clients := &server.User{Username: "client", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Deny: denied}}}
-	srv, err := server.NewServer(&server.Options{
-		DontListen: true, NoSigs: true, NoLog: true,
-		Users:      []*server.User{{Username: serviceUser, Password: serviceUser}, clients},
-		NoAuthUser: clients.Username,
-	})
+// clientsUser is whom clients connect as.
+const clientsUser = "client"
+
+// access is what clients may do on the fake's NATS server.
+type access struct {
+	refused bool     // they may not even connect
+	denied  []string // subjects that they may not subscribe to
+	maxSubs int      // subscriptions of a connection; 0: any number
+}
+
+// options configures a NATS server that listens on no port.
+func (a access) options() *server.Options {
+	clients := &server.User{Username: clientsUser, Password: clientsUser, Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Deny: a.denied}}}
+	o := &server.Options{
+		DontListen: true, NoSigs: true, NoLog: true, MaxSubs: a.maxSubs,
+		Users: []*server.User{{Username: serviceUser, Password: serviceUser}},
+	}
+	if !a.refused {
+		o.Users = append(o.Users, clients)
+	}
+	return o
+}
+
+func startServer(a access) (*server.Server, error) {
+	srv, err := server.NewServer(a.options())
 	if err != nil {
 		return nil, err
 	}
@@ -37,11 +56,10 @@ func startServer(denied []string) (*server.Server, error) {
 // Connect returns a connection of its own to the fake, which Close closes.
 func (s *Service) Connect(opts ...nats.Option) *nats.Conn {
 	s.helper()
-	own := []nats.Option{
-		nats.InProcessServer(s.cable), nats.MaxReconnects(-1),
-		nats.ReconnectWait(5 * time.Millisecond), nats.ReconnectJitter(time.Millisecond, time.Millisecond),
+	own := append(client.ConnectOptions(), nats.InProcessServer(s.cable), nats.UserInfo(clientsUser, clientsUser),
+		nats.ReconnectWait(5*time.Millisecond), nats.ReconnectJitter(time.Millisecond, time.Millisecond),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default prints
-	}
+	)
 	nc, err := nats.Connect("", append(own, opts...)...)
 	s.check(err)
 	s.atClose(nc.Close)
@@ -76,7 +94,7 @@ type Cable struct {
 
 	mu    sync.Mutex
 	isCut bool
-	conns []net.Conn
+	conns []*cableConn
 }
 
 // Cable returns one to the fake's server.
@@ -89,11 +107,13 @@ func (c *Cable) InProcessConn() (net.Conn, error) {
 	if c.isCut {
 		return nil, errors.New("the cable is cut")
 	}
-	conn, err := c.to.InProcessConn()
-	if err == nil {
-		c.conns = append(c.conns, conn)
+	end, err := c.to.InProcessConn()
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	conn := &cableConn{Conn: end}
+	c.conns = append(c.conns, conn)
+	return conn, nil
 }
 
 // Cut breaks its connections, until Mend.
@@ -112,4 +132,72 @@ func (c *Cable) Mend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.isCut = false
+}
+
+// Silence makes the connections that exist fall silent for good, in both directions, without an end.
+// New ones work. So does a network whose NAT or firewall has forgotten a connection.
+func (c *Cable) Silence() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.silent.Store(true)
+	}
+}
+
+// cableConn is the client's end of a connection by a cable.
+type cableConn struct {
+	net.Conn
+	silent  atomic.Bool
+	connect []byte // held back, of the goroutine that connects
+}
+
+// Write writes at once, but for the CONNECT, which goes with the PING behind it. The server's end
+// has no buffer: where the server refuses the CONNECT it would not read the PING, and each side
+// would wait for the other.
+func (c *cableConn) Write(b []byte) (int, error) {
+	switch {
+	case c.silent.Load():
+	case bytes.HasPrefix(b, []byte("CONNECT ")):
+		c.connect = bytes.Clone(b)
+	case c.connect != nil:
+		_, err := c.Conn.Write(append(c.connect, b...))
+		c.connect = nil
+		return len(b), err
+	default:
+		return c.Conn.Write(b)
+	}
+	return len(b), nil
+}
+
+func (c *cableConn) Read(b []byte) (int, error) {
+	for {
+		if n, err := c.Conn.Read(b); err != nil || !c.silent.Load() {
+			return n, err
+		}
+	}
+}
+
+// Silence makes the connections of all clients fall silent, as Cable.Silence does.
+func (s *Service) Silence() { s.cable.Silence() }
+
+// Refuse has the NATS server refuse clients' connections and close those that exist, until Admit:
+// as while its users are reloaded, or an auth callout is away.
+func (s *Service) Refuse() { s.reload(func(a *access) { a.refused = true }) }
+
+// Admit is the end of Refuse.
+func (s *Service) Admit() { s.reload(func(a *access) { a.refused = false }) }
+
+// DenySubscribe has the NATS server deny clients these subjects and no others. Subscriptions that
+// exist end by it, and do not come back by themselves when their subjects are allowed again.
+func (s *Service) DenySubscribe(subjects ...string) {
+	s.reload(func(a *access) { a.denied = subjects })
+}
+
+// reload changes what clients may do, as a reload of a NATS configuration does.
+func (s *Service) reload(change func(*access)) {
+	s.helper()
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	change(&s.access)
+	s.check(s.server.ReloadOptions(s.access.options()))
 }

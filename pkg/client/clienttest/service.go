@@ -29,8 +29,11 @@ type Options struct {
 	// FriendNotifications is the service's switch: clients watch the contacts of
 	// users who are logged in.
 	FriendNotifications bool
-	// DenySubscribe are subjects that clients may not subscribe to.
+	// DenySubscribe are subjects that clients may not subscribe to; see Service.DenySubscribe.
 	DenySubscribe []string
+	// MaxSubscriptions is how many a connection may have; 0: any number. The fake has one for each
+	// kind of request itself.
+	MaxSubscriptions int
 }
 
 // Service is the fake. Its methods may be called from any goroutine.
@@ -43,6 +46,7 @@ type Service struct {
 
 	closing sync.Mutex
 	closers []func() // in the order of opening
+	access  access
 	closed  sync.Once
 
 	mu       sync.Mutex
@@ -91,12 +95,13 @@ func New(t testing.TB, opts Options) *Service {
 func Start(opts Options) (*Service, error) { return start(nil, opts) }
 
 func start(t testing.TB, opts Options) (*Service, error) {
-	srv, err := startServer(opts.DenySubscribe)
+	a := access{denied: opts.DenySubscribe, maxSubs: opts.MaxSubscriptions}
+	srv, err := startServer(a)
 	if err != nil {
 		return nil, err
 	}
 	s := &Service{
-		t: t, server: srv, cable: &Cable{to: srv}, subjects: protocol.NewSubjects(opts.Prefix),
+		t: t, server: srv, access: a, cable: &Cable{to: srv}, subjects: protocol.NewSubjects(opts.Prefix),
 		friendNotifications: opts.FriendNotifications,
 		revision:            1, now: time.Now(), fails: map[string]failure{},
 	}

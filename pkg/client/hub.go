@@ -1,0 +1,105 @@
+package client
+
+import (
+	"reflect"
+	"runtime"
+	"sync"
+	"weak"
+
+	"github.com/nats-io/nats.go"
+)
+
+// hub is who listens for what a *nats.Conn tells one handler only: the Clients on it. It has put
+// itself in front of the user's error handler, which is called as before. There is one hub for each
+// connection, for as long as the connection exists, so that the handlers' chain does not grow with
+// every Client that comes and goes.
+type hub struct {
+	mu      sync.Mutex
+	clients map[*Client]struct{}
+}
+
+// hubs are those of all connections that had a Client. They do not keep a connection alive.
+var hubs = struct {
+	mu sync.Mutex
+	of map[weak.Pointer[nats.Conn]]*hub
+}{of: map[weak.Pointer[nats.Conn]]*hub{}}
+
+func findHub(nc *nats.Conn) *hub {
+	hubs.mu.Lock()
+	defer hubs.mu.Unlock()
+	return hubs.of[weak.Make(nc)]
+}
+
+// joinHub has the Client told of what its connection tells.
+func joinHub(nc *nats.Conn, c *Client) *hub {
+	key := weak.Make(nc)
+	hubs.mu.Lock()
+	h := hubs.of[key]
+	if h == nil {
+		h = &hub{clients: map[*Client]struct{}{}}
+		hubs.of[key] = h
+		runtime.AddCleanup(nc, dropHub, key)
+	}
+	hubs.mu.Unlock()
+
+	h.mu.Lock()
+	h.clients[c] = struct{}{}
+	h.mu.Unlock()
+	h.listen(nc)
+	return h
+}
+
+func dropHub(key weak.Pointer[nats.Conn]) {
+	hubs.mu.Lock()
+	defer hubs.mu.Unlock()
+	delete(hubs.of, key)
+}
+
+func (h *hub) leave(c *Client) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.clients, c)
+}
+
+// each calls f for every Client, without the lock.
+func (h *hub) each(f func(*Client)) {
+	h.mu.Lock()
+	clients := make([]*Client, 0, len(h.clients))
+	for c := range h.clients {
+		clients = append(clients, c)
+	}
+	h.mu.Unlock()
+	for _, c := range clients {
+		f(c)
+	}
+}
+
+// listen puts the hub in front of the connection's error handler, unless it is there. Somebody may
+// have set another one since: a Client looks now and then.
+func (h *hub) listen(nc *nats.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if next := nc.ErrorHandler(); !isHandler(next) {
+		nc.SetErrorHandler(h.handler(next))
+	}
+}
+
+// handler tells the Clients of an error, and then whoever was told of errors before.
+//
+//go:noinline
+func (h *hub) handler(next nats.ErrHandler) nats.ErrHandler {
+	return func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		h.each(func(c *Client) { c.watch.connectionError(err) })
+		if next != nil {
+			next(nc, sub, err)
+		}
+	}
+}
+
+// handlerCode is the code that all handlers of hubs share.
+var handlerCode = reflect.ValueOf((&hub{}).handler(nil)).Pointer()
+
+// isHandler reports whether an error handler is a hub's.
+func isHandler(f nats.ErrHandler) bool {
+	return f != nil && reflect.ValueOf(f).Pointer() == handlerCode
+}

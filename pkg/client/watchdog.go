@@ -1,0 +1,133 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// probeDefault is Options.Probe's default.
+	probeDefault = 10 * time.Second
+	// probePatienceMax bounds how long a PING may be unanswered. Each connection that was given up
+	// in vain doubles the patience up to it, so that a slow broker is not hurried.
+	probePatienceMax = time.Minute
+	// probePause is the least time between two PINGs, however many answers stay away.
+	probePause = time.Second
+	// lameDuckSpread is the time over which the clients of a server in lame duck mode leave it.
+	// It is below the 10 s after which such a server begins to close connections.
+	lameDuckSpread = 5 * time.Second
+)
+
+// watchdog notices that a connection is dead which claims to be up, and has nats.go make another.
+// A network may forget a connection without a word, while new ones work; nats.go notices after
+// several minutes, with its default options.
+//
+// It asks the broker, never the service: the broker answers a PING by itself, also while no service
+// runs. So a service that is away does not cost the connection.
+//
+//	nothing came for Options.Probe ──┐
+//	                                 ├─► PING ─► answered, or something else came: alive
+//	an answer stayed away ───────────┘        └► nothing within half of Options.Probe: dead
+type watchdog struct {
+	c       *Client
+	doubt   chan struct{} // an answer stayed away; holds one
+	leaving chan struct{} // the server is in lame duck mode; holds one
+
+	patience time.Duration // of run: how long a PING may be unanswered
+}
+
+func newWatchdog(c *Client) *watchdog {
+	return &watchdog{c: c, doubt: make(chan struct{}, 1), leaving: make(chan struct{}, 1), patience: c.opts.Probe / 2}
+}
+
+// run watches until ctx ends.
+func (d *watchdog) run(ctx context.Context) {
+	every := d.c.opts.Probe
+	if every < 0 {
+		every = probeDefault // look after the error handler all the same
+	}
+	var earliest time.Time // of the next PING
+	for heard := d.heard(); ; {
+		timer := time.NewTimer(jitter(every))
+		doubt := false
+		select {
+		case <-ctx.Done():
+		case <-d.leaving:
+			d.move(ctx)
+		case <-d.doubt:
+			doubt = sleep(ctx, time.Until(earliest))
+		case <-timer.C:
+			d.c.hub.listen(d.c.nc)
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+		now := d.heard()
+		if (doubt || now == heard) && d.c.opts.Probe > 0 {
+			d.probe(ctx)
+			earliest = time.Now().Add(probePause)
+		}
+		heard = now
+	}
+}
+
+// heard is how much has come over the connection.
+func (d *watchdog) heard() uint64 {
+	s := d.c.nc.Stats()
+	return s.InMsgs + s.InBytes
+}
+
+// probe asks the broker for a sign of life and gives the connection up where there is none.
+func (d *watchdog) probe(ctx context.Context) {
+	conn := d.c.link.current()
+	for conn.Err() == nil && ctx.Err() == nil {
+		begun, heard := time.Now(), d.heard()
+		within, cancel := context.WithTimeout(ctx, d.patience)
+		err := d.c.nc.FlushWithContext(within)
+		cancel()
+		switch {
+		case err == nil:
+			d.patience = d.c.opts.Probe / 2
+			return
+		case !errors.Is(err, context.DeadlineExceeded) || conn.Err() != nil:
+			return // another connection by now, or none: the link tells
+		case d.heard() != heard:
+			return // it is slow, but not dead
+		case time.Since(begun) > 2*d.patience:
+			continue // this process slept: the answer may be there
+		}
+		d.c.opts.Logger.Warn("the NATS connection brings nothing, not even an answer to a PING: making another",
+			"waited", time.Since(begun))
+		d.patience = min(2*d.patience, max(probePatienceMax, d.c.opts.Probe/2))
+		d.reconnect()
+		return
+	}
+}
+
+// move renews what is kept alive and leaves a server that is about to stop, if there is another.
+func (d *watchdog) move(ctx context.Context) {
+	d.c.link.nudge()
+	conn := d.c.link.current()
+	if len(d.c.nc.Servers()) < 2 {
+		return
+	}
+	// Moving is a matter of a moment; what matters is that not all do it in the same one.
+	wait := time.NewTimer(rand.N(lameDuckSpread))
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+	case <-conn.Done():
+	case <-wait.C:
+		d.c.opts.Logger.Info("the NATS server is in lame duck mode: moving to another")
+		d.reconnect()
+	}
+}
+
+func (d *watchdog) reconnect() {
+	if err := d.c.nc.ForceReconnect(); err != nil { // it is closed: the link tells
+		d.c.opts.Logger.Warn("asking for another NATS connection", "err", err)
+	}
+}
