@@ -118,13 +118,14 @@ func (e notServed) Unwrap() error { return e.error }
 const noSuitablePeers jetstream.ErrorCode = 10005
 
 // notYet says that the service ended because JetStream was not ready for it: its
-// leader changed after waitForCluster, or knows less than this server.
+// leader changed after waitForCluster, or knows less than this server, or this server
+// does not know yet of a stream that another presenced has just created.
 func notYet(err error) bool {
 	if _, ok := errors.AsType[notServed](err); !ok {
 		return false
 	}
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return api.Code == 503 || api.ErrorCode == noSuitablePeers
+		return api.Code == 503 || api.ErrorCode == noSuitablePeers || api.ErrorCode == jetstream.JSErrCodeStreamNotFound
 	}
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -24,6 +24,7 @@ func TestNotYet(t *testing.T) {
 		{noPeers, false},
 		{notServed{fmt.Errorf("opening: %w", noPeers)}, true},
 		{notServed{fmt.Errorf("opening: %w", &jetstream.APIError{Code: 503, ErrorCode: 10008})}, true},
+		{notServed{fmt.Errorf("listing: %w", &jetstream.APIError{Code: 404, ErrorCode: 10059, Description: "stream not found"})}, true},
 		{notServed{fmt.Errorf("opening: %w", context.DeadlineExceeded)}, true},
 		{notServed{fmt.Errorf("opening: %w", nats.ErrNoResponders)}, true},
 		{notServed{fmt.Errorf("opening: %w", nats.ErrTimeout)}, true},
