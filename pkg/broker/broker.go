@@ -148,6 +148,9 @@ func Start(cfg Config) (*Broker, error) {
 	if err == nil {
 		err = b.start(opts, cfg.Logger)
 	}
+	if err == nil {
+		err = b.checkLoaded()
+	}
 	if err != nil {
 		b.Shutdown()
 		return nil, err

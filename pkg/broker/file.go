@@ -122,6 +122,9 @@ func (b *Broker) startFile(f *file) error {
 		return err
 	}
 	err := b.start(f.opts, f.cfg.Logger)
+	if err == nil {
+		err = b.checkLoaded()
+	}
 	if e, ok := errors.AsType[*ConfigError](err); ok {
 		return &ConfigError{fmt.Errorf("%s: %w", f.cfg.Path, e.error)}
 	}

@@ -46,7 +46,7 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 		}
 		if len(list) > 0 {
 			if !j.cfg.NewEpoch {
-				return fmt.Errorf("%w: the stream %s is gone, but there are snapshots of it", ErrRestoredJournal, j.cfg.Stream)
+				return fmt.Errorf("the stream %s is gone, but there are snapshots of it: where the NATS server's log says that its meta.inf or meta.sum cannot be used, copy those files from a backup, however old, and nothing is lost; otherwise %w", j.cfg.Stream, ErrRestoredJournal)
 			}
 			want.FirstSeq = list[0].position + 1 // so that the snapshot can be gone on from
 		}
