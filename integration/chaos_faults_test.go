@@ -23,7 +23,7 @@ var kinds = []func(*chaos, testing.TB) fault{
 	(*chaos).presencedKilled, (*chaos).presencedPaused, (*chaos).presencedCutOff, (*chaos).leaderKilled, (*chaos).presencedRestarted,
 	(*chaos).presencedKilled, (*chaos).presencedPaused, (*chaos).presencedSilent, (*chaos).journalCutOff, (*chaos).journalSilent,
 	(*chaos).serverKilled, (*chaos).serverPaused, (*chaos).leaderPaused, (*chaos).serverRestarted,
-	(*chaos).watcherCutOff, (*chaos).watcherSilent,
+	(*chaos).watcherCutOff, (*chaos).watcherSilent, (*chaos).majorityPaused,
 }
 
 const (
@@ -128,6 +128,24 @@ func (c *chaos) killed(which string, i int) fault {
 func (c *chaos) paused(which string, i int) fault {
 	s := c.Servers[i]
 	return fault{name: fmt.Sprintf("NATS server %d%s paused", i, which), begin: s.Pause, end: s.Resume, lasts: c.seconds(1, 15), ofNATS: true}
+}
+
+// majorityPaused leaves the journal's leader without a majority: it has in its log what
+// is in hand, and stores that when the others go on.
+func (c *chaos) majorityPaused(t testing.TB) fault {
+	leader := c.StreamLeader(t, journalStream)
+	others := func(do func(*servicetest.ClusterServer, testing.TB)) func(testing.TB) {
+		return func(t testing.TB) {
+			for i, s := range c.Servers {
+				if i != leader {
+					do(s, t)
+				}
+			}
+		}
+	}
+	return fault{name: fmt.Sprintf("all NATS servers but %d (leads the journal) paused", leader), ofNATS: true, lasts: c.seconds(12, 40),
+		begin: others(func(s *servicetest.ClusterServer, t testing.TB) { s.Pause(t) }),
+		end:   others(func(s *servicetest.ClusterServer, t testing.TB) { s.Resume(t) })}
 }
 
 func (c *chaos) cut(name string, networks ...network) fault {
