@@ -84,6 +84,7 @@ func (p *process) apply(position uint64, x *stored) {
 		e.Commands = nil
 		wanted = false
 	}
+	was := p.corrupt // what it answers is of that, though it may end as it should
 	out, err := p.state.Apply(&e, position, x.at, wanted)
 	if err != nil {
 		w.violated("journal", "%s cannot apply position %d: %v", p.writer, position, err)
@@ -97,7 +98,7 @@ func (p *process) apply(position uint64, x *stored) {
 	if f != nil {
 		delete(p.inFlight, f.sequence)
 		f.applied = true
-		if wanted && !p.corrupt {
+		if wanted && !p.corrupt && !was {
 			w.judge.answers(position, &out)
 		}
 		if out.Fenced {
