@@ -36,6 +36,9 @@ func selfContacts(t testing.TB, sub *nats.Subscription) (events []protocol.SelfE
 		if err := json.Unmarshal(m.Data, &e); err != nil {
 			t.Fatalf("event %s: %v", m.Data, err)
 		}
+		if e.Type == protocol.SelfContacts && e.Version != 0 && !strings.Contains(string(m.Data), `"previousVersion":`) {
+			t.Errorf("event %s: it names no previousVersion, which may be 0", m.Data)
+		}
 		if e.Type == protocol.SelfContacts {
 			events = append(events, e)
 		}

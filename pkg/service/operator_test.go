@@ -112,6 +112,69 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestErase_Unknown: an erased user is one never seen at once, the erasure is announced, and to
+// erase again changes and announces nothing.
+func TestErase_Unknown(t *testing.T) {
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	subjects := protocol.NewSubjects("")
+	login(t, nc, "alice", protocol.LoginRequest{SessionID: "s1"})
+	login(t, nc, "bob", protocol.LoginRequest{SessionID: "s1"})
+	must[protocol.ChangeReply](t, nc, to(t, "alice", protocol.OpSet), protocol.SetRequest{CustomStatus: protocol.Ptr("hello")})
+	events, err := nc.SubscribeSync("presence.v1.status.alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		reply := must[protocol.KickReply](t, nc, subjects.Erase(), protocol.UserRequest{UserID: "alice"})
+		if ended := len(reply.Ended); ended != 1 && i == 0 || ended != 0 && i > 0 {
+			t.Errorf("erasure %d ended %q", i+1, reply.Ended)
+		}
+		if st := get(t, nc, "alice")[0]; st.StatusType != protocol.Unlogined || st.Revision != 0 || st.UpdatedAt != 0 {
+			t.Errorf("get after erasure %d: %+v, want one never seen", i+1, st)
+		}
+		for _, st := range must[protocol.ListReply](t, nc, subjects.List(), protocol.ListRequest{}).Users {
+			if st.UserID == "alice" {
+				t.Errorf("list after erasure %d names %+v", i+1, st)
+			}
+		}
+	}
+	refused(t, nc, to(t, "alice", protocol.OpLogin), protocol.LoginRequest{SessionID: "s1"}, protocol.ErrSessionReplaced)
+	login(t, nc, "alice", protocol.LoginRequest{SessionID: "s2"})
+	waitForMessage(t, events, `"cause":"erased"`)
+	if m := waitForMessage(t, events, `"cause":"`); !strings.Contains(string(m.Data), `"cause":"login"`) {
+		t.Errorf("after the erasure: told %s, want the next login", m.Data)
+	}
+}
+
+// TestGateway_TTL: an open and a close of a lease answer its TTL, and a session that the
+// gateway holds shows it.
+func TestGateway_TTL(t *testing.T) {
+	kit := servicetest.Start(t)
+	nc := kit.Connect(t)
+	do := func(op string, body, reply any) {
+		t.Helper()
+		if err := gatewayRequest(t, nc, "gw1", op, body, reply); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var lease protocol.LeaseReply
+	do("open", protocol.OpenRequest{Process: "p1", TTLSeconds: 40}, &lease)
+	do("apply", protocol.ApplyRequest{Process: "p1", Seq: 1, Ops: []protocol.Op{{Op: "login", UserID: "alice", SessionID: "s1"}}}, &protocol.ApplyReply{})
+	own := must[protocol.OwnStatusReply](t, nc, to(t, "alice", protocol.OpStatus), struct{}{})
+	if len(own.Sessions) != 1 || own.Sessions[0].TTLSeconds != 40 || own.Sessions[0].Gateway != "gw1" {
+		t.Errorf("the session that the gateway holds: %+v, want a TTL of 40 s", own.Sessions)
+	}
+	lease = protocol.LeaseReply{}
+	do("close", protocol.CloseRequest{Process: "p1"}, &lease)
+	if lease.TTLSeconds != 40 {
+		t.Errorf("close: %+v, want a TTL of 40 s", lease)
+	}
+}
+
 // TestG08_KickedStaysOut: a kicked session cannot come back under its ID, is told
 // so, and kicking what is not there is no error.
 func TestG08_KickedStaysOut(t *testing.T) {

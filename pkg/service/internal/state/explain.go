@@ -22,8 +22,12 @@ func (s *State) Explain(userID string) protocol.ExplainReply {
 		r.AmnestySeconds = seconds(s.clock.amnestyUntil - s.clock.lease)
 	}
 	u := s.users.get(userID)
-	if u == nil {
+	if u == nil || u.erased == erasedGone {
 		r.Why = append(r.Why, "UNLOGINED: nothing is known of the user, who was never seen or is forgotten")
+		if u != nil && u.owed != nil {
+			r.OwedBy = u.owed.writer.id
+			r.Why = append(r.Why, "erased: that is not announced for certain yet")
+		}
 		return r
 	}
 	for x := u.sessions; x != nil; x = x.next {

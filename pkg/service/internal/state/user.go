@@ -27,15 +27,13 @@ type user struct {
 	erased   erasure
 
 	saved   uint16 // the last snapshot that has the user, see Snapshot
+	fenced  uint16 // how many sessions were replaced since the last trimFences
 	touched int32  // 1 + index in State.touched while a change is at hand
 	place   int32  // index in users.list
 
 	forgetBucket uint32 // where the user waits in the calendar forgets; 0: nowhere
 
-	// fence is the number of the newest fence of a session that was replaced, fenced
-	// how many there were since the last trimFences.
-	fence  uint32
-	fenced uint16
+	fence uint32 // the newest of a session that was replaced; 0: none
 }
 
 // rare is what there is of few users only. The others share nothingRare, and
