@@ -155,6 +155,7 @@ func TestErase(t *testing.T) {
 		t.Errorf("who was erased: got %q, want %q", there.stderr.String(), want)
 	}
 	wantStatus(t, url, "alice", protocol.Unlogined)
+	ctl(t, "erase", "alice", "--yes", "--now", "-s", url).want(t, exitDone, "presencectl: alice is erased, 0 sessions ended")
 	ctl(t, "erase", "", "--yes", "-s", url).want(t, exitFailed, "presencectl: the user ID is empty (invalid_user_id)")
 }
 

@@ -94,10 +94,17 @@ func (c *Client) KickAll(ctx context.Context, userID string) (protocol.KickReply
 // Erase ends all sessions of a user as Kick does, and has everything that is
 // known of the user forgotten, contacts included. Whoever watches is told
 // (protocol.CauseErased). In the journal and the snapshots the data remain until
-// those are trimmed (PROTOCOL 4.8). On protocol.ErrOutcomeUnknown erase again:
+// those are trimmed (PROTOCOL 4.8; sooner by EraseAndTrim). On protocol.ErrOutcomeUnknown erase again:
 // the client does not, because somebody may have come back meanwhile.
 func (c *Client) Erase(ctx context.Context, userID string) (protocol.KickReply, error) {
-	return c.end(ctx, c.subjects.Erase(), &protocol.UserRequest{UserID: userID})
+	return c.end(ctx, c.subjects.Erase(), &protocol.EraseRequest{UserID: userID})
+}
+
+// EraseAndTrim is Erase, and has the data leave the journal and the snapshots about
+// ten minutes later, whatever else happens there. Each time costs the service two
+// snapshots of everything, so of many users Erase all but the last.
+func (c *Client) EraseAndTrim(ctx context.Context, userID string) (protocol.KickReply, error) {
+	return c.end(ctx, c.subjects.Erase(), &protocol.EraseRequest{UserID: userID, Trim: true})
 }
 
 // end makes a request that ends sessions.

@@ -68,7 +68,15 @@ type ListReply struct {
 	Stale    bool     `json:"stale"`
 }
 
-// UserRequest names a user, for explain and admin.erase.
+// EraseRequest names a user whom the service forgets, for admin.erase.
+type EraseRequest struct {
+	UserID string `json:"userID"`
+	// Trim has the data leave the journal and its snapshots soon (PROTOCOL 4.8), and not
+	// with the next ones that come by themselves.
+	Trim bool `json:"trim,omitempty"`
+}
+
+// UserRequest names a user, for explain.
 type UserRequest struct {
 	UserID string `json:"userID"`
 }
@@ -161,6 +169,9 @@ func (r *ListRequest) Check() error {
 	}
 	return nil
 }
+
+// Check implements PROTOCOL 4.8.
+func (r *EraseRequest) Check() error { return CheckUserID(r.UserID) }
 
 // Check implements PROTOCOL 4.8.
 func (r *UserRequest) Check() error { return CheckUserID(r.UserID) }

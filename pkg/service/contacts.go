@@ -121,7 +121,7 @@ func (s *Service) publishSelf(user string, e *protocol.SelfEvent) error {
 // again; the other way round a failure would leave the contacts of somebody whom
 // the journal has forgotten.
 func (s *Service) erase(c *call) error {
-	var r protocol.UserRequest
+	var r protocol.EraseRequest
 	err := c.decode(&r)
 	if err == nil {
 		err = r.Check()
@@ -129,10 +129,16 @@ func (s *Service) erase(c *call) error {
 	if err == nil {
 		err = s.refuseChange()
 	}
+	if err == nil && r.Trim && s.trims.full() {
+		err = protocol.ErrOverloaded.With("too many erased users wait to be trimmed: nothing was done, try again")
+	}
 	if err != nil {
 		return err
 	}
 	c.user, c.reply = r.UserID, s.kickReply
+	if r.Trim {
+		c.reply = s.eraseReply
+	}
 	return s.withContacts(c, func(ctx context.Context) error {
 		changed, err := s.contacts.Erase(ctx, r.UserID)
 		s.noteContacts(err) // and not what the journal says below

@@ -83,6 +83,7 @@ type Service struct {
 	pauses     pauses
 	servers    *servers
 	strangers  *strangers
+	trims      trims
 	noContacts atomic.Bool // they could not be reached the last time
 	// contactsWrong is what is wrong with their bucket.
 	contactsWrong finding

@@ -38,6 +38,7 @@ func (s *Service) tick(ctx context.Context) {
 			_ = s.configure() // likewise
 		}
 		s.expireWaiters()
+		s.trimErased()
 		s.announcer.kick() // for a mark that is due
 	}
 }

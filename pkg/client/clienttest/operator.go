@@ -97,7 +97,7 @@ func (s *Service) end(userID, sessionID string) protocol.KickReply {
 	return reply
 }
 
-func (s *Service) erase(_ Request, m *protocol.UserRequest) (any, error) {
+func (s *Service) erase(_ Request, m *protocol.EraseRequest) (any, error) {
 	reply := protocol.KickReply{Ended: []string{}, Epoch: s.epoch}
 	if u := s.users[m.UserID]; u != nil {
 		s.change(func(c *change) {

@@ -236,8 +236,10 @@ type Journal[W any] struct {
 	snapshot stored
 	since    volume
 	dueSince time.Time
-	marks    []mark
-	progress Progress
+	// superseded is what position snapshots shall be of at least; 0: any. See Supersede.
+	superseded uint64
+	marks      []mark
+	progress   Progress
 	// Why the last entry was not stored, nil where it was, and when that was
 	// logged; since when the one in flight is being published, zero where there
 	// is none.

@@ -78,6 +78,9 @@ func (j *Journal[W]) maintain(ctx context.Context) error {
 		if err == nil && j.due(time.Duration(rank)*turnWait) {
 			err = j.takeSnapshot(ctx)
 		}
+		if err == nil {
+			err = j.supersede(ctx)
+		}
 		if err == nil && rank == 0 {
 			err = j.trim(ctx)
 		}

@@ -15,6 +15,12 @@ func (s *State) kick(c *entry.Command, r *Result) {
 	r.Ended = s.endSessions(u, func(x *session) bool { return c.All || x.id == id }, byKick, wasKicked)
 }
 
+// IsErased reports whether a user was erased and is yet to be forgotten.
+func (s *State) IsErased(userID string) bool {
+	u := s.users.get(userID)
+	return u != nil && u.erased != notErased
+}
+
 // erase ends all sessions of a user, clears what is known, announces that, and
 // has the user forgotten as soon as it is (PROTOCOL 4.8).
 func (s *State) erase(c *entry.Command, r *Result) {

@@ -1,0 +1,38 @@
+package journal
+
+import "context"
+
+// Supersede has the snapshots that are kept, and the journal before them, replaced as
+// soon as may be: two snapshots as of the position or later are stored. Then the
+// earlier ones go, and journal entries once they are older than Config.Keep. It does
+// not wait: maintain does it within some seconds, and tries again where it cannot. What
+// was asked of an instance that ends before is lost.
+func (j *Journal[W]) Supersede(position uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.superseded = max(j.superseded, position)
+}
+
+// supersede stores the next of the snapshots that Supersede asks for.
+func (j *Journal[W]) supersede(ctx context.Context) error {
+	j.mu.Lock()
+	position := j.superseded
+	j.mu.Unlock()
+	if position == 0 {
+		return nil
+	}
+	list, err := j.store.list(ctx)
+	if err != nil {
+		return err
+	}
+	if len(list) < keptSnapshots || list[keptSnapshots-1].position < position {
+		_, err = j.storeSnapshot(ctx)
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.superseded == position {
+		j.superseded = 0
+	}
+	return nil
+}
