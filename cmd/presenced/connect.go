@@ -16,8 +16,8 @@ import (
 type connections struct {
 	clients, answers, journal, system *nats.Conn // system may be nil
 
-	links  *links // what is known of them
-	paired func() // ends following of clients and answers; nil where nothing follows
+	links *links   // what is known of them
+	ends  []func() // each ends what own has started, and waits for it
 
 	account string         // the clients', by name
 	url     string         // where clients connect; without a password
@@ -144,10 +144,24 @@ func (c *connections) leave() {
 		}
 	}
 	c.links.stop()
-	if c.paired != nil {
-		c.paired()
-		c.paired = nil
+	for _, end := range c.ends {
+		end()
 	}
+	c.ends = nil
+}
+
+// own runs something that looks after connections, until they are closed.
+func (c *connections) own(run func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		run(ctx)
+	}()
+	c.ends = append(c.ends, func() {
+		cancel()
+		<-done
+	})
 }
 
 // closedForGood reports whether nats.go has closed one of the connections, which it

@@ -12,7 +12,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"presence/pkg/protocol"
@@ -33,7 +32,12 @@ func (c *connections) openExternal(cfg config, log *slog.Logger) (err error) {
 		return err
 	}
 	warnReadable(log, cfg.tlsKey)
-	return c.enter(cfg, log, opts...)
+	if err := c.enter(cfg, log, opts...); err != nil {
+		return err
+	}
+	w := &payloadWatch{conns: []*nats.Conn{c.clients, c.answers, c.journal}, log: log}
+	c.own(w.run)
+	return nil
 }
 
 // tlsOptions says how the server and presenced know each other's certificates. The
@@ -102,14 +106,8 @@ func (c *connections) enterClients(cfg config, log *slog.Logger, opts ...nats.Op
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var following sync.WaitGroup
 	clients, answers := c.clients, c.answers
-	following.Go(func() { p.run(ctx, clients, answers) })
-	c.paired = func() {
-		cancel()
-		following.Wait()
-	}
+	c.own(func(ctx context.Context) { p.run(ctx, clients, answers) })
 	return nil
 }
 

@@ -50,7 +50,7 @@ func TestClosedForGood(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			gone := *nats // those that are closed; the others take their place
+			gone := &connections{clients: nats.clients, answers: nats.answers, journal: nats.journal, system: nats.system}
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan error, 1)
 			go func() { done <- serveOn(ctx, cfg, nats, m, stdout, log) }()
@@ -63,7 +63,7 @@ func TestClosedForGood(t *testing.T) {
 			}()
 			nc := s.Connect(t)
 			servicetest.Eventually(t, waitFor, "it to serve", func() bool { _, err := m.health(); return err == nil && answers(nc) })
-			close(&gone)
+			close(gone)
 			servicetest.Eventually(t, waitFor, "all connections to be made anew", func() bool {
 				return strings.Contains(stderr.String(), "all connections are made anew")
 			})
@@ -101,8 +101,38 @@ func TestClosedForGood_MaxPayload(t *testing.T) {
 		return strings.Contains(text, "closed for good") && strings.Contains(strings.ToLower(text), "maximum payload")
 	})
 	servicetest.Eventually(t, waitFor, "what fits to be answered", func() bool { return answers(nc) })
-	s.Reload(t)
 	d.Stop(t)
+}
+
+// TestPayloadWatch: that a server takes larger messages again, or smaller ones, is
+// noticed by itself: connections learn it only when they are made.
+func TestPayloadWatch(t *testing.T) {
+	t.Parallel()
+	s := servicetest.StartNATS(t, `max_payload: 8KB`)
+	c := &connections{links: newLinks()}
+	defer c.close()
+	log := slog.New(slog.DiscardHandler)
+	if err := c.enterClients(config{natsURL: s.URLAs(servicetest.ClientsUser)}, log); err != nil {
+		t.Fatal(err)
+	}
+	w := &payloadWatch{conns: []*nats.Conn{c.clients, c.answers}, log: log}
+	for _, limit := range []struct {
+		config string
+		bytes  int64
+	}{{`max_payload: 8KB`, 8 << 10}, {"", 1 << 20}, {`max_payload: 16KB`, 16 << 10}} {
+		s.Reload(t, limit.config)
+		servicetest.Eventually(t, waitFor, "both connections to know of "+fmt.Sprint(limit.bytes), func() bool {
+			w.look(t.Context())
+			return c.clients.MaxPayload() == limit.bytes && c.answers.MaxPayload() == limit.bytes && together(c)
+		})
+	}
+	before := c.clients.Stats().Reconnects + c.answers.Stats().Reconnects
+	for range 3 {
+		w.look(t.Context())
+	}
+	if after := c.clients.Stats().Reconnects + c.answers.Stats().Reconnects; after != before {
+		t.Errorf("%d connections were made anew although nothing changed", after-before)
+	}
 }
 
 // TestReconnect_WhyNot: why connections do not come back is in the log, seldom, and in
