@@ -69,6 +69,12 @@
 // the client is blind until a new snapshot of everything watched succeeded
 // (PROTOCOL 8, G11).
 //
+// The broker may refuse a subscription or end one, by a reload of permissions or a
+// limit, and NATS brings none back. The client is blind then, for Refused, tries
+// until the broker takes it, and fetches. It goes by the errors that the broker
+// sends for each subscription, and takes one for dead too when a snapshot shows a
+// change of which no event comes within 15 s.
+//
 // Users are watched who were subscribed to and, where the service's
 // friend-notification switch is on, the contacts of users who are logged in by
 // sessions. Whoever is both stays watched until neither holds. A watched user takes

@@ -1,5 +1,7 @@
 package client
 
+import "time"
+
 // StallMerge keeps the merging of events from going on until release is
 // called: the only way to make nats.go drop messages at a chosen moment.
 func StallMerge(c *Client) (release func()) {
@@ -15,4 +17,11 @@ func Awaiting(c *Client) int {
 	c.watch.mu.Lock()
 	defer c.watch.mu.Unlock()
 	return len(c.watch.awaits)
+}
+
+// ExpectEventsWithin has a subscription taken for dead sooner where an event is missing.
+func ExpectEventsWithin(c *Client, d time.Duration) {
+	c.watch.mu.Lock()
+	defer c.watch.mu.Unlock()
+	c.watch.unheardFor = d
 }

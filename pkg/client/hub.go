@@ -16,6 +16,7 @@ import (
 type hub struct {
 	mu      sync.Mutex
 	clients map[*Client]struct{}
+	last    error // told last
 }
 
 // hubs are those of all connections that had a Client. They do not keep a connection alive.
@@ -36,7 +37,7 @@ func joinHub(nc *nats.Conn, c *Client) *hub {
 	hubs.mu.Lock()
 	h := hubs.of[key]
 	if h == nil {
-		h = &hub{clients: map[*Client]struct{}{}}
+		h = &hub{clients: map[*Client]struct{}{}, last: nc.LastError()}
 		hubs.of[key] = h
 		runtime.AddCleanup(nc, dropHub, key)
 	}
@@ -59,6 +60,13 @@ func (h *hub) leave(c *Client) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.clients, c)
+}
+
+// told returns the error that the Clients were told of last.
+func (h *hub) told() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last
 }
 
 // each calls f for every Client, without the lock.
@@ -90,6 +98,9 @@ func (h *hub) listen(nc *nats.Conn) {
 func (h *hub) handler(next nats.ErrHandler) nats.ErrHandler {
 	return func(nc *nats.Conn, sub *nats.Subscription, err error) {
 		h.each(func(c *Client) { c.watch.connectionError(err) })
+		h.mu.Lock()
+		h.last = err
+		h.mu.Unlock()
 		if next != nil {
 			next(nc, sub, err)
 		}

@@ -66,11 +66,12 @@ type owner struct {
 	wake     chan struct{}       // has run look for what is to be done; holds one
 	leave    context.CancelFunc  // ends run
 	followed map[string]*watched // of run: contacts that are watched
-	deaf     bool                // of run: the broker has refused the subscription
 
 	// What follows is guarded by the watch's mu.
 	sessions map[*Session]struct{}
-	missed   bool // something may have been missed: fetch
+	missed   bool  // something may have been missed: fetch
+	refused  error // by the broker: the subscription brings nothing
+	deaf     bool  // it was so when it was tried last; only run changes it
 	ownKnown
 	contacts contacts
 	complete bool // all of it was fetched once in this epoch
@@ -268,6 +269,9 @@ func (o *owner) run(ctx context.Context) {
 		again := o.w.c.opts.Resync
 		if err := o.work(ctx); err == nil {
 			failures = 0
+			if o.deaf {
+				again = min(again, deafRetry)
+			}
 		} else if ctx.Err() == nil {
 			again = backoff(failures, ownRetry, ownRetryMax)
 			if e, ok := errors.AsType[*protocol.Error](err); ok {
@@ -315,6 +319,9 @@ func (o *owner) end() {
 
 // fetch asks for everything.
 func (o *owner) fetch(ctx context.Context) error {
+	if err := o.hear(); err != nil {
+		return err
+	}
 	epoch, revision := o.newest()
 	own, err := o.w.c.OwnStatus(ctx, o.id)
 	switch {
@@ -326,10 +333,7 @@ func (o *owner) fetch(ctx context.Context) error {
 		}
 		return protocol.ErrUnavailable.Withf("the instance that answered is at revision %d, asked for was %d", own.Revision, revision)
 	}
-	if err := refused(o.w.c.nc, o.sub.Subject); err != nil && !o.deaf {
-		o.deaf = true
-		o.w.c.opts.Logger.Warn("changes of a user's own are not heard, but fetched now and then", "user", o.id, "every", o.w.c.opts.Resync, "err", err)
-	}
+	o.checkDeaf()
 	o.apply(&own)
 	err = o.fetchContacts(ctx)
 	o.w.mu.Lock()

@@ -76,6 +76,7 @@ func (w *watch) event(msg *nats.Msg) {
 		return
 	}
 	doubtful = w.c.own.seen.note(ev.Epoch, ev.Revision)
+	w.noteHeard(id, ev.Revision)
 	if u.event(ev.Status) {
 		w.tell(u)
 	}
@@ -132,6 +133,7 @@ func (w *watch) applyWhole(pages []protocol.GetReply, begun string) (failed []st
 				w.confirm[u.id] = due
 				notify(w.wake)
 			}
+			w.noteUnheard(u, &s)
 			if u.snapshot(s, p.Revision) || u.visible() && !u.told {
 				w.tell(u)
 			} else {
@@ -213,6 +215,9 @@ func (w *watch) connectionLost(closed bool) {
 	if closed {
 		w.blind(Closed, w.c.link.final)
 	} else {
+		w.mu.Lock()
+		w.dead = dead{users: map[string]error{}, unheard: map[string]unheard{}, crowds: w.dead.crowds} // nats.go makes all of them anew
+		w.mu.Unlock()
 		w.blind(Disconnected, nil)
 	}
 }
@@ -272,6 +277,11 @@ func (w *watch) next(t schedule) time.Time {
 			next = due
 		}
 	}
+	for _, h := range w.dead.unheard {
+		if w.state.Live && h.due.Before(next) {
+			next = h.due
+		}
+	}
 	return next
 }
 
@@ -286,12 +296,18 @@ func (w *watch) work(ctx, conn context.Context, t *schedule) {
 		w.checkJournal(ctx)
 		return
 	}
+	w.checkUnheard(now)
 	if w.c.State().Live && now.Before(t.everything) {
 		w.fetchAgain(ctx, w.takeDue(now))
 		return
 	}
 	if now.Sub(t.recover) > resyncCalm {
 		t.attempts = 0
+	}
+	if w.repair(ctx) != nil && now.Before(t.everything) {
+		t.recover = time.Now().Add(backoff(t.attempts, resyncWait, resyncWaitMax))
+		t.attempts++
+		return
 	}
 	again := w.c.opts.Resync
 	if w.fetchAll(ctx) {
@@ -321,6 +337,10 @@ func (w *watch) fetchAll(ctx context.Context) (recovered bool) {
 	if w.losses != losses { // lost more meanwhile: this snapshot may be older
 		return false
 	}
+	if err := w.dead.err(); err != nil { // it was fetched, but changes are not heard
+		w.setState(State{Reason: Refused, Err: err})
+		return false
+	}
 	w.setState(State{Live: true})
 	return !wasLive
 }
@@ -332,11 +352,9 @@ func (w *watch) fetchAgain(ctx context.Context, ids []string) bool {
 
 func (w *watch) fetchInto(ctx context.Context, ids []string, apply func([]protocol.GetReply)) bool {
 	pages, err := w.c.fetch(ctx, ids, query{fresh: true, current: true, patience: w.c.opts.Timeout})
-	if err == nil {
-		err = w.refusedByBroker(ids)
-	}
 	switch {
 	case err == nil:
+		w.toldErrors()
 		apply(pages)
 		return true
 	case ctx.Err() != nil || errors.Is(err, nats.ErrConnectionClosed):

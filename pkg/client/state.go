@@ -9,7 +9,7 @@ type State struct {
 	Live bool
 	// Reason says why the client is blind.
 	Reason Reason
-	// Err is what failed, with FetchFailed; with Closed, why the connection was closed.
+	// Err is what failed, with FetchFailed and Refused; with Closed, why the connection was closed.
 	Err error
 }
 
@@ -30,9 +30,12 @@ const (
 	FetchFailed
 	// Closed: the connection or the client was closed. This is final.
 	Closed
+	// Refused: the broker does not let the connection subscribe to all that is watched, or has
+	// ended subscriptions. Everything is tried again, and fetched once per Options.Resync.
+	Refused
 )
 
-var reasonNames = [...]string{"", "disconnected", "resyncing", "dropped messages", "the journal was replaced", "fetching failed", "closed"}
+var reasonNames = [...]string{"", "disconnected", "resyncing", "dropped messages", "the journal was replaced", "fetching failed", "closed", "subscriptions are refused"}
 
 func (r Reason) String() string {
 	if r < 0 || int(r) >= len(reasonNames) {

@@ -2,9 +2,7 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -45,6 +43,9 @@ type watch struct {
 	doubts  doubts
 	losses  uint64               // how often something was lost: a snapshot begun before does not make us live
 	confirm map[string]time.Time // when users newly watched are to be fetched a second time
+	dead    dead                 // subscriptions that bring nothing
+
+	unheardFor time.Duration // as the constant, shorter in tests
 }
 
 // watched is one user of a watch. It is watched for as long as there is a reason.
@@ -85,6 +86,9 @@ func newWatch(c *Client) *watch {
 		awaits:   map[string][]*await{},
 		state:    State{Reason: Disconnected},
 		confirm:  map[string]time.Time{},
+		dead:     newDead(),
+
+		unheardFor: unheardFor,
 	}
 }
 
@@ -150,17 +154,14 @@ func (c *Client) SubscribeUserStatus(ctx context.Context, userIDs []string) ([]p
 // enlist watches users for a reason and takes a first snapshot of them, which is
 // to be applied. On an error the reason is gone again.
 func (w *watch) enlist(ctx context.Context, ids []string, why reason) ([]*watched, []protocol.GetReply, error) {
-	crowded := errors.Is(w.c.nc.LastError(), nats.ErrMaxSubscriptionsExceeded)
+	crowds := w.crowds()
 	joined, err := w.join(ids, why)
 	if err != nil {
 		return nil, nil, fmt.Errorf("subscribing to %d users: %w", len(ids), err)
 	}
 	pages, err := w.c.fetch(ctx, ids, query{fresh: true, current: true})
 	if err == nil {
-		err = w.refusedByBroker(ids)
-	}
-	if err == nil && !crowded && errors.Is(w.c.nc.LastError(), nats.ErrMaxSubscriptionsExceeded) {
-		err = w.c.nc.LastError()
+		err = w.refusal(ids, crowds)
 	}
 	if err != nil {
 		w.leave(joined, why)
@@ -306,6 +307,8 @@ func (w *watch) remove(ids []string) {
 		}
 		delete(w.users, id)
 		delete(w.confirm, id)
+		delete(w.dead.users, id)
+		delete(w.dead.unheard, id)
 	}
 	w.delivery.forget(ids)
 	w.mu.Unlock()
@@ -337,34 +340,4 @@ func (w *watch) close() {
 	for _, o := range w.owners { // of logins that are under way
 		o.leave()
 	}
-}
-
-// connectionError is told of every error that nats.go reports on its own.
-func (w *watch) connectionError(error) {}
-
-// refusedByBroker reports that a subscription of ours was not accepted, which
-// the broker says out of band but before it answers what was asked later on
-// the same connection.
-func (w *watch) refusedByBroker(ids []string) error {
-	if !errors.Is(w.c.nc.LastError(), nats.ErrPermissionViolation) {
-		return nil
-	}
-	for _, id := range ids {
-		if subject, err := w.c.subjects.Event(id); err == nil {
-			if err := refused(w.c.nc, subject); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// refused reports that the broker did not accept a subscription. Nobody but the
-// last error of the connection tells.
-func refused(nc *nats.Conn, subject string) error {
-	err := nc.LastError()
-	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), `Subscription to "`+subject+`"`) {
-		return err
-	}
-	return nil
 }

@@ -15,6 +15,10 @@ const (
 	probePatienceMax = time.Minute
 	// probePause is the least time between two PINGs, however many answers stay away.
 	probePause = time.Second
+	// deafWait is the least time between two connections that are replaced because answers are not
+	// heard. It doubles up to deafWaitMax.
+	deafWait    = 2 * time.Second
+	deafWaitMax = time.Minute
 	// lameDuckSpread is the time over which the clients of a server in lame duck mode leave it.
 	// It is below the 10 s after which such a server begins to close connections.
 	lameDuckSpread = 5 * time.Second
@@ -34,12 +38,13 @@ type watchdog struct {
 	c       *Client
 	doubt   chan struct{} // an answer stayed away; holds one
 	leaving chan struct{} // the server is in lame duck mode; holds one
+	deaf    chan struct{} // answers cannot be heard any more; holds one
 
 	patience time.Duration // of run: how long a PING may be unanswered
 }
 
 func newWatchdog(c *Client) *watchdog {
-	return &watchdog{c: c, doubt: make(chan struct{}, 1), leaving: make(chan struct{}, 1), patience: c.opts.Probe / 2}
+	return &watchdog{c: c, doubt: make(chan struct{}, 1), leaving: make(chan struct{}, 1), deaf: make(chan struct{}, 1), patience: c.opts.Probe / 2}
 }
 
 // run watches until ctx ends.
@@ -49,6 +54,7 @@ func (d *watchdog) run(ctx context.Context) {
 		every = probeDefault // look after the error handler all the same
 	}
 	var earliest time.Time // of the next PING
+	var cure deafness
 	for heard := d.heard(); ; {
 		timer := time.NewTimer(jitter(every))
 		doubt := false
@@ -56,6 +62,12 @@ func (d *watchdog) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-d.leaving:
 			d.move(ctx)
+		case <-d.deaf:
+			conn := d.c.link.current()
+			if d.c.opts.Probe > 0 && sleep(ctx, cure.next()) && conn.Err() == nil {
+				d.c.opts.Logger.Warn("the NATS server refuses the subscription for answers, or has ended it: making another connection")
+				d.reconnect()
+			}
 		case <-d.doubt:
 			doubt = sleep(ctx, time.Until(earliest))
 		case <-timer.C:
@@ -130,4 +142,22 @@ func (d *watchdog) reconnect() {
 	if err := d.c.nc.ForceReconnect(); err != nil { // it is closed: the link tells
 		d.c.opts.Logger.Warn("asking for another NATS connection", "err", err)
 	}
+}
+
+// deafness is how long to wait before the connection is replaced because its subscription for
+// answers was refused. That one belongs to nats.go, which makes it anew on a new connection only.
+// Where it is refused there too, the next attempt comes later each time.
+type deafness struct {
+	last time.Time
+	wait time.Duration
+}
+
+func (c *deafness) next() time.Duration {
+	if time.Since(c.last) > 2*deafWaitMax {
+		c.wait = deafWait
+	} else {
+		c.wait = min(2*c.wait, deafWaitMax)
+	}
+	c.last = time.Now()
+	return jitter(c.wait)
 }
