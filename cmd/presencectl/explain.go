@@ -101,7 +101,7 @@ func knownRows(r protocol.ExplainReply, now time.Time) [][]string {
 		rows = append(rows, []string{"changed", fmt.Sprintf("%s, revision %d", relative(s.UpdatedAt, now), s.Revision)})
 	}
 	if r.OwedBy != "" {
-		rows = append(rows, []string{"announcing", "not known to be done; it is with instance " + printable(r.OwedBy)})
+		rows = append(rows, []string{"announcing", "not known to be done; it is with instance " + instanceName(r.OwedBy)})
 	}
 	if r.ForgottenInSeconds > 0 {
 		rows = append(rows, []string{"forgotten", "in " + seconds(r.ForgottenInSeconds) + " if nothing happens"})

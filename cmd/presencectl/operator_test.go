@@ -84,7 +84,7 @@ func TestStats(t *testing.T) {
 	ctl(t, "set", "bob", "again", "--if-revision", "1", "-s", url).want(t, exitFailed, "presencectl: …")
 
 	out := ctl(t, "stats", "-s", url).want(t, exitDone, "").stdout.String()
-	for _, want := range []string{"users     1 online, 0 offline, 1 unlogined\n", "sessions  1 live: web 1\n", "answered this\n", "max-custom-status", "\nrevision_conflict  1\n"} {
+	for _, want := range []string{"users     1 online, 0 offline, 1 unlogined\n", "sessions  1 live: web 1\n", "\nanswered  by ", "max-custom-status", "\nrevision_conflict  1\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("stats: no %q in\n%s", want, out)
 		}

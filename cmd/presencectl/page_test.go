@@ -25,7 +25,7 @@ func TestStatsPage(t *testing.T) {
 		Sessions: map[string]int{"android": 1, "web": 3, "mac": 1},
 		Leases:   7, Gateways: 1,
 		Instances: []protocol.InstanceStats{
-			{Writer: "w1", SilentMs: 250, Owes: 2, Format: 1, Answering: true},
+			{Writer: "presence-1:1=2E4=2E0:5f3a9c0e1b2d4f67", Host: "presence-1", Version: "1.4.0", SilentMs: 250, Owes: 2, Format: 1, Answering: true},
 			{Writer: "w22", SilentMs: 61_000, Format: 1},
 		},
 		Limits:   map[string]int64{"max-custom-status": 512, "rate": 20},
@@ -36,10 +36,11 @@ users     3 online, 2 offline, 1 unlogined
 sessions  5 live: web 3, android 1, mac 1
 leases    7: sessions, lost ones included, and 1 gateway
 journal   revision 339521537 of epoch e1, as of `+clock(now, time.Now())+`
+answered  by presence-1/5f3a9c0e
 
-INSTANCE  LAST ENTRY  TO ANNOUNCE  FORMAT
-w1        0s ago      2            1       answered this
-w22       1m ago      0            1
+INSTANCE             VERSION  SEEN    PENDING  FORMAT
+presence-1/5f3a9c0e  1.4.0    0s ago  2        1
+w22                  -        1m ago  0        1
 
 LIMIT              VALUE
 max-custom-status  512
@@ -53,6 +54,7 @@ users     0 online, 0 offline, 0 unlogined
 sessions  none live
 leases    0: sessions, lost ones included, and 0 gateways
 journal   revision 0 of epoch e1
+answered  -
 `)
 }
 
@@ -71,7 +73,7 @@ func TestExplainPage(t *testing.T) {
 			{Session: protocol.Session{SessionID: "s3", Platform: "web", LoginAt: at(-2 * time.Hour), LostAt: at(-time.Hour)}, EndsInSeconds: 600_000},
 		},
 		Ended:  []protocol.EndedSession{{SessionID: "s0", Reason: protocol.EndReplaced, RememberedForSeconds: 3600}},
-		OwedBy: "w1",
+		OwedBy: "presence-1:1=2E4=2E0:5f3a9c0e1b2d4f67",
 	}, now), `
 alice is ONLINE busy "in a meeting", because
   a session is live
@@ -80,7 +82,7 @@ alice is ONLINE busy "in a meeting", because
 availability  busy, which ends in 1h; then available
 text          "in a meeting", which is cleared in 1h
 changed       2m ago, revision 339521537
-announcing    not known to be done; it is with instance w1
+announcing    not known to be done; it is with instance presence-1/5f3a9c0e
 
 session s1
   live; logged in 1h ago, lost in 13s

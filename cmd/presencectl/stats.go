@@ -21,8 +21,8 @@ func (a *app) stats() *cli.Command {
 		Category: operators,
 		Usage:    "show how many users there are, the instances, limits and refusals",
 		Description: `Counts users and sessions as everybody may see them: an invisible user counts
-as what is shown. Limits and refusals are those of the instance that
-answered.
+as what is shown. PENDING are changes that an instance has to announce for
+certain yet. Limits and refusals are those of the instance that answered.
 
 Examples:
   presencectl stats
@@ -56,8 +56,9 @@ func statsPage(r protocol.StatsReply) [][][]string {
 			{"sessions", sessionsText(r.Sessions)},
 			{"leases", fmt.Sprintf("%d: sessions, lost ones included, and %s", r.Leases, count(r.Gateways, "gateway"))},
 			{"journal", journalText(r)},
+			{"answered", answeredBy(r.Instances)},
 		}),
-		headed(instanceRows(r.Instances), "INSTANCE", "LAST ENTRY", "TO ANNOUNCE", "FORMAT", ""),
+		headed(instanceRows(r.Instances), "INSTANCE", "VERSION", "SEEN", "PENDING", "FORMAT"),
 		headed(numberRows(r.Limits), "LIMIT", "VALUE"),
 		headed(numberRows(r.Refusals), "REFUSED", "TIMES"),
 	}
@@ -88,14 +89,24 @@ func sessionsText(sessions map[string]int) string {
 	return fmt.Sprintf("%d live: %s", total, strings.Join(parts, ", "))
 }
 
+// answeredBy names the instance that answered.
+func answeredBy(list []protocol.InstanceStats) string {
+	for _, i := range list {
+		if i.Answering {
+			return "by " + instanceName(i.Writer)
+		}
+	}
+	return none
+}
+
+// instanceName is how an instance is called in all outputs: its host and which start of
+// it. The whole ID is in the JSON.
+func instanceName(writer string) string { return printable(protocol.ParseWriter(writer).Name()) }
+
 func instanceRows(list []protocol.InstanceStats) (rows [][]string) {
 	for _, i := range list {
-		answering := ""
-		if i.Answering {
-			answering = "answered this"
-		}
 		last := rounded(time.Duration(i.SilentMs)*time.Millisecond) + " ago"
-		rows = append(rows, []string{printable(i.Writer), last, strconv.Itoa(i.Owes), strconv.Itoa(i.Format), answering})
+		rows = append(rows, []string{instanceName(i.Writer), orNone(printable(i.Version)), last, strconv.Itoa(i.Owes), strconv.Itoa(i.Format)})
 	}
 	return rows
 }

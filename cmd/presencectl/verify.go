@@ -208,7 +208,7 @@ func writeReport(w io.Writer, r *verify.Report) error {
 		if !i.Same {
 			verdict = "DIFFERENT"
 		}
-		rows = append(rows, []string{"instance", fmt.Sprintf("%s, version %s, at position %d: %s", i.Writer, i.Version, i.Position, verdict)})
+		rows = append(rows, []string{"instance", fmt.Sprintf("%s, version %s, at position %d: %s", instanceName(i.Writer), i.Version, i.Position, verdict)})
 	}
 	if err := writePage(w, facts(rows)); err != nil {
 		return err
@@ -230,7 +230,7 @@ func writeReport(w io.Writer, r *verify.Report) error {
 func writeDifference(w io.Writer, d *verify.Difference) {
 	fmt.Fprintf(w, "- %s", printable(d.What))
 	if d.Instance != "" {
-		fmt.Fprintf(w, ", instance %s", d.Instance)
+		fmt.Fprintf(w, ", instance %s", instanceName(d.Instance))
 	}
 	if d.Position != 0 {
 		fmt.Fprintf(w, ", as of position %d", d.Position)

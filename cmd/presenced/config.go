@@ -40,7 +40,7 @@ type config struct {
 
 	friendNotifications bool
 
-	http                string
+	http, host          string
 	logLevel, logFormat string
 	level               slog.Level // logLevel
 }
@@ -69,6 +69,9 @@ func (c *config) complete(given func(flag string) bool) error {
 		if _, _, err := net.SplitHostPort(c.http); err != nil {
 			return fmt.Errorf("--http must be host:port, such as 127.0.0.1:8222, not %q", c.http)
 		}
+	}
+	if given("name") && c.host == "" {
+		return errors.New("--name must not be empty")
 	}
 	if err := c.checkService(given); err != nil {
 		return err
@@ -132,6 +135,7 @@ func (c *config) service() service.Config {
 		CustomStatusPolicy:  c.policy,
 		Limits:              c.limits,
 		FriendNotifications: c.friendNotifications,
+		Host:                c.host,
 		Version:             semantic(versionText()),
 	}
 }

@@ -175,6 +175,8 @@ func flags(c *config) []cli.Flag {
 			Category: rules, Destination: &c.friendNotifications, Sources: env("friend-notifications")},
 
 		str(watching, "http", "`ADDRESS`, host:port, for /healthz, /readyz and /metrics; anyone who reaches it may read them (default: none)", "", &c.http),
+		&cli.StringFlag{Name: "name", Usage: "`NAME` of this instance in logs, figures and presencectl stats", Value: service.DefaultHost(), DefaultText: "that of this machine",
+			Category: watching, Destination: &c.host, Sources: env("name")},
 		str(watching, "log-level", "`LEVEL` debug, info, warn or error", "info", &c.logLevel),
 		str(watching, "log-format", "`FORMAT` text or json", formatText, &c.logFormat),
 	)

@@ -57,6 +57,8 @@ func TestWrongUsage(t *testing.T) {
 		{"--sync never", "--sync must be always or interval"},
 		{"--log-level loud", "--log-level"},
 		{"--log-format xml", "--log-format"},
+		{"--name=", "--name must not be empty"},
+		{"--name " + strings.Repeat("x", 64), "the name of an instance must have 1 to 63 bytes"},
 		{"--prefix a..b", "prefix"},
 		{"--http 8222", "--http must be host:port"},
 		{"--creds x.creds", "--creds goes with --nats-url"},

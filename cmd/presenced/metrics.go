@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"presence/pkg/service"
@@ -94,7 +95,7 @@ var metricsTable = []metric{
 
 // writeMetrics writes all figures in Prometheus' text format. s is nil while no
 // service runs: then there are those of the process, and that it is not ready.
-func writeMetrics(w io.Writer, s *service.Service, ready bool, now time.Time) {
+func writeMetrics(w io.Writer, host string, s *service.Service, ready bool, now time.Time) {
 	x := snapshot{ready: ready, now: now}
 	table := metricsTable[:1]
 	if s != nil {
@@ -115,8 +116,13 @@ func writeMetrics(w io.Writer, s *service.Service, ready bool, now time.Time) {
 			}
 		}
 	}
-	fmt.Fprintf(w, "# HELP presence_info the version that runs\n# TYPE presence_info gauge\npresence_info{version=%q} 1\n", versionText())
+	fmt.Fprintf(w, "# HELP presence_info the version that runs, and the name of this instance\n# TYPE presence_info gauge\npresence_info{version=%s,host=%s} 1\n", label(versionText()), label(host))
 	metrics.WriteProcessMetrics(w)
+}
+
+// label writes a label's value as Prometheus reads it.
+func label(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
 }
 
 func one[T int | uint64 | float64](value T) samples { return samples{{value: float64(value)}} }

@@ -34,6 +34,7 @@ const (
 type monitor struct {
 	log      *slog.Logger
 	listener net.Listener // nil without --http
+	host     string       // the name of this instance
 
 	mu      sync.Mutex
 	phase   string           // while there is no service
@@ -150,7 +151,7 @@ func (m *monitor) handler() http.Handler {
 	text("/metrics", func(w http.ResponseWriter) {
 		s, err := m.health()
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		writeMetrics(w, s, err == nil, time.Now())
+		writeMetrics(w, m.host, s, err == nil, time.Now())
 	})
 	return mux
 }

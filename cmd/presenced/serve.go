@@ -28,6 +28,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	m.host = cfg.host
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the very end
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.run(watching) })

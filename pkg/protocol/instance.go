@@ -25,6 +25,7 @@ type InstanceRequest struct {
 // InstanceReply is what one instance holds, all as of Revision.
 type InstanceReply struct {
 	Writer  string `json:"writer"` // names this start of the instance
+	Host    string `json:"host,omitempty"`
 	Version string `json:"version"`
 	// NotReady is why it should get no requests; left out while it should.
 	NotReady string `json:"notReady,omitempty"`

@@ -35,6 +35,10 @@ type UserCounts struct {
 // InstanceStats is an instance as the journal knows it.
 type InstanceStats struct {
 	Writer string `json:"writer"` // one start of an instance
+	// Host and Version are the name and the version of that instance; left out where
+	// its version does not tell.
+	Host    string `json:"host,omitempty"`
+	Version string `json:"version,omitempty"`
 	// SilentMs is for how long it has appended nothing, in milliseconds.
 	SilentMs int64 `json:"silentMs"`
 	// Owes counts the changes that it has to announce for certain yet.

@@ -33,7 +33,7 @@ func TestGoldenMessages(t *testing.T) {
 	overridden := protocol.AvailabilitySettings{Lasting: protocol.Busy, Override: protocol.DND, OverrideExpiresAt: 1_763_805_600_000}
 	for name, v := range map[string]any{
 		"instance-request": &protocol.InstanceRequest{From: 500, Limit: 500, UserIDList: []string{"alice"}},
-		"instance-reply": &protocol.InstanceReply{Writer: "w1", Version: "1.0.0", NotReady: "stopping", Digest: "00f1", Facts: map[string]string{"lease clock": "12"},
+		"instance-reply": &protocol.InstanceReply{Writer: "presence-1:1=2E0=2E0:w1", Host: "presence-1", Version: "1.0.0", NotReady: "stopping", Digest: "00f1", Facts: map[string]string{"lease clock": "12"},
 			Users: 3, Page: []protocol.UserDigest{{UserID: "alice", Digest: "0a"}}, Next: 1000, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
 		"status":        &status,
 		"status-detail": &detailed,
@@ -75,7 +75,7 @@ func TestGoldenMessages(t *testing.T) {
 		"contacts-request-replace":  &protocol.ContactsRequest{Replace: &[]string{}},
 		"contacts-reply":            &protocol.ContactsReply{Contacts: []string{"bob", "dave"}, FriendNotifications: true, Version: 12},
 		"stats-reply": &protocol.StatsReply{Users: protocol.UserCounts{Online: 3, Offline: 2, Unlogined: 1}, Sessions: map[string]int{"android": 1, "web": 3},
-			Leases: 7, Gateways: 1, Instances: []protocol.InstanceStats{{Writer: "w1", SilentMs: 250, Owes: 2, Format: 1, Answering: true}},
+			Leases: 7, Gateways: 1, Instances: []protocol.InstanceStats{{Writer: "presence-1:1=2E0=2E0:w1", Host: "presence-1", Version: "1.0.0", SilentMs: 250, Owes: 2, Format: 1, Answering: true}},
 			Limits: map[string]int64{"max-custom-status": 512}, Refusals: map[string]uint64{"invalid_request": 4}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
 		"list-request":  &protocol.ListRequest{StatusType: protocol.Online, Cursor: "alice", Limit: 100},
 		"list-reply":    &protocol.ListReply{Users: []protocol.Status{status, offline}, Cursor: "bob=40example=2Ecom", Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},

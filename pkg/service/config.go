@@ -3,8 +3,11 @@ package service
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
 	"presence/pkg/protocol"
@@ -99,8 +102,11 @@ type Config struct {
 	// FriendNotifications tells clients to watch their user's contacts by
 	// themselves (PROTOCOL 4.6).
 	FriendNotifications bool
-	// Version is shown by "nats service info", as a semantic version. Default
-	// "0.0.0".
+	// Host names this instance to people, also those who ask another one: 1 to
+	// protocol.MaxHostBytes of UTF-8. Default: the name of this machine.
+	Host string
+	// Version is shown by "nats service info", as a semantic version, and beside
+	// Host. Default "0.0.0".
 	Version string
 	// Logger gets the log. Default: none.
 	Logger *slog.Logger
@@ -130,10 +136,14 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Retention, protocol.DefaultRetention)
 	setDefault(&c.CustomStatusPolicy, PolicySession)
 	setDefault(&c.Version, "0.0.0")
+	setDefault(&c.Host, DefaultHost())
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if err := protocol.CheckPrefix(c.Prefix); err != nil {
+		return c, err
+	}
+	if err := protocol.CheckHost(c.Host); err != nil {
 		return c, err
 	}
 	switch {
@@ -150,6 +160,24 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, c.Limits.complete()
 }
+
+// DefaultHost is the name of this machine, as far as it can be the name of an instance.
+func DefaultHost() string {
+	name, err := os.Hostname()
+	if name = strings.ToValidUTF8(name[:min(len(name), protocol.MaxHostBytes)], ""); err != nil || protocol.CheckHost(name) != nil {
+		return "unknown"
+	}
+	return name
+}
+
+// newWriter returns the ID of this start.
+func (c *Config) newWriter() string {
+	start := strings.ReplaceAll(uuid.NewString(), "-", "")
+	return protocol.Writer{Host: c.Host, Version: c.Version, Start: start[:startDigits]}.ID()
+}
+
+// startDigits are enough that no two starts have the same: 62 bits by chance.
+const startDigits = 16
 
 // params returns the rules that go into the journal.
 func (c *Config) params() entry.Params {

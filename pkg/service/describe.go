@@ -23,7 +23,7 @@ func (s *Service) describe(c *call) error {
 }
 
 func (s *Service) description(r *protocol.InstanceRequest) *protocol.InstanceReply {
-	reply := &protocol.InstanceReply{Writer: s.writer, Version: s.cfg.Version, Stale: s.stale()}
+	reply := &protocol.InstanceReply{Writer: s.writer, Host: s.cfg.Host, Version: s.cfg.Version, Stale: s.stale()}
 	if err := s.Health(); err != nil {
 		reply.NotReady = err.Error()
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 	"presence/pkg/service/internal/replica"
@@ -75,12 +76,12 @@ func (s *Service) compare(h *entry.Header) error {
 			return nil
 		}
 		s.log.Error("this instance's state was built anew and still differs from what another holds: that one must be wrong",
-			"position", h.DigestAt, "writer", h.Writer, "digest", fmt.Sprintf("%016x", own), "theirs", fmt.Sprintf("%016x", h.Digest))
+			"position", h.DigestAt, "instance", protocol.ParseWriter(h.Writer).Name(), "digest", fmt.Sprintf("%016x", own), "theirs", fmt.Sprintf("%016x", h.Digest))
 	case replica.Rebuild:
 		s.counted.mismatches.Add(1)
 		s.untrusted = true
-		return fmt.Errorf("%w: at position %d this instance's digest is %016x, that of writer %s %016x (G14)",
-			journal.ErrRebuild, h.DigestAt, own, h.Writer, h.Digest)
+		return fmt.Errorf("%w: at position %d this instance's digest is %016x, that of instance %s %016x (G14)",
+			journal.ErrRebuild, h.DigestAt, own, protocol.ParseWriter(h.Writer).Name(), h.Digest)
 	}
 	return nil
 }

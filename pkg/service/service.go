@@ -118,7 +118,7 @@ func New(cfg Config) (*Service, error) {
 		cfg:      cfg,
 		log:      cfg.Logger,
 		subjects: protocol.NewSubjects(cfg.Prefix),
-		writer:   uuid.NewString(),
+		writer:   cfg.newWriter(),
 		opened:   make(chan struct{}),
 		ready:    make(chan struct{}),
 		state:    state.New(),
@@ -285,7 +285,7 @@ func (s *Service) isReady(begun time.Time) {
 	close(s.ready)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	s.log.Info("ready", "users", s.state.Users(), "sessions", s.state.Sessions(), "revision", s.state.Revision(),
+	s.log.Info("ready", "instance", protocol.ParseWriter(s.writer).Name(), "users", s.state.Users(), "sessions", s.state.Sessions(), "revision", s.state.Revision(),
 		"epoch", s.state.Epoch(), "took", time.Since(begun).Round(time.Millisecond))
 }
 

@@ -83,6 +83,7 @@ type Report struct {
 // Instance is one that answered.
 type Instance struct {
 	Writer   string `json:"writer"`
+	Host     string `json:"host,omitempty"`
 	Version  string `json:"version"`
 	Position uint64 `json:"position"` // as of which it was compared
 	Same     bool   `json:"same"`

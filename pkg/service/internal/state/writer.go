@@ -102,7 +102,8 @@ func (s *State) forgetWriters() {
 func (s *State) Instances() []protocol.InstanceStats {
 	list := make([]protocol.InstanceStats, 0, len(s.writers))
 	for _, w := range s.writers {
-		list = append(list, protocol.InstanceStats{Writer: w.id, SilentMs: s.clock.lease - w.seen, Owes: w.live, Format: int(w.knows)})
+		known := protocol.ParseWriter(w.id)
+		list = append(list, protocol.InstanceStats{Writer: w.id, Host: known.Host, Version: known.Version, SilentMs: s.clock.lease - w.seen, Owes: w.live, Format: int(w.knows)})
 	}
 	return list
 }
