@@ -114,6 +114,7 @@ func (c *Client) wentBack(epoch string, revision uint64) {
 		return
 	}
 	c.own.forget(epoch)
+	c.link.nudge() // sessions that the service does not know any more log in again
 	w := c.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
