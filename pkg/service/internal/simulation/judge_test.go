@@ -52,6 +52,7 @@ type judge struct {
 type seen struct {
 	versions []version // what everybody sees
 	highest  uint64    // revision
+	erased   []uint64  // revisions that may be those of erasures
 	heard    uint64    // the highest revision announced for certain
 	sessions []protocol.Session
 	text     string          // by the judge's own account

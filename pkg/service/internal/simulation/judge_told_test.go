@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"reflect"
+	"slices"
 
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
@@ -68,18 +69,25 @@ func (j *judge) announces(p *process, e *protocol.Event, corrupt bool) {
 	if corrupt {
 		return
 	}
-	v := j.users[e.UserID].versions
+	v, erased := j.users[e.UserID].versions, j.users[e.UserID].erased
 	for i := len(v) - 1; i > 0; i-- {
 		if v[i].status.Revision != e.Revision {
 			continue
 		}
+		before := i - 1
+		for before > 0 && v[before].position == v[i].position {
+			before--
+		}
 		// One entry can do two things to a user, and forget one first.
 		within := e.PreviousRevision/entry.IndexSpan == v[i].position && e.PreviousRevision < e.Revision
 		forgotten := e.PreviousRevision == 0 && (w.plan.ends || w.plan.retention < protocol.DefaultRetention)
-		if !same(&v[i].status, &e.Status) || e.PreviousRevision != v[i-1].status.Revision && !within && !forgotten {
-			w.violated("G3", "an event is %+v, want %+v after %s", *e, v[i].status, showRevision(v[i-1].status.Revision))
+		if !same(&v[i].status, &e.Status) || e.PreviousRevision != v[before].status.Revision && !within && !forgotten {
+			w.violated("G3", "an event is %+v, want %+v after %s", *e, v[i].status, showRevision(v[before].status.Revision))
 		}
 		return
+	}
+	if e.Cause == protocol.CauseErased && e.StatusType == protocol.Unlogined && e.CustomStatus == "" && slices.Contains(erased, e.Revision) {
+		return // of one who looked like nobody before
 	}
 	w.violated("G3", "an event of %s has revision %s, which it never had", e.UserID, showRevision(e.Revision))
 }

@@ -12,6 +12,8 @@ import (
 func (j *judge) checkUser(position uint64, user string, e *entry.Entry, out *state.Outcome) {
 	w, u := j.w, j.users[user]
 	last := &u.versions[len(u.versions)-1].status
+	erased := j.erasures(position, user, e, out)
+	u.erased = append(u.erased, erased...)
 	if now := j.state.Status(user, false); !same(&now, last) {
 		switch {
 		case now.Revision == 0: // forgotten
@@ -20,6 +22,12 @@ func (j *judge) checkUser(position uint64, user string, e *entry.Entry, out *sta
 		}
 		w.say("  %s is %v %q %s, revision %s", user, now.StatusType, now.CustomStatus, now.Availability, showRevision(now.Revision))
 		u.highest = max(u.highest, now.Revision)
+		if now.Revision == 0 {
+			for _, revision := range erased { // announced with a revision, though nobody sees one
+				u.versions = append(u.versions, version{position, protocol.Status{UserID: user, StatusType: protocol.Unlogined,
+					Revision: revision, UpdatedAt: j.state.AsOf()}})
+			}
+		}
 		u.versions = append(u.versions, version{position, now})
 		j.changedAt = w.now
 	}
@@ -43,6 +51,20 @@ func (j *judge) checkUser(position uint64, user string, e *entry.Entry, out *sta
 		}
 	}
 	u.sessions = sessions
+}
+
+// erasures returns the revisions at which an entry may have erased a user, the highest first.
+// To erase one who is erased does nothing, so it is not all of them.
+func (j *judge) erasures(position uint64, user string, e *entry.Entry, out *state.Outcome) (revisions []uint64) {
+	if out.Fenced || j.state.Level() < 3 {
+		return nil
+	}
+	for i := len(e.Commands) - 1; i >= 0; i-- {
+		if c := &e.Commands[i]; c.Kind == entry.Erase && c.User == user {
+			revisions = append(revisions, position*entry.IndexSpan+uint64(1+len(e.Renewed)+i))
+		}
+	}
+	return revisions
 }
 
 // checkLoss: nobody is lost who renewed as it should (G6), and nobody by what
@@ -119,14 +141,18 @@ func (j *judge) checkEnd(position uint64, user string, x *protocol.Session, e *e
 	switch {
 	case !found && x.Live:
 		j.w.violated("G8", "position %d: session %s of %s is gone, and nobody ended it", position, x.SessionID, user)
-	case found && !back && !erased && len(j.users[user].ids) < 32:
+	case found && !back && (j.state.Level() >= 3 || !erased && len(j.users[user].ids) < 32):
 		j.replaced[key] = true
 	}
 	j.w.say("  session %s of %s is ended", x.SessionID, user)
 }
 
-// forgive lets the replaced sessions of a user come back.
+// forgive lets the replaced sessions of a user come back, below format 3. From then on none
+// does within 24 hours, which no history lasts.
 func (j *judge) forgive(user string) {
+	if j.state.Level() >= 3 {
+		return
+	}
 	for session := range j.users[user].ids {
 		delete(j.replaced, user+" "+session)
 	}

@@ -20,15 +20,17 @@ type Announcement struct {
 func (s *State) announcement(u *user, what owes, after uint64) Announcement {
 	a := Announcement{UserID: u.id, Announce: what&owePublic != 0, Tell: what&oweOwner != 0}
 	if a.Announce {
-		a.Public = protocol.Event{Status: u.lastChange(), Epoch: s.epoch, PreviousRevision: u.previous, Cause: protocol.Cause(u.cause.String())}
+		a.Public = protocol.Event{Status: s.publicView(u), Epoch: s.epoch, PreviousRevision: u.previous, Cause: protocol.Cause(u.cause.String())}
 		if h := u.hidden; h != nil {
-			a.Public.Status = s.publicView(u)
 			a.Public.PreviousRevision, a.Public.Cause = h.previous, protocol.Cause(h.cause.String())
 		}
 	}
 	if a.Tell {
-		status := u.lastChange()
+		status := s.ownerView(u)
 		a.Status = protocol.SelfEvent{Type: protocol.SelfStatus, Status: &status, Cause: protocol.Cause(u.cause.String()), Epoch: s.epoch}
+	}
+	if u.tomb != nil {
+		a.erasure(u)
 	}
 	if what&oweSettings != 0 {
 		settings := u.settings()
@@ -51,6 +53,17 @@ func (s *State) announcement(u *user, what owes, after uint64) Announcement {
 		}
 	}
 	return a
+}
+
+// erasure has it say that the user was erased, where nothing was seen of the user since.
+func (a *Announcement) erasure(u *user) {
+	status := u.tomb.status(u.id)
+	if a.Announce && u.publicRevision() == 0 {
+		a.Public.Status, a.Public.PreviousRevision, a.Public.Cause = status, u.tomb.previous, protocol.CauseErased
+	}
+	if a.Tell && u.revision == 0 {
+		a.Status.Status, a.Status.Cause = &status, protocol.CauseErased
+	}
 }
 
 // add adds an event that is as of the state's revision.

@@ -39,6 +39,7 @@ func (s *State) erase(c *entry.Command, r *Result) {
 	u.erased, u.idleSince = erasedKnown, -1
 	if s.level >= erasedGoneLevel {
 		u.erased = erasedGone
+		s.touched[u.touched-1].buried = true
 		s.forgetNames(u.id)
 	}
 }

@@ -142,6 +142,11 @@ func (s *State) settle(w *writer, position uint64) {
 // announced notes that an item that counts is.
 func (s *State) announced(o *owed) {
 	defer s.scheduleForget(o.user) // which may have waited for it
+	defer func() {
+		if o.user.tomb != nil && !o.user.isOwed() {
+			o.user.tomb = nil
+		}
+	}()
 	if o.hidden != nil {
 		o.hidden.settle()
 		return

@@ -347,7 +347,7 @@ func dump(s *State, exact bool) string {
 			fmt.Fprintf(&b, " to be told of %s %s", e.session, e.reason.wire())
 		}
 		s.walkFences(u, func(f *fence) { fmt.Fprintf(&b, " %x", f.key) })
-		fmt.Fprint(&b, " set ", u.settings(), u.erased, u.fenced)
+		fmt.Fprint(&b, " set ", u.settings(), u.erased, u.fenced, u.tomb != nil)
 		if h := u.hidden; h != nil {
 			fmt.Fprintf(&b, " seen as %+v seen %d updated %d %s until %d idle %d gone %t ended %d", h.view, h.lastSeen, h.updatedAt, h.cause, h.until, h.idleSince, h.gone, h.ended)
 		}

@@ -99,7 +99,14 @@ type userMoreRecord struct {
 	Fence  uint32
 	Fenced uint16
 	Gone   bool
+	Tomb   *tombRecord // nil: none
 	Ends   []endRecord `msg:",limit=1048576"`
+}
+
+//msgp:tuple tombRecord
+type tombRecord struct {
+	Revision, Previous uint64
+	UpdatedAt          int64
 }
 
 // endRecord is an untoldEnd.
@@ -250,10 +257,13 @@ func (r *gatewayRecord) from(g *gateway) {
 // again.
 func (r *userMoreRecord) from(u *user) bool {
 	*r = userMoreRecord{Fence: u.fence, Fenced: u.fenced, Gone: u.erased == erasedGone, Ends: r.Ends[:0]}
+	if x := u.tomb; x != nil {
+		r.Tomb = &tombRecord{x.revision, x.previous, x.updatedAt}
+	}
 	for _, e := range u.untoldEnds() {
 		r.Ends = append(r.Ends, endRecord{Session: e.session.String(), Reason: uint8(e.reason)})
 	}
-	return r.Fence != 0 || r.Fenced != 0 || r.Gone || len(r.Ends) > 0
+	return r.Fence != 0 || r.Fenced != 0 || r.Gone || r.Tomb != nil || len(r.Ends) > 0
 }
 
 func (r *gatewayRecord) answer() GatewayAnswer {

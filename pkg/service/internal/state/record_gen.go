@@ -1197,13 +1197,70 @@ func (z *sessionRecord) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z tombRecord) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// array header, size 3
+	o = append(o, 0x93)
+	o = msgp.AppendUint64(o, z.Revision)
+	o = msgp.AppendUint64(o, z.Previous)
+	o = msgp.AppendInt64(o, z.UpdatedAt)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *tombRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 != 3 {
+		err = msgp.ArrayError{Wanted: 3, Got: zb0001}
+		return
+	}
+	z.Revision, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Revision")
+		return
+	}
+	z.Previous, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Previous")
+		return
+	}
+	z.UpdatedAt, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "UpdatedAt")
+		return
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z tombRecord) Msgsize() (s int) {
+	s = 1 + msgp.Uint64Size + msgp.Uint64Size + msgp.Int64Size
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *userMoreRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 4
-	o = append(o, 0x94)
+	// array header, size 5
+	o = append(o, 0x95)
 	o = msgp.AppendUint32(o, z.Fence)
 	o = msgp.AppendUint16(o, z.Fenced)
 	o = msgp.AppendBool(o, z.Gone)
+	if z.Tomb == nil {
+		o = msgp.AppendNil(o)
+	} else {
+		// array header, size 3
+		o = append(o, 0x93)
+		o = msgp.AppendUint64(o, z.Tomb.Revision)
+		o = msgp.AppendUint64(o, z.Tomb.Previous)
+		o = msgp.AppendInt64(o, z.Tomb.UpdatedAt)
+	}
 	o = msgp.AppendArrayHeader(o, uint32(len(z.Ends)))
 	for za0001 := range z.Ends {
 		// array header, size 2
@@ -1222,8 +1279,8 @@ func (z *userMoreRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 4 {
-		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
+	if zb0001 != 5 {
+		err = msgp.ArrayError{Wanted: 5, Got: zb0001}
 		return
 	}
 	z.Fence, bts, err = msgp.ReadUint32Bytes(bts)
@@ -1241,30 +1298,66 @@ func (z *userMoreRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Gone")
 		return
 	}
-	var zb0002 uint32
-	zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if msgp.IsNil(bts) {
+		bts, err = msgp.ReadNilBytes(bts)
+		if err != nil {
+			return
+		}
+		z.Tomb = nil
+	} else {
+		if z.Tomb == nil {
+			z.Tomb = new(tombRecord)
+		}
+		var zb0002 uint32
+		zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+		if err != nil {
+			err = msgp.WrapError(err, "Tomb")
+			return
+		}
+		if zb0002 != 3 {
+			err = msgp.ArrayError{Wanted: 3, Got: zb0002}
+			return
+		}
+		z.Tomb.Revision, bts, err = msgp.ReadUint64Bytes(bts)
+		if err != nil {
+			err = msgp.WrapError(err, "Tomb", "Revision")
+			return
+		}
+		z.Tomb.Previous, bts, err = msgp.ReadUint64Bytes(bts)
+		if err != nil {
+			err = msgp.WrapError(err, "Tomb", "Previous")
+			return
+		}
+		z.Tomb.UpdatedAt, bts, err = msgp.ReadInt64Bytes(bts)
+		if err != nil {
+			err = msgp.WrapError(err, "Tomb", "UpdatedAt")
+			return
+		}
+	}
+	var zb0003 uint32
+	zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err, "Ends")
 		return
 	}
-	if zb0002 > 1048576 {
+	if zb0003 > 1048576 {
 		err = msgp.ErrLimitExceeded
 		return
 	}
-	if cap(z.Ends) >= int(zb0002) {
-		z.Ends = (z.Ends)[:zb0002]
+	if cap(z.Ends) >= int(zb0003) {
+		z.Ends = (z.Ends)[:zb0003]
 	} else {
-		z.Ends = make([]endRecord, zb0002)
+		z.Ends = make([]endRecord, zb0003)
 	}
 	for za0001 := range z.Ends {
-		var zb0003 uint32
-		zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
+		var zb0004 uint32
+		zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
 		if err != nil {
 			err = msgp.WrapError(err, "Ends", za0001)
 			return
 		}
-		if zb0003 != 2 {
-			err = msgp.ArrayError{Wanted: 2, Got: zb0003}
+		if zb0004 != 2 {
+			err = msgp.ArrayError{Wanted: 2, Got: zb0004}
 			return
 		}
 		z.Ends[za0001].Session, bts, err = msgp.ReadStringBytes(bts)
@@ -1284,7 +1377,13 @@ func (z *userMoreRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *userMoreRecord) Msgsize() (s int) {
-	s = 1 + msgp.Uint32Size + msgp.Uint16Size + msgp.BoolSize + msgp.ArrayHeaderSize
+	s = 1 + msgp.Uint32Size + msgp.Uint16Size + msgp.BoolSize
+	if z.Tomb == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + msgp.Uint64Size + msgp.Uint64Size + msgp.Int64Size
+	}
+	s += msgp.ArrayHeaderSize
 	for za0001 := range z.Ends {
 		s += 1 + msgp.StringPrefixSize + len(z.Ends[za0001].Session) + msgp.Uint8Size
 	}

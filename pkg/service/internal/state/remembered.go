@@ -5,7 +5,8 @@ package state
 //
 //	users              everybody known
 //	leases             of sessions, lost ones included, and of gateways
-//	free-numbers       numbers of leases that ended within quarantine
+//	free-numbers       numbers of leases that ended: as many as there were at once, or within
+//	                   quarantine
 //	connections        those that leases are bound to, and those that closed within closedKept
 //	ended-sessions     see fences
 //	ended-names        at most maxNamed

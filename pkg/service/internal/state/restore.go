@@ -296,6 +296,9 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	if s.level >= fencesLevel && len(u.Replaced) > 0 || x.fenced >= maxReplacedFences {
 		return nil, damaged("user %q has %d fences, %d of an earlier format", u.ID, x.fenced, len(u.Replaced))
 	}
+	if t := r.more.Tomb; t != nil {
+		x.needRare().tomb = &tomb{t.Revision, t.Previous, t.UpdatedAt}
+	}
 	for _, e := range r.more.Ends {
 		if e.Reason > uint8(wasErased) {
 			return nil, damaged("a session of user %q ended for the reason %d", u.ID, e.Reason)

@@ -20,7 +20,7 @@ func (s *State) set(c *entry.Command) *protocol.Error {
 	if c.CheckRevision {
 		var have uint64
 		if u != nil {
-			have = u.ownRevision()
+			have = u.revision
 		}
 		if have != c.IfRevision {
 			return protocol.ErrRevisionConflict.Withf("the status has revision %d, not %d", have, c.IfRevision)
@@ -30,12 +30,10 @@ func (s *State) set(c *entry.Command) *protocol.Error {
 	if c.Expires > 0 {
 		until = s.clock.wall + c.Expires
 	}
-	if u == nil || u.erased == erasedGone {
+	if u == nil {
 		if c.Text == "" && c.Availability <= entry.Available {
 			return nil // nothing to clear, nothing to remember
 		}
-	}
-	if u == nil {
 		u = s.addUser(c.User)
 	}
 	s.touch(u, bySet)

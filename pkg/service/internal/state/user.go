@@ -43,6 +43,7 @@ type rare struct {
 	hidden        *hidden   // what everybody else sees; nil: what the owner does
 	replaced      *replaced // the first of the sessions that were ended, below format 3
 	ends          *untold   // those whose end is to be told, from format 3 on; nil: none
+	tomb          *tomb     // nil: the user was not erased, or that is announced for certain
 	expiryBucket  int64     // where the user waits in the calendar expiries; 0: nowhere
 }
 
@@ -64,10 +65,28 @@ const (
 	notErased erasure = iota
 	// erasedKnown, below format 3, looks until then like one with a last change.
 	erasedKnown
-	// erasedGone looks like one never seen at once. The last change is for the
-	// announcement alone.
+	// erasedGone is one never seen at once, with a tomb.
 	erasedGone
 )
+
+// tomb is what is to be announced of a user who was erased. It outlives that the user does
+// something that nobody sees: until something is seen again, it is the last change.
+type tomb struct {
+	revision, previous uint64
+	updatedAt          int64
+}
+
+// status is the status that the erasure is announced by.
+func (x *tomb) status(id string) protocol.Status {
+	return protocol.Status{UserID: id, StatusType: protocol.Unlogined, Revision: x.revision, UpdatedAt: protocol.Time(x.updatedAt)}
+}
+
+// bury makes a user who is being erased one never seen, whose erasure is to be announced.
+// previous is the revision of what everybody saw.
+func (s *State) bury(u *user, previous uint64) {
+	u.needRare().tomb = &tomb{revision: s.revision, previous: previous, updatedAt: s.clock.wall}
+	u.revision, u.previous, u.updatedAt = 0, 0, 0
+}
 
 // cause is a protocol.Cause in one byte.
 type cause uint8
@@ -102,6 +121,7 @@ type touched struct {
 	revision    uint64 // of the public view
 	cause       cause
 	owes        owes // what is to be told besides
+	buried      bool // the change erased the user, for everybody to see
 }
 
 // addUser adds a user of whom nothing is remembered. It stands for change.
@@ -182,27 +202,11 @@ func (u *user) publicRevision() uint64 {
 	if u.hidden != nil {
 		return u.hidden.revision
 	}
-	return u.ownRevision()
-}
-
-// ownRevision is that of the last change that the owner sees.
-func (u *user) ownRevision() uint64 {
-	if u.erased == erasedGone {
-		return 0
-	}
 	return u.revision
 }
 
 // ownerView is the status as the user's own devices see it.
 func (s *State) ownerView(u *user) protocol.Status {
-	if u.erased == erasedGone {
-		return unknownUser(u.id)
-	}
-	return u.lastChange()
-}
-
-// lastChange is the status as of the last change that the owner sees.
-func (u *user) lastChange() protocol.Status {
 	return u.own().status(u.id, u.lastSeen, u.revision, u.updatedAt)
 }
 
@@ -292,6 +296,9 @@ func (s *State) revise(t *touched) {
 		} else {
 			u.previous = t.revision
 		}
+	}
+	if t.buried {
+		s.bury(u, t.revision)
 	}
 	if !online {
 		what &^= oweSessions // there is no other device to tell
