@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/replica"
 	"presence/pkg/service/internal/state"
@@ -32,6 +34,7 @@ type announcer struct {
 	sending sync.Mutex
 	batch   []state.Announcement
 	buffer  []byte
+	unsent  sparing // that an event is too large
 
 	// mu is never held over a publish: packing an entry asks for flushed.
 	mu         sync.Mutex
@@ -182,7 +185,14 @@ func (a *announcer) sendTo(subject string, event any) (err error) {
 	if a.buffer, err = protocol.AppendMarshal(a.buffer[:0], event); err != nil {
 		return err
 	}
-	if err = a.service.cfg.Answers.Publish(subject, a.buffer); err == nil {
+	err = a.service.cfg.Answers.Publish(subject, a.buffer)
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload): // it never will be sent, and others wait behind it
+		if a.unsent.due(time.Now()) {
+			a.service.log.Warn("an event is larger than the NATS server takes: it is left out", "subject", subject, "bytes", len(a.buffer))
+		}
+		return nil
+	case err == nil:
 		a.service.counted.events.Add(1)
 	}
 	return err

@@ -27,6 +27,7 @@ type call struct {
 	// session is that of a renewal by a user.
 	session string
 	ops     *gatewayOps // of a gateway's apply
+	reads   bool        // of a request for contacts that changes none
 	holds   string      // among whose calls this one counts, see pending
 	// cost is what a query counts for among those of an asker; 0: it does not.
 	cost, asker int
@@ -91,8 +92,8 @@ func (c *call) succeed(s *Service, body any) {
 		r.release()
 	}
 	*buffer = data[:0]
-	if err == nil && len(data) > protocol.MaxBodyBytes {
-		err = protocol.ErrRequestTooLarge.Withf("the reply would have %d bytes, at most %d are allowed: ask for less", len(data), protocol.MaxBodyBytes)
+	if err == nil && len(data) > s.maxBody() {
+		err = s.tooLarge(c, len(data))
 	}
 	if err != nil {
 		c.fail(s, err)
@@ -184,6 +185,8 @@ func journalError(err error) *protocol.Error {
 		return protocol.ErrOverloaded
 	case errors.Is(err, journal.ErrOutcomeUnknown):
 		return protocol.ErrOutcomeUnknown
+	case errors.Is(err, journal.ErrTooLarge):
+		return protocol.ErrRequestTooLarge.With("the change is larger than the NATS server takes (max_payload): nothing was done")
 	case errors.Is(err, journal.ErrRejected), errors.Is(err, journal.ErrStopped):
 		return protocol.ErrUnavailable
 	}

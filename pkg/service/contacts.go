@@ -25,8 +25,9 @@ func (s *Service) ownContacts(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.reads = !r.Changes()
 	return s.withContacts(c, func(ctx context.Context) error {
-		if !r.Changes() {
+		if c.reads {
 			list, err := s.contacts.Get(ctx, user)
 			s.noteContacts(err)
 			return s.contactsAnswer(c, list, err)
@@ -106,7 +107,7 @@ func (s *Service) publishSelf(user string, e *protocol.SelfEvent) error {
 		return err
 	}
 	data, err := protocol.Marshal(e)
-	if err == nil && len(data) > protocol.MaxBodyBytes { // read them: no version is the one before itself
+	if err == nil && len(data) > s.maxBody() { // read them: no version is the one before itself
 		e.Added, e.Removed, e.PreviousVersion = nil, nil, e.Version
 		data, err = protocol.Marshal(e)
 	}

@@ -30,8 +30,8 @@ func (s *Service) description(r *protocol.InstanceRequest) *protocol.InstanceRep
 	s.mu.Lock() // digests are made in the state's own scratch space
 	defer s.mu.Unlock()
 	reply.Digest, reply.Facts, reply.Users = fmt.Sprintf("%016x", s.state.Digest()), s.state.Facts(), s.state.Users()
-	if r.Limit > 0 {
-		reply.Page, reply.Next = s.state.UserDigests(r.From, r.Limit)
+	if limit := min(r.Limit, s.digestsFit()); limit > 0 {
+		reply.Page, reply.Next = s.state.UserDigests(r.From, limit)
 	}
 	for _, id := range r.UserIDList {
 		reply.Explained = append(reply.Explained, s.state.Explain(id))

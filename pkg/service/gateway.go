@@ -101,6 +101,9 @@ func (s *Service) gatewayApply(c *call) error {
 	if err == nil {
 		err = s.admitApply(c, &r, gateway)
 	}
+	if err == nil {
+		err = s.refuseApply(&r)
+	}
 	if err != nil {
 		return err
 	}
@@ -152,8 +155,8 @@ func (s *Service) applyReply(c *call, r *state.Result) (any, error) {
 	}
 	reply.Failures = append(reply.Failures, c.ops.refused...)
 	slices.SortFunc(reply.Failures, func(a, b protocol.OpFailure) int { return cmp.Compare(a.Index, b.Index) })
-	if len(reply.Failures) > fewFailures {
-		return reply, shortenFailures(reply, protocol.MaxBodyBytes)
+	if most := s.maxBody(); len(reply.Failures) > fewFailures || most < protocol.MaxBodyBytes {
+		return reply, shortenFailures(reply, most)
 	}
 	return reply, nil
 }

@@ -31,6 +31,9 @@ func (s *Service) Health() error {
 	if err := s.journal.Wrong(); err != nil {
 		return withCause("the journal is not safe", err)
 	}
+	if err := s.checkPayload(); err != nil {
+		return err
+	}
 	cutOff := s.cutOff()
 	if silent := s.journal.SinceApplied(); silent > protocol.StaleAfter {
 		why := s.journal.Appending()

@@ -101,7 +101,7 @@ func (s *Service) order(n int) {
 
 // page returns a page, and false where the users are not in order.
 func (s *Service) page(r *protocol.ListRequest) (*protocol.ListReply, bool) {
-	stale := s.stale()
+	stale, most := s.stale(), s.maxBody()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if !s.state.Ordered() {
@@ -109,7 +109,7 @@ func (s *Service) page(r *protocol.ListRequest) (*protocol.ListReply, bool) {
 	}
 	reply := &protocol.ListReply{Users: make([]protocol.Status, 0, r.Limit), Stale: stale}
 	after, _ := protocol.DecodeToken(r.Cursor) // checked; empty for the first page
-	last := s.state.List(after, r.StatusType, r.Limit, func(st protocol.Status) { reply.Users = append(reply.Users, st) })
+	last := s.state.List(after, r.StatusType, r.Limit, most, func(st protocol.Status) { reply.Users = append(reply.Users, st) })
 	reply.Cursor, _ = protocol.EncodeToken(last)
 	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
 	return reply, true

@@ -28,10 +28,11 @@ type replies struct {
 	requestsUp, up atomic.Bool
 }
 
-// way is a connection for answers and how many bytes are safe to send there.
+// way is a connection for answers and how many bytes are safe to send there. payload is
+// how many the server takes, by what it has told; it may tell a closed connection nothing.
 type way struct {
-	nc  *nats.Conn
-	max int
+	nc           *nats.Conn
+	max, payload int
 }
 
 // safeBytes fits into any max_payload. Where the connection for answers was closed
@@ -88,7 +89,7 @@ func (r *replies) run(ctx context.Context, changed func()) {
 func (r *replies) choose() {
 	r.requestsUp.Store(r.clients.IsConnected())
 	r.up.Store(r.answers.IsConnected())
-	now := &way{nc: r.clients, max: math.MaxInt}
+	now := &way{nc: r.clients, max: math.MaxInt, payload: int(min(r.clients.MaxPayload(), r.answers.MaxPayload()))}
 	switch {
 	case r.answers.IsClosed():
 		now.max = safeBytes
@@ -99,6 +100,9 @@ func (r *replies) choose() {
 		r.way.Store(now)
 	}
 }
+
+// payload returns how many bytes a message may have in the clients' account.
+func (r *replies) payload() int { return r.way.Load().payload }
 
 // together reports whether both connections are on one server.
 func (r *replies) together() bool {

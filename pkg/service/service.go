@@ -182,7 +182,11 @@ func (s *Service) open(ctx context.Context) error {
 	if err := s.openJournal(ctx, js); err != nil {
 		return err
 	}
-	s.contacts, err = contacts.Open(ctx, contacts.Config{JetStream: js, Bucket: s.cfg.Contacts, Replicas: s.cfg.Replicas, Max: s.cfg.Limits.Contacts, Logger: s.log})
+	if err := s.awaitPayload(ctx); err != nil {
+		return err
+	}
+	s.contacts, err = contacts.Open(ctx, contacts.Config{JetStream: js, Bucket: s.cfg.Contacts, Replicas: s.cfg.Replicas, Max: s.cfg.Limits.Contacts,
+		MaxBytes: func() int { return s.maxBody() - headersOfReply }, Logger: s.log})
 	return err
 }
 

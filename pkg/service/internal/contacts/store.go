@@ -62,7 +62,10 @@ type Config struct {
 	Bucket    string // default DefaultBucket
 	Replicas  int    // where the bucket is created; default 1
 	Max       int    // contacts of a user; default protocol.MaxContacts
-	Logger    *slog.Logger
+	// MaxBytes returns how many bytes contacts may have that are added to, as JSON, so
+	// that they can be answered. nil: that is not limited.
+	MaxBytes func() int
+	Logger   *slog.Logger
 }
 
 // Store is the bucket. Its methods may be called by several goroutines.
@@ -71,6 +74,7 @@ type Store struct {
 	stream jetstream.Stream
 	prefix string // of a value's subject
 	max    int
+	most   func() int // Config.MaxBytes
 	// want is what the stream is made with, required what it must be set to.
 	want     jetstream.StreamConfig
 	required streams.Requirements
@@ -102,7 +106,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if bucket == "" {
 		bucket = DefaultBucket
 	}
-	s := &Store{js: cfg.JetStream, prefix: "$KV." + bucket + ".", max: cfg.Max, log: cfg.Logger}
+	s := &Store{js: cfg.JetStream, prefix: "$KV." + bucket + ".", max: cfg.Max, most: cfg.MaxBytes, log: cfg.Logger}
 	if s.max == 0 {
 		s.max = protocol.MaxContacts
 	}
@@ -182,7 +186,14 @@ func (s *Store) Change(ctx context.Context, userID string, r *protocol.ContactsR
 		case len(want) > s.max && len(added) > 0:
 			return Changed{}, protocol.ErrRequestTooLarge.Withf("that would be %d contacts, at most %d are allowed", len(want), s.max)
 		}
-		version, err := s.write(ctx, subject, want, have.Version)
+		data, err := value.Encode(want)
+		if err != nil {
+			return Changed{}, err
+		}
+		if s.most != nil && len(added) > 0 && len(data) > s.most() {
+			return Changed{}, protocol.ErrRequestTooLarge.Withf("the contacts would have %d bytes, at most %d can be sent: nothing was changed", len(data), s.most())
+		}
+		version, err := s.write(ctx, subject, data, have.Version)
 		overtaken = overtaken || errors.Is(err, errOvertaken)
 		if errors.Is(err, errChanged) {
 			if err := sleep(ctx, raced); err != nil {
@@ -254,14 +265,10 @@ var (
 
 // write stores contacts on top of a version, and returns the new one. JetStream
 // knows a repetition by its ID; where it does not, the value tells whose it is.
-func (s *Store) write(ctx context.Context, subject string, users []string, over uint64) (uint64, error) {
-	data, err := value.Encode(users)
-	if err != nil {
-		return 0, err
-	}
+func (s *Store) write(ctx context.Context, subject string, data []byte, over uint64) (uint64, error) {
 	id, unsure := uuid.NewString(), false
 	var version uint64
-	err = s.again(ctx, func(ctx context.Context) error {
+	err := s.again(ctx, func(ctx context.Context) error {
 		ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, jetstream.WithMsgID(id), jetstream.WithExpectLastSequencePerSubject(over))
 		if err == nil {
 			version = ack.Sequence
@@ -291,6 +298,8 @@ func (s *Store) write(ctx context.Context, subject string, users []string, over 
 	switch {
 	case err == nil || errors.Is(err, errChanged):
 		return version, err
+	case errors.Is(err, nats.ErrMaxPayload) && !unsure:
+		return 0, fmt.Errorf("%w: %w", protocol.ErrRequestTooLarge, err)
 	case unsure:
 		return 0, fmt.Errorf("%w: %w", protocol.ErrOutcomeUnknown.With("the contacts may have been changed, or may be yet: the next change that is answered settles it"), err)
 	}
@@ -343,7 +352,7 @@ func (s *Store) again(ctx context.Context, ask func(context.Context) error) erro
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
 		err := ask(asking)
 		cancel()
-		if err == nil || errors.Is(err, errChanged) || errors.Is(err, jetstream.ErrMsgNotFound) || isFull(err) {
+		if err == nil || errors.Is(err, errChanged) || errors.Is(err, jetstream.ErrMsgNotFound) || errors.Is(err, nats.ErrMaxPayload) || isFull(err) {
 			return err
 		}
 		if isDeleted(err) {

@@ -241,6 +241,13 @@ func (p Params) Format() uint8 {
 // Size is about how many bytes a command takes in an entry, never less.
 func (c *Command) Size() int { return c.Msgsize() }
 
+// EncodedSize is how many bytes a command takes in an entry. To know that costs as much as
+// to encode it.
+func (c *Command) EncodedSize() int {
+	b, _ := c.MarshalMsg(nil) // never fails
+	return len(b)
+}
+
 // ErrDamaged is what Decode's errors are when an entry cannot be read.
 var ErrDamaged = errors.New("damaged journal entry")
 

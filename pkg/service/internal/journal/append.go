@@ -31,6 +31,7 @@ func (j *Journal[W]) append(ctx context.Context) error {
 			return nil
 		case <-j.wake:
 		}
+		j.notePayload()
 		j.gather()
 		j.giveBackLate()
 		e, callers := j.take()

@@ -46,6 +46,10 @@ func (a *Attempts) Failed(err error) (again bool, outcome error) {
 		// that nobody answered may have been.
 		again = api.Code == 503 && a.unanswered
 		err = fmt.Errorf("%s (JetStream's error %d)", api.Description, api.ErrorCode)
+	case errors.Is(err, nats.ErrMaxPayload):
+		// The server takes less since the entry was packed, and it was not sent. What
+		// nobody waits for goes with smaller ones.
+		again = false
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrReconnectBufExceeded):
 		// Nobody leads the stream at the moment, or it was not sent.
 	default:

@@ -34,7 +34,7 @@
 //     made anew, stops the instance; it goes on by Config.NewEpoch only.
 //   - Bounds: at most Config.MaxWaiting commands and renewals wait for an answer,
 //     with at most Config.MaxWaitingBytes; more are refused with ErrFull. An entry
-//     has at most MaxBytes bytes.
+//     has about MaxBytes bytes at most, and no more than the server takes.
 package journal
 
 import (
@@ -42,6 +42,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -204,6 +205,7 @@ type Journal[W any] struct {
 	// replaceWithin is how long the next try to get a consumer may take; follow's own.
 	replaceWithin time.Duration
 	foreign       foreign
+	payload       atomic.Int64 // see Payload
 	purged        purged
 	watched       watched
 	// anewAfter and anewSaid are after which position, and when, it was logged
@@ -294,6 +296,8 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 		inFlight:       make(map[uint64]*inFlight[W]),
 		lastAt:         time.Now(),
 	}
+	j.notePayload()
+	j.store.payload = j.Payload
 	var err error
 	if j.head, j.had, err = openHead(cfg.Head); err != nil {
 		return nil, err
@@ -347,10 +351,14 @@ func (j *Journal[W]) SinceApplied() time.Duration {
 }
 
 // Submit has a command appended. Its caller comes back in Apply, at the
-// command's place, or in Failed. The error is ErrFull or ErrStopped; then the
-// caller does not come back.
+// command's place, or in Failed. The error is ErrFull, ErrTooLarge or ErrStopped; then
+// the caller does not come back.
 func (j *Journal[W]) Submit(c entry.Command, caller W) error {
-	return j.admit(c.Size(), func(q *Queue[W]) { q.Command(c, caller) })
+	bytes := c.Size()
+	if !j.fitsAlone(&c, bytes) {
+		return ErrTooLarge
+	}
+	return j.admit(bytes, func(q *Queue[W]) { q.Command(c, caller) })
 }
 
 // Renew has a lease renewed by its number. The caller comes back where answer
@@ -456,6 +464,7 @@ func (j *Journal[W]) admit(bytes int, add func(*Queue[W])) error {
 func (j *Journal[W]) take() (*entry.Entry, *Callers[W]) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.pending.Bytes = entryBytes(j.Payload())
 	e, callers := j.pending.Take()
 	if !j.pending.Empty() {
 		j.poke()

@@ -345,9 +345,9 @@ func TestJournal_Full(t *testing.T) {
 func TestJournal_FullOfBytes(t *testing.T) {
 	nc := startBroker(t)
 	r := open(t, nc, "A", nil)
-	large := entry.Command{Kind: entry.Set, Text: strings.Repeat("x", 1<<20)}
+	large := entry.Command{Kind: entry.Set, Text: strings.Repeat("x", 1<<19)}
 	admitted := 0
-	for range 100 {
+	for range 200 {
 		if err := r.Submit(large, fmt.Sprint(admitted)); err != nil {
 			if !errors.Is(err, ErrFull) {
 				t.Fatal(err)
@@ -356,8 +356,8 @@ func TestJournal_FullOfBytes(t *testing.T) {
 		}
 		admitted++
 	}
-	if want := DefaultMaxWaitingBytes >> 20; admitted < want-1 || admitted > want {
-		t.Errorf("%d MiB wait, want %d", admitted, want)
+	if want := DefaultMaxWaitingBytes >> 19; admitted < want-1 || admitted > want {
+		t.Errorf("%d halves of a MiB wait, want %d", admitted, want)
 	}
 	if err := r.Barrier("barrier"); err != nil {
 		t.Errorf("Barrier: %v", err)

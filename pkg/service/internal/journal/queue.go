@@ -15,6 +15,10 @@ const maxReports = 1 << 16
 // sees to, its reports by maxReports, its renewals by the number of leases. The
 // zero value is empty. It is not safe for concurrent use.
 type Queue[W any] struct {
+	// Bytes is about how many an entry is filled with; 0: MaxBytes. One command may make it
+	// half as large again.
+	Bytes int
+
 	commands []entry.Command
 	callers  []W // of the commands
 	reports  []entry.Command
@@ -77,16 +81,21 @@ func (q *Queue[W]) Take() (*entry.Entry, *Callers[W]) {
 		return nil, nil
 	}
 	e, callers := &entry.Entry{}, &Callers[W]{}
-	room, bytes := entry.MaxCommands, MaxBytes
-	q.takeRenewals(e, callers, room/2)
+	most := q.Bytes
+	if most == 0 {
+		most = MaxBytes
+	}
+	room, bytes := entry.MaxCommands, most
+	q.takeRenewals(e, callers, min(room/2, most/2/renewalBytes))
 	room -= len(e.Renewed)
 	bytes -= renewalBytes * len(e.Renewed)
 
-	forReports := room / 2
-	reports := fits(q.reports, &forReports, &bytes)
+	forReports, ofReports := room/2, bytes/2
+	reports := fits(q.reports, &forReports, &ofReports, most)
 	room -= reports
+	bytes -= bytes/2 - ofReports
 	left := bytes
-	commands := fits(q.commands, &room, &left)
+	commands := fits(q.commands, &room, &left, most)
 	callers.bytes = bytes - left
 	e.Commands, q.commands = cut(q.commands, commands)
 	callers.Commands, q.callers = cut(q.callers, commands)
@@ -166,13 +175,13 @@ func (q *Queue[W]) takeRenewals(e *entry.Entry, callers *Callers[W], limit int) 
 }
 
 // fits returns how many of the commands fit, and takes them off the room. One
-// always does where half of the entry is empty, however large it is: an entry
-// may be half as large again as MaxBytes.
-func fits(commands []entry.Command, room, bytes *int) int {
+// always does where half of the entry is empty, however large it is: most is what an
+// entry is filled with.
+func fits(commands []entry.Command, room, bytes *int, most int) int {
 	n := 0
 	for n < len(commands) && *room > 0 {
 		size := commands[n].Size()
-		if size > *bytes && !(n == 0 && *bytes > MaxBytes/2) {
+		if size > *bytes && !(n == 0 && *bytes > most/2) {
 			break
 		}
 		*bytes -= size

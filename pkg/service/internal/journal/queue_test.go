@@ -1,10 +1,13 @@
 package journal
 
 import (
+	"errors"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 
 	"presence/pkg/service/internal/entry"
 )
@@ -128,5 +131,56 @@ func TestQueue_TakeLate(t *testing.T) {
 	e, callers := q.Take()
 	if !slices.Equal(callers.Commands, []string{"new1", "new2"}) || len(e.Commands) != 2 || e.Commands[0].User != "new1" {
 		t.Errorf("Take: got %q and %+v, want those of new1 and new2", callers.Commands, e.Commands)
+	}
+}
+
+// TestQueue_SmallPayload: whatever waits, of whatever size that Submit admits, no entry is
+// larger than the server takes, and each makes some of it go.
+func TestQueue_SmallPayload(t *testing.T) {
+	for _, payload := range []int{16 << 10, 64 << 10, 1 << 20} {
+		var q Queue[int]
+		q.Bytes = entryBytes(payload)
+		largest := entry.Command{Kind: entry.Set, Text: strings.Repeat("x", largestCommand(payload)-200)}
+		for n := range uint32(20_000) {
+			q.Renew(n, 0, n%2 == 0)
+		}
+		for n := range 2000 {
+			if err := q.Report(entry.Command{Kind: entry.Closed, Server: strings.Repeat("N", 56), Client: uint64(n)}); err != nil {
+				t.Fatal(err)
+			}
+			c := entry.Command{Kind: entry.Set, User: "alice", Text: strings.Repeat("x", n%400)}
+			if n%500 == 0 {
+				c = largest
+			}
+			if c.EncodedSize() > largestCommand(payload) {
+				t.Fatalf("of %d bytes a command may have %d, this has %d", payload, largestCommand(payload), c.EncodedSize())
+			}
+			q.Command(c, n)
+		}
+		entries := 0
+		for ; !q.Empty(); entries++ {
+			e, _ := q.Take()
+			e.Header = entry.Header{Epoch: strings.Repeat("E", 36), Writer: strings.Repeat("W", 64)}
+			data, err := entry.Append(nil, e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(data)+headersOfEntry > payload {
+				t.Fatalf("where a message may have %d bytes, an entry has %d", payload, len(data))
+			}
+			if len(e.Commands)+len(e.Renewed) == 0 {
+				t.Fatal("an entry takes nothing of what waits")
+			}
+		}
+		t.Logf("payload %d: %d entries", payload, entries)
+	}
+}
+
+// TestAttempts_TooLarge: what the client library does not send because the server takes
+// less is not sent again, and not stored.
+func TestAttempts_TooLarge(t *testing.T) {
+	var a Attempts
+	if again, outcome := a.Failed(nats.ErrMaxPayload); again || !errors.Is(outcome, ErrRejected) {
+		t.Errorf("got %t, %v, want that it is rejected and not sent again", again, outcome)
 	}
 }

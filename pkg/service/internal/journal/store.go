@@ -55,6 +55,7 @@ type store struct {
 	replicas int
 	readOnly bool          // a bucket that is not there is not made
 	stall    time.Duration // how long nothing may come while an object is read
+	payload  func() int    // how many bytes the server takes; nil: as many as usual
 }
 
 // stored is a snapshot in the store.
@@ -240,6 +241,9 @@ func (s *store) write(ctx context.Context, x stored, next func([]byte) ([]byte, 
 		"entry":      strconv.FormatUint(x.entry, 16),
 		"wall":       strconv.FormatInt(x.wall, 10),
 	}}
+	if s.payload != nil {
+		meta.Opts = &jetstream.ObjectMetaOptions{ChunkSize: uint32(min(chunkBytes, s.payload()-headersOfEntry))}
+	}
 	info, err := os.Put(ctx, meta, newBlockWriter(func(b []byte) ([]byte, bool, error) {
 		if err := ctx.Err(); err != nil { // Put looks at ctx between messages, of which each may be many blocks
 			return nil, false, err

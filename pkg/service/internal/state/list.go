@@ -6,11 +6,11 @@ import (
 	"github.com/google/btree"
 )
 
-// maxLooked bounds how many users List looks at for one page, and pageBytes how
-// many bytes its statuses have as JSON.
+// maxLooked bounds how many users List looks at for one page, and pageOverhead what a page
+// has beside its statuses.
 const (
-	maxLooked = 10 * protocol.MaxUsersPerList
-	pageBytes = protocol.MaxBodyBytes - 4096
+	maxLooked    = 10 * protocol.MaxUsersPerList
+	pageOverhead = 4096
 )
 
 // order is the users in the order of their tokens, without those who look like
@@ -64,12 +64,12 @@ func (us *users) reorder(u *user, was uint64) {
 
 // List calls yield for the users behind after in the order of their tokens, of
 // all or of one statusType, as everybody sees them: at most limit, and no more
-// than a reply can hold. It returns the last user looked at where there may be
+// than a reply of so many bytes can hold, which must have room for one. It returns the last user looked at where there may be
 // more, and empty where there are none. The users must be Ordered.
 //
 // A user who looks like one never seen neither is listed nor is looked at nor ends
 // a page: nothing tells of such a one (G9).
-func (s *State) List(after string, t protocol.StatusType, limit int, yield func(protocol.Status)) (last string) {
+func (s *State) List(after string, t protocol.StatusType, limit, most int, yield func(protocol.Status)) (last string) {
 	looked, bytes, more := 0, 0, false
 	s.users.order.tree.AscendGreaterOrEqual(&user{id: after}, func(u *user) bool {
 		if u.id == after {
@@ -79,7 +79,7 @@ func (s *State) List(after string, t protocol.StatusType, limit int, yield func(
 			return false
 		}
 		if st := s.publicView(u); t == 0 || t == st.StatusType {
-			if bytes += statusBytes(&st); bytes > pageBytes {
+			if bytes += statusBytes(&st); bytes > most-pageOverhead {
 				more = true
 				return false
 			}

@@ -56,7 +56,7 @@ func TestProperty_List(t *testing.T) {
 		there := listedUsers(m.s)
 		var listed []string
 		for after, begun := "", false; after != "" || !begun; begun = true {
-			after = m.s.List(after, 0, rapid.IntRange(1, 5).Draw(rt, "limit"), func(st protocol.Status) { listed = append(listed, st.UserID) })
+			after = m.s.List(after, 0, rapid.IntRange(1, 5).Draw(rt, "limit"), protocol.MaxBodyBytes, func(st protocol.Status) { listed = append(listed, st.UserID) })
 			change()
 			now := listedUsers(m.s)
 			there = slices.DeleteFunc(there, func(id string) bool { return !slices.Contains(now, id) })
@@ -109,7 +109,7 @@ func TestG09_List(t *testing.T) {
 	}
 	m.s.Order(1 << 20)
 	var listed []string
-	last := m.s.List("", 0, 500, func(st protocol.Status) { listed = append(listed, st.UserID) })
+	last := m.s.List("", 0, 500, protocol.MaxBodyBytes, func(st protocol.Status) { listed = append(listed, st.UserID) })
 	if last != "" || !slices.Equal(listed, []string{"z"}) {
 		t.Errorf("listed %q up to %q, want z alone on the last page", listed, last)
 	}
@@ -126,7 +126,7 @@ func TestList_Forgotten(t *testing.T) {
 	wantListed := func(want ...string) {
 		t.Helper()
 		var got []string
-		m.s.List("", 0, 500, func(st protocol.Status) { got = append(got, st.UserID) })
+		m.s.List("", 0, 500, protocol.MaxBodyBytes, func(st protocol.Status) { got = append(got, st.UserID) })
 		if !slices.Equal(got, want) || m.s.users.order.tree.Len() != len(want) {
 			t.Errorf("listed %q of %d, want %q", got, m.s.users.order.tree.Len(), want)
 		}
@@ -153,7 +153,7 @@ func TestList_LongTexts(t *testing.T) {
 	users, pages := 0, 0
 	for after, begun := "", false; after != "" || !begun; begun = true {
 		var reply protocol.ListReply
-		after = m.s.List(after, 0, protocol.MaxUsersPerList, func(st protocol.Status) { reply.Users = append(reply.Users, st) })
+		after = m.s.List(after, 0, protocol.MaxUsersPerList, protocol.MaxBodyBytes, func(st protocol.Status) { reply.Users = append(reply.Users, st) })
 		data, err := protocol.Marshal(&reply)
 		if err != nil || len(data) > protocol.MaxBodyBytes-1024 || len(reply.Users) == 0 {
 			t.Fatalf("a page of %d users has %d bytes: %v", len(reply.Users), len(data), err)
@@ -198,7 +198,7 @@ func BenchmarkList(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			after := ""
 			for b.Loop() {
-				after = s.List(after, t, 500, func(protocol.Status) {})
+				after = s.List(after, t, 500, protocol.MaxBodyBytes, func(protocol.Status) {})
 			}
 		})
 	}
