@@ -24,7 +24,8 @@ func answers(nc *nats.Conn) bool {
 }
 
 // TestClosedForGood: whichever connection nats.go closes and does not make again,
-// presenced makes all of them anew and serves.
+// presenced makes all of them anew and serves, on somebody else's server and with its
+// own.
 func TestClosedForGood(t *testing.T) {
 	t.Parallel()
 	for name, close := range map[string]func(*connections){
@@ -36,42 +37,59 @@ func TestClosedForGood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := servicetest.StartNATS(t)
-			stdout, stderr := &buffer{}, &buffer{}
-			log := slog.New(slog.NewTextHandler(stderr, nil))
-			cfg := config{
+			testClosedForGood(t, config{
 				natsURL: s.URLAs(servicetest.ClientsUser), journalURL: s.URLAs(servicetest.JournalUser), systemURL: s.URLAs(servicetest.SystemUser),
 				replicas: 1, prefix: protocol.DefaultPrefix,
-			}
-			nats, err := connect(cfg, log)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m, err := newMonitor("", log)
-			if err != nil {
-				t.Fatal(err)
-			}
-			gone := &connections{clients: nats.clients, answers: nats.answers, journal: nats.journal, system: nats.system}
-			ctx, cancel := context.WithCancel(context.Background())
-			done := make(chan error, 1)
-			go func() { done <- serveOn(ctx, cfg, nats, m, stdout, log) }()
-			defer func() {
-				cancel()
-				if err := <-done; err != nil {
-					t.Errorf("serveOn: %v", err)
-				}
-				nats.close()
-			}()
-			nc := s.Connect(t)
-			servicetest.Eventually(t, waitFor, "it to serve", func() bool { _, err := m.health(); return err == nil && answers(nc) })
-			close(gone)
-			servicetest.Eventually(t, waitFor, "all connections to be made anew", func() bool {
-				return strings.Contains(stderr.String(), "all connections are made anew")
-			})
-			servicetest.Eventually(t, waitFor, "it to serve again", func() bool { _, err := m.health(); return err == nil && answers(nc) })
-			if want := fmt.Sprintf("this connection is closed for good: all connections are made anew\" connection=%q", name); !strings.Contains(stderr.String(), want) {
-				t.Errorf("got the log\n%s\nwant it to say which connection was closed", stderr)
-			}
+			}, name, close)
 		})
+		t.Run(name+", server inside", func(t *testing.T) {
+			t.Parallel()
+			testClosedForGood(t, config{data: t.TempDir(), listen: "127.0.0.1:0", sync: syncInterval, prefix: protocol.DefaultPrefix}, name, close)
+		})
+	}
+}
+
+func testClosedForGood(t *testing.T, cfg config, name string, close func(*connections)) {
+	stdout, stderr := &buffer{}, &buffer{}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	conns, err := connect(cfg, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := newMonitor("", log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Those that are closed. Others take their place.
+	gone := &connections{clients: conns.clients, answers: conns.answers, journal: conns.journal, system: conns.system}
+	nc, err := nats.Connect(conns.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- serveOn(ctx, cfg, conns, m, stdout, log) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("serveOn: %v", err)
+		}
+		conns.close()
+	}()
+	serves := func() bool { _, err := m.health(); return err == nil && answers(nc) }
+	servicetest.Eventually(t, waitFor, "it to serve", serves)
+	login(t, nc, "alice", `{"ttlSeconds":3600}`)
+	close(gone)
+	servicetest.Eventually(t, waitFor, "all connections to be made anew", func() bool {
+		return strings.Contains(stderr.String(), `msg="all connections are made anew"`)
+	})
+	servicetest.Eventually(t, waitFor, "it to serve again", serves)
+	if got := status(t, nc, "alice").StatusType; got != protocol.Online {
+		t.Errorf("alice is %v after it, want ONLINE", got)
+	}
+	if want := fmt.Sprintf("this connection is closed for good: all connections are made anew\" connection=%q", name); !strings.Contains(stderr.String(), want) {
+		t.Errorf("got the log\n%s\nwant it to say which connection was closed", stderr)
 	}
 }
 

@@ -18,6 +18,10 @@
 //	request ─► endpoint: decode, check ─► worker: read, write on top of what was read
 //	reply, event on self.<user>  ◄────────────┘
 //
+// The listener makes the subscriptions, and makes those again that the broker refused.
+// An instance is ready when it has all of them. Replies leave by the connection for
+// answers where that is on the same server as the one that requests arrive by.
+//
 // Applying never waits for a client: replies and events leave on goroutines of
 // their own. Replies waiting are bounded by the callers that the journal admits;
 // events waiting are in the state, one for each user at most. Queries are
