@@ -106,7 +106,7 @@ func (c *Client) close() {
 	for _, s := range open {
 		closing.Go(func() {
 			if err := s.Close(ctx); err != nil {
-				c.opts.Logger.Warn("logging out at the close of the client", "user", s.userID, "session", s.id, "err", err)
+				c.opts.Logger.Warn("logging out at the close of the client", "user", s.userID, "session", s.ID(), "err", err)
 			}
 		})
 	}

@@ -196,7 +196,7 @@ func (w *watch) ownEvent(id string, ev *protocol.SelfEvent) (ended *Session) {
 	switch ev.Type {
 	case protocol.SelfKicked:
 		for s := range o.sessions {
-			if s.id == ev.SessionID {
+			if s.ID() == ev.SessionID {
 				return s
 			}
 		}
@@ -214,6 +214,7 @@ func (w *watch) ownEvent(id string, ev *protocol.SelfEvent) (ended *Session) {
 	case protocol.SelfSessions:
 		if w.sameEpoch(ev.Epoch) && ev.Revision > o.sessionsAsOf {
 			o.sessionList, o.sessionsAsOf = ev.Sessions, ev.Revision
+			o.look()
 			o.tell()
 		}
 	}
@@ -372,5 +373,6 @@ func (o *owner) apply(own *protocol.OwnStatusReply) {
 	}
 	if own.Revision > o.sessionsAsOf {
 		o.sessionList, o.sessionsAsOf = own.Sessions, own.Revision
+		o.look()
 	}
 }

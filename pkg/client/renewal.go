@@ -27,7 +27,7 @@ func (s *Session) keep(ctx, conn context.Context) {
 	for s.pause(conn, wait) {
 		next, err := s.c.link.wait(s.life)
 		if err == nil {
-			if next != conn && !sleep(s.life, jitter(rebindJitter)) {
+			if (next != conn || s.hasNews()) && !sleep(s.life, jitter(rebindJitter)) {
 				return
 			}
 			conn = next
@@ -46,7 +46,7 @@ func (s *Session) keep(ctx, conn context.Context) {
 		}
 		failures++
 		if s.life.Err() == nil {
-			s.c.opts.Logger.Warn("keeping a session alive", "user", s.userID, "session", s.id, "retryIn", wait, "err", err)
+			s.c.opts.Logger.Warn("keeping a session alive", "user", s.userID, "session", s.ID(), "retryIn", wait, "err", err)
 		}
 	}
 }
@@ -60,6 +60,7 @@ func (s *Session) pause(conn context.Context, d time.Duration) bool {
 	case <-s.life.Done():
 	case <-conn.Done():
 	case <-s.c.link.nudges():
+	case <-s.wake:
 	case <-t.C:
 	}
 	return s.life.Err() == nil
@@ -71,7 +72,7 @@ func (s *Session) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.interval())
 	defer cancel()
 	return s.alone(ctx, func() error {
-		if s.conn.Err() != nil {
+		if s.takeNews() || s.conn.Err() != nil {
 			return s.login(ctx)
 		}
 		return s.renew(ctx)
@@ -86,7 +87,7 @@ func (s *Session) renew(ctx context.Context) error {
 		return err
 	}
 	idle := s.isIdle()
-	req := protocol.RenewRequest{SessionID: s.id, Idle: &idle}
+	req := protocol.RenewRequest{SessionID: s.ID(), Idle: &idle}
 	var reply protocol.ChangeReply
 	err = s.c.ask(ctx, request{subject: subject, body: req, repeatable: true}, &reply)
 	switch {
@@ -121,7 +122,7 @@ func (s *Session) login(ctx context.Context) error {
 		identity = nil
 	}
 	idle := s.isIdle()
-	req := s.opts.request(idle, identity)
+	req := s.request(idle, identity)
 	var reply protocol.LoginReply
 	if err := s.c.ask(ctx, request{subject: subject, body: req, repeatable: true}, &reply); err != nil {
 		return err
@@ -130,6 +131,7 @@ func (s *Session) login(ctx context.Context) error {
 	s.c.watch.ownMissed(s.userID) // what happened while it was not logged in
 	s.conn, s.said, s.sure = conn, idle, true
 	s.mu.Lock()
+	s.held.done(reply.Epoch, reply.Revision)
 	s.ttl = max(time.Duration(reply.TTLSeconds)*time.Second, time.Second)
 	s.mu.Unlock()
 	return nil

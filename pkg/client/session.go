@@ -23,11 +23,16 @@ var ErrSessionClosed = errors.New("the session was closed")
 // missed, learns by its next renewal; and when the *nats.Conn is closed
 // (nats.ErrConnectionClosed). Done and Err tell. It never logs in again after
 // that: two devices would replace each other for ever.
+//
+// When it learns that the service has lost the session while it lives, it logs in at once. When it
+// learns that another client has bound the session to a connection of its own, as a duplicated tab
+// does, it leaves that session to the other and opens one under a new ID, without its device's name,
+// which would end the other's. It learns that within Options.Resync. Otherwise the two would take
+// the session from each other for ever.
 type Session struct {
 	c      *Client
 	userID string
-	id     string
-	opts   LoginOptions
+	opts   LoginOptions // but for the session's ID
 
 	life    context.Context    // ended by stop: keep makes no further request
 	stop    context.CancelFunc // by Close, or when the session has ended
@@ -36,6 +41,8 @@ type Session struct {
 	done    chan struct{}      // closed when the session has ended
 	closing sync.Once
 	closed  error // what Close answers; guarded by closing
+
+	wake chan struct{} // has keep look at what held says; holds one
 
 	// turn holds a token while a login, renewal or logout is under way:
 	// requests are not ordered among each other (PROTOCOL 1).
@@ -46,6 +53,9 @@ type Session struct {
 	said, sure bool
 
 	mu     sync.Mutex
+	id     string
+	shared bool // the ID of opts is another client's by now
+	held   heldLogin
 	idle   bool
 	ttl    time.Duration
 	err    error // why it ended
@@ -65,6 +75,7 @@ func (c *Client) Login(ctx context.Context, userID string, opts LoginOptions) (*
 	s := &Session{
 		c: c, userID: userID, id: opts.SessionID, opts: opts, idle: opts.Idle,
 		kept: make(chan struct{}), done: make(chan struct{}), turn: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1),
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	requests, abort := context.WithCancel(context.Background())
@@ -77,7 +88,7 @@ func (c *Client) Login(ctx context.Context, userID string, opts LoginOptions) (*
 		return nil, s.fail(fmt.Errorf("logging in %q: %w", userID, err))
 	}
 	if !c.adopt(s, requests) {
-		return nil, s.fail(errors.Join(ErrClosed, c.Logout(ctx, userID, s.id)))
+		return nil, s.fail(errors.Join(ErrClosed, c.Logout(ctx, userID, s.ID())))
 	}
 	if err := s.Err(); err != nil { // ended before it was adopted
 		c.forget(s)
@@ -112,8 +123,13 @@ func (c *Client) forget(s *Session) {
 	delete(c.sessions, s)
 }
 
-// ID returns the session's ID.
-func (s *Session) ID() string { return s.id }
+// ID returns the session's ID. It is another one after another client has bound the session to its
+// own connection: see Session.
+func (s *Session) ID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
 
 // UserID returns the user.
 func (s *Session) UserID() string { return s.userID }
@@ -156,7 +172,7 @@ func (s *Session) set(ctx context.Context, req protocol.SetRequest, opts []SetOp
 	if err := s.Err(); err != nil {
 		return protocol.Status{}, err
 	}
-	req.SessionID = s.id
+	req.SessionID = s.ID()
 	ctx, cancel := s.c.bounded(ctx) // for all of it
 	defer cancel()
 	status, err := s.c.set(ctx, s.userID, req, opts)
@@ -210,7 +226,7 @@ func (s *Session) close(ctx context.Context) error {
 		return nil
 	}
 	defer s.end(ErrSessionClosed, "") // before the turn is given back
-	if err := s.c.Logout(ctx, s.userID, s.id); err != nil {
+	if err := s.c.Logout(ctx, s.userID, s.ID()); err != nil {
 		return fmt.Errorf("logging out %q: %w", s.userID, err)
 	}
 	return nil

@@ -133,6 +133,9 @@ type Session struct {
 	TTLSeconds int64  `json:"ttlSeconds"`
 	// Bound says that the session ends with its NATS connection.
 	Bound bool `json:"bound"`
+	// Connection is the one that the session is bound to, or was bound to when it was lost. Who
+	// holds the session and finds another's there knows that somebody else has bound it.
+	Connection *Connection `json:"connection,omitempty"`
 	// Gateway holds the session; left out where the session holds itself.
 	Gateway string `json:"gateway,omitempty"`
 	// LoginAt is when the session was opened, LostAt when it was lost.

@@ -13,6 +13,7 @@ import (
 type opened struct {
 	userID, sessionID, device, platform string
 	idle, bound                         bool
+	connection                          *protocol.Connection
 	ttl                                 time.Duration
 	lease                               *lease
 }
@@ -41,7 +42,7 @@ func (c *change) open(o opened) (replaced []string, err error) {
 		x = &session{Session: protocol.Session{SessionID: o.sessionID, LoginAt: protocol.TimeOf(c.s.now)}}
 		u.sessions = append(u.sessions, x)
 	}
-	x.Device, x.Platform, x.Idle, x.Bound = o.device, o.platform, o.idle, o.bound
+	x.Device, x.Platform, x.Idle, x.Bound, x.Connection = o.device, o.platform, o.idle, o.bound, o.connection
 	if x.Platform == "" {
 		x.Platform = "unknown"
 	}
@@ -58,7 +59,7 @@ func (s *Service) login(r Request, m *protocol.LoginRequest) (any, error) {
 		m.SessionID = uuid.NewString()
 	}
 	o := opened{userID: r.UserID, sessionID: m.SessionID, device: m.Device, platform: m.Platform, idle: m.Idle,
-		bound: m.Connection != nil, ttl: time.Duration(m.TTLSeconds) * time.Second}
+		bound: m.Connection != nil, connection: m.Connection, ttl: time.Duration(m.TTLSeconds) * time.Second}
 	if o.ttl == 0 && o.bound {
 		o.ttl = protocol.DefaultBoundTTL
 	} else if o.ttl == 0 {

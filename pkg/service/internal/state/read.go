@@ -93,10 +93,19 @@ func (x *session) plain() protocol.Session {
 		Idle:       x.idle,
 		TTLSeconds: int64(x.keeper().ttl) / 1000,
 		Bound:      x.connection != nil,
+		Connection: x.boundTo(),
 		Gateway:    x.gatewayID(),
 		LoginAt:    protocol.Time(x.loginAt),
 		LostAt:     protocol.Time(x.lostAt),
 	}
+}
+
+// boundTo is the connection that the session is bound to by itself, nil for none.
+func (x *session) boundTo() *protocol.Connection {
+	if x.connection == nil {
+		return nil
+	}
+	return &protocol.Connection{ServerID: x.connection.key.server, ClientID: x.connection.key.client}
 }
 
 // Lease returns the number of a session's lease, by which an entry may renew

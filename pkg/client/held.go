@@ -1,0 +1,109 @@
+package client
+
+import (
+	"slices"
+
+	"github.com/google/uuid"
+
+	"presence/pkg/protocol"
+)
+
+// heldLogin is what a session knows of its logins, to tell news of it from what is older than
+// the last login, and its own connections from another client's.
+type heldLogin struct {
+	epoch    string
+	revision uint64 // of the last login that was answered
+	own      []protocol.Connection
+	news     news
+}
+
+// news is what the service says of a session that its holder did not do.
+type news int
+
+const (
+	noNews news = iota
+	isLost
+	isShared // another client has bound it
+)
+
+// ownConnections bounds how many of the connections are remembered that a session was bound to:
+// more than can be heard of after they were replaced.
+const ownConnections = 8
+
+// done notes that a login was answered.
+func (h *heldLogin) done(epoch string, revision uint64) { h.epoch, h.revision = epoch, revision }
+
+// bind notes a connection that a login is about to name.
+func (h *heldLogin) bind(c *protocol.Connection) {
+	if c == nil || slices.Contains(h.own, *c) {
+		return
+	}
+	if len(h.own) == ownConnections {
+		h.own = slices.Delete(h.own, 0, 1)
+	}
+	h.own = append(h.own, *c)
+}
+
+// look tells the sessions of this Client what the service says of them. It needs the watch's mu.
+func (o *owner) look() {
+	for s := range o.sessions {
+		id := s.ID()
+		for i := range o.sessionList {
+			if o.sessionList[i].SessionID == id {
+				s.see(&o.sessionList[i], o.w.epoch, o.sessionsAsOf)
+			}
+		}
+	}
+}
+
+// see takes what the service says of the session as of a revision.
+func (s *Session) see(x *protocol.Session, epoch string, revision uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := &s.held
+	switch {
+	case epoch != h.epoch || revision <= h.revision: // its last login is newer, or has no answer yet
+		return
+	case x.Connection != nil && !slices.Contains(h.own, *x.Connection):
+		h.news = isShared
+	case !x.Live:
+		h.news = max(h.news, isLost)
+	default:
+		return
+	}
+	notify(s.wake)
+}
+
+func (s *Session) hasNews() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held.news != noNews
+}
+
+// takeNews reports whether the session has to log in because of what the service says. Where another
+// client has bound it, that will be under another ID.
+func (s *Session) takeNews() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news := s.held.news
+	s.held.news = noNews
+	if news == isShared {
+		old := s.id
+		s.id, s.shared = uuid.NewString(), true
+		s.c.opts.Logger.Warn("another client has bound the session: opening one of another ID", "user", s.userID, "session", old, "now", s.id)
+	}
+	return news != noNews
+}
+
+// request is the login that the session asks for now.
+func (s *Session) request(idle bool, connection *protocol.Connection) *protocol.LoginRequest {
+	req := s.opts.request(idle, connection)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	req.SessionID = s.id
+	if s.shared {
+		req.Device = "" // it is the name of the shared session, which would be replaced
+	}
+	s.held.bind(connection)
+	return req
+}
