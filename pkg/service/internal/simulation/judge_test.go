@@ -29,6 +29,7 @@ type judge struct {
 
 	acknowledgedUpTo uint64
 	settledBy        time.Duration // true time at which the last fresh read was sent that is at its entry
+	late             int           // changes that took effect after protocol.OutcomeWithin
 	users            map[string]*seen
 	took             map[*flight]bool  // effect
 	sequences        map[string]uint64 // of writers: the last that took effect
@@ -199,6 +200,9 @@ func (j *judge) checkSettled(position uint64, f *flight, fenced bool) {
 		sent := max(r.at, r.begun-time.Second)
 		if !fenced && sent+protocol.OutcomeWithin <= j.settledBy {
 			j.w.violated("G2", "%s {%s}, sent at %v, took effect at %d, after a fresh read that was sent at %v", r.what, show(&r.command), r.at, position, j.settledBy)
+		}
+		if !fenced && j.w.now-r.at > protocol.OutcomeWithin {
+			j.late++
 		}
 	}
 	for _, r := range f.callers.Barriers {
