@@ -54,7 +54,7 @@ func runAwait(ctx context.Context, cmd *cli.Command, c *conn) error {
 	case err == nil:
 		return c.statusWriter()(list, c.serviceNow(ctx, users[0]))
 	case within.Err() == context.DeadlineExceeded:
-		return &failure{fmt.Errorf("not within %v: %s", timeout, c.whatIs(ctx, users))}
+		return &failure{fmt.Errorf("not within %s: %s", span.Format(timeout), c.whatIs(ctx, users))}
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"presence/cmd/internal/span"
 	"presence/pkg/protocol"
 )
 
@@ -59,7 +60,7 @@ func (c *conn) reason(cause, err error) error {
 		return wireError(e)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %v", c.timeout)
+		return fmt.Errorf("no answer within %s", span.Format(c.timeout))
 	}
 	return err
 }
@@ -95,7 +96,7 @@ func (c *conn) explainDial(err error, local bool) error {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 		return fmt.Errorf("the NATS server at %s refuses these credentials: %s", c.server, plain(err))
 	case errors.Is(err, nats.ErrTimeout), errors.As(err, &timedOut) && timedOut.Timeout():
-		return fmt.Errorf("no answer from a NATS server at %s within %v", c.server, c.timeout)
+		return fmt.Errorf("no answer from a NATS server at %s within %s", c.server, span.Format(c.timeout))
 	case strings.HasPrefix(err.Error(), "malformed HTTP"): // the answer follows, all of it
 		return fmt.Errorf("connecting to %s: it does not speak WebSocket", c.server)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):

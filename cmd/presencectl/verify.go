@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"presence/cmd/internal/layout"
+	"presence/cmd/internal/semver"
 	"presence/pkg/service/verify"
 )
 
@@ -213,7 +214,7 @@ func writeReport(w io.Writer, r *verify.Report) error {
 	if err := writePage(w, facts(rows)); err != nil {
 		return err
 	}
-	for _, n := range r.Notes {
+	for _, n := range append(r.Notes, otherVersion(r)...) {
 		fmt.Fprintln(w, layout.Wrap("note: "+n, "", "      "))
 	}
 	if r.OK() {
@@ -225,6 +226,17 @@ func writeReport(w io.Writer, r *verify.Report) error {
 		writeDifference(w, &d)
 	}
 	return nil
+}
+
+// otherVersion warns where what differs may be the versions.
+func otherVersion(r *verify.Report) (notes []string) {
+	own := semver.Of(versionText())
+	for _, i := range r.Instances {
+		if !i.Same && i.Version != own {
+			notes = append(notes, fmt.Sprintf("instance %s has version %s and this presencectl %s: they may hold the same and write it down differently. Only presencectl of the same version tells", instanceName(i.Writer), i.Version, own))
+		}
+	}
+	return notes
 }
 
 func writeDifference(w io.Writer, d *verify.Difference) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"presence/cmd/internal/semver"
 	"presence/pkg/broker"
 	"presence/pkg/service/servicetest"
 	"presence/pkg/service/verify"
@@ -64,6 +65,25 @@ func TestPositions(t *testing.T) {
 	for want, positions := range map[string][]uint64{none: nil, "of position 42": {42}, "of positions 42 97": {42, 97}} {
 		if got := list(positions); got != want {
 			t.Errorf("list(%v): got %q, want %q", positions, got, want)
+		}
+	}
+}
+
+// TestVerify_OtherVersion: an instance of another version that differs may be right, and
+// verify says so; of one of the same version it does not.
+func TestVerify_OtherVersion(t *testing.T) {
+	own := semver.Of(versionText())
+	for version, warned := range map[string]bool{own: false, "1.3.9": true} {
+		r := &verify.Report{Instances: []verify.Instance{
+			{Writer: "presence-1:1=2E3=2E9:5f3a9c0e1b2d4f67", Version: version},
+			{Writer: "presence-2:1=2E3=2E8:0000000000000000", Version: "1.3.8", Same: true},
+		}, Differences: []verify.Difference{{What: "it differs"}}}
+		var b strings.Builder
+		if err := writeReport(&b, r); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(b.String(), "note: instance presence-1/5f3a9c0e has version 1.3.9"); got != warned || strings.Contains(b.String(), "note: instance presence-2") {
+			t.Errorf("version %s: got\n%s", version, b.String())
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"presence/cmd/internal/semver"
 	"presence/pkg/service"
 )
 
@@ -136,7 +137,7 @@ func (c *config) service() service.Config {
 		Limits:              c.limits,
 		FriendNotifications: c.friendNotifications,
 		Host:                c.host,
-		Version:             semantic(versionText()),
+		Version:             semver.Of(versionText()),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"presence/cmd/internal/layout"
+	"presence/cmd/internal/semver"
 	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
 )
@@ -209,8 +210,8 @@ func TestSemanticVersion(t *testing.T) {
 		"":                                "0.0.0",
 		"()":                              "0.0.0",
 	} {
-		if got := semantic(v); got != want {
-			t.Errorf("semantic(%q): got %q, want %q", v, got, want)
+		if got := semver.Of(v); got != want {
+			t.Errorf("semver.Of(%q): got %q, want %q", v, got, want)
 		}
 	}
 }

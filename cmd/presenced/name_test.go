@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"presence/cmd/internal/semver"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 )
@@ -26,7 +27,7 @@ func TestName(t *testing.T) {
 	if err := json.Unmarshal(request(t, d.Connect(t), subjects.Stats(), "{}"), &stats); err != nil {
 		t.Fatal(err)
 	}
-	if len(stats.Instances) != 1 || stats.Instances[0].Host != name || stats.Instances[0].Version != semantic(versionText()) {
+	if len(stats.Instances) != 1 || stats.Instances[0].Host != name || stats.Instances[0].Version != semver.Of(versionText()) {
 		t.Errorf("stats: got %+v, want the name and the version", stats.Instances)
 	}
 }

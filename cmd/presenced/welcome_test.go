@@ -26,7 +26,7 @@ func try(t *testing.T, line string) *tried {
 	cmd := exec.CommandContext(ctx, "bash", "-c", line)
 	c := &tried{line: line, done: make(chan error, 1)}
 	cmd.Stdout, cmd.Stderr = &c.stdout, &c.stderr
-	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME=/nonexistent")
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir())
 	// What the shell starts ends with it, so that nothing keeps its output open.
 	cmd.Cancel = func() error { return killGroup(cmd) }
 	ownGroup(cmd)

@@ -31,7 +31,9 @@ func Build(t testing.TB) string {
 		if build.dir, build.err = os.MkdirTemp("", "presence-build-"); build.err != nil {
 			return
 		}
-		out, err := exec.Command("go", "build", "-o", build.dir+string(filepath.Separator), "presence/cmd/...").CombinedOutput()
+		cmd := exec.Command("go", "build", "-o", build.dir+string(filepath.Separator), "presence/cmd/...")
+		cmd.Env = slices.DeleteFunc(os.Environ(), missingConfig)
+		out, err := cmd.CombinedOutput()
 		if err != nil {
 			build.err = fmt.Errorf("go build: %w\n%s", err, out)
 		}
@@ -40,6 +42,17 @@ func Build(t testing.TB) string {
 		t.Fatal(build.err)
 	}
 	return build.dir
+}
+
+// missingConfig says that a variable names a directory of configurations that is not
+// there: so a test hides those of whoever runs it. The go command would make it.
+func missingConfig(variable string) bool {
+	dir, ok := strings.CutPrefix(variable, "XDG_CONFIG_HOME=")
+	if !ok {
+		return false
+	}
+	_, err := os.Stat(dir)
+	return err != nil
 }
 
 func removeBinaries() {

@@ -1,0 +1,28 @@
+// Package semver is how both commands write their version where it has to be a semantic
+// one.
+package semver
+
+import (
+	"regexp"
+	"strings"
+)
+
+var (
+	// form is the expression that semver.org recommends, without its groups.
+	form = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)` +
+		`(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?` +
+		`(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$`)
+	notBuild = regexp.MustCompile(`[^0-9A-Za-z-]+`)
+)
+
+// Of makes a version what NATS micro services must have. A commit, for example, becomes
+// build metadata of 0.0.0.
+func Of(v string) string {
+	if s := strings.TrimPrefix(v, "v"); form.MatchString(s) {
+		return s
+	}
+	if build := strings.Trim(notBuild.ReplaceAllString(v, "-"), "-"); build != "" {
+		return "0.0.0+" + build
+	}
+	return "0.0.0"
+}
