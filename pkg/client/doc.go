@@ -99,6 +99,16 @@
 // it, whichever instance answers. Fresh makes a get show every change
 // acknowledged before it, whoever made it.
 //
+// # A journal that goes back
+//
+// Each restart of a presenced with a server inside begins a new epoch. The Client then fetches
+// everything it watches, and tells what differs from what it has told. A restored journal may also
+// go on in its epoch, with lower revisions. The Client notices by a fresh answer (PROTOCOL 2). It
+// is blind for a moment (EpochChanged), forgets the revisions that it knew, fetches everything,
+// and has sessions and gateways make sure of their leases. It asks for such an answer when it was
+// disconnected, when an answer or event is older than what it has known for 2 s, when an answer
+// that must show a change of its own stays away for 1 s, and with each regular snapshot.
+//
 // # Errors
 //
 // Errors of the service are errors of package protocol: compare with

@@ -24,7 +24,8 @@ const (
 	// Dropped: events were dropped, or could not be read; everything is being
 	// fetched.
 	Dropped
-	// EpochChanged: the service has another journal; everything is being fetched.
+	// EpochChanged: the service has another journal, or its journal went back to an earlier state;
+	// everything is being fetched.
 	EpochChanged
 	// FetchFailed: fetching failed and is tried again.
 	FetchFailed
