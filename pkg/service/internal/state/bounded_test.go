@@ -66,6 +66,11 @@ func TestBounded(t *testing.T) {
 		{"overrides that end ever earlier", func(i int) []entry.Command {
 			return []entry.Command{{Kind: entry.Set, User: "alice", KeepText: true, Availability: entry.Busy + entry.Availability(i%2), Override: 366*86_400_000 - int64(i)*300}}
 		}, nil, someCycles},
+		{"ever new platforms", func(i int) []entry.Command {
+			c := login("s1", "pixel", 0)
+			c.Platform = fmt.Sprint("platform-", i)
+			return []entry.Command{c}
+		}, nil, someCycles},
 		{"invisible and back", func(i int) []entry.Command {
 			return []entry.Command{login("s1", "", 0), {Kind: entry.Set, User: "alice", KeepText: true, Availability: entry.Available + entry.Availability(i%2)*4}}
 		}, nil, someCycles},
