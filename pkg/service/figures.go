@@ -85,6 +85,9 @@ func (s *Service) Figures() Figures {
 		f.Remembered["rates-of-"+what] = r.keys()
 	}
 	f.Remembered["requests-pending"] = s.pending.keys()
+	f.Remembered["connections-to-look-up"] = s.strangers.waits()
+	f.Remembered["servers"] = s.servers.known()
+	f.Remembered["erased-to-trim"] = s.trims.wait()
 	select {
 	case <-s.opened:
 	default:

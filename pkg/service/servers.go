@@ -32,6 +32,13 @@ func (v *servers) answers(id string) bool {
 	return ok
 }
 
+// known returns how many are known to answer.
+func (v *servers) known() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.live)
+}
+
 // answered notes that a server does.
 func (v *servers) answered(id string) {
 	v.mu.Lock()

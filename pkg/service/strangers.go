@@ -82,6 +82,13 @@ func (x *strangers) put(server string, client uint64) {
 	x.count++
 }
 
+// waits returns how many connections wait.
+func (x *strangers) waits() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.count
+}
+
 func (x *strangers) kick() {
 	select {
 	case x.wake <- struct{}{}:

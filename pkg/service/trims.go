@@ -18,10 +18,13 @@ type trims struct {
 	users map[string]struct{}
 }
 
-func (t *trims) full() bool {
+func (t *trims) full() bool { return t.wait() >= maxTrims }
+
+// wait returns how many wait.
+func (t *trims) wait() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.users) >= maxTrims
+	return len(t.users)
 }
 
 func (t *trims) add(user string) {
