@@ -21,13 +21,14 @@ type fault struct {
 var kinds = []func(*chaos, testing.TB) fault{
 	// The short run has one of each of these.
 	(*chaos).presencedKilled, (*chaos).presencedPaused, (*chaos).presencedCutOff, (*chaos).leaderKilled, (*chaos).presencedRestarted,
+	(*chaos).operation,
 	(*chaos).presencedKilled, (*chaos).presencedPaused, (*chaos).presencedSilent, (*chaos).journalCutOff, (*chaos).journalSilent,
 	(*chaos).serverKilled, (*chaos).serverPaused, (*chaos).leaderPaused, (*chaos).serverRestarted,
-	(*chaos).watcherCutOff, (*chaos).watcherSilent, (*chaos).majorityPaused,
+	(*chaos).watcherCutOff, (*chaos).watcherSilent, (*chaos).majorityPaused, (*chaos).operation, (*chaos).operation,
 }
 
 const (
-	shortRun     = 5               // how many of kinds
+	shortRun     = 6               // how many of kinds
 	shortLasting = 4 * time.Second // each of them, at most
 )
 

@@ -15,7 +15,7 @@ import (
 // TestChaos: three NATS servers, three presenced, and a load of every kind; one
 // fault after the other, drawn by a seed, each with time to heal; the guarantees
 // are checked all the while and at the end. "make chaos" runs it for minutes;
-// otherwise it is five short faults.
+// otherwise it is six short faults.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	c := startChaos(t)

@@ -13,7 +13,7 @@ const (
 	// othersWithin is how long an instance waits for another's snapshot of what it missed:
 	// that one has to notice the purge, and to write down a large state. aloneWithin is the
 	// same where no other instance is known.
-	othersWithin = time.Minute
+	othersWithin = 30 * time.Second
 	aloneWithin  = 3 * time.Second
 )
 
