@@ -145,7 +145,8 @@
 // Such a change may still be done, however late. A Fresh get that is sent
 // protocol.OutcomeWithin (10 s) after the request, and is answered, settles it: what
 // that shows is final. A context that ends earlier, without an answer, leaves as much
-// open as protocol.ErrOutcomeUnknown does. Of contacts the next change that is answered
+// open as protocol.ErrOutcomeUnknown does. The error is an UnknownOutcome then, which
+// says when the change was sent, and Settle waits and tells what holds. Of contacts the next change that is answered
 // is what settles it (PROTOCOL 4.6).
 //
 // A session that was kicked or replaced (protocol.ErrSessionReplaced) is never tried

@@ -47,7 +47,7 @@ func (o *ownWrites) newest() (epoch string, revision uint64) {
 
 // SetSelfStatus sets the custom status of a user without a session; empty
 // clears it. It returns the owner's view. On protocol.ErrOutcomeUnknown, which
-// a missing answer is too, the change may have been or still be made.
+// a missing answer is too, the change may have been or still be made: Settle tells.
 func (c *Client) SetSelfStatus(ctx context.Context, userID, text string, opts ...SetOption) (protocol.Status, error) {
 	return c.set(ctx, userID, protocol.SetRequest{CustomStatus: &text}, opts)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -51,10 +52,14 @@ func (c *Client) ask(ctx context.Context, r request, reply any) error {
 	stop := context.AfterFunc(conn, cancel)
 	defer stop()
 
+	sent := time.Now()
 	msg, err := c.nc.RequestWithContext(ctx, r.subject, body)
 	switch {
 	case err == nil:
-		return decode(msg, reply)
+		if err = decode(msg, reply); err != nil {
+			return withSentAt(err, sent)
+		}
+		return nil
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w: %w", protocol.ErrUnavailable.Withf("nobody answers on %s", r.subject), err)
 	case errors.Is(err, nats.ErrMaxPayload):
@@ -70,7 +75,7 @@ func (c *Client) ask(ctx context.Context, r request, reply any) error {
 			notify(c.dog.doubt) // is it the service that does not answer, or the connection?
 		}
 		if !r.repeatable {
-			return fmt.Errorf("%w: %w on %s: %w", protocol.ErrOutcomeUnknown, errNoAnswer, r.subject, cause)
+			return withSentAt(fmt.Errorf("%w: %w on %s: %w", protocol.ErrOutcomeUnknown, errNoAnswer, r.subject, cause), sent)
 		}
 		return fmt.Errorf("%w on %s: %w", errNoAnswer, r.subject, cause)
 	default:

@@ -157,7 +157,7 @@ func (s *Session) EndReason() protocol.EndReason {
 // text, and returns the owner's view. It is refused unless this session is
 // live; one that the service has forgotten logs in again first. On
 // protocol.ErrOutcomeUnknown, which a missing answer is too, the change may
-// have been or still be made.
+// have been or still be made: Client.Settle tells.
 func (s *Session) SetSelfStatus(ctx context.Context, text string, opts ...SetOption) (protocol.Status, error) {
 	return s.set(ctx, protocol.SetRequest{CustomStatus: &text}, opts)
 }
