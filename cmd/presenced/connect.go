@@ -180,10 +180,10 @@ const (
 	againWithin = time.Minute
 )
 
-// again makes all connections anew, until that succeeds or ctx is done. pause is
-// before the first attempt.
-func (c *connections) again(ctx context.Context, cfg config, pause time.Duration, m *monitor, log *slog.Logger) error {
-	why := c.links.trouble()
+// again makes all connections anew, until that succeeds or ctx is done. why is the
+// reason, and pause is before the first attempt.
+func (c *connections) again(ctx context.Context, cfg config, why string, pause time.Duration, m *monitor, log *slog.Logger) error {
+	log.Warn("all connections are to be made anew", "why", why)
 	c.leave()
 	for said := time.Now(); ; pause = min(2*pause, againMost) {
 		m.starting("making all connections anew: " + why)

@@ -94,32 +94,43 @@ func testClosedForGood(t *testing.T, cfg config, name string, close func(*connec
 }
 
 // TestClosedForGood_MaxPayload: a server that takes less than before tells nobody. The
-// first answer that is too large for it closes the connection for good.
+// first answer that is too large for it closes the connection for good. Then what fits
+// is answered; where nothing can be served, presenced waits until it can.
 func TestClosedForGood_MaxPayload(t *testing.T) {
 	t.Parallel()
-	s := servicetest.StartNATS(t)
-	d := servicetest.StartDaemon(t, onServer(s)...)
-	nc := s.Connect(t)
-	const users = 100
-	var ids []string
-	for i := range users {
-		id := fmt.Sprint("user", i)
-		set, _ := subjects.Set(id)
-		request(t, nc, set, fmt.Sprintf(`{"customStatus":%q}`, strings.Repeat("x", 200)))
-		ids = append(ids, id)
+	for limit, enough := range map[string]bool{"20KB": true, "8KB": false} {
+		t.Run(limit, func(t *testing.T) {
+			t.Parallel()
+			s := servicetest.StartNATS(t)
+			d := servicetest.StartDaemon(t, onServer(s)...)
+			nc := s.Connect(t)
+			var ids []string
+			for i := range 100 {
+				id := fmt.Sprint("user", i)
+				set, _ := subjects.Set(id)
+				request(t, nc, set, fmt.Sprintf(`{"customStatus":%q}`, strings.Repeat("x", 200)))
+				ids = append(ids, id)
+			}
+			all, err := protocol.Marshal(protocol.GetRequest{UserIDList: ids})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Reload(t, "max_payload: "+limit)
+			_, _ = nc.Request(subjects.Get(), all, time.Second) // the answer to which is lost
+			servicetest.Eventually(t, waitFor, "the log to say what happened", func() bool {
+				text := d.Stderr()
+				return strings.Contains(text, "closed for good") && strings.Contains(strings.ToLower(text), "maximum payload")
+			})
+			if !enough {
+				servicetest.Eventually(t, waitFor, "the log to say what is needed", func() bool {
+					return strings.Contains(d.Stderr(), "presenced needs ")
+				})
+				s.Reload(t)
+			}
+			servicetest.Eventually(t, waitFor, "what fits to be answered", func() bool { return answers(nc) })
+			d.Stop(t)
+		})
 	}
-	all, err := protocol.Marshal(protocol.GetRequest{UserIDList: ids})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Reload(t, `max_payload: 8KB`)
-	_, _ = nc.Request(subjects.Get(), all, time.Second) // the answer to which is lost
-	servicetest.Eventually(t, waitFor, "the log to say what happened", func() bool {
-		text := d.Stderr()
-		return strings.Contains(text, "closed for good") && strings.Contains(strings.ToLower(text), "maximum payload")
-	})
-	servicetest.Eventually(t, waitFor, "what fits to be answered", func() bool { return answers(nc) })
-	d.Stop(t)
 }
 
 // TestPayloadWatch: that a server takes larger messages again, or smaller ones, is

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,21 +72,23 @@ func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Write
 // for good. Each service is a new one, as after a restart of the process.
 func serveOn(ctx context.Context, cfg config, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) error {
 	var pause time.Duration // before connections are made anew
+	ready := false          // a service was
 	for begun := time.Now(); ; {
 		made, served := time.Now(), false
 		err := waitForCluster(ctx, nats, cfg.replicas, m, log)
 		if err == nil {
 			served, err = serveOnce(ctx, cfg, nats, m, stdout, log)
 		}
+		ready = ready || served
 		_, broken := errors.AsType[brokerFailed](err)
 		switch {
 		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 			return nil // ended by a signal while it was starting
-		case ctx.Err() == nil && !broken && nats.closedForGood():
+		case ctx.Err() == nil && !broken && (nats.closedForGood() || ready && errors.Is(err, service.ErrPayload)):
 			if pause = max(againFirst, min(2*pause, againMost)); time.Since(made) > againWithin {
 				pause = againFirst
 			}
-			if nats.again(ctx, cfg, pause, m, log) != nil {
+			if nats.again(ctx, cfg, cmp.Or(nats.links.trouble(), fmt.Sprint(err)), pause, m, log) != nil {
 				return nil // ended by a signal
 			}
 			cfg.newEpoch = cfg.newEpoch && !served // it has begun

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"presence/pkg/protocol"
@@ -12,6 +13,10 @@ import (
 // made smaller is the event of a status whose text and user ID have their longest, and
 // every byte escaped: 9,500 bytes. What is larger is split, or refused as too large.
 const MinPayload = 16 << 10
+
+// ErrPayload is in the error of a service that ends because the NATS server takes less
+// than MinPayload. Another one may start when the server takes more.
+var ErrPayload = errors.New("(max_payload)")
 
 // headersOfReply is more than the headers of a reply take.
 const headersOfReply = 1 << 10
@@ -24,7 +29,7 @@ func (s *Service) checkPayload() error {
 		most int
 	}{{"journal's", s.journal.Payload()}, {"clients'", s.replies.payload()}} {
 		if c.most < MinPayload {
-			return fmt.Errorf("the NATS server takes messages of at most %d bytes in the %s account (max_payload), presenced needs %d", c.most, c.of, MinPayload)
+			return fmt.Errorf("the NATS server takes messages of at most %d bytes in the %s account %w, presenced needs %d", c.most, c.of, ErrPayload, MinPayload)
 		}
 	}
 	return nil
