@@ -12,7 +12,7 @@ import (
 func TestG02_CommittedLate(t *testing.T) {
 	t.Parallel()
 	late := 0
-	for seed := uint64(1); seed <= 150; seed++ {
+	for seed := uint64(1); seed <= 60; seed++ {
 		p := newPlan(seed)
 		if p.rolling {
 			continue
