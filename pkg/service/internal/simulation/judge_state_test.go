@@ -17,6 +17,7 @@ func (j *judge) holds(p *process) {
 	want, ok := j.whole[position]
 	if p.corrupt {
 		p.corrupt = !ok || p.writing != nil || wholeOf(p.state) != want // what it did not do may make no difference
+		j.wrongAt = j.w.now
 		return
 	}
 	if !j.agrees(p) {

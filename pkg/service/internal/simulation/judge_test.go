@@ -46,6 +46,8 @@ type judge struct {
 
 	reported map[uint64]*process // closed connections that are not yet in the journal
 
+	wrongAt time.Duration // true time at which an instance last applied an entry to a wrong state
+
 	quiet bool // nothing is to be announced or refused now (G7)
 }
 

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"slices"
+	"time"
 
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/entry"
@@ -72,6 +73,9 @@ func (j *judge) erasures(position uint64, user string, e *entry.Entry, out *stat
 func (j *judge) checkLoss(position uint64, user, session string, e *entry.Entry, out *state.Outcome) {
 	w := j.w
 	w.say("  session %s of %s is lost", session, user)
+	if j.wrongAt > 0 && w.now-j.wrongAt < requestTimeout+time.Second {
+		return // who knows leases by other numbers renews those of others
+	}
 	switch h := j.holders[user+" "+session].(type) {
 	case *client:
 		if h.session == session && !h.mayBeLost() {
