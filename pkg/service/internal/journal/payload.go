@@ -27,8 +27,14 @@ func (j *Journal[W]) notePayload() { j.payload.Store(j.cfg.JetStream.Conn().MaxP
 
 // entryBytes returns about how many bytes of commands and renewals an entry is filled with
 // where a message may have payload bytes: half of them, because one large command may come
-// on top of half an entry.
-func entryBytes(payload int) int { return min(MaxBytes, (payload-headersOfEntry)/2) }
+// on top of half an entry. It is MaxBytes where payload is 0, not known yet, and always enough for
+// one renewal and one small command: a server that takes less refuses them.
+func entryBytes(payload int) int {
+	if payload == 0 {
+		return MaxBytes
+	}
+	return max(min(MaxBytes, (payload-headersOfEntry)/2), 4*renewalBytes)
+}
 
 // largestCommand returns how many bytes that one may have.
 func largestCommand(payload int) int { return payload - headersOfEntry - entryBytes(payload)/2 }
