@@ -21,9 +21,28 @@ func TestG10_InstanceFails(t *testing.T) {
 	waiting := map[string]*nats.Subscription{
 		"for a revision": askLater(t, nc, protocol.GetRequest{UserIDList: []string{"a"}, Epoch: now.Epoch, MinRevision: now.Revision + 1<<30}),
 	}
+	// These wait for a worker that goes on when the instance is about to end. What they ask
+	// for may be done, or not.
+	releases := []func(){i.Service.Occupy("alice"), i.Service.OccupyOrders()}
+	may := map[string]*nats.Subscription{}
+	for what, subject := range map[string]string{"for contacts": to(t, "alice", protocol.OpContacts), "for the order of users": subjects.List()} {
+		replies, err := nc.SubscribeSync(nc.NewInbox())
+		if err == nil {
+			err = nc.PublishRequest(subject, replies.Subject, []byte("{}"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		may[what] = replies
+	}
+	revision(t, nc)
 	journalOf := kit.ConnectAs(t, broker.Journal)
 	if err := journalOf.Publish(journal.DefaultStream+".entries", []byte("\x01garbage")); err != nil {
 		t.Fatal(err)
+	}
+	awaitHealth(t, i.Service, "stopping")
+	for _, release := range releases {
+		release()
 	}
 	<-i.Done()
 	if i.Err() == nil {
@@ -33,6 +52,11 @@ func TestG10_InstanceFails(t *testing.T) {
 		m, err := replies.NextMsg(waitFor)
 		if err != nil || m.Header.Get(protocol.ErrorCodeHeader) != "503" {
 			t.Errorf("who waits %s: got %v, %v, want 503", what, m, err)
+		}
+	}
+	for what, replies := range may {
+		if _, err := replies.NextMsg(waitFor); err != nil {
+			t.Errorf("who waits %s: %v, want an answer", what, err)
 		}
 	}
 	if n := i.Service.Figures().Waiting; n != 0 {
