@@ -36,7 +36,7 @@ func Conformance(t *testing.T, s Target) {
 	}{
 		{"sessions", testSessions}, {"devices", testDevices}, {"ends", testEnds}, {"texts", testTexts},
 		{"availability", testAvailability}, {"expiry", testExpiry}, {"invisible", testInvisible},
-		{"queries", testQueries}, {"contacts", testContacts}, {"gateways", testGateways}, {"handover", testHandover},
+		{"queries", testQueries}, {"contacts", testContacts}, {"gateways", testGateways}, {"kicked", testKicked}, {"handover", testHandover},
 		{"operators", testOperators}, {"refused", testRefused},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(newProbe(t, s, part.name)) })
@@ -557,6 +557,14 @@ func testGateways(p *probe) {
 	}
 	g.apply(op(protocol.OpKindLost, "s1"))
 	p.heard("OFFLINE lost", "OFFLINE lost")
+	// A lost session is held by nobody.
+	failed = g.apply(op(protocol.OpKindLost, "s1"), op(protocol.OpKindIdle, "s1"), op(protocol.OpKindLogout, "s1"))
+	if !slices.Equal(failed, []string{"0 session_not_found", "1 session_not_found", "2 session_not_found"}) {
+		p.Errorf("ops on a lost session: %q", failed)
+	}
+	if own := must[protocol.OwnStatusReply](p, p.about(protocol.OpStatus), struct{}{}); own.Sessions[0].Gateway != "" || own.Sessions[0].Live {
+		p.Errorf("a lost session of a gateway: %+v", own.Sessions)
+	}
 	p.refused(protocol.OpRenew, renewReq{SessionID: "s1"}, protocol.ErrSessionNotFound)
 	g.apply(op(protocol.OpKindLogin, "s1"))
 	p.heard("ONLINE busy login", "ONLINE busy login")
@@ -580,10 +588,30 @@ func testGateways(p *probe) {
 	must[protocol.LeaseReply](p, g.subject(protocol.OpRenew), protocol.LeaseRequest{Process: "p1"})
 	must[protocol.LeaseReply](p, g.subject(protocol.OpClose), protocol.CloseRequest{Process: "p1"})
 	p.heard("OFFLINE lost", "OFFLINE lost")
+	if own := must[protocol.OwnStatusReply](p, p.about(protocol.OpStatus), struct{}{}); own.Sessions[0].Gateway != "" || own.Sessions[0].Live {
+		p.Errorf("a session whose gateway's lease has ended: %+v", own.Sessions)
+	}
+	p.refused(protocol.OpRenew, renewReq{SessionID: "s1"}, protocol.ErrSessionNotFound)
 	must[protocol.LeaseReply](p, g.subject(protocol.OpClose), protocol.CloseRequest{Process: "p1"})
 	if _, err := ask[protocol.LeaseReply](p, g.subject(protocol.OpRenew), protocol.LeaseRequest{Process: "p1"}); !errors.Is(err, protocol.ErrLeaseNotFound) {
 		p.Errorf("renew once closed: %v", err)
 	}
+}
+
+// A gateway learns that its session was kicked when it next acts for it: it does not hold it any more.
+// The user's own logout of a kicked session is no error (PROTOCOL 4.3).
+func testKicked(p *probe) {
+	g := p.open("gw3", "p1")
+	g.apply(op(protocol.OpKindLogin, "s1"), op(protocol.OpKindLogin, "s2"))
+	must[protocol.KickReply](p, p.subjects.Kick(), protocol.KickRequest{UserID: p.user})
+	failed := g.apply(op(protocol.OpKindIdle, "s1"), op(protocol.OpKindLost, "s1"), op(protocol.OpKindLogout, "s1"), op(protocol.OpKindLogin, "s1"))
+	if !slices.Equal(failed, []string{"0 session_not_found", "1 session_not_found", "2 session_not_found", "3 session_replaced"}) {
+		p.Errorf("ops on a kicked session: %q", failed)
+	}
+	p.change(protocol.OpLogout, logoutReq{SessionID: "s1"})
+	p.refused(protocol.OpRenew, renewReq{SessionID: "s1"}, protocol.ErrSessionReplaced)
+	p.refused(protocol.OpLogin, loginReq{SessionID: "s1"}, protocol.ErrSessionReplaced)
+	p.shows("UNLOGINED")
 }
 
 func testHandover(p *probe) {

@@ -71,6 +71,8 @@ func (s *Service) closeLease(r Request, m *protocol.CloseRequest) (any, error) {
 func (c *change) lose(userID string, x *session) {
 	c.touch(userID, protocol.CauseLost)
 	x.Live, x.LostAt = false, protocol.TimeOf(c.s.now)
+	x.severed = x.severed || x.lease != nil
+	x.lease, x.Gateway = nil, ""
 }
 
 func (s *Service) apply(r Request, m *protocol.ApplyRequest) (any, error) {
@@ -114,12 +116,9 @@ func (c *change) do(l *lease, o *protocol.Op) error {
 	case protocol.OpKindSet:
 		return c.set(o.UserID, o.Set())
 	}
-	x, err := c.s.user(o.UserID).findLive(o.SessionID)
-	if err == nil && x.lease != l {
-		err = protocol.ErrSessionNotFound
-	}
-	if err != nil {
-		return err
+	x := c.s.user(o.UserID).session(o.SessionID)
+	if x == nil || x.lease != l { // why it ended, the gateway is not told
+		return protocol.ErrSessionNotFound
 	}
 	switch o.Op {
 	case protocol.OpKindLogout:

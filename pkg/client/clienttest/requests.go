@@ -46,7 +46,7 @@ func (c *change) open(o opened) (replaced []string, err error) {
 	if x.Platform == "" {
 		x.Platform = "unknown"
 	}
-	x.Live, x.LostAt, x.lease, x.Gateway = true, 0, o.lease, ""
+	x.Live, x.LostAt, x.severed, x.lease, x.Gateway = true, 0, false, o.lease, ""
 	x.TTLSeconds = int64(o.ttl / time.Second)
 	if o.lease != nil {
 		x.Gateway = o.lease.key.gateway
@@ -109,7 +109,7 @@ func (s *Service) renew(r Request, m *protocol.RenewRequest) (any, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case !x.Live && (x.Bound || x.lease != nil):
+	case !x.Live && (x.Bound || x.severed):
 		return nil, protocol.ErrSessionNotFound
 	}
 	s.change(func(c *change) {

@@ -33,6 +33,8 @@ type user struct {
 type session struct {
 	protocol.Session
 	lease *lease // of a gateway that holds it
+	// severed: it was lost with its gateway, so that a renewal does not bring it back.
+	severed bool
 }
 
 func (s *Service) user(id string) *user {
