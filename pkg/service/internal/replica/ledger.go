@@ -28,7 +28,9 @@ type Ledger struct {
 	resets int          // how often the cursor was set back
 	sentAt uint64       // position up to which everything was published
 	marks  []mark
-	final  bool // the instance stops: what is flushed counts at once
+	// stops says that the instance does; final, that the broker was there since. Then
+	// what reached it counts at once.
+	stops, final bool
 }
 
 // mark says that everything up to a position had reached the broker at a time.
@@ -72,6 +74,7 @@ func (l *Ledger) Reached(t Turn, now time.Time) {
 		l.marks = l.marks[1:]
 	}
 	l.marks = append(l.marks, mark{position: t.sentAt, at: now})
+	l.final = l.stops
 }
 
 // Again has everything announced that is still owed: all of the last
@@ -82,9 +85,10 @@ func (l *Ledger) Again() {
 	l.resets++
 }
 
-// Finish has what reached the broker count at once: the instance is about to
-// stop.
-func (l *Ledger) Finish() { l.final = true }
+// Finish has what reached the broker count at once, from the next time on that
+// something does: the instance is about to stop. What reached it before may have died
+// with it, unless it is there still.
+func (l *Ledger) Finish() { l.stops = true }
 
 // Flushed returns the position up to which nothing is owed any more. A mark counts
 // when the broker was still there AnnounceAgain later, which the next marks say:
