@@ -82,3 +82,20 @@ func (s *Service) Compare(h *entry.Header) error {
 func (s *Service) TellContacts(user string, changed *contacts.Changed) {
 	s.tellContacts(user, changed)
 }
+
+// Refusals returns how many refusals of subscriptions the instance has heard of.
+func (s *Service) Refusals() uint64 { return s.listener.heard.Load() }
+
+// SubscribeAnew makes all subscriptions anew, and returns how many of those given up are
+// remembered.
+func (s *Service) SubscribeAnew() (remembered, subscriptions int) {
+	l := s.listener
+	l.work.Lock()
+	defer l.work.Unlock()
+	for _, x := range l.ears {
+		l.make(x)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.leaving), len(l.ears)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,9 @@ const (
 	refusalWithin = 100 * time.Millisecond
 	// limitWithin is that wait where the refusal names no subject.
 	limitWithin = 50 * time.Millisecond
+	// roundPause is the least pause between two rounds that find out which subscriptions
+	// a limit refuses. Each makes all of them anew, the healthy ones too.
+	roundPause = time.Second
 	// subscribeWithin bounds the wait for the broker to have taken subscriptions.
 	subscribeWithin = 5 * time.Second
 )
@@ -45,11 +49,13 @@ type listener struct {
 	heard   atomic.Uint64 // refusals
 	limited atomic.Uint64 // refusals for a limit; they do not name the subject
 	suspect atomic.Bool   // one came, and it is unknown which subscription is missing
+	trying  atomic.Bool   // subscribeEach waits for such a refusal, and provokes it
 
 	// work is held while subscriptions are made and given up. It guards left: none is
 	// made any more. leave ends stopping first, so that work ends early.
 	work     sync.Mutex
 	left     bool
+	roundAt  time.Time // when the last round over all subscriptions began
 	stopping context.Context
 	stop     context.CancelFunc
 
@@ -131,7 +137,8 @@ func (l *listener) adjust(ctx context.Context) {
 	if !l.suspect.Load() {
 		l.subscribe(ctx, l.missing(func(*ear) bool { return true }))
 	}
-	if l.suspect.Swap(false) {
+	if l.suspect.Load() && time.Since(l.roundAt) >= roundPause { // else run looks again by itself
+		l.roundAt = time.Now()
 		l.subscribeEach(ctx, l.ears)
 	}
 }
@@ -166,6 +173,7 @@ func (l *listener) drop(x *ear) {
 	if x.sub == nil {
 		return
 	}
+	l.leaving = slices.DeleteFunc(l.leaving, func(sub *nats.Subscription) bool { return !sub.IsValid() })
 	if err := x.sub.Drain(); err == nil {
 		l.leaving = append(l.leaving, x.sub)
 	}
@@ -214,6 +222,8 @@ func (l *listener) subscribe(ctx context.Context, list []*ear) {
 // subscribeEach makes subscriptions anew, one after the other, and finds out which
 // of them a limit refuses.
 func (l *listener) subscribeEach(ctx context.Context, list []*ear) {
+	l.trying.Store(true)
+	defer l.trying.Store(false)
 	for _, x := range list {
 		limited := l.limited.Load()
 		l.make(x)
@@ -315,7 +325,9 @@ func (l *listener) reported(sub *nats.Subscription, err error) {
 		l.limited.Add(1)
 		l.suspect.Store(true)
 		l.heard.Add(1)
-		l.kick()
+		if !l.trying.Load() { // or each attempt would call for the next one
+			l.kick()
+		}
 	}
 }
 
@@ -366,6 +378,8 @@ func (l *listener) trouble() error {
 		return fmt.Errorf("the NATS server refuses the subscription to %s: %w", strings.Join(subjects, ", "), why)
 	case l.suspended:
 		return errNoAnswers
+	case l.suspect.Load():
+		return errSuspect
 	}
 	for _, x := range l.ears {
 		if x.sub == nil {
@@ -377,6 +391,9 @@ func (l *listener) trouble() error {
 
 // maxNamed bounds how many refused subjects are named.
 const maxNamed = 3
+
+// errSuspect is said until it is known which subscriptions a limit refuses.
+var errSuspect = fmt.Errorf("the NATS server refuses a subscription: %w", errLimit)
 
 // errNoAnswers says why an instance takes no requests.
 var errNoAnswers = errors.New("the connection for answers is lost: no requests are taken")

@@ -139,6 +139,39 @@ func TestListener_LimitReached(t *testing.T) {
 	get(t, server.Connect(t), "alice")
 }
 
+// TestListener_LimitStays: while a limit refuses subscriptions, an instance tries again
+// every few seconds. Refusals that it provokes by that do not have it try at once.
+func TestListener_LimitStays(t *testing.T) {
+	t.Parallel()
+	server := servicetest.StartNATS(t, clientsAs("", "limits: { max_subscriptions: 12 }"))
+	s := run(t, server)
+	awaitHealth(t, s, "more: a limit on subscriptions is reached")
+	before := s.Refusals()
+	if isReady(s) {
+		t.Error("it is ready")
+	}
+	time.Sleep(2 * time.Second) // for what must not happen
+	_, subscriptions := s.SubscribeAnew()
+	if n := s.Refusals() - before; n > uint64(4*subscriptions) {
+		t.Errorf("%d subscriptions were refused in 2 s, of %d in all", n, subscriptions)
+	}
+}
+
+// TestListener_Bounded: of the subscriptions that were given up those are remembered
+// that still bring requests, not all that ever were.
+func TestListener_Bounded(t *testing.T) {
+	t.Parallel()
+	s := run(t, servicetest.StartNATS(t))
+	awaitHealth(t, s, "")
+	for range 50 {
+		s.SubscribeAnew()
+	}
+	servicetest.Eventually(t, soon, "what was given up to be forgotten", func() bool {
+		remembered, subscriptions := s.SubscribeAnew()
+		return remembered <= 2*subscriptions
+	})
+}
+
 // gate lets a connection through until it is shut.
 type gate struct {
 	mu   sync.Mutex
