@@ -23,7 +23,9 @@ const (
 	askedSingly = 4
 	// askRest is what lies between two rounds at a server at least, and askShare how
 	// many times as long as a round took: a server builds its list anew for each
-	// request, whether one connection is asked for or all.
+	// request, whether one connection is asked for or all. One that did not answer is
+	// spared nothing by a long pause, and would keep a place that others wait for: its
+	// ID may be a client's invention.
 	askRest  = 250 * time.Millisecond
 	askShare = 10
 	// askAttempts is how often a server is asked that does not answer, askAgain what
@@ -150,14 +152,17 @@ func (x *strangers) serve(ctx context.Context, w *connectionWatch, server string
 		if len(clients) == 0 {
 			return
 		}
-		begun := time.Now()
-		x.ask(ctx, w, server, clients)
-		pause(ctx, max(askRest, askShare*time.Since(begun)))
+		begun, rest := time.Now(), askRest
+		if x.ask(ctx, w, server, clients) {
+			rest = max(rest, askShare*time.Since(begun))
+		}
+		pause(ctx, rest)
 	}
 }
 
-// ask has it appended what a server says of some of its clients.
-func (x *strangers) ask(ctx context.Context, w *connectionWatch, server string, clients []uint64) {
+// ask has it appended what a server says of some of its clients, and reports whether it
+// said anything.
+func (x *strangers) ask(ctx context.Context, w *connectionWatch, server string, clients []uint64) (answered bool) {
 	s := x.service
 	slices.Sort(clients)
 	clients = slices.Compact(clients)
@@ -166,20 +171,21 @@ func (x *strangers) ask(ctx context.Context, w *connectionWatch, server string, 
 			pause(ctx, askAgain)
 		}
 		if ctx.Err() != nil || !s.cfg.System.IsConnected() || s.isLame(server) {
-			return // run compares everything after a reconnect; who is lame answers nobody
+			return false // run compares everything after a reconnect; who is lame answers nobody
 		}
 		closed, err := w.absent(ctx, server, slices.Clone(clients))
 		if err == nil {
 			x.report(entry.Closed, server, closed)
-			return
+			return true
 		}
 		if !isSilence(err) {
 			s.log.Warn("connections could not be looked up; leases cover it", "server", server, "err", err)
-			return
+			return true
 		}
 	}
 	s.servers.silent(server)
 	x.report(entry.LoseSight, server, clients)
+	return false
 }
 
 // report appends a command for each of a server's clients. It stops where the journal
