@@ -129,7 +129,8 @@ const (
 	// NewEpoch, the first command of an entry of a higher generation, begins
 	// its epoch: with the state as it is, or with an empty one where All.
 	NewEpoch Kind = 14
-	// Raise puts the behaviour of format Seq in force.
+	// Raise puts the behaviour of format Seq in force. It is written in that format: a
+	// version that does not have the behaviour stops before it.
 	Raise Kind = 15
 	// Kick ends Session of User, or all of User's where All, as an operator
 	// wants it. Erase forgets User altogether.
@@ -265,8 +266,11 @@ func Append(b []byte, e *Entry) ([]byte, error) {
 		if p := e.Commands[i].Params; p != nil {
 			format = max(format, p.Format())
 		}
-		if k := e.Commands[i].Kind; k == LoseSight || k == LameDuck {
+		switch c := &e.Commands[i]; {
+		case c.Kind == LoseSight || c.Kind == LameDuck:
 			format = max(format, 3)
+		case c.Kind == Raise && c.Seq >= 3: // that to 2 is written in format 1 for ever
+			format = max(format, uint8(min(c.Seq, Format)))
 		}
 	}
 	return e.MarshalMsg(append(b, format))
