@@ -3,6 +3,7 @@ package simulation
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // end checks what must be so once everything has been calm for long.
@@ -24,7 +25,9 @@ func (j *judge) end() {
 		if !w.plan.damages {
 			j.endAnnounced(user)
 		}
-		if !slices.ContainsFunc(w.hosts, func(h *host) bool { return h.p.corrupt }) {
+		// One that was wrong until a while ago may have renewed what nobody holds.
+		wrong := j.wrongAt > 0 && w.now-j.wrongAt < 2*time.Minute
+		if !wrong && !slices.ContainsFunc(w.hosts, func(h *host) bool { return h.p.corrupt }) {
 			j.endOnline(user)
 		}
 	}
