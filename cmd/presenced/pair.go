@@ -23,9 +23,16 @@ import (
 // answers follows.
 type pair struct {
 	requests, answers side
-	moved             time.Time // when answers were last made to follow; guarded by mu
-	moves             int       // within movesWithin
-	mu                sync.Mutex
+
+	mu    sync.Mutex // guards the rest
+	moves moves
+}
+
+// moves count how often the connection for answers was made to follow.
+type moves struct {
+	since  time.Time     // when the time began that they are counted in
+	within time.Duration // how long that is
+	n      int
 }
 
 const (
@@ -35,10 +42,12 @@ const (
 	// learn meanwhile where that for requests is.
 	ownTries = 4
 	// maxMoves bounds how often the connection for answers is made to follow in
-	// movesWithin. Behind a load balancer it may never get to the server that is
-	// wanted.
-	maxMoves    = 5
-	movesWithin = time.Minute
+	// movesWithin. It may never get to the server that is wanted: behind a load balancer,
+	// or where that server takes no more connections. No requests are taken while it
+	// moves, so the time doubles up to movesWithinMost each time that it was not enough.
+	maxMoves        = 5
+	movesWithin     = time.Minute
+	movesWithinMost = time.Hour
 )
 
 // side is one of the two connections. at is nil while it is lost; last is where it was.
@@ -203,12 +212,22 @@ func (p *pair) align(answers *nats.Conn) {
 	if requests == nil || at == nil || requests.id == at.id {
 		return
 	}
-	if now := time.Now(); now.Sub(p.moved) > movesWithin {
-		p.moved, p.moves = now, 0
-	}
-	if p.moves++; p.moves > maxMoves {
+	if !p.moves.more(time.Now()) {
 		return
 	}
 	p.answers.set(nil) // until it is told where it is
 	_ = answers.ForceReconnect()
+}
+
+// more takes one move, and reports false where there were too many.
+func (m *moves) more(now time.Time) bool {
+	if lasted := now.Sub(m.since); lasted > m.within {
+		within := movesWithin
+		if m.n > maxMoves && lasted <= 2*m.within { // else it was calm
+			within = min(2*m.within, movesWithinMost)
+		}
+		*m = moves{since: now, within: within}
+	}
+	m.n++
+	return m.n <= maxMoves
 }

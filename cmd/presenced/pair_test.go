@@ -182,3 +182,29 @@ func TestPair_Dial(t *testing.T) {
 		t.Error("another name was dialed at that address too")
 	}
 }
+
+// TestPair_NeverTogether: where the connection for answers cannot get to the server that is
+// wanted, it is made to follow more and more seldom. After a calm time it is again at once.
+func TestPair_NeverTogether(t *testing.T) {
+	t.Parallel()
+	var m moves
+	now, count := time.Now(), 0
+	apart := func(d time.Duration) (followed int) {
+		for end := now.Add(d); now.Before(end); now = now.Add(time.Second) {
+			if m.more(now) {
+				followed++
+			}
+		}
+		return followed
+	}
+	if count = apart(30 * time.Second); count != maxMoves {
+		t.Errorf("followed %d times in 30 s, want %d", count, maxMoves)
+	}
+	if apart(2 * time.Hour); apart(24*time.Hour) > 25*maxMoves {
+		t.Error("it goes on to follow more than a few times an hour")
+	}
+	now = now.Add(2*movesWithinMost + time.Second)
+	if apart(time.Second); m.within != movesWithin {
+		t.Errorf("after a calm time they are counted within %v, want %v", m.within, movesWithin)
+	}
+}
