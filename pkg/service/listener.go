@@ -158,13 +158,17 @@ func (l *listener) suspend() {
 	}
 }
 
+// resume has requests taken again. Where no other instance took them meanwhile, leases
+// were not extended (G6).
 func (l *listener) resume() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.suspended {
-		l.service.log.Info("the connection for answers is back: requests are taken again")
-	}
+	was := l.suspended
 	l.suspended = false
+	l.mu.Unlock()
+	if was {
+		l.service.log.Info("the connection for answers is back: requests are taken again, and nobody is dropped for a while")
+		l.service.reportDeaf()
+	}
 }
 
 // drop gives up a subscription; what the broker has already sent is still handled.

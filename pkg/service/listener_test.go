@@ -225,20 +225,23 @@ func TestListener_AnswersGone(t *testing.T) {
 	awaitHealth(t, s, "")
 	nc := server.Connect(t)
 	set, _ := subjects.Set("alice")
-	text := "taken before"
-	body, _ := protocol.Marshal(protocol.SetRequest{CustomStatus: &text})
+	text := "before"
+	if err := request(t, nc, set, protocol.SetRequest{CustomStatus: &text}, nil); err != nil {
+		t.Fatal(err)
+	}
 	replies, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
 		t.Fatal(err)
 	}
-	const taken = 200
+	// They wait for a revision for 2 s, and are answered when the connection is lost. What
+	// is written to a connection at the moment when it is lost may be lost with it.
+	now := revision(t, nc)
+	waits, _ := protocol.Marshal(protocol.GetRequest{UserIDList: []string{"alice"}, Epoch: now.Epoch, MinRevision: now.Revision + 1<<30})
+	const taken = 20
 	for range taken {
-		if err := nc.PublishRequest(set, replies.Subject, body); err != nil {
+		if err := nc.PublishRequest(subjects.Get(), replies.Subject, waits); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := nc.Flush(); err != nil {
-		t.Fatal(err)
 	}
 	revision(t, nc) // so they are at the instance
 	g.set(true)
@@ -265,6 +268,22 @@ func TestListener_AnswersGone(t *testing.T) {
 	for range 50 {
 		get(t, nc, "alice") // by the other
 	}
+}
+
+// TestG06_AnswersGone: while the connection for answers is lost renewals are not taken.
+// When it is back nobody is dropped for that.
+func TestG06_AnswersGone(t *testing.T) {
+	t.Parallel()
+	server := servicetest.StartNATS(t)
+	var g gate
+	s := run(t, server, func(c *service.Config) { c.Answers = gated(t, server, &g) })
+	awaitHealth(t, s, "")
+	servicetest.Eventually(t, 2*soon, "the amnesty of the start to end", func() bool { return !s.Figures().InAmnesty })
+	g.set(true)
+	awaitHealth(t, s, "the connection for answers is lost: no requests are taken")
+	g.set(false)
+	awaitHealth(t, s, "")
+	servicetest.Eventually(t, soon, "an amnesty", func() bool { return s.Figures().InAmnesty })
 }
 
 // TestStop_EmbeddersSubscriptions: whoever runs the service may use its connections
