@@ -26,6 +26,9 @@ const (
 	// roundPause is the least pause between two rounds that find out which subscriptions
 	// a limit refuses. Each makes all of them anew, the healthy ones too.
 	roundPause = time.Second
+	// deafEvery is how often an instance that takes no requests, and that no other runs
+	// beside, starts the amnesty anew, which lasts 30 s: renewals reach nobody.
+	deafEvery = 20 * time.Second
 	// subscribeWithin bounds the wait for the broker to have taken subscriptions.
 	subscribeWithin = 5 * time.Second
 )
@@ -56,6 +59,7 @@ type listener struct {
 	work     sync.Mutex
 	left     bool
 	roundAt  time.Time // when the last round over all subscriptions began
+	deafAt   time.Time // when an amnesty was last started because no requests are taken
 	stopping context.Context
 	stop     context.CancelFunc
 
@@ -130,6 +134,10 @@ func (l *listener) adjust(ctx context.Context) {
 	}
 	if !l.service.replies.up.Load() {
 		l.suspend()
+		if l.service.alone() && time.Since(l.deafAt) >= deafEvery {
+			l.deafAt = time.Now()
+			l.service.reportDeaf()
+		}
 		l.subscribe(ctx, l.missing(func(x *ear) bool { return x.endpoint == nil }))
 		return
 	}

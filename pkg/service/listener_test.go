@@ -271,19 +271,36 @@ func TestListener_AnswersGone(t *testing.T) {
 }
 
 // TestG06_AnswersGone: while the connection for answers is lost renewals are not taken.
-// When it is back nobody is dropped for that.
+// Nobody is dropped for that: where no other instance takes them, then already, and in
+// any case when it is back.
 func TestG06_AnswersGone(t *testing.T) {
 	t.Parallel()
-	server := servicetest.StartNATS(t)
-	var g gate
-	s := run(t, server, func(c *service.Config) { c.Answers = gated(t, server, &g) })
-	awaitHealth(t, s, "")
-	servicetest.Eventually(t, 2*soon, "the amnesty of the start to end", func() bool { return !s.Figures().InAmnesty })
-	g.set(true)
-	awaitHealth(t, s, "the connection for answers is lost: no requests are taken")
-	g.set(false)
-	awaitHealth(t, s, "")
-	servicetest.Eventually(t, soon, "an amnesty", func() bool { return s.Figures().InAmnesty })
+	for name, instances := range map[string]int{"alone": 1, "another runs": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := servicetest.StartNATS(t)
+			var g gate
+			s := run(t, server, func(c *service.Config) { c.Answers = gated(t, server, &g) })
+			awaitHealth(t, s, "")
+			for range instances - 1 {
+				awaitHealth(t, run(t, server), "")
+			}
+			servicetest.Eventually(t, 2*soon, "all instances to be there, without an amnesty", func() bool {
+				f := s.Figures()
+				return f.Instances == instances && !f.InAmnesty
+			})
+			g.set(true)
+			awaitHealth(t, s, "the connection for answers is lost: no requests are taken")
+			if instances == 1 {
+				servicetest.Eventually(t, soon, "an amnesty meanwhile", func() bool { return s.Figures().InAmnesty })
+			} else if s.Figures().InAmnesty {
+				t.Error("there is an amnesty though another instance takes the requests")
+			}
+			g.set(false)
+			awaitHealth(t, s, "")
+			servicetest.Eventually(t, soon, "an amnesty", func() bool { return s.Figures().InAmnesty })
+		})
+	}
 }
 
 // TestStop_EmbeddersSubscriptions: whoever runs the service may use its connections
