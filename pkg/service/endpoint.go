@@ -127,6 +127,9 @@ func (s *Service) submit(c *call, command entry.Command) error {
 	if err := s.refuseChange(); err != nil {
 		return err
 	}
+	if s.journal.Losing() {
+		return protocol.ErrUnavailable.With("the journal drops what it should keep: nothing was done, try again when an operator has mended that")
+	}
 	if c.late() {
 		return protocol.ErrUnavailable
 	}

@@ -2,6 +2,8 @@ package service
 
 import (
 	"errors"
+	"fmt"
+	"hash/maphash"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -31,15 +33,17 @@ func TestQueries(t *testing.T) {
 		}
 		return err
 	}
+	a, others := "a", apart(q, "a", 3)
+	b, c, d := others[0], others[1], others[2]
 	admitted := map[string]int{}
-	for _, who := range []string{"a", "b", "c", "d"} {
+	for _, who := range []string{a, b, c, d} {
 		for range 2 * each {
 			if ask(who) == nil {
 				admitted[who]++
 			}
 		}
 	}
-	if admitted["a"] != each || admitted["b"] != each || admitted["c"] != each || admitted["d"] != all-3*each {
+	if admitted[a] != each || admitted[b] != each || admitted[c] != each || admitted[d] != all-3*each {
 		t.Errorf("admitted %v, want 10 of each until 35 wait", admitted)
 	}
 	for _, c := range held {
@@ -55,6 +59,21 @@ func TestQueries(t *testing.T) {
 	if ask("a") != nil {
 		t.Error("afterwards a query is refused")
 	}
+}
+
+// apart returns n askers whom the hash tells apart from each other and from first. Its
+// seed is another one in each run, so any two names may be the same to it.
+func apart(q *queries, first string, n int) (names []string) {
+	of := func(who string) uint64 { return maphash.String(q.seed, who) % askers }
+	taken := map[uint64]bool{of(first): true}
+	for i := 0; len(names) < n; i++ {
+		who := fmt.Sprint("asker", i)
+		if !taken[of(who)] {
+			taken[of(who)] = true
+			names = append(names, who)
+		}
+	}
+	return names
 }
 
 // TestAsker: who asks for many is told apart by the connection, with the inboxes

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,9 +20,8 @@ import (
 
 const (
 	// rescueTurn is how much longer each further instance waits before it stores a snapshot
-	// that is missing, and rescueEvery how often one does so while that does not help.
-	rescueTurn  = 5 * time.Second
-	rescueEvery = 30 * time.Second
+	// that is missing. One that has done so pauses for as long as it took.
+	rescueTurn = 5 * time.Second
 	// lookAgain is the pause before something that is missing is looked for once more: a
 	// replica may not know yet what another has stored.
 	lookAgain = time.Second
@@ -34,9 +34,12 @@ type watched struct {
 	mu    sync.Mutex
 	wrong error // nil: nothing is
 
-	// The rest is maintain's own: since when a snapshot is missing, and when one was
-	// stored for that.
-	missingSince, rescuedAt time.Time
+	losing atomic.Bool // see Losing
+
+	// The rest is maintain's own: since when a snapshot is missing, until when no further
+	// one is stored for that, and what was applied at the last look.
+	missingSince, rescueAgain time.Time
+	applied                   uint64
 }
 
 // Wrong returns what is wrong with the stream or the snapshots, as of the last look, and
@@ -47,6 +50,11 @@ func (j *Journal[W]) Wrong() error {
 	defer j.watched.mu.Unlock()
 	return j.watched.wrong
 }
+
+// Losing reports whether the stream was set to drop entries by itself, and has dropped some
+// that no snapshot had. What is acknowledged now may be gone before the next snapshot. It
+// holds until the setting is mended.
+func (j *Journal[W]) Losing() bool { return j.watched.losing.Load() }
 
 // look compares what is stored with what a start needs. missing says that a snapshot must
 // be stored at once. An error means that nobody knows.
@@ -70,17 +78,31 @@ func (j *Journal[W]) look(ctx context.Context) (wrong error, missing bool, err e
 		applied := j.position()
 		return j.deletedError(newest, applied), newest < applied, nil
 	}
-	if first := info.State.FirstSeq; first > 1 && newest+1 < first {
+	drops, first := streams.Drops(info.Config), info.State.FirstSeq
+	gap := first > 1 && newest+1 < first
+	j.watched.losing.Store(drops && (gap || j.Losing()))
+	soon := j.droppedSoon(newest, first)
+	if gap {
 		return fmt.Errorf("the journal begins at position %d, and the newest snapshot is of position %d: what was before was purged or aged out, or the snapshots were deleted, and a start would not find it; a snapshot is being stored (keep the instances running until this is over)",
 			first, newest), true, nil
 	}
 	if err := streams.Check(info.Config, j.requirements()); err != nil {
-		return fmt.Errorf("the journal: %w", err), false, nil
+		return fmt.Errorf("the journal: %w", err), drops && soon, nil
 	}
 	if err := j.store.check(ctx); errors.As(err, new(*streams.SettingError)) {
 		return err, false, nil
 	}
 	return nil, false, nil
+}
+
+// droppedSoon reports whether a stream that drops entries could drop one within some looks
+// that the newest snapshot does not have, as far as the pace since the last look tells.
+func (j *Journal[W]) droppedSoon(newest, first uint64) bool {
+	const looks, least = 4, 64
+	applied := j.position()
+	pace := applied - min(applied, j.watched.applied)
+	j.watched.applied = applied
+	return newest < applied && newest < first+max(looks*pace, least)
 }
 
 func (j *Journal[W]) deletedError(newest, applied uint64) error {
@@ -112,13 +134,14 @@ func (j *Journal[W]) watch(ctx context.Context, rank int) error {
 	if w.missingSince.IsZero() {
 		w.missingSince = time.Now()
 	}
-	if time.Since(w.missingSince) < time.Duration(rank)*rescueTurn || time.Since(w.rescuedAt) < rescueEvery {
+	begun := time.Now()
+	if begun.Sub(w.missingSince) < time.Duration(rank)*rescueTurn || begun.Before(w.rescueAgain) {
 		return nil
 	}
 	if _, err := j.storeSnapshot(ctx); err != nil {
 		return err
 	}
-	w.rescuedAt = time.Now()
+	w.rescueAgain = time.Now().Add(time.Since(begun))
 	if wrong, _, err = j.look(ctx); err == nil {
 		j.noteWrong(wrong)
 	}

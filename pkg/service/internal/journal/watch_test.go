@@ -279,3 +279,50 @@ func purgeUnapplied(t *testing.T, js jetstream.JetStream, applies *rig, misses .
 	}
 	return users
 }
+
+// TestG01_JournalDropsEntries: the stream is set to drop its oldest entries while an instance
+// runs, again and again more of them than a look finds. The instance says that it loses
+// entries, so that no change is acknowledged, and keeps a snapshot of what it holds. The next
+// start has it, once the setting is mended.
+func TestG01_JournalDropsEntries(t *testing.T) {
+	t.Parallel()
+	nc := startBroker(t)
+	a := openWith(t, nc, "A").start(t)
+	users := a.fill(t, 0, 10)
+	stream, err := a.js.Stream(t.Context(), DefaultStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := stream.CachedInfo().Config
+	wrong := right
+	wrong.Discard, wrong.MaxMsgs = jetstream.DiscardOld, 3
+	if a.Losing() {
+		t.Error("Losing: got true before anything was changed")
+	}
+	if _, err := a.js.UpdateStream(t.Context(), wrong); err != nil {
+		t.Fatal(err)
+	}
+	for i := 10; !a.Losing(); i++ {
+		if i > 2000 {
+			t.Fatal("Losing: got false behind 2,000 entries")
+		}
+		users = append(users, a.fill(t, i, i+1)...)
+	}
+	a.storedBehind(t, a.position())
+	if !a.Losing() {
+		t.Error("Losing: got false once a snapshot was stored, though the stream goes on dropping entries")
+	}
+	// Twice more, at once: no pause lets what comes meanwhile go.
+	for range 2 {
+		users = append(users, a.fill(t, len(users), len(users)+5)...)
+		a.storedBehind(t, a.position())
+	}
+	if _, err := a.js.UpdateStream(t.Context(), right); err != nil {
+		t.Fatal(err)
+	}
+	a.wrong(t, "")
+	a.wait(t, "it to lose nothing any more", func() bool { return !a.Losing() })
+	a.stop(t)
+	b := openWith(t, nc, "B").start(t)
+	b.wantCommands(t, users)
+}

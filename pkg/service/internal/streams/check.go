@@ -74,6 +74,13 @@ func Check(have jetstream.StreamConfig, want Requirements) error {
 	return err
 }
 
+// Drops reports whether a stream drops messages by itself that nobody has asked it to drop:
+// by their age or number, or because they were read. It asks nobody.
+func Drops(have jetstream.StreamConfig) bool {
+	oldest := have.Discard == jetstream.DiscardOld && (have.MaxMsgs > 0 || have.MaxBytes > 0)
+	return oldest || have.MaxAge > 0 || have.MaxMsgsPerSubject > 0 || have.Retention != jetstream.LimitsPolicy
+}
+
 // cure mends all that is wrong, of which what cannot be changed in place is the first.
 func cure(wrong []*rule, want *Requirements) string {
 	if wrong[0].edit == nil {
