@@ -74,24 +74,31 @@ func (j *Journal[W]) maintain(ctx context.Context) error {
 		if !ok || !j.isCaughtUp() {
 			continue
 		}
-		err := j.watch(ctx, rank)
-		if err == nil && j.due(time.Duration(rank)*turnWait) {
-			err = j.takeSnapshot(ctx)
-		}
-		if err == nil {
-			err = j.supersede(ctx)
-		}
-		if err == nil && rank == 0 {
-			err = j.trim(ctx)
-		}
-		if err == nil && rank == 0 && time.Since(swept) > sweepEvery {
-			swept = time.Now()
-			err = j.store.sweep(ctx, keptSnapshots)
-		}
+		// A look that fails keeps nothing else from being done.
+		err := errors.Join(j.watch(ctx, rank), j.keep(ctx, rank, &swept))
 		if err != nil && ctx.Err() == nil {
 			j.cfg.Logger.Warn("the journal could not be maintained; trying again", "err", err)
 		}
 	}
+}
+
+// keep takes a snapshot where one is due, and drops what is no longer needed. swept is when
+// the store was last swept.
+func (j *Journal[W]) keep(ctx context.Context, rank int, swept *time.Time) (err error) {
+	if j.due(time.Duration(rank) * turnWait) {
+		err = j.takeSnapshot(ctx)
+	}
+	if err == nil {
+		err = j.supersede(ctx)
+	}
+	if err == nil && rank == 0 {
+		err = j.trim(ctx)
+	}
+	if err == nil && rank == 0 && time.Since(*swept) > sweepEvery {
+		*swept = time.Now()
+		err = j.store.sweep(ctx, keptSnapshots)
+	}
+	return err
 }
 
 // due reports whether enough was applied since the last snapshot, and long

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -325,4 +326,31 @@ func TestG01_JournalDropsEntries(t *testing.T) {
 	a.stop(t)
 	b := openWith(t, nc, "B").start(t)
 	b.wantCommands(t, users)
+}
+
+// blindStream answers no question about itself once blind is set.
+type blindStream struct {
+	jetstream.Stream
+	blind atomic.Bool
+}
+
+func (b *blindStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
+	if b.blind.Load() {
+		return nil, errors.New("nobody may know")
+	}
+	return b.Stream.Info(ctx, opts...)
+}
+
+// TestJournal_LookFails: an instance that may not look at the stream takes snapshots all the
+// same.
+func TestJournal_LookFails(t *testing.T) {
+	t.Parallel()
+	r := openWith(t, startBroker(t), "A", small)
+	stream := &blindStream{Stream: r.stream}
+	r.stream = stream
+	r.start(t)
+	stream.blind.Store(true)
+	last := r.position()
+	r.fill(t, 0, 60)
+	r.storedBehind(t, last+1)
 }
