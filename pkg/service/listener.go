@@ -65,6 +65,9 @@ type listener struct {
 
 	ears []*ear
 
+	draining atomic.Int64 // subscriptions that are given up and not gone yet
+	ghosts   atomic.Bool  // one of them was made again by a reconnect
+
 	mu        sync.Mutex           // guards what follows, and what changes of ears
 	leaving   []*nats.Subscription // that are being drained
 	suspended bool                 // no requests are taken: there is no way for answers
@@ -186,10 +189,30 @@ func (l *listener) drop(x *ear) {
 		return
 	}
 	l.leaving = slices.DeleteFunc(l.leaving, func(sub *nats.Subscription) bool { return !sub.IsValid() })
+	before := l.nc.Stats().Reconnects
+	l.draining.Add(1)
+	x.sub.SetClosedHandler(func(string) { l.drained(before) })
 	if err := x.sub.Drain(); err == nil {
 		l.leaving = append(l.leaving, x.sub)
+	} else {
+		l.draining.Add(-1)
+		x.sub.SetClosedHandler(nil)
 	}
 	x.sub = nil
+}
+
+// drained is told that a subscription which was given up is gone. nats.go makes one that
+// is not gone yet again at a reconnect, and never tells the broker that it has gone
+// since: the broker would give it its share of the requests for ever. Another reconnect
+// leaves it out.
+func (l *listener) drained(reconnectsBefore uint64) {
+	if l.nc.Stats().Reconnects != reconnectsBefore {
+		l.ghosts.Store(true)
+	}
+	if l.draining.Add(-1) == 0 && l.ghosts.Swap(false) && l.nc.IsConnected() {
+		l.service.log.Warn("subscriptions that are given up were made again by a reconnect: reconnecting without them")
+		_ = l.nc.ForceReconnect() // which fails where it is closed, and then they are gone too
+	}
 }
 
 // missing returns those of some ears that have no subscription, or a refused one.
