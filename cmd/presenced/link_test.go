@@ -155,6 +155,17 @@ func TestPayloadWatch(t *testing.T) {
 			return c.clients.MaxPayload() == limit.bytes && c.answers.MaxPayload() == limit.bytes && together(c)
 		})
 	}
+	// Lowered and raised between two looks, and a connection was made meanwhile.
+	s.Reload(t, `max_payload: 8KB`)
+	if err := c.answers.ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	servicetest.Eventually(t, waitFor, "the connection to know less", func() bool { return c.answers.MaxPayload() == 8<<10 })
+	s.Reload(t, `max_payload: 16KB`)
+	servicetest.Eventually(t, waitFor, "the connection to know more again", func() bool {
+		w.look(t.Context())
+		return c.answers.MaxPayload() == 16<<10 && together(c)
+	})
 	before := c.clients.Stats().Reconnects + c.answers.Stats().Reconnects
 	for range 3 {
 		w.look(t.Context())

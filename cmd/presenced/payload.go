@@ -34,8 +34,12 @@ const (
 type payloadWatch struct {
 	conns []*nats.Conn
 	log   *slog.Logger
-	known map[string]int64 // by the server's ID; of those where a connection is
+	known map[*nats.Conn]payloads // when it was looked last; of those that were connected
 }
+
+// payloads are what a server says it takes, and what a connection to it takes. They
+// differ after a reload, and where an account has a limit of its own.
+type payloads struct{ server, conn int64 }
 
 // run looks until ctx is done.
 func (w *payloadWatch) run(ctx context.Context) {
@@ -51,21 +55,36 @@ func (w *payloadWatch) run(ctx context.Context) {
 	}
 }
 
+// look has a connection reconnect that takes another size than its server says. Where
+// that is so at the first look, or after the reconnect too, it is the account's limit.
+// What the server said before is not enough to know: the limit can be lowered and raised
+// again between two looks, and a connection made meanwhile.
 func (w *payloadWatch) look(ctx context.Context) {
-	known := map[string]int64{}
+	said := map[string]int64{} // by the server's ID; 0: not known
+	known := map[*nats.Conn]payloads{}
 	for _, nc := range w.conns {
 		id := nc.ConnectedServerId()
-		if _, done := known[id]; done || id == "" || !plain(nc) {
+		if id == "" || !plain(nc) {
 			continue
 		}
-		server, payload, err := maxPayload(ctx, nc.ConnectedAddr())
-		if err != nil || server != id { // another one behind the same address
-			payload = w.known[id]
+		payload, asked := said[id]
+		if !asked {
+			server, n, err := maxPayload(ctx, nc.ConnectedAddr())
+			if err == nil && server == id { // not another one behind the same address
+				payload = n
+			}
+			said[id] = payload
 		}
-		known[id] = payload
-		if was := w.known[id]; was != 0 && payload != was {
-			w.log.Warn("the NATS server takes messages of another size than before: reconnecting", "server", nc.ConnectedServerName(), "max_payload", payload, "before", was)
-			w.reconnect(id)
+		was, before := w.known[nc]
+		now := payloads{payload, nc.MaxPayload()}
+		if payload == 0 {
+			now = was
+		}
+		known[nc] = now
+		if before && now != was && now.server != now.conn {
+			w.log.Warn("the NATS server takes messages of another size than this connection: reconnecting",
+				"server", nc.ConnectedServerName(), "max_payload", now.server, "before", now.conn)
+			_ = nc.ForceReconnect() // which fails where it is closed, and that is noticed elsewhere
 		}
 	}
 	w.known = known
@@ -75,14 +94,6 @@ func (w *payloadWatch) look(ctx context.Context) {
 func plain(nc *nats.Conn) bool {
 	_, err := nc.TLSConnectionState()
 	return err != nil && !strings.HasPrefix(nc.ConnectedUrl(), "ws")
-}
-
-func (w *payloadWatch) reconnect(id string) {
-	for _, nc := range w.conns {
-		if nc.ConnectedServerId() == id {
-			_ = nc.ForceReconnect() // which fails where it is closed, and that is noticed elsewhere
-		}
-	}
 }
 
 // maxPayload asks a server what it says to those who connect.
