@@ -25,6 +25,7 @@ var kinds = []func(*chaos, testing.TB) fault{
 	(*chaos).presencedKilled, (*chaos).presencedPaused, (*chaos).presencedSilent, (*chaos).journalCutOff, (*chaos).journalSilent,
 	(*chaos).serverKilled, (*chaos).serverPaused, (*chaos).leaderPaused, (*chaos).serverRestarted,
 	(*chaos).watcherCutOff, (*chaos).watcherSilent, (*chaos).majorityPaused, (*chaos).operation, (*chaos).operation,
+	(*chaos).payloadLowered, (*chaos).certificateReplaced, (*chaos).certificatesReplaced,
 }
 
 const (

@@ -35,6 +35,7 @@ type load struct {
 	watchers           []*client.Client
 	told               []*teller
 	gateway            *client.Gateway
+	talkers            []string // users with long texts; nil until there are any
 
 	mu     sync.Mutex
 	seen   map[version]protocol.Status
@@ -401,6 +402,7 @@ func (l *load) finish(t *testing.T) {
 		err := s.shows(want[s.user])
 		l.check(l.kept1, err == nil, "%v", err)
 	}
+	l.checkTalkers(t)
 	for i, c := range l.watchers {
 		same := func(got map[string]protocol.Status) bool { return maps.EqualFunc(got, want, equal) }
 		within(soon, func() bool { return same(watched(c, l.fixed)) && same(l.told[i].last()) })

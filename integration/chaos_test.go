@@ -37,6 +37,9 @@ type chaos struct {
 	back     []network // the same for its journal
 	watching network   // between one of the watchers and the servers
 
+	certificates certificates
+	plain        int // the presenced that does without TLS; 3: none
+
 	begun  time.Time
 	seed   uint64
 	chance *rand.Rand
@@ -58,16 +61,18 @@ type struck struct {
 
 func startChaos(t *testing.T) *chaos {
 	t.Helper()
-	c := &chaos{trio: &trio{Cluster: servicetest.StartCluster(t, 3)}}
+	c := &chaos{certificates: newCertificates(t)}
+	c.trio = &trio{Cluster: servicetest.StartCluster(t, 3, use(c.certificates.known))}
 	c.seed, c.chance = seeded(t)
+	c.plain = c.chance.IntN(4)
 	c.watching = startNetwork(t, c.Cluster)
 	for i := range 3 {
 		c.near = append(c.near, startNetwork(t, c.Cluster))
 		c.back = append(c.back, startNetwork(t, c.Cluster))
-		c.daemons = append(c.daemons, c.StartDaemon(t,
+		c.daemons = append(c.daemons, c.StartDaemon(t, append(c.tlsArgs(i),
 			"--nats-url", c.near[i].urls(servicetest.ClientsUser),
 			"--system-url", c.near[i].urls(servicetest.SystemUser),
-			"--journal-url", c.back[i].urls(servicetest.JournalUser)))
+			"--journal-url", c.back[i].urls(servicetest.JournalUser))...))
 	}
 	c.begun = time.Now()
 	return c

@@ -53,7 +53,8 @@ func foreignOptions(config, listen, dataDir string) (*server.Options, error) {
 // runs, as "nats-server --signal reload" does. One setting that cannot be changed
 // refuses all of it.
 func (b *Broker) ReloadForeign(config string) error {
-	opts, err := foreignOptions(config, strings.TrimPrefix(b.url, "nats://"), b.lock.dir)
+	_, listen, _ := strings.Cut(b.url, "://") // tls:// where it has a certificate
+	opts, err := foreignOptions(config, listen, b.lock.dir)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -40,15 +41,15 @@ type ClusterServer struct {
 	// URL is where clients connect. It stays the same over a restart.
 	URL string
 
-	config, listen, dataDir string
+	config, file, listen, dataDir string
 	process
 }
 
 // StartCluster starts a cluster of n servers on free ports, with data in
 // directories of the test, and waits until it stores with n replicas. The servers
-// are killed when the test ends. It needs Main as the test binary's TestMain:
-// the servers are that binary.
-func StartCluster(t testing.TB, n int) *Cluster {
+// are killed when the test ends. More lines of configuration take precedence. It
+// needs Main as the test binary's TestMain: the servers are that binary.
+func StartCluster(t testing.TB, n int, more ...string) *Cluster {
 	t.Helper()
 	ports := freePorts(t, 2*n)
 	var routes []string
@@ -58,10 +59,12 @@ func StartCluster(t testing.TB, n int) *Cluster {
 	c := &Cluster{}
 	for i := range n {
 		s := &ClusterServer{Name: fmt.Sprint("nats", i), URL: "nats://" + ports[i], listen: ports[i], dataDir: t.TempDir()}
+		s.file = filepath.Join(t.TempDir(), s.Name+".conf")
 		s.config = natsConfig + fmt.Sprintf(`
 server_name: %s
 cluster { name: presence-test, listen: %q, routes: [ %s ], no_advertise: true }
-`, s.Name, ports[n+i], strings.Join(routes, ", "))
+`, s.Name, ports[n+i], strings.Join(routes, ", ")) + strings.Join(more, "\n")
+		s.Configure(t)
 		c.Servers = append(c.Servers, s)
 		s.start(t)
 	}
@@ -203,6 +206,32 @@ func (s *ClusterServer) Restart(t testing.TB) {
 	s.waitReady(t)
 }
 
+// Configure gives the server other lines of configuration beside those that it was
+// started with, and in the place of those of earlier calls. They hold from its next
+// Restart or Reload on.
+func (s *ClusterServer) Configure(t testing.TB, more ...string) {
+	t.Helper()
+	text := s.config + "\n" + strings.Join(more, "\n")
+	if err := os.WriteFile(s.file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Reload is Configure, and has the running server take it at once, as
+// "nats-server --signal reload" does. It waits until that is done.
+func (s *ClusterServer) Reload(t testing.TB, more ...string) {
+	t.Helper()
+	s.Configure(t, more...)
+	before := strings.Count(s.Stdout(), serverReloaded)
+	s.Signal(t, syscall.SIGHUP)
+	Eventually(t, waitFor, s.Name+" to have taken its configuration", func() bool {
+		if strings.Contains(s.Stdout(), serverRefuses) {
+			t.Fatalf("%s was reloaded: %s", s.Name, s.Stdout())
+		}
+		return strings.Count(s.Stdout(), serverReloaded) > before
+	})
+}
+
 func (s *ClusterServer) waitReady(t testing.TB) {
 	t.Helper()
 	Eventually(t, waitFor, s.Name+" to be ready", func() bool {
@@ -218,13 +247,16 @@ func (s *ClusterServer) waitReady(t testing.TB) {
 }
 
 // The environment by which the test binary is told to be a server of a cluster:
-// its configuration, its address and its directory.
+// the file of its configuration, its address and its directory.
 const (
 	configEnv = "PRESENCE_TEST_NATS_CONFIG"
 	listenEnv = "PRESENCE_TEST_NATS_LISTEN"
 	dataEnv   = "PRESENCE_TEST_NATS_DATA"
 	// serverReady is what it prints when it takes connections.
 	serverReady = "the server is ready\n"
+	// serverReloaded and serverRefuses are what it prints when it was told to reload.
+	serverReloaded = "the server was reloaded\n"
+	serverRefuses  = "the server refuses its configuration: "
 )
 
 func (s *ClusterServer) start(t testing.TB) {
@@ -234,25 +266,43 @@ func (s *ClusterServer) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), configEnv+"="+s.config, listenEnv+"="+s.listen, dataEnv+"="+s.dataDir)
+	cmd.Env = append(os.Environ(), configEnv+"="+s.file, listenEnv+"="+s.listen, dataEnv+"="+s.dataDir)
 	s.process.start(t, s.Name, cmd)
 }
 
-// runServer is what the process of a ClusterServer does: it serves until SIGTERM.
-func runServer(config string) error {
+// runServer is what the process of a ClusterServer does: it serves until SIGTERM, and
+// reads its configuration again at SIGHUP.
+func runServer(file string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	reloads := make(chan os.Signal, 1)
+	signal.Notify(reloads, syscall.SIGHUP)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	b, err := broker.StartForeign(config, os.Getenv(listenEnv), os.Getenv(dataEnv), log)
+	config, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	b, err := broker.StartForeign(string(config), os.Getenv(listenEnv), os.Getenv(dataEnv), log)
 	if err != nil {
 		return err
 	}
 	defer b.Shutdown()
 	fmt.Print(serverReady)
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-b.Failed():
-		return errors.Join(errors.New("the server cannot go on"), err)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-b.Failed():
+			return errors.Join(errors.New("the server cannot go on"), err)
+		case <-reloads:
+			if config, err = os.ReadFile(file); err == nil {
+				err = b.ReloadForeign(string(config))
+			}
+			if err != nil {
+				fmt.Println(serverRefuses + err.Error())
+				continue
+			}
+			fmt.Print(serverReloaded)
+		}
 	}
 }
