@@ -51,9 +51,9 @@ func (j *Journal[W]) Wrong() error {
 	return j.watched.wrong
 }
 
-// Losing reports whether the stream was set to drop entries by itself, and has dropped some
-// that no snapshot had. What is acknowledged now may be gone before the next snapshot. It
-// holds until the setting is mended.
+// Losing reports whether the stream was set to drop entries by itself, has dropped some that
+// no snapshot had, and could do so again before the next snapshot. What is acknowledged now
+// may be gone by then.
 func (j *Journal[W]) Losing() bool { return j.watched.losing.Load() }
 
 // look compares what is stored with what a start needs. missing says that a snapshot must
@@ -78,16 +78,16 @@ func (j *Journal[W]) look(ctx context.Context) (wrong error, missing bool, err e
 		applied := j.position()
 		return j.deletedError(newest, applied), newest < applied, nil
 	}
-	drops, first := streams.Drops(info.Config), info.State.FirstSeq
+	first := info.State.FirstSeq
 	gap := first > 1 && newest+1 < first
-	j.watched.losing.Store(drops && (gap || j.Losing()))
-	soon := j.droppedSoon(newest, first)
+	soon := streams.Drops(info.Config) && j.droppedSoon(newest, first)
+	j.watched.losing.Store(soon && (gap || j.Losing()))
 	if gap {
 		return fmt.Errorf("the journal begins at position %d, and the newest snapshot is of position %d: what was before was purged or aged out, or the snapshots were deleted, and a start would not find it; a snapshot is being stored (keep the instances running until this is over)",
 			first, newest), true, nil
 	}
 	if err := streams.Check(info.Config, j.requirements()); err != nil {
-		return fmt.Errorf("the journal: %w", err), drops && soon, nil
+		return fmt.Errorf("the journal: %w", err), soon && newest < j.position(), nil
 	}
 	if err := j.store.check(ctx); errors.As(err, new(*streams.SettingError)) {
 		return err, false, nil
@@ -98,11 +98,11 @@ func (j *Journal[W]) look(ctx context.Context) (wrong error, missing bool, err e
 // droppedSoon reports whether a stream that drops entries could drop one within some looks
 // that the newest snapshot does not have, as far as the pace since the last look tells.
 func (j *Journal[W]) droppedSoon(newest, first uint64) bool {
-	const looks, least = 4, 64
+	const looks, least = 4, 256
 	applied := j.position()
 	pace := applied - min(applied, j.watched.applied)
 	j.watched.applied = applied
-	return newest < applied && newest < first+max(looks*pace, least)
+	return newest < first+max(looks*pace, least)
 }
 
 func (j *Journal[W]) deletedError(newest, applied uint64) error {
