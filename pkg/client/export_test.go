@@ -2,6 +2,9 @@ package client
 
 import "time"
 
+// IsForAnswers reports whether a subject is that of the subscription for answers.
+var IsForAnswers = isForAnswers
+
 // StallMerge keeps the merging of events from going on until release is
 // called: the only way to make nats.go drop messages at a chosen moment.
 func StallMerge(c *Client) (release func()) {

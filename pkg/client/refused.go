@@ -82,7 +82,7 @@ func (w *watch) connectionError(err error) {
 
 // deny marks the subscription to a subject as dead.
 func (w *watch) deny(subject string, err error) {
-	if strings.HasPrefix(subject, inboxPrefix(w.c.nc)) {
+	if isForAnswers(w.c.nc, subject) {
 		notify(w.c.dog.deaf)
 		return
 	}
@@ -99,12 +99,14 @@ func (w *watch) deny(subject string, err error) {
 	}
 }
 
-// inboxPrefix begins the subjects on which the connection hears answers.
-func inboxPrefix(nc *nats.Conn) string {
-	if p := nc.Opts.InboxPrefix; p != "" {
-		return p + "."
-	}
-	return nats.InboxPrefix
+// isForAnswers reports whether a subject is that of the one subscription by which nats.go hears the
+// answers to all requests of a connection. An application may have subscriptions of its own below
+// the same inbox prefix. They are refused on another connection too, so they do not count.
+func isForAnswers(nc *nats.Conn, subject string) bool {
+	prefix, ok := strings.CutSuffix(subject, "*")
+	// The inbox of a request is that prefix and one more token. To make one sends nothing.
+	inbox := nc.NewRespInbox()
+	return ok && inbox[:strings.LastIndexByte(inbox, '.')+1] == prefix
 }
 
 // crowd marks every subscription as one that may be dead.

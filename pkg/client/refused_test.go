@@ -3,6 +3,7 @@ package client_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,6 +126,27 @@ func TestAnswersThatCannotBeHeard(t *testing.T) {
 	eventually(t, "another connection", func() bool { return nc.Stats().Reconnects > 0 })
 	if _, err := s.SetSelfStatus(testContext(t), "here"); err != nil {
 		t.Errorf("a set: %v", err)
+	}
+}
+
+// An application's own subscription below the inbox prefix may be refused for ever. That is no reason
+// to replace the connection: answers are heard. Only that by which they are heard counts.
+func TestInboxOfAnApplicationIsRefused(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	for prefix, nc := range map[string]*nats.Conn{
+		"_INBOX": f.Connect(), "_INBOX.of.mine": f.Connect(nats.CustomInboxPrefix("_INBOX.of.mine")),
+	} {
+		answers := nc.NewRespInbox()
+		answers = answers[:strings.LastIndex(answers, ".")] + ".*"
+		for subject, want := range map[string]bool{
+			answers: true, nc.NewInbox(): false, nc.NewInbox() + ".*": false,
+			prefix + ".app.*": false, prefix + ".app.>": false, prefix + ".one": false, prefix + ".*": false,
+		} {
+			if got := client.IsForAnswers(nc, subject); got != want {
+				t.Errorf("a refused subscription to %q counts as that for answers: %v, want %v", subject, got, want)
+			}
+		}
 	}
 }
 
