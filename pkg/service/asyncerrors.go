@@ -1,6 +1,7 @@
 package service
 
 import (
+	"reflect"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -8,7 +9,10 @@ import (
 
 // errorHooks tells services what nats.go reports of their connections. nats.go has
 // one error handler for a connection, which may be somebody else's and may be used
-// by several services: the first one wraps it, and the last one to end puts it back.
+// by several services: the first one wraps it, and the last one to end puts it back, unless
+// somebody has set another one meanwhile. That one stays: it may call the service's, which
+// then only calls the one before. nats.go cannot compare and set at once, so one that is set
+// in the very moment in between is lost.
 var errorHooks = struct {
 	sync.Mutex
 	of map[*nats.Conn]*errorHook
@@ -38,9 +42,21 @@ func (l *listener) hearErrors() (stop func()) {
 		delete(h.hearers, l)
 		if len(h.hearers) == 0 {
 			delete(errorHooks.of, nc)
-			nc.SetErrorHandler(h.before)
+			if isHook(nc.ErrorHandler()) {
+				nc.SetErrorHandler(h.before)
+			}
 		}
 	}
+}
+
+// hookCode is the code that tell of all hooks shares. A connection has one hook at most, but
+// for those that were left in place behind another's handler.
+var hookCode = reflect.ValueOf((&errorHook{}).tell).Pointer()
+
+// isHook reports whether an error handler is a hook's. Functions cannot be compared, but their
+// code can.
+func isHook(f nats.ErrHandler) bool {
+	return f != nil && reflect.ValueOf(f).Pointer() == hookCode
 }
 
 func (h *errorHook) tell(nc *nats.Conn, sub *nats.Subscription, err error) {

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -334,6 +335,27 @@ func TestStop_HandlersAsBefore(t *testing.T) {
 	i.Stop(t)
 	if handler(i.Clients) != before {
 		t.Error("a handler of the service stays")
+	}
+}
+
+// TestStop_HandlerSetMeanwhile: an error handler that somebody set while the service ran stays.
+// Where it calls the one that was there before, that goes on to the owner's.
+func TestStop_HandlerSetMeanwhile(t *testing.T) {
+	t.Parallel()
+	server := servicetest.StartBroker(t)
+	var told, asked atomic.Int32
+	nc := server.ConnectAs(t, broker.Clients)
+	nc.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) { told.Add(1) })
+	i := server.StartInstance(t, func(c *service.Config) { c.Clients = nc })
+	of := nc.ErrorHandler()
+	nc.SetErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		asked.Add(1)
+		of(nc, sub, err)
+	})
+	i.Stop(t)
+	nc.ErrorHandler()(nc, nil, errors.New("an error"))
+	if asked.Load() != 1 || told.Load() != 1 {
+		t.Errorf("an error was told %d times to the handler that was set meanwhile, and %d times to the first, want once each", asked.Load(), told.Load())
 	}
 }
 
