@@ -81,7 +81,7 @@ type ear struct {
 
 	sub     *nats.Subscription // nil while there is none
 	refused error              // why the broker does not have it
-	told    bool               // the log says that it is refused
+	told    bool               // the log says that it is refused, and not yet that it is accepted
 }
 
 // Reasons of a refusal, for people.
@@ -215,12 +215,13 @@ func (l *listener) drained(reconnectsBefore uint64) {
 	}
 }
 
-// missing returns those of some ears that have no subscription, or a refused one.
+// missing returns those of some ears that have no subscription, or a refused one, or one that
+// was refused and of which it is not known that the broker has it now.
 func (l *listener) missing(of func(*ear) bool) (list []*ear) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, x := range l.ears {
-		if of(x) && (x.sub == nil || x.refused != nil) {
+		if of(x) && (x.sub == nil || x.refused != nil || x.told) {
 			list = append(list, x)
 		}
 	}
@@ -248,7 +249,10 @@ func (l *listener) subscribe(ctx context.Context, list []*ear) {
 	for _, x := range list {
 		l.make(x)
 	}
-	if l.flush(ctx) == nil && l.nc.LastError() != before {
+	if l.flush(ctx) != nil {
+		return // nobody knows what the broker has taken: missing has them made once more
+	}
+	if l.nc.LastError() != before {
 		await(ctx, refusalWithin, func() bool { return l.heard.Load() != heard })
 	}
 	l.tellRepaired(list)
@@ -263,7 +267,7 @@ func (l *listener) subscribeEach(ctx context.Context, list []*ear) {
 		limited := l.limited.Load()
 		l.make(x)
 		if l.flush(ctx) != nil {
-			break // the connection is lost, or it ends: another round will come
+			return // the connection is lost, or it ends: another round will come
 		}
 		if await(ctx, limitWithin, func() bool { return l.limited.Load() != limited }) {
 			l.refuse(x, errLimit)
@@ -442,7 +446,7 @@ func (l *listener) reachable() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, x := range l.ears {
-		if x.endpoint != nil && x.endpoint.leases && (x.sub == nil || x.refused != nil) {
+		if x.endpoint != nil && x.endpoint.leases && (x.sub == nil || x.refused != nil || x.told) {
 			return false
 		}
 	}
