@@ -71,7 +71,8 @@ const (
 )
 
 var (
-	// ErrFull refuses a command because too many wait. Nothing was done.
+	// ErrFull refuses a command because too many wait. Nothing was done, but a renewal is
+	// done all the same.
 	ErrFull = errors.New("the journal's queue is full")
 	// ErrOutcomeUnknown is given to the callers of an entry that was not
 	// acknowledged in time: it may still be stored.
@@ -151,8 +152,8 @@ type Config[W any] struct {
 	// applied with them, on any goroutine of Run.
 	Failed func(callers []W, err error)
 	// Arrived tells when a caller's request arrived, by the monotonic clock. Whoever
-	// has waited for more than LateAfter comes back in Failed with ErrRejected, in the
-	// place of being packed; GiveUp counts from then on. nil: when it is packed.
+	// has waited for more than LateAfter comes back in Failed, in the place of being
+	// packed: with ErrRejected, and with ErrFull where it is a renewal; GiveUp counts from then on. nil: when it is packed.
 	Arrived func(caller W) time.Time
 }
 
@@ -472,7 +473,8 @@ func (j *Journal[W]) take() (*entry.Entry, *Callers[W]) {
 	return e, callers
 }
 
-// giveBackLate has the callers go who have waited for too long.
+// giveBackLate has the callers go who have waited for too long. Their renewals stay, and are
+// done with the next entry, so that nobody must tell them that nothing was done.
 func (j *Journal[W]) giveBackLate() {
 	if j.cfg.Arrived == nil {
 		return
@@ -481,7 +483,10 @@ func (j *Journal[W]) giveBackLate() {
 	j.mu.Lock()
 	callers := j.pending.TakeLate(func(w W) bool { return j.cfg.Arrived(w).Before(before) })
 	j.mu.Unlock()
+	renewals := &Callers[W]{Renewals: callers.Renewals}
+	callers.Renewals = nil
 	j.fail(callers, ErrRejected)
+	j.fail(renewals, ErrFull)
 }
 
 // poke wakes the appending goroutine.

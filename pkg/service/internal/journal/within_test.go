@@ -133,14 +133,21 @@ func TestJournal_LateBehindAnother(t *testing.T) {
 	})
 	begun := time.Now()
 	r.submit(t, "late")
+	if err := r.Renew(7, "late renewal", true); err != nil {
+		t.Fatal(err)
+	}
 	r.waitAnswer(t, "late", ErrRejected.Error())
+	r.waitAnswer(t, "late renewal", ErrFull.Error()) // not that nothing was done
+	if !r.Unpacked() {
+		t.Error("the late renewal is gone, and is to be done all the same")
+	}
 	if took := time.Since(begun); took > GiveUp/2 {
 		t.Errorf("who is late was told so after %v, when the entry before was given up", took)
 	}
 }
 
-// TestQueue_TakeLate_Everybody: whoever waits too long for a turn is told that nothing
-// was done, readers and renewals alike; the lease is renewed all the same.
+// TestQueue_TakeLate_Everybody: whoever waits too long for a turn goes back, readers and
+// renewals alike; the lease is renewed all the same.
 func TestQueue_TakeLate_Everybody(t *testing.T) {
 	var q Queue[string]
 	q.Command(entry.Command{Kind: entry.Set, User: "old"}, "old command")

@@ -91,7 +91,10 @@ func (p *process) pack() {
 // giveBackLate is journal.giveBackLate.
 func (p *process) giveBackLate() {
 	late := p.packing.TakeLate(func(r *request) bool { return p.w.now-r.begun > journal.LateAfter })
+	renewals := &journal.Callers[*request]{Renewals: late.Renewals}
+	late.Renewals = nil
 	p.failCallers(allOf(late), journal.ErrRejected)
+	p.failCallers(allOf(renewals), journal.ErrFull)
 }
 
 // oldest is journal.Callers.oldest.
