@@ -62,8 +62,9 @@ func TestStore_Deleted(t *testing.T) {
 	}
 }
 
-// TestStore_Inspect: a setting that is changed while the bucket is used is named, and a
-// bucket that was deleted is there again without anybody asking for contacts.
+// TestStore_Inspect: a setting that is changed while the bucket is used is named, whatever a
+// start would refuse, and a bucket that was deleted is there again without anybody asking for
+// contacts.
 func TestStore_Inspect(t *testing.T) {
 	t.Parallel()
 	js, s := open(t)
@@ -75,17 +76,20 @@ func TestStore_Inspect(t *testing.T) {
 		t.Fatal(err)
 	}
 	have := stream.CachedInfo().Config
-	wrong := have
-	wrong.MaxAge = time.Hour
+	wrong, full := have, have
+	wrong.MaxAge, full.MaxMsgs = time.Hour, 5
 	for _, c := range []struct {
 		cfg jetstream.StreamConfig
 		bad bool
-	}{{wrong, true}, {have, false}} {
+	}{{wrong, true}, {have, false}, {full, true}, {have, false}} {
 		if _, err := js.UpdateStream(t.Context(), c.cfg); err != nil {
 			t.Fatal(err)
 		}
 		if wrong, err := s.Inspect(t.Context()); err != nil || (wrong != nil) != c.bad {
-			t.Errorf("with max_age %v: got %v, %v", c.cfg.MaxAge, wrong, err)
+			t.Errorf("with max_age %v, max_msgs %d: got %v, %v", c.cfg.MaxAge, c.cfg.MaxMsgs, wrong, err)
+		}
+		if _, err := contacts.Open(t.Context(), contacts.Config{JetStream: js}); (err != nil) != c.bad {
+			t.Errorf("a start with max_age %v, max_msgs %d: got %v", c.cfg.MaxAge, c.cfg.MaxMsgs, err)
 		}
 	}
 	if err := js.DeleteStream(t.Context(), "KV_"+contacts.DefaultBucket); err != nil {
