@@ -193,6 +193,9 @@ func TestG05_LameDuck(t *testing.T) {
 			must[protocol.ChangeReply](t, renews, to(protocol.OpRenew, "renews"), `{"sessionID":"s"}`)
 		}
 		list := events.events(t, "killed")
+		if len(list) == 0 { // the login's is on its way yet
+			return false
+		}
 		offline = list[len(list)-1]
 		return offline.StatusType == protocol.Offline
 	})
