@@ -149,6 +149,34 @@ func TestRun_AllIsWell(t *testing.T) {
 	}
 }
 
+// TestRun_SmallPayload: where the NATS server takes no large messages, answers are asked for in
+// parts that fit, down to one user, and one user without the sessions.
+func TestRun_SmallPayload(t *testing.T) {
+	t.Parallel()
+	kit := &servicetest.Kit{Server: servicetest.StartNATS(t, "max_payload: 16384")}
+	kit.AddInstance(t)
+	nc := kit.Connect(t)
+	const users, sessions = 20, 32
+	long := strings.Repeat(`\"\\`, protocol.MaxCustomStatusBytes/2)
+	device := strings.Repeat("d", protocol.MaxDeviceBytes)
+	for i := range users {
+		id := fmt.Sprintf("user-%d", i)
+		login, _ := subjects.Login(id)
+		set, _ := subjects.Set(id)
+		for s := range sessions {
+			request(t, nc, login, fmt.Sprintf(`{"sessionID":"%d","device":%q,"ttlSeconds":3600}`, s, device))
+			if i > 0 {
+				break // the first user has many
+			}
+		}
+		request(t, nc, set, `{"customStatus":"`+long+`"}`)
+	}
+	report := run(t, kit)
+	if !report.OK() || len(report.Notes) > 0 || report.Answers != users {
+		t.Errorf("Run: got %d answers, %+v, %v, want those about %d users", report.Answers, report.Differences, report.Notes, users)
+	}
+}
+
 // TestRun_DamagedSnapshot: of the last two snapshots one has lost its contents.
 func TestRun_DamagedSnapshot(t *testing.T) {
 	t.Parallel()
