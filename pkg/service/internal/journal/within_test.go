@@ -27,7 +27,7 @@ func (h *hangingJS) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstre
 	h.mu.Lock()
 	hangs := h.hangs
 	var e entry.Entry
-	if err := entry.Decode(m.Data, &e); err == nil && hangs {
+	if err := entry.Decode(m.Data, &e); err == nil && hangs && len(e.Commands) > 0 { // one may have renewals only
 		h.deadlines[e.Commands[0].User], _ = ctx.Deadline()
 	}
 	h.mu.Unlock()
