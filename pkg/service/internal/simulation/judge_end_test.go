@@ -16,7 +16,7 @@ func (j *judge) end() {
 			w.violated("calm", "%s does not serve", h.name)
 		case p.state.Position()+8 < w.stream.last():
 			w.violated("calm", "%s is at %d of %d", h.name, p.state.Position(), w.stream.last())
-		case p.corrupt && !j.agrees(p) && !w.poisoned: // see doc.go
+		case p.corrupt && !p.untrusted && !j.agrees(p) && !j.agreed(p) && !w.poisoned: // see doc.go
 			w.violated("G14", "nobody noticed that the state of %s is wrong", p.writer)
 		}
 		j.settled(p)
@@ -65,7 +65,7 @@ func (j *judge) endOnline(user string) {
 	}
 	want := map[string]bool{}
 	for _, c := range w.clients {
-		if c.user == user && c.present && c.holds {
+		if c.user == user && c.present && c.holds && !j.ended[user+" "+c.session] { // it may not have been told yet
 			want[c.session] = true
 		}
 	}
