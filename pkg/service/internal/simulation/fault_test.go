@@ -106,6 +106,14 @@ func (w *world) swallow(h *host, d time.Duration) {
 	}
 	h.cutClients()
 	h.swallows = true
+	for _, c := range w.clients {
+		c.goesOnInVain()
+	}
+	for _, g := range w.gateways {
+		for _, r := range g.runs {
+			r.goesOnInVain()
+		}
+	}
 	w.after(min(d, unnoticed), func() { h.swallows = false })
 	w.after(d, h.mendClients)
 }

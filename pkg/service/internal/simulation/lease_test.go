@@ -53,6 +53,15 @@ func (l *lease) tries() (answered func()) {
 	return func() { l.doneAt = now }
 }
 
+// goesOnInVain notes that from now on lease time may go by although nobody can renew.
+// Who has not renewed for long by then, because an earlier outage kept it away, say, may
+// be lost by that.
+func (l *lease) goesOnInVain() {
+	if l.w.judge.lease-l.doneAt >= l.ttl-inVain {
+		l.missed = l.w.now + 2*inVain
+	}
+}
+
 // closes notes that the connection closes by the holder's own fault.
 func (l *lease) closes() {
 	if !l.closed {
