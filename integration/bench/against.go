@@ -13,9 +13,16 @@ import (
 // on both alike. The result is the ratio within a round, of which there are as many
 // as rounds.
 
-// againstRounds is how many rounds -against makes unless told otherwise. With fewer
-// the interval is wide, and holds the truth less often than it says.
-const againstRounds = 15
+const (
+	// againstRounds is how many rounds -against makes unless told otherwise. With fewer
+	// the interval is wide, and holds the truth less often than it says.
+	againstRounds = 15
+	// againstStarts is over how many starts of both daemons the rounds are spread. Some
+	// processes of the same program are several percent slower than others, for as long
+	// as they live: by where their memory lies, say. One start each would take that for
+	// the commit.
+	againstStarts = 5
+)
 
 // question is what both daemons are asked.
 type question struct {
@@ -51,34 +58,11 @@ func questionNames() (names []string) {
 	return names
 }
 
-// rivals are the two daemons with the same sync.
-type rivals struct{ theirs, ours *target }
-
-// prepareAgainst builds the other commit's daemon and starts two of each.
-func (b *bench) prepareAgainst(ctx context.Context) error {
+// prepareAgainst builds the other commit's daemon.
+func (b *bench) prepareAgainst(ctx context.Context) (err error) {
 	b.logf("building presenced of %s", b.opts.against)
-	program, name, err := buildCommit(ctx, ".", b.dir, b.opts.against)
-	if err != nil {
-		return err
-	}
-	b.against = name
-	b.logf("starting two presenced of this tree and two of %s in %s", name, b.dir)
-	b.pairs = map[string]rivals{}
-	for _, sync := range []string{"interval", "always"} {
-		var p rivals
-		if p.theirs, err = b.start(ctx, program, "", sync); err != nil {
-			return fmt.Errorf("presenced of %s: %w", name, err)
-		}
-		if p.ours, err = b.start(ctx, b.presenced, "", sync); err != nil {
-			return err
-		}
-		b.pairs[sync] = p
-		b.logf("logging in %d users at both, sync %s", callersUsers, sync)
-		if err := b.populate(ctx, p.theirs, p.ours); err != nil {
-			return err
-		}
-	}
-	return nil
+	b.theirs, b.against, err = buildCommit(ctx, ".", b.dir, b.opts.against)
+	return err
 }
 
 // compareAll puts the chosen questions.
@@ -102,13 +86,49 @@ func (b *bench) compareAll(ctx context.Context) ([]result, error) {
 	return results, nil
 }
 
-// compare puts one question to a pair of daemons. Its rows are that of the other
-// commit and that of this tree.
+// compare puts one question to both daemons. Its rows are that of the other commit and
+// that of this tree.
 func (b *bench) compare(ctx context.Context, q question, sync string) ([]row, error) {
-	p := b.pairs[sync]
 	variants := []variant{
-		{name: b.against + ", sync " + sync, each: q.each, server: p.theirs},
-		{name: "this tree, sync " + sync, each: q.each, server: p.ours},
+		{name: b.against + ", sync " + sync, each: q.each},
+		{name: "this tree, sync " + sync, each: q.each},
+	}
+	samples := make([][]sample, len(variants))
+	starts := min(againstStarts, b.opts.rounds)
+	for start := range starts {
+		rounds := (b.opts.rounds + start) / starts // all of them together, as even as can be
+		some, err := b.compareOnce(ctx, q, sync, variants, start%2 == 1, rounds)
+		if err != nil {
+			return nil, err
+		}
+		for i := range samples {
+			samples[i] = append(samples[i], some[i]...)
+		}
+	}
+	theirs, ours := summary(variants[0], samples[0]), summary(variants[1], samples[1])
+	ours.Of = b.against
+	ours.Ratio, ours.Low, ours.High = medianWithin(ratios(ours.Rounds, theirs.Rounds))
+	ours.CPURatio, ours.CPULow, ours.CPUHigh = medianWithin(ratios(cpuEach(samples[1]), cpuEach(samples[0])))
+	return []row{theirs, ours}, nil
+}
+
+// compareOnce starts both daemons, this tree's first where oursFirst, puts the question
+// for some rounds, and ends them.
+func (b *bench) compareOnce(ctx context.Context, q question, sync string, variants []variant, oursFirst bool, rounds int) ([][]sample, error) {
+	programs, order := []string{b.theirs, b.presenced}, []int{0, 1}
+	if oursFirst {
+		order = []int{1, 0}
+	}
+	for _, i := range order {
+		t, err := b.start(ctx, programs[i], "", sync)
+		defer b.end(t)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", variants[i].name, err)
+		}
+		variants[i].server = t
+	}
+	if err := b.populate(ctx, variants[order[0]].server, variants[order[1]].server); err != nil {
+		return nil, err
 	}
 	for i := range variants {
 		run, err := q.prepare(ctx, b, variants[i].server)
@@ -117,15 +137,7 @@ func (b *bench) compare(ctx context.Context, q question, sync string) ([]row, er
 		}
 		variants[i].run = run
 	}
-	samples, err := alternate(ctx, variants, b.opts.rounds, b.opts.time)
-	if err != nil {
-		return nil, err
-	}
-	theirs, ours := summary(variants[0], samples[0]), summary(variants[1], samples[1])
-	ours.Of = b.against
-	ours.Ratio, ours.Low, ours.High = medianWithin(ratios(ours.Rounds, theirs.Rounds))
-	ours.CPURatio, ours.CPULow, ours.CPUHigh = medianWithin(ratios(cpuEach(samples[1]), cpuEach(samples[0])))
-	return []row{theirs, ours}, nil
+	return alternate(ctx, variants, rounds, b.opts.time)
 }
 
 // alternate runs two variants once to warm up, and then round by round, each time

@@ -65,8 +65,8 @@ type bench struct {
 	targets                []*target
 
 	// With -against, in place of these four.
-	against string            // the short name of the other commit
-	pairs   map[string]rivals // by sync
+	against string // the short name of the other commit
+	theirs  string // its program
 }
 
 // newBench starts the servers that measures share, if one of them is to be made,
@@ -150,6 +150,18 @@ func (b *bench) start(ctx context.Context, program, subcommand, sync string) (*t
 		return nil, err
 	}
 	return t, t.connect()
+}
+
+// end ends a server before the others, with what it has stored; nil does nothing.
+func (b *bench) end(t *target) {
+	if t == nil {
+		return
+	}
+	t.close()
+	b.targets = slices.DeleteFunc(b.targets, func(of *target) bool { return of == t })
+	if err := os.RemoveAll(t.dir); err != nil {
+		fmt.Fprintln(b.progress, "bench:", err)
+	}
 }
 
 // startPresenced starts a presenced for one measure, on a directory, with sync
