@@ -15,6 +15,7 @@ type heldLogin struct {
 	revision uint64 // of the last login that was answered
 	own      []protocol.Connection
 	news     news
+	newsAsOf uint64 // the revision of the latest news
 }
 
 // news is what the service says of a session that its holder did not do.
@@ -30,8 +31,13 @@ const (
 // more than can be heard of after they were replaced.
 const ownConnections = 8
 
-// done notes that a login was answered.
-func (h *heldLogin) done(epoch string, revision uint64) { h.epoch, h.revision = epoch, revision }
+// done notes that a login was answered. It answers every loss before it.
+func (h *heldLogin) done(epoch string, revision uint64) {
+	h.epoch, h.revision = epoch, revision
+	if h.news == isLost && h.newsAsOf <= revision {
+		h.news = noNews
+	}
+}
 
 // bind notes a connection that a login is about to name.
 func (h *heldLogin) bind(c *protocol.Connection) {
@@ -71,6 +77,7 @@ func (s *Session) see(x *protocol.Session, epoch string, revision uint64) {
 	default:
 		return
 	}
+	h.newsAsOf = revision
 	notify(s.wake)
 }
 

@@ -51,19 +51,24 @@ func (s *Session) keep(ctx, conn context.Context) {
 	}
 }
 
-// pause waits until it is time for the next renewal, or for one out of turn, or conn is lost. It
-// reports whether the session goes on.
+// pause waits until it is time for the next renewal, or for one out of turn, or conn is lost, or
+// there is news of the session. It reports whether the session goes on.
 func (s *Session) pause(conn context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	select {
-	case <-s.life.Done():
-	case <-conn.Done():
-	case <-s.c.link.nudges():
-	case <-s.wake:
-	case <-t.C:
+	for {
+		select {
+		case <-s.wake:
+			if !s.hasNews() { // the login before has answered it
+				continue
+			}
+		case <-s.life.Done():
+		case <-conn.Done():
+		case <-s.c.link.nudges():
+		case <-t.C:
+		}
+		return s.life.Err() == nil
 	}
-	return s.life.Err() == nil
 }
 
 // beat renews the session, or logs it in again where the connection is new.

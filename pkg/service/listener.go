@@ -80,9 +80,13 @@ type ear struct {
 	handle         nats.MsgHandler
 
 	sub     *nats.Subscription // nil while there is none
+	unsure  bool               // the broker has not confirmed it yet
 	refused error              // why the broker does not have it
 	told    bool               // the log says that it is refused, and not yet that it is accepted
 }
+
+// there reports whether the broker has confirmed the subscription. The listener's mu is held.
+func (x *ear) there() bool { return x.sub != nil && !x.unsure && x.refused == nil && !x.told }
 
 // Reasons of a refusal, for people.
 var (
@@ -215,13 +219,13 @@ func (l *listener) drained(reconnectsBefore uint64) {
 	}
 }
 
-// missing returns those of some ears that have no subscription, or a refused one, or one that
-// was refused and of which it is not known that the broker has it now.
+// missing returns those of some ears that have no subscription, or a refused one, or one that the
+// broker has not confirmed.
 func (l *listener) missing(of func(*ear) bool) (list []*ear) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, x := range l.ears {
-		if of(x) && (x.sub == nil || x.refused != nil || x.told) {
+		if of(x) && !x.there() {
 			list = append(list, x)
 		}
 	}
@@ -255,7 +259,7 @@ func (l *listener) subscribe(ctx context.Context, list []*ear) {
 	if l.nc.LastError() != before {
 		await(ctx, refusalWithin, func() bool { return l.heard.Load() != heard })
 	}
-	l.tellRepaired(list)
+	l.confirmed(list)
 }
 
 // subscribeEach makes subscriptions anew, one after the other, and finds out which
@@ -274,7 +278,7 @@ func (l *listener) subscribeEach(ctx context.Context, list []*ear) {
 		}
 	}
 	l.suspect.Store(false) // it is known now
-	l.tellRepaired(list)
+	l.confirmed(list)
 }
 
 // make makes one subscription in the place of the one before.
@@ -291,7 +295,7 @@ func (l *listener) make(x *ear) {
 		x.refused = err
 		return
 	}
-	x.sub = sub
+	x.sub, x.unsure = sub, true
 }
 
 func (l *listener) flush(ctx context.Context) error {
@@ -311,12 +315,13 @@ func await(ctx context.Context, within time.Duration, holds func() bool) bool {
 	return true
 }
 
-// tellRepaired says what is accepted again. Requests that extend leases may have been
-// missed meanwhile (G6).
-func (l *listener) tellRepaired(list []*ear) {
+// confirmed is told that the broker has taken or refused some subscriptions. It says which are
+// accepted again. Requests that extend leases may have been missed meanwhile (G6).
+func (l *listener) confirmed(list []*ear) {
 	leases := false
 	l.mu.Lock()
 	for _, x := range list {
+		x.unsure = false
 		if x.told && x.refused == nil && x.sub != nil {
 			x.told = false
 			leases = leases || x.endpoint != nil && x.endpoint.leases
@@ -421,7 +426,7 @@ func (l *listener) trouble() error {
 		return errSuspect
 	}
 	for _, x := range l.ears {
-		if x.sub == nil {
+		if x.sub == nil || x.unsure {
 			return errors.New("starting: subscribing to requests")
 		}
 	}
@@ -446,7 +451,7 @@ func (l *listener) reachable() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, x := range l.ears {
-		if x.endpoint != nil && x.endpoint.leases && (x.sub == nil || x.refused != nil || x.told) {
+		if x.endpoint != nil && x.endpoint.leases && !x.there() {
 			return false
 		}
 	}

@@ -256,10 +256,14 @@ func TestListener_AnswersGone(t *testing.T) {
 		_, err := nc.Request(subjects.Get(), []byte(`{"userIDList":["alice"]}`), soon)
 		return errors.Is(err, nats.ErrNoResponders)
 	})
-	g.set(false)
-	awaitHealth(t, s, "")
-	if got := get(t, nc, "alice")[0]; got.CustomStatus != text {
-		t.Errorf("get: got %+v, want the text %q", got, text)
+	for range 10 { // healthy means that the broker has the subscriptions, not that they are on their way
+		g.set(true)
+		awaitHealth(t, s, "the connection for answers is lost: no requests are taken")
+		g.set(false)
+		awaitHealth(t, s, "")
+		if got := get(t, nc, "alice")[0]; got.CustomStatus != text {
+			t.Errorf("get: got %+v, want the text %q", got, text)
+		}
 	}
 
 	run2 := run(t, server)
