@@ -14,10 +14,8 @@ SOAK ?= 5m
 SEED ?= 0
 AGAINST ?=
 ROUNDS ?=
-# A module of its own, whose dependencies are not the project's.
-ENCODINGS = pkg/service/internal/entry/encodings
 
-.PHONY: run build test race processes histories simulate quick lint fmt vet modules staticcheck vuln fuzz encodings bench bench-full chaos soak check clean
+.PHONY: run build test race processes histories simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -59,7 +57,6 @@ fmt:
 
 vet:
 	$(GO) vet ./...
-	cd $(ENCODINGS) && $(GO) vet ./...
 
 modules: ## dependencies are those of go.mod and go.sum, unchanged, and no more
 	$(GO) mod verify
@@ -79,14 +76,11 @@ fuzz: ## each fuzz target for FUZZTIME, and GENERATED configuration files
 	$(GO) test -run '^$$' -fuzz FuzzParseUser -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzPlain -fuzztime $(FUZZTIME) ./pkg/protocol
-	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/service/internal/entry
-	$(GO) test -run '^$$' -fuzz FuzzRestore -fuzztime $(FUZZTIME) ./pkg/service/internal/state
+	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/internal/entry
+	$(GO) test -run '^$$' -fuzz FuzzRestore -fuzztime $(FUZZTIME) ./pkg/internal/state
 	$(GO) test -run '^$$' -fuzz FuzzConnections -fuzztime $(FUZZTIME) ./pkg/service/internal/sysevent
 	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/service/internal/contacts/value
 	$(GO) test -run '^(TestFile_Garbage|TestG13_AcceptedFiles)$$' -count 1 ./pkg/broker -rapid.checks $(GENERATED)
-
-encodings: ## the benchmark that chose the encoding of journal entries
-	cd $(ENCODINGS) && $(GO) test -bench . -benchtime 0.3s
 
 bench: ## speed, size and faults against raw NATS, about 4 minutes; AGAINST=commit: against that commit, ROUNDS=n
 	$(GO) run ./integration/bench $(if $(AGAINST),-against $(AGAINST)) $(if $(ROUNDS),-rounds $(ROUNDS))

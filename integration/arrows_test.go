@@ -13,20 +13,20 @@ import (
 // of the heavy dependencies. Tests of a package are not held to it.
 var arrows = map[string][]string{
 	"pkg/protocol":                        {},
-	"pkg/service/internal/entry":          {},
-	"pkg/service/internal/state":          {"pkg/protocol", "pkg/service/internal/entry"},
+	"pkg/internal/entry":                  {},
+	"pkg/internal/state":                  {"pkg/protocol", "pkg/internal/entry"},
 	"pkg/service/internal/streams":        {"nats.go"},
-	"pkg/service/internal/journal":        {"pkg/service/internal/entry", "pkg/service/internal/streams", "nats.go"},
-	"pkg/service/internal/replica":        {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state"},
+	"pkg/service/internal/journal":        {"pkg/internal/entry", "pkg/service/internal/streams", "nats.go"},
+	"pkg/service/internal/replica":        {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state"},
 	"pkg/service/internal/contacts":       {"pkg/protocol", "pkg/service/internal/contacts/value", "pkg/service/internal/streams", "nats.go"},
 	"pkg/service/internal/contacts/value": {"pkg/protocol"},
 	"pkg/service/internal/simulation":     {},
 	"pkg/service/internal/sysevent":       {"pkg/protocol"},
-	"pkg/service": {"pkg/protocol", "pkg/service/internal/contacts", "pkg/service/internal/entry", "pkg/service/internal/state",
+	"pkg/service": {"pkg/protocol", "pkg/service/internal/contacts", "pkg/internal/entry", "pkg/internal/state",
 		"pkg/service/internal/journal", "pkg/service/internal/replica", "pkg/service/internal/sysevent", "nats.go"},
 	// It checks instances with their own state machine, and knows nothing of how
 	// they serve; so a command may use it that has no service in it.
-	"pkg/service/verify": {"pkg/protocol", "pkg/service/internal/entry", "pkg/service/internal/state",
+	"pkg/service/verify": {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state",
 		"pkg/service/internal/journal", "nats.go"},
 	"pkg/client":                    {"pkg/protocol", "nats.go"},
 	"pkg/client/clienttest":         {"pkg/protocol", "pkg/client", "nats.go", "nats-server"},

@@ -8,9 +8,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/replica"
-	"presence/pkg/service/internal/state"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"presence/pkg/broker"
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/state"
 
 	"github.com/nats-io/nats.go"
 )

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
-	"presence/pkg/service/internal/state"
 )
 
 // TestApply_EmptyEntryKeepsReports: an entry of this instance that counts as empty,

@@ -9,9 +9,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/journal"
-	"presence/pkg/service/internal/state"
 )
 
 // call is one request between its arrival and its answer.

@@ -5,9 +5,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
 )
 
 // login implements PROTOCOL 4.1.

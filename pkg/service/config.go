@@ -10,9 +10,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
+	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/contacts"
-	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 )
 

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/contacts"
-	"presence/pkg/service/internal/entry"
 )
 
 // contactsWithin bounds a request that waits for the contacts' bucket, from its

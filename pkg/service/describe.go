@@ -3,8 +3,8 @@ package service
 import (
 	"fmt"
 
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/state"
 )
 
 // describe implements PROTOCOL 4.9. It is answered whatever the instance's health:

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"presence/pkg/internal/state"
 	"presence/pkg/service/internal/journal"
-	"presence/pkg/service/internal/state"
 )
 
 // The way out. With a second instance on a broker that stays up nobody notices

@@ -6,8 +6,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 )
 
 // endpoint is one kind of request.

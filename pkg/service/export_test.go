@@ -4,9 +4,9 @@ import (
 	"context"
 	"io"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/service/internal/contacts"
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
 )
 
 // Tests make an instance's state another one than the journal's by these: Copy

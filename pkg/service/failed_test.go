@@ -4,9 +4,9 @@ import (
 	"log/slog"
 	"testing"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/service/internal/journal"
-	"presence/pkg/service/internal/state"
 )
 
 // TestG10_ApplyPanics: where applying an entry panics, the journal stops, and everybody

@@ -6,9 +6,9 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
 )
 
 // gatewayOpen implements "open" of PROTOCOL 4.7.

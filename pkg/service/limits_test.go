@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"presence/pkg/broker"
+	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
-	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/servicetest"
 
 	"github.com/nats-io/nats.go"

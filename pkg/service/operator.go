@@ -3,9 +3,9 @@ package service
 import (
 	"context"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
 )
 
 // stats implements "stats" of PROTOCOL 4.8.

@@ -5,9 +5,9 @@ import (
 	"sync"
 	"time"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
 )
 
 // maxWaiters bounds the queries that wait for a revision; more are refused.

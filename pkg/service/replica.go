@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 	"presence/pkg/service/internal/replica"
-	"presence/pkg/service/internal/state"
 )
 
 // What makes this instance's state one of several that are the same: how it is

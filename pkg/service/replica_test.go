@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
 	"presence/pkg/service/servicetest"
 )
 

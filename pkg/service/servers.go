@@ -7,7 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 	"presence/pkg/service/internal/sysevent"
 )
 

@@ -42,12 +42,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/contacts"
-	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 	"presence/pkg/service/internal/replica"
-	"presence/pkg/service/internal/state"
 )
 
 // openTimeout bounds the search for the journal and the contacts at the start.

@@ -5,7 +5,7 @@ package service
 import (
 	"testing"
 
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/state"
 )
 
 // TestSnapshot_OfAWrongState: one that was begun before the state turned out to be

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 )
 
 // Bounds of what strangers cost the broker, and wait for.

@@ -3,7 +3,7 @@ package service
 import (
 	"sync"
 
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/state"
 )
 
 // maxTrims bounds the erased users that wait to be trimmed. Those of a few changes at

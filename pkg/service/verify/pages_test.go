@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/state"
 	"presence/pkg/service/servicetest"
 
 	"github.com/nats-io/nats.go"

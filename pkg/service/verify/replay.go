@@ -8,9 +8,9 @@ import (
 	"io"
 	"slices"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/service/internal/journal"
-	"presence/pkg/service/internal/state"
 )
 
 const (

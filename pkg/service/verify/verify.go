@@ -28,8 +28,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 )
 

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 )
 
 // Made reports whether this instance wrote the journal's first entry, so that its epoch is new.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 )
 
 // epochs has a rig know the journal's epoch, as the state machine does.

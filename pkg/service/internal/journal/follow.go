@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 )
 
 const (

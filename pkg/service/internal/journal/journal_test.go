@@ -15,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"presence/pkg/broker"
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 )
 
 // The tests are white-box because they shorten the time after which an entry is

@@ -3,7 +3,7 @@ package journal
 import (
 	"errors"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 )
 
 // What one message may have is the NATS server's to say, or the account's. It can be less

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 )
 
 // maxReports bounds the commands that nobody waits for, see Journal.Report.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 )
 
 // TestG10_EverybodyIsAnswered: whatever becomes of the entry that somebody's command,

@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 )
 
 // hangingJS acknowledges nothing once it hangs, and notes until when each entry is

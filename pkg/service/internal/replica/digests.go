@@ -1,8 +1,8 @@
 package replica
 
 import (
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 )
 
 // Digests compares an instance's state with the others' by the digests that

@@ -3,7 +3,7 @@ package replica
 import (
 	"time"
 
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/state"
 )
 
 // AnnounceAgain is how long an event that reached the broker is still owed:

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/state"
 )
 
 // TestG04_BrokerDiesAfterMark: what the broker got a moment before it died is still

@@ -3,8 +3,8 @@ package replica
 import (
 	"time"
 
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 )
 
 const (

@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 )
 
 // TestDue: an entry is due when the journal was silent for a second or the writer

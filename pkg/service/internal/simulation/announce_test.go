@@ -3,9 +3,9 @@ package simulation
 import (
 	"time"
 
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/replica"
-	"presence/pkg/service/internal/state"
 )
 
 // markEvery is as in package service.

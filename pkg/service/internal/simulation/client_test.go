@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 )
 
 // client is a device of a user.

@@ -3,7 +3,7 @@ package simulation
 import (
 	"time"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 	"presence/pkg/service/internal/replica"
 )
 

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 )
 
 // gateway is a machine that holds sessions for users, one run of its process

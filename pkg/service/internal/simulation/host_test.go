@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"time"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
 	"presence/pkg/service/internal/replica"
-	"presence/pkg/service/internal/state"
 )
 
 // host is a machine on which one instance after the other runs.

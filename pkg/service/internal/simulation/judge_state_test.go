@@ -7,7 +7,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/state"
 )
 
 // holds checks that an instance's state is the only one there is of its position

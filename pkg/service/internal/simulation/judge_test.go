@@ -5,10 +5,10 @@ import (
 	"slices"
 	"time"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
-	"presence/pkg/service/internal/state"
 )
 
 // judge sees everything and holds it against the guarantees of PROTOCOL 8. It

@@ -4,8 +4,8 @@ import (
 	"reflect"
 	"slices"
 
+	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 )
 
 // finished checks what somebody outside was told (G1, G2, G3, G7).

@@ -4,9 +4,9 @@ import (
 	"slices"
 	"time"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
-	"presence/pkg/service/internal/state"
 )
 
 // checkUser holds what an entry did to a user against the guarantees.

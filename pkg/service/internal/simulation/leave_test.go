@@ -3,7 +3,7 @@ package simulation
 import (
 	"time"
 
-	"presence/pkg/service/internal/state"
+	"presence/pkg/internal/state"
 )
 
 // stop is SIGTERM: Service.drain. The process ends when it has done everything,

@@ -5,8 +5,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 )
 
 // plan is what a seed makes of a history before it begins: who is there, how bad

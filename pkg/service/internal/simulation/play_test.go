@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"presence/pkg/service/internal/entry"
+	"presence/pkg/internal/entry"
 )
 
 // play plays a history and returns what it violates, or nil.

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
-	"presence/pkg/service/internal/entry"
 	"presence/pkg/service/internal/journal"
-	"presence/pkg/service/internal/state"
 )
 
 // request is one request of somebody outside, or a barrier of an instance's own.

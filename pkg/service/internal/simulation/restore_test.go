@@ -4,8 +4,8 @@ import (
 	"io"
 	"time"
 
+	"presence/pkg/internal/state"
 	"presence/pkg/service/internal/journal"
-	"presence/pkg/service/internal/state"
 )
 
 // begin gives the state a place to begin at, as journal.begin does: the newest

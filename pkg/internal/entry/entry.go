@@ -1,0 +1,318 @@
+// Package entry is the format of one journal entry: the commands that arrived
+// together, packed behind a header that fences late, repeated and foreign ones.
+//
+//	data, err := entry.Append(nil, &entry.Entry{Header: h, Commands: cmds})
+//	var e entry.Entry
+//	err := entry.Decode(data, &e)
+//
+// An entry is one format byte and then MessagePack as tinylib/msgp generates
+// it: arrays for what every entry has, maps with one-letter keys for commands,
+// whose fields are mostly absent. Decoding allocates no more than a small
+// multiple of its input and never panics; it is fuzzed.
+//
+// Why this encoding: it was measured against tuples of the same library,
+// vtprotobuf, CBOR, the reflecting MessagePack v5 and encoding/json
+// (commit 9153e71 has the benchmark; Go 1.26.8, 2 shared cores). For 128 sets
+// maps need 7 µs to encode and 8.5 µs to decode, the least in sum; vtprotobuf
+// 4 and 16 µs and six times the memory, the reflecting libraries 4 to 15 times
+// as long. Absent fields take no room, and a field is added without renumbering.
+//
+// Entries are written by this service only, into a stream that nobody else may
+// write; their meaning is package state's, their keeping package journal's.
+package entry
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+//msgp:clearomitted
+
+//go:generate go run github.com/tinylib/msgp -tests=false -io=false -unexported
+
+// Format is the newest entry format that this program writes and understands.
+// A reader that meets a newer one stops before it. 2 has Params.Sessions, and with
+// it in force a login may be a late one by its device. 3 remembers ended sessions
+// and connections differently, see package state. An entry is written in the
+// oldest format that has all it says, so that an earlier version reads on as long
+// as it misunderstands nothing.
+const Format = 3
+
+// firstText is above every format that there will be: what begins with it is text, and
+// was not written by any version of this program.
+const firstText = ' '
+
+// MaxCommands bounds the commands and renewals of one entry: revisions are
+// position × IndexSpan + index, and index 0 is kept for what time does.
+const (
+	IndexSpan   = 4096
+	MaxCommands = IndexSpan - 1
+)
+
+// Entry is one message of the journal.
+//
+//msgp:tuple Entry
+type Entry struct {
+	Header Header
+	// Renewed are the leases renewed, by their numbers, each once. They are
+	// apart from the commands because there are so many of them.
+	Renewed []uint32 `msg:",limit=4095"`
+	// Commands in the order in which they take effect.
+	Commands []Command `msg:",limit=4095"`
+}
+
+// Header says who packed an entry, when, and what that writer had done by then.
+//
+//msgp:tuple Header
+type Header struct {
+	// Epoch names the journal. An entry of another epoch counts as empty,
+	// unless its Generation is higher: then it begins that epoch.
+	Epoch      string
+	Generation uint32
+	// Writer is one start of one instance; Sequence rises by one with each
+	// of its entries. An entry whose sequence is not above its writer's last
+	// counts as empty: a publish that timed out may be stored twice, or late.
+	Writer   string
+	Sequence uint64
+	// LeaseClock, in milliseconds, is what the writer had applied when it
+	// packed the entry. One packed too long ago counts as empty.
+	LeaseClock int64
+	// Latest, in milliseconds since 1970 by the stream's clock as far as the
+	// writer knows it, is until when the entry counts; 0: not known. With a later
+	// timestamp it counts as empty. (The lease clock does not tell while nobody
+	// appends.)
+	Latest int64
+	// Flushed is the position up to which the writer's events had reached the
+	// broker.
+	Flushed uint64
+	// Knows is the newest format that the writer understands.
+	Knows uint8
+	// Digest is the writer's of the state as of the position DigestAt; 0 and 0
+	// where the entry carries none.
+	DigestAt, Digest uint64
+}
+
+// Kind says what a command does.
+type Kind uint8
+
+// The kinds of command. Their numbers are in journals: never reuse one.
+const (
+	// Configure makes Params the rules from here on.
+	Configure Kind = 1
+	// Login opens or resumes a session: User, Session, Device, Platform, TTL,
+	// Idle, Server, Client.
+	Login Kind = 2
+	// Renew extends a session's lease: User, Session, and Idle where SetIdle.
+	Renew Kind = 3
+	// Logout ends Session of User, or all of User's where All: those must not
+	// log in again by themselves.
+	Logout Kind = 4
+	// Set changes what User says: the text unless KeepText (Text, Expires), the
+	// availability unless Keep (Availability, Override); Session and IfRevision are
+	// conditions.
+	Set Kind = 5
+	// Closed says that the broker closed the connection Server, Client.
+	Closed Kind = 6
+	// Deaf says that an instance lost messages or its clients' connection:
+	// renewals may have been missed.
+	Deaf Kind = 7
+	// Open opens or resumes the lease of Gateway's Process: TTL, Server, Client.
+	Open Kind = 8
+	// RenewGateway extends that lease.
+	RenewGateway Kind = 9
+	// Apply does the Ops of a gateway, in order, as its request number Seq, whose
+	// hash is Body.
+	Apply Kind = 10
+	// Close ends the lease of Gateway's Process: its sessions are lost, or
+	// logged out where All.
+	Close Kind = 11
+	// Lost, an op only: Session of User is lost. Idle, an op only: it becomes
+	// Idle or not.
+	Lost Kind = 12
+	Idle Kind = 13
+	// NewEpoch, the first command of an entry of a higher generation, begins
+	// its epoch: with the state as it is, or with an empty one where All.
+	NewEpoch Kind = 14
+	// Raise puts the behaviour of format Seq in force. It is written in that format: a
+	// version that does not have the behaviour stops before it.
+	Raise Kind = 15
+	// Kick ends Session of User, or all of User's where All, as an operator
+	// wants it. Erase forgets User altogether.
+	Kick  Kind = 16
+	Erase Kind = 17
+	// LoseSight says that nobody answers for the connection Server, Client: its
+	// leases are unbound. Format 3.
+	LoseSight Kind = 18
+	// LameDuck says that the NATS server Server is in lame duck mode: it shuts down,
+	// and reports closed connections no more. Format 3.
+	LameDuck Kind = 19
+)
+
+// Availability is a protocol.Availability in one byte.
+type Availability uint8
+
+// The availabilities. Their numbers are in journals and snapshots.
+const (
+	Keep      Availability = 0 // in a command: leave what is
+	Available Availability = 1
+	Away      Availability = 2
+	Busy      Availability = 3
+	DND       Availability = 4
+	Invisible Availability = 5
+)
+
+// Command is one change. Which fields a kind uses is said beside it; the rest
+// are zero, and zero fields take no room.
+type Command struct {
+	Kind     Kind   `msg:"k"`
+	User     string `msg:"u,omitempty"`
+	Session  string `msg:"s,omitempty"`
+	Device   string `msg:"d,omitempty"`
+	Platform string `msg:"p,omitempty"`
+	TTL      uint32 `msg:"t,omitempty"` // milliseconds
+	Idle     bool   `msg:"i,omitempty"`
+	SetIdle  bool   `msg:"j,omitempty"`
+	All      bool   `msg:"a,omitempty"`
+	// Server and Client name a NATS connection; Server is empty for none.
+	Server string `msg:"n,omitempty"`
+	Client uint64 `msg:"c,omitempty"`
+	// Text is the custom status; Expires its lifetime in milliseconds, 0 for ever.
+	Text     string `msg:"x,omitempty"`
+	Expires  int64  `msg:"e,omitempty"`
+	KeepText bool   `msg:"y,omitempty"`
+	// Availability is a lasting one, or with Override, its lifetime in
+	// milliseconds, a timed one.
+	Availability Availability `msg:"h,omitempty"`
+	Override     int64        `msg:"w,omitempty"`
+	// IfRevision is heeded where CheckRevision.
+	IfRevision    uint64  `msg:"r,omitempty"`
+	CheckRevision bool    `msg:"v,omitempty"`
+	Params        *Params `msg:"o,omitempty"`
+	Gateway       string  `msg:"g,omitempty"`
+	Process       string  `msg:"q,omitempty"`
+	Seq           uint64  `msg:"b,omitempty"`
+	// Body is a hash of an Apply's request, never 0; 0: not known. Earlier versions
+	// pass over it.
+	Body uint64 `msg:"m,omitempty"`
+	// Ops are Login, Logout, Set, Lost and Idle commands without Ops.
+	Ops []Command `msg:"l,omitempty,limit=1000"`
+}
+
+// Params are the rules that every instance must apply alike. They come with
+// the journal, not from each instance's configuration.
+type Params struct {
+	// Grace is how long a session outlives its connection, in milliseconds.
+	Grace int64 `msg:"g"`
+	// Retention is how long lost sessions and forgotten users are kept, in
+	// milliseconds.
+	Retention int64 `msg:"r"`
+	// Persistent keeps the text when the user stops being ONLINE.
+	Persistent bool `msg:"p"`
+	// Sessions is how many a user may have, lost ones included; 0:
+	// DefaultSessions.
+	Sessions int `msg:"s,omitempty"`
+}
+
+// DefaultSessions is what entries and snapshots mean that were written before
+// there was a choice. It never changes.
+const DefaultSessions = 32
+
+// Complete returns the parameters with what earlier versions left out.
+func (p Params) Complete() Params {
+	if p.Sessions == 0 {
+		p.Sessions = DefaultSessions
+	}
+	return p
+}
+
+// LogValue has the log show durations rather than numbers.
+func (p Params) LogValue() slog.Value {
+	p = p.Complete()
+	return slog.GroupValue(
+		slog.Duration("grace", time.Duration(p.Grace)*time.Millisecond),
+		slog.Duration("retention", time.Duration(p.Retention)*time.Millisecond),
+		slog.Bool("persistent", p.Persistent),
+		slog.Int("sessions", p.Sessions))
+}
+
+// Format returns the oldest format that has what the parameters say.
+func (p Params) Format() uint8 {
+	if p.Complete().Sessions != DefaultSessions {
+		return 2
+	}
+	return 1
+}
+
+// Size is about how many bytes a command takes in an entry, never less.
+func (c *Command) Size() int { return c.Msgsize() }
+
+// EncodedSize is how many bytes a command takes in an entry. To know that costs as much as
+// to encode it.
+func (c *Command) EncodedSize() int {
+	b, _ := c.MarshalMsg(nil) // never fails
+	return len(b)
+}
+
+// ErrDamaged is what Decode's errors are when an entry cannot be read.
+var ErrDamaged = errors.New("damaged journal entry")
+
+// NewerFormatError says that an entry was written by a later version.
+type NewerFormatError struct{ Format byte }
+
+func (e *NewerFormatError) Error() string {
+	return fmt.Sprintf("journal entry of format %d, this version understands up to %d: start a newer version", e.Format, Format)
+}
+
+// Append appends the encoded entry to b.
+func Append(b []byte, e *Entry) ([]byte, error) {
+	format := uint8(1)
+	for i := range e.Commands {
+		if p := e.Commands[i].Params; p != nil {
+			format = max(format, p.Format())
+		}
+		switch c := &e.Commands[i]; {
+		case c.Kind == LoseSight || c.Kind == LameDuck:
+			format = max(format, 3)
+		case c.Kind == Raise && c.Seq >= 3: // that to 2 is written in format 1 for ever
+			format = max(format, uint8(min(c.Seq, Format)))
+		}
+	}
+	return e.MarshalMsg(append(b, format))
+}
+
+// Decode reads an entry into e, whose slices it reuses. The error wraps
+// ErrDamaged or is a NewerFormatError; e is not to be used then.
+func Decode(data []byte, e *Entry) error {
+	if len(data) == 0 {
+		return fmt.Errorf("%w: it is empty", ErrDamaged)
+	}
+	if data[0] >= firstText {
+		return fmt.Errorf("%w: it was not written by presenced, it begins with %q", ErrDamaged, data[:min(len(data), 16)])
+	}
+	if data[0] > Format {
+		return &NewerFormatError{Format: data[0]}
+	}
+	if data[0] == 0 {
+		return fmt.Errorf("%w: format 0", ErrDamaged)
+	}
+	rest, err := e.UnmarshalMsg(data[1:])
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%w: %d bytes left over", ErrDamaged, len(rest))
+	}
+	for i := range e.Commands {
+		for k := range e.Commands[i].Ops {
+			if len(e.Commands[i].Ops[k].Ops) > 0 {
+				return fmt.Errorf("%w: an op has ops", ErrDamaged)
+			}
+		}
+	}
+	if n := len(e.Renewed) + len(e.Commands); n > MaxCommands {
+		return fmt.Errorf("%w: %d commands, at most %d are allowed", ErrDamaged, n, MaxCommands)
+	}
+	return nil
+}

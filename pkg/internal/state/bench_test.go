@@ -1,0 +1,82 @@
+package state
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"testing"
+
+	"presence/pkg/internal/entry"
+)
+
+// millionUsers is a state of a million users with a session each.
+func millionUsers(b *testing.B) *State {
+	m := newMachine(b)
+	const perEntry = 4000
+	for i := 0; i < 1_000_000; i += perEntry {
+		e := entry.Entry{Header: m.header("A")}
+		e.Header.Flushed = m.s.Position()
+		for k := i; k < i+perEntry; k++ {
+			e.Commands = append(e.Commands, entry.Command{Kind: entry.Login, User: fmt.Sprintf("user-%d", k),
+				Session: fmt.Sprintf("0b6b0c5a-5b0e-4d5f-9d0a-%012d", k), Platform: "web", TTL: 3_600_000})
+		}
+		if _, err := m.s.Apply(&e, m.s.Position()+1, m.now, false); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return m.s
+}
+
+// BenchmarkSnapshot is the work of writing a million users down, without
+// compression and storage.
+func BenchmarkSnapshot(b *testing.B) {
+	s := millionUsers(b)
+	b.ResetTimer()
+	size, block := 0, []byte(nil)
+	for range b.N {
+		x := s.BeginSnapshot()
+		size = 0
+		for more := true; more; {
+			var err error
+			if block, more, err = x.Next(block[:0]); err != nil {
+				b.Fatal(err)
+			}
+			size += len(block)
+		}
+		x.End()
+	}
+	b.ReportMetric(float64(size)/1e6, "MB")
+}
+
+// BenchmarkRestore is the work of a start with a million users, without reading
+// and decompression.
+func BenchmarkRestore(b *testing.B) {
+	blocks := blocksOf(b, millionUsers(b).BeginSnapshot(), nil)
+	b.ResetTimer()
+	for range b.N {
+		left := blocks
+		s, err := Restore(func() ([]byte, error) {
+			if len(left) == 0 {
+				return nil, io.EOF
+			}
+			block := left[0]
+			left = left[1:]
+			return block, nil
+		}, nil)
+		if err != nil || s.Users() != 1_000_000 {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkHeap is the live heap of a user with one session and nothing to be
+// announced.
+func BenchmarkHeap(b *testing.B) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s := millionUsers(b)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(s.Users()), "B/user")
+}

@@ -1,0 +1,454 @@
+package state
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"presence/pkg/internal/entry"
+	"presence/pkg/protocol"
+)
+
+// These tests are white-box: that two states are the same is said of everything
+// they remember, not of their answers alone.
+
+// moment is what happens at one time of a generated history.
+type moment struct {
+	after    int64 // since the moment before
+	quiet    int   // entries without anything before it, almost 2 s each
+	commands []entry.Command
+	renewed  []uint32 // leases, whether they are there or not
+	by       string   // who writes it; empty: A
+}
+
+func (m moment) writer() string {
+	if m.by == "" {
+		return "A"
+	}
+	return m.by
+}
+
+// genHistory draws commands over few users, sessions, devices and connections,
+// so that they meet, and times around the bounds that matter.
+func genHistory(t *rapid.T) []moment {
+	pick := func(label string, of ...string) string { return rapid.SampledFrom(of).Draw(t, label) }
+	genOp := rapid.Custom(func(t *rapid.T) entry.Command {
+		return entry.Command{
+			Idle: rapid.Bool().Draw(t, "idle"),
+			Kind: rapid.SampledFrom([]entry.Kind{entry.Login, entry.Login, entry.Logout, entry.Lost, entry.Idle, entry.Set}).Draw(t, "kind"),
+			User: pick("user", "u1", "u2", "u3"), Session: pick("session", "s1", "s2", "s3", "s4"), Device: pick("device", "", "d1"),
+		}
+	})
+	genCommand := rapid.Custom(func(t *rapid.T) entry.Command {
+		c := entry.Command{User: pick("user", "u1", "u2", "u3"), Session: pick("session", "s1", "s2", "s3", "s4")}
+		switch rapid.IntRange(0, 18).Draw(t, "kind") {
+		case 0, 1, 2:
+			c.Kind, c.Platform = entry.Login, "web"
+			c.Device = pick("device", "", "", "d1", "d2")
+			c.TTL = rapid.SampledFrom([]uint32{5_000, 10_000, 30_000}).Draw(t, "ttl")
+			if rapid.Bool().Draw(t, "bound") {
+				c.Server, c.Client = "N1", uint64(rapid.IntRange(1, 4).Draw(t, "client"))
+			}
+		case 3, 4:
+			c.Kind, c.SetIdle, c.Idle = entry.Renew, rapid.Bool().Draw(t, "setIdle"), rapid.Bool().Draw(t, "idle")
+		case 5:
+			c.Kind, c.All = entry.Logout, rapid.IntRange(0, 3).Draw(t, "all") == 0
+		case 6, 7:
+			c.Kind, c.Session, c.Text = entry.Set, "", pick("text", "", "a", "b")
+			if c.Text != "" {
+				c.Expires = rapid.SampledFrom([]int64{0, 1_000, 7_000}).Draw(t, "expires")
+			}
+		case 15, 16:
+			c.Kind, c.Session, c.KeepText = entry.Set, "", rapid.Bool().Draw(t, "keepText")
+			c.Availability = rapid.SampledFrom([]entry.Availability{entry.Available, entry.Busy, entry.Invisible, entry.Invisible}).Draw(t, "availability")
+			c.Override = rapid.SampledFrom([]int64{0, 1_000, 7_000}).Draw(t, "override")
+		case 17:
+			c.Kind, c.All = rapid.SampledFrom([]entry.Kind{entry.Kick, entry.Kick, entry.Erase}).Draw(t, "ending"), rapid.Bool().Draw(t, "all")
+		case 8:
+			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.Closed, entry.Closed, entry.LoseSight, entry.LameDuck}).Draw(t, "what"),
+				Server: "N1", Client: uint64(rapid.IntRange(1, 4).Draw(t, "client"))}
+		case 10:
+			c = entry.Command{Kind: entry.Open, Gateway: "g1", Process: pick("process", "p1", "p2"), TTL: 10_000}
+			if rapid.Bool().Draw(t, "bound") {
+				c.Server, c.Client = "N1", uint64(rapid.IntRange(1, 4).Draw(t, "client"))
+			}
+		case 11, 13, 14:
+			c = entry.Command{Kind: entry.Apply, Gateway: "g1", Process: pick("process", "p1", "p2"), Seq: uint64(rapid.IntRange(1, 4).Draw(t, "seq"))}
+			c.Ops = rapid.SliceOfN(genOp, 1, 5).Draw(t, "ops")
+		case 12:
+			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.RenewGateway, entry.RenewGateway, entry.Close}).Draw(t, "kind"),
+				Gateway: "g1", Process: pick("process", "p1", "p2"), All: rapid.Bool().Draw(t, "logout")}
+		case 18:
+			c = entry.Command{Kind: entry.Raise, Seq: rapid.Uint64Range(2, 3).Draw(t, "level")}
+		case 9:
+			if rapid.IntRange(0, 9).Draw(t, "rare") == 0 {
+				return entry.Command{Kind: entry.Deaf}
+			}
+			if rapid.IntRange(0, 2).Draw(t, "raised") == 0 {
+				return entry.Command{Kind: entry.Raise, Seq: entry.Format}
+			}
+			c = entry.Command{Kind: entry.Configure, Params: &entry.Params{
+				Grace:      rapid.SampledFrom([]int64{0, 1_000, 5_000}).Draw(t, "grace"),
+				Retention:  rapid.SampledFrom([]int64{60_000, 600_000}).Draw(t, "retention"),
+				Persistent: rapid.Bool().Draw(t, "persistent"),
+				Sessions:   rapid.SampledFrom([]int{0, 1, 2, 3, 32}).Draw(t, "sessions"),
+			}}
+		}
+		return c
+	})
+	genMoment := rapid.Custom(func(t *rapid.T) moment {
+		return moment{
+			after: rapid.SampledFrom([]int64{0, 1, 99, 100, 500, 1_000, 1_000, 1_000, 1_999, 2_000, 2_001, 60_000, -3_600_000}).
+				Draw(t, "after"),
+			quiet:    rapid.SampledFrom([]int{0, 0, 0, 0, 0, 0, 0, 0, 0, 70}).Draw(t, "quiet"),
+			commands: rapid.SliceOfN(genCommand, 0, 6).Draw(t, "commands"),
+			renewed:  rapid.SliceOfN(rapid.Uint32Range(0, 5), 0, 2).Draw(t, "renewed"),
+			by:       rapid.SampledFrom([]string{"A", "A", "B"}).Draw(t, "by"),
+		}
+	})
+	return rapid.SliceOfN(genMoment, 1, 120).Draw(t, "history")
+}
+
+// genLevel is the format in force when a history begins; it may be raised.
+func genLevel(t *rapid.T) uint8 { return rapid.SampledFrom([]uint8{1, 2, 3, 3}).Draw(t, "level") }
+
+// at makes a machine one with a format in force, of which nothing has happened yet.
+func (m *machine) at(level uint8) *machine {
+	m.s.level, m.knows = level, entry.Format
+	return m
+}
+
+// play applies a history, each moment as the entries that split makes of it,
+// and returns the state and what watchers and callers were told, without
+// revisions: those depend on the split.
+func play(t testing.TB, level uint8, history []moment, split func(moment) [][]entry.Command, each func(*State)) (*State, []string) {
+	m := newMachine(t).at(level)
+	var told []string
+	for _, mo := range history {
+		m.pass(t, mo.quiet)
+		m.now += mo.after
+		for i, commands := range split(mo) {
+			e := entry.Entry{Header: m.header("A"), Commands: commands}
+			e.Header.Knows = entry.Format
+			if i == 0 {
+				e.Renewed = mo.renewed
+			}
+			out, err := m.s.Apply(&e, m.s.Position()+1, m.now, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, r := range out.Results {
+				c := e.Commands[i]
+				told = append(told, fmt.Sprint(m.now, c.Kind, c.User, c.Session, r.Err, r.Seq, r.Gateway.Applied, r.Gateway.Failures, r.Status.StatusType, r.Status.CustomStatus, r.Replaced))
+			}
+			if each != nil {
+				each(m.s)
+			}
+		}
+	}
+	return m.s, told
+}
+
+// pass applies entries without anything, which have everything announced.
+func (m *machine) pass(t testing.TB, quiet int) (entries []entry.Entry, at []int64) {
+	for range quiet {
+		m.now += maxStep - 1
+		e := entry.Entry{Header: m.header("A")}
+		e.Header.Flushed = m.s.Position()
+		m.apply(t, &e)
+		entries, at = append(entries, e), append(at, m.now)
+	}
+	return entries, at
+}
+
+func whole(m moment) [][]entry.Command { return [][]entry.Command{m.commands} }
+
+// TestProperty_SplitAndReplay: any split of the same commands into entries, and
+// any replay, gives the same state and the same answers (G3).
+func TestProperty_SplitAndReplay(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		history := genHistory(rt)
+		for i := range history { // new rules can make something due between two entries of one moment
+			history[i].commands = slices.DeleteFunc(history[i].commands, func(c entry.Command) bool { return c.Kind == entry.Configure })
+		}
+		level := genLevel(rt)
+		cuts := rapid.SliceOfN(rapid.IntRange(0, 6), len(history), len(history)).Draw(rt, "cuts")
+		s1, told1 := play(t, level, history, whole, nil)
+		replay, toldReplay := play(t, level, history, whole, nil)
+		if got, want := dump(replay, true), dump(s1, true); got != want {
+			rt.Fatalf("replayed: got\n%s\nwant\n%s", got, want)
+		}
+		next := -1
+		s2, told2 := play(t, level, history, func(m moment) [][]entry.Command {
+			next++
+			at := min(cuts[next], len(m.commands))
+			return [][]entry.Command{m.commands[:at], m.commands[at:]}
+		}, nil)
+		if got, want := dump(s2, false), dump(s1, false); got != want {
+			rt.Fatalf("split: got\n%s\nwant\n%s", got, want)
+		}
+		for i, told := range [][]string{toldReplay, told2} {
+			if !slices.Equal(told, told1) {
+				rt.Fatalf("told %d: got\n%s\nwant\n%s", i, strings.Join(told, "\n"), strings.Join(told1, "\n"))
+			}
+		}
+	})
+}
+
+// TestProperty_Invariants: after every entry, what is kept for speed agrees with
+// what it is derived from, revisions only rise, and what is seen at one is always
+// the same (G3).
+func TestProperty_Invariants(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		revisions, statuses := map[string]uint64{}, map[string]protocol.Status{}
+		play(t, genLevel(rt), genHistory(rt), whole, func(s *State) {
+			checkInvariants(rt, s)
+			for id, u := range s.users.byID {
+				if u.revision != 0 && u.revision < revisions[id] { // 0: forgotten meanwhile, and nothing seen since
+					rt.Fatalf("revision of %s fell from %d to %d", id, revisions[id], u.revision)
+				}
+				revisions[id] = u.revision
+				for i, st := range []protocol.Status{s.Status(id, false), s.ownerView(u)} {
+					key := fmt.Sprint(i, id, st.Revision)
+					if was, ok := statuses[key]; ok && !reflect.DeepEqual(st, was) {
+						rt.Fatalf("at one revision %s was %+v and is %+v", id, was, st)
+					}
+					if st.Revision != 0 {
+						statuses[key] = st
+					}
+				}
+				if u.revision > s.Revision() {
+					rt.Fatalf("revision %d of %s is beyond the state's %d", u.revision, id, s.Revision())
+				}
+			}
+		})
+	})
+}
+
+func checkInvariants(t *rapid.T, s *State) {
+	sessions, holding, owes := 0, 0, map[*writer]int{}
+	digest, counted := uint64(0), &State{}
+	checkFences(t, s)
+	checkCalendar(t, "due", &s.due)
+	checkCalendar(t, "forgets", &s.forgets)
+	checkCalendar(t, "expiries", &s.expiries)
+	if nothingRare != (rare{}) {
+		t.Fatalf("what users without anything rare share was written to: %+v", nothingRare)
+	}
+	for id, u := range s.users.byID {
+		if u.id != id || u.touched != 0 || s.users.list[u.place] != u {
+			t.Fatalf("user %q: id %q, touched %d, place %d", id, u.id, u.touched, u.place)
+		}
+		if u.owed != nil {
+			owes[u.owed.writer]++
+		}
+		if u.hidden != nil && u.hidden.owed != nil {
+			owes[u.hidden.owed.writer]++
+		}
+		if u.hidden != nil && u.owed != nil && u.owed.all()&owePublic != 0 {
+			t.Fatalf("what everybody sees of %s, who is hidden, is owed with what the owner does", id)
+		}
+		digest += s.hash(u)
+		if at := u.nextExpiry(); at != 0 && (u.expiryBucket == 0 || u.expiryBucket > bucketOf(at)) {
+			t.Fatalf("what %s said expires at %d but waits in bucket %d", id, at, u.expiryBucket)
+		}
+		if idle := u.isForgettable(); idle != (u.idleSince >= 0) {
+			t.Fatalf("user %s: idle %t since %d", id, idle, u.idleSince)
+		}
+		if at, ok := s.nextForget(u); ok && (u.forgetBucket == 0 || u.forgetBucket > leaseBucket(at)) {
+			t.Fatalf("something of %s is forgotten at %d but waits in bucket %d", id, at, u.forgetBucket)
+		}
+		if u.chosen() == entry.Invisible && u.hidden == nil || u.hidden != nil && u.hidden.statusType == protocol.Online {
+			t.Fatalf("user %s chose %d and is seen as %+v", id, u.chosen(), u.hidden)
+		}
+		if u.override == entry.Keep && u.overrideUntil != 0 {
+			t.Fatalf("user %s: no override until %d", id, u.overrideUntil)
+		}
+		counted.countUser(u.public(u.own()).statusType, u.publicRevision(), +1)
+		counted.countSessions(u, +1)
+		for x := u.sessions; x != nil; x = x.next {
+			sessions++
+			if x.gateway != nil {
+				holding++
+			}
+			if s.leases.get(x.number) != &x.lease || x.user != u {
+				t.Fatalf("session %s of %s is not behind its number %d", x.id, id, x.number)
+			}
+			due := x.dueAt(s.params.Grace)
+			if !x.held() && (x.bucket == 0 || x.bucket > leaseBucket(due)) {
+				t.Fatalf("session %s of %s is due at %d but waits in bucket %d", x.id, id, due, x.bucket)
+			}
+			if c := x.connection; c != nil && (c.leases[x.bound] != &x.lease || s.connections.known[c.key] != c || !x.live && c.closed) {
+				t.Fatalf("session %s of %s: its connection %v does not know it", x.id, id, c.key)
+			}
+			if c := x.connection; c != nil && c.lame != s.connections.isLame(c.key.server) {
+				t.Fatalf("session %s of %s: its connection %v is lame: %t", x.id, id, c.key, c.lame)
+			}
+		}
+	}
+	if users, platforms := s.Counts(); !reflect.DeepEqual(counted.counts.users, s.counts.users) || !maps.Equal(counted.counts.platforms, platforms) {
+		t.Fatalf("counted %+v %v, there are %+v", users, platforms, counted.counts)
+	}
+	held := 0
+	for key, g := range s.gateways {
+		held += len(g.sessions)
+		if g.key != key || s.leases.get(g.number) != &g.lease || g.bucket == 0 || g.bucket > leaseBucket(g.dueAt(s.params.Grace)) {
+			t.Fatalf("gateway %v: number %d, bucket %d, due at %d", key, g.number, g.bucket, g.dueAt(s.params.Grace))
+		}
+		for i, x := range g.sessions {
+			if x.gateway != g || int(x.place) != i || !x.live || x.user == nil {
+				t.Fatalf("gateway %v: its session %s does not know it", key, x.id)
+			}
+		}
+	}
+	if held != holding {
+		t.Fatalf("gateways hold %d sessions, %d say so", held, holding)
+	}
+	if got := s.Sessions(); got != sessions {
+		t.Fatalf("Sessions() is %d, there are %d", got, sessions)
+	}
+	for _, w := range s.writers {
+		if w.live != owes[w] {
+			t.Fatalf("writer %s owes %d, says %d", w.id, owes[w], w.live)
+		}
+	}
+	for _, l := range s.leases.byNumber {
+		if l != nil {
+			digest += deadlineHash(l.number, l.deadline)
+		}
+	}
+	if digest != s.digest || len(s.users.list) != len(s.users.byID) {
+		t.Fatalf("the digest is %x, that of what there is %x", s.digest, digest)
+	}
+	for key, c := range s.connections.known {
+		if len(c.leases) == 0 && !c.kept {
+			t.Fatalf("connection %v is remembered for nothing", key)
+		}
+	}
+}
+
+// dump writes down everything that decides what the state does next; positions
+// and what follows from them only where exact.
+func dump(s *State, exact bool) string {
+	var b strings.Builder
+	fmt.Fprintln(&b, s.epoch, s.generation, s.level, s.clock, s.params, s.leases.freed, len(s.leases.byNumber))
+	for _, id := range slices.Sorted(maps.Keys(s.users.byID)) {
+		u := s.users.get(id)
+		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s", id, u.text, u.textUntil, u.lastSeen, u.idleSince, u.updatedAt, u.cause)
+		for r := u.replaced; r != nil; r = r.next {
+			fmt.Fprintf(&b, " replaced %s until %d %s %t", r.session, r.until, r.reason.wire(), r.owed)
+		}
+		for _, e := range u.untoldEnds() {
+			fmt.Fprintf(&b, " to be told of %s %s", e.session, e.reason.wire())
+		}
+		s.walkFences(u, func(f *fence) { fmt.Fprintf(&b, " %x", f.key) })
+		fmt.Fprint(&b, " set ", u.settings(), u.erased, u.fenced, u.tomb != nil)
+		if h := u.hidden; h != nil {
+			fmt.Fprintf(&b, " seen as %+v seen %d updated %d %s until %d idle %d gone %t ended %d", h.view, h.lastSeen, h.updatedAt, h.cause, h.until, h.idleSince, h.gone, h.ended)
+		}
+		b.WriteByte('\n')
+		if exact {
+			fmt.Fprintln(&b, "  ", u.revision, u.previous)
+			if h := u.hidden; h != nil {
+				fmt.Fprintln(&b, "  ", h.revision, h.previous)
+			}
+		}
+		for x := u.sessions; x != nil; x = x.next {
+			fmt.Fprintf(&b, "   %s %q %s live %t idle %t severed %t ttl %d due %d number %d login %d lost %d", x.id, x.device, x.platform.Value(),
+				x.live, x.idle, x.severed, x.ttl, x.dueAt(s.params.Grace), x.number, x.loginAt, x.lostAt)
+			if x.connection != nil {
+				fmt.Fprintf(&b, " on %v", x.connection.key)
+			}
+			if x.gateway != nil {
+				fmt.Fprintf(&b, " by %v", x.gateway.key)
+			}
+			b.WriteByte('\n')
+		}
+	}
+	for _, key := range []gatewayKey{{"g1", "p1"}, {"g1", "p2"}} {
+		if g := s.gateways[key]; g != nil {
+			fmt.Fprintln(&b, key, g.number, g.seq, g.body, g.answer.Applied, g.answer.Failures, g.dueAt(s.params.Grace))
+		}
+	}
+	fmt.Fprintln(&b, "level", s.level, "lame", s.connections.lame)
+	for _, c := range s.connections.closed {
+		fmt.Fprintln(&b, c.key, c.closedAt)
+	}
+	var all []string // the order of those of one second is not the same everywhere
+	s.walkAllFences(func(_ uint32, f *fence, until uint32) {
+		all = append(all, fmt.Sprintf("%x %d %s", f.key, until, f.reason().wire()))
+	})
+	slices.Sort(all)
+	fmt.Fprintln(&b, all, s.ended)
+	if exact {
+		for _, w := range s.writers {
+			fmt.Fprint(&b, w.id, w.sequence, w.seen, w.knows, w.live)
+			var items []string // whose order within an entry decides nothing
+			for _, o := range w.owed {
+				if o.counts() {
+					items = append(items, fmt.Sprint(o.position, " ", o.user.id, " ", o.hidden != nil, o.since, o.all()))
+				}
+			}
+			slices.Sort(items)
+			fmt.Fprintln(&b, items)
+		}
+	}
+	return b.String()
+}
+
+// TestG03_ComeAndGone: a gateway's user who comes and goes by one change was not
+// seen ONLINE, so nothing that is seen changes without a revision.
+func TestG03_ComeAndGone(t *testing.T) {
+	m := newMachine(t)
+	do := func(lines ...string) {
+		e := entry.Entry{Header: m.header("A")}
+		for _, line := range lines {
+			c, _ := parseCommand(t, m.s, strings.Fields(line))
+			e.Commands = append(e.Commands, c)
+		}
+		m.apply(t, &e)
+	}
+	do("open g1 p1 ttl=30s", "apply g1 p1 seq=1 login:alice:s1 lost:alice:s1")
+	want := m.s.Status("alice", false)
+	m.now += 1_000
+	do("apply g1 p1 seq=2 login:alice:s1 lost:alice:s1")
+	if got := m.s.Status("alice", false); !reflect.DeepEqual(got, want) {
+		t.Errorf("Status(alice) = %+v, want %+v as before", got, want)
+	}
+}
+
+// TestG04_OwedInSteps: a change that is taken over by a later one of its user is
+// announced with that, also where a reader of Owed stops between the two.
+func TestG04_OwedInSteps(t *testing.T) {
+	m := newMachine(t)
+	do := func(lines ...string) {
+		e := entry.Entry{Header: m.header("A")}
+		for _, line := range lines {
+			c, _ := parseCommand(t, m.s, strings.Fields(line))
+			e.Commands = append(e.Commands, c)
+		}
+		if _, err := m.s.Apply(&e, m.s.Position()+1, m.now, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do("login alice phone")
+	cursor, _ := m.s.Owed("A", Cursor{}, 10, func(Announcement) {})
+	do("set alice text=hello", "set bob text=hello", "login alice laptop")
+	var told []string
+	for more := true; more; {
+		cursor, more = m.s.Owed("A", cursor, 1, func(a Announcement) {
+			if a.Announce {
+				told = append(told, a.UserID)
+			}
+		})
+	}
+	slices.Sort(told)
+	if want := []string{"alice", "bob"}; !slices.Equal(told, want) {
+		t.Errorf("told of %v, want %v", told, want)
+	}
+}

@@ -1,0 +1,135 @@
+package state
+
+import (
+	"slices"
+
+	"presence/pkg/internal/entry"
+	"presence/pkg/protocol"
+)
+
+// writer is one start of one instance, as far as the journal tells. Apart from
+// fencing its late entries, the state remembers which changes it has yet to
+// announce for certain, so that another writer can do it in its place (G4).
+type writer struct {
+	id       string
+	sequence uint64 // of its last accepted entry
+	seen     int64  // lease clock of its last accepted entry
+	knows    uint8  // the newest entry format it understands
+
+	// owed are the changes it has to announce, in order. An item counts while
+	// it is its user's; live counts those. The others are dropped when they are
+	// half of all, so owed stays within twice the users.
+	owed []*owed
+	live int
+
+	saved int // index in the snapshot at hand
+}
+
+// accept notes an entry of the writer at hand.
+func (s *State) accept(h *entry.Header) {
+	w := s.writer
+	w.sequence, w.seen, w.knows = h.Sequence, s.clock.lease, h.Knows
+	s.settle(w, h.Flushed)
+}
+
+// findWriter returns the writer of an ID; a new one where there is none.
+func (s *State) findWriter(id string) *writer {
+	for _, w := range s.writers {
+		if w.id == id {
+			return w
+		}
+	}
+	w := &writer{id: id, seen: s.clock.lease}
+	s.writers = append(s.writers, w)
+	return w
+}
+
+// fences reports whether an entry counts as empty: one of another epoch, one
+// that was stored twice or after a later one of its writer, and one that was
+// packed too long ago for its callers to expect it yet. A publish that timed
+// out may be stored minutes later. One that is too old has its sequence used up:
+// its callers are told that nothing was done, so its next copy may do nothing
+// either, whatever the clock says by then.
+func (s *State) fences(h *entry.Header) bool {
+	w := s.writer
+	if h.Epoch != s.epoch || h.Sequence <= w.sequence {
+		return true
+	}
+	if s.tooOld(h) {
+		w.sequence = h.Sequence
+		return true
+	}
+	return false
+}
+
+// takeOver gives to the writer of the entry at hand what another one, dead or
+// unable to publish, has owed for too long.
+func (s *State) takeOver() {
+	for _, w := range s.writers {
+		if w == s.writer || w.live == 0 || s.clock.lease-w.oldest().since <= takeover {
+			continue
+		}
+		// Each by its own age: what the user of a younger one did besides may
+		// not have that announced again (G9).
+		n := slices.IndexFunc(w.owed, func(o *owed) bool { return s.clock.lease-o.since <= takeover })
+		if n < 0 {
+			n = len(w.owed)
+		}
+		items := w.owed[:n:n]
+		w.owed = w.owed[n:]
+		for _, o := range items {
+			switch {
+			case !o.counts():
+			case o.hidden != nil:
+				s.oweHidden(s.writer, o.user)
+			default:
+				s.owe(s.writer, o.user, 0)
+			}
+		}
+	}
+}
+
+// forgetWriters forgets writers that were silent for long and owe nothing: one that
+// is long dead may owe what fell due just now, at an entry of its own that was stored
+// so late that it counts as empty.
+func (s *State) forgetWriters() {
+	s.writers = slices.DeleteFunc(s.writers, func(w *writer) bool {
+		return w != s.writer && w.live == 0 && s.clock.lease-w.seen > writerKept
+	})
+}
+
+// Instances returns the table of writers, as operators see it.
+func (s *State) Instances() []protocol.InstanceStats {
+	list := make([]protocol.InstanceStats, 0, len(s.writers))
+	for _, w := range s.writers {
+		known := protocol.ParseWriter(w.id)
+		list = append(list, protocol.InstanceStats{Writer: w.id, Host: known.Host, Version: known.Version, SilentMs: s.clock.lease - w.seen, Owes: w.live, Format: int(w.knows)})
+	}
+	return list
+}
+
+// Rank returns a writer's place among those in the table that appended not long
+// ago, from 0, and false where it is not among them.
+func (s *State) Rank(id string) (int, bool) {
+	rank := 0
+	for _, w := range s.writers {
+		if w.id == id {
+			return rank, true
+		}
+		if s.clock.lease-w.seen <= writerKept {
+			rank++
+		}
+	}
+	return 0, false
+}
+
+// SilentFor returns for how many milliseconds of the lease clock a writer has
+// appended nothing; 0 where it is not in the table.
+func (s *State) SilentFor(id string) int64 {
+	for _, w := range s.writers {
+		if w.id == id {
+			return s.clock.lease - w.seen
+		}
+	}
+	return 0
+}
