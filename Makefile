@@ -29,20 +29,20 @@ test: race processes histories ## all tests
 # once.
 PARALLEL ?= 4
 
-# Tests whose code runs in processes of its own, which are not built for the race
-# detector, or that do more the faster they run.
-PROCESSES = ^(TestSimulate|TestG13_GeneratedConfigurations|TestG13_AuthCallout|TestGeneratedListeners|TestChaos|TestLinearizable|TestLinearizable_NoMajority|TestCluster|TestCluster_JournalLeaderKilled|TestEmbeddedCluster|TestG07_RollingRestart|TestG02_ReadYourWritesByAnyInstance|TestG03_RevisionsRiseOnAllInstances|TestG04_AnotherInstanceAnnounces|TestG12_OneOfTwoIsCutOff|TestSoak|TestOverload|TestOverload_FloodersHurtNobodyElse|TestG01_DamagedStore|TestG03_RestoredBackup|TestG01_DiskFull|TestG12_DiskAlmostFull)$$
+# Here tests run without the race detector: their code runs in processes of its own, or
+# they do more the faster they run.
+PROCESSES = ./integration/processes
 
 race: ## with the race detector, all but those of processes
-	$(GO) test -race -parallel $(PARALLEL) -skip '$(PROCESSES)' ./...
+	$(GO) test -race -parallel $(PARALLEL) $$($(GO) list ./... | grep -v '/integration/processes$$')
 
-processes: ## without it, those whose code runs in processes of its own
-	$(GO) test -parallel $(PARALLEL) -run '$(PROCESSES)' ./integration
+processes: ## those of processes: clusters, chaos, floods, full disks
+	$(GO) test -parallel $(PARALLEL) $(PROCESSES)
 
 # The same ones each time, so that a failure is of the change at hand; make simulate
 # draws others.
 histories: ## half a minute of simulate, from a seed that stays
-	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate 30s -seed 305972239
+	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate 30s
 
 simulate: ## histories of several instances under a seeded scheduler for SIMULATE; SEED=n plays that one first
 	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate $(SIMULATE) -seed $(SEED)
@@ -89,10 +89,10 @@ bench-full: ## the same with longer rounds and a million users, about 17 minutes
 	$(GO) run ./integration/bench -full
 
 chaos: ## three NATS servers and three presenced under faults for CHAOS; SEED=n draws those of an earlier run
-	$(GO) test ./integration -run '^(TestChaos|TestLinearizable|TestLinearizable_NoMajority)$$' -v -count 1 -parallel 1 -timeout 0 -chaos $(CHAOS) -seed $(SEED)
+	$(GO) test $(PROCESSES) -run '^(TestChaos|TestLinearizable|TestLinearizable_NoMajority)$$' -v -count 1 -parallel 1 -timeout 0 -chaos $(CHAOS) -seed $(SEED)
 
 soak: ## noise, random requests, half-open connections and slow readers for SOAK against one presenced; SEED=n as above
-	$(GO) test ./integration -run '^TestSoak$$' -v -count 1 -timeout 0 -soak $(SOAK) -seed $(SEED)
+	$(GO) test $(PROCESSES) -run '^TestSoak$$' -v -count 1 -timeout 0 -soak $(SOAK) -seed $(SEED)
 
 check: lint test fuzz vuln ## what CI runs
 

@@ -41,6 +41,8 @@ var arrows = map[string][]string{
 	"cmd/presencectl":               {"cmd/internal/layout", "cmd/internal/semver", "cmd/internal/shell", "cmd/internal/span", "pkg/protocol", "pkg/client", "pkg/service/verify", "cmd/presencectl/natsconfig", "nats.go"},
 	"cmd/presencectl/natsconfig":    {"cmd/internal/shell", "pkg/protocol"},
 	"integration":                   {},
+	"integration/processes":         {},
+	"integration/internal/wire":     {"pkg/protocol", "pkg/client", "pkg/service/servicetest", "nats.go"},
 	"integration/authcallout":       {"pkg/protocol", "nats.go"},
 	"integration/bench":             {"pkg/protocol", "pkg/broker", "pkg/client", "nats.go"},
 }

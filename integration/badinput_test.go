@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
@@ -41,12 +42,12 @@ var ops = []struct{ op, body string }{
 
 // others are the requests whose subject names no user, likewise.
 var others = []struct{ subject, body string }{
-	{subjects.Get(), `{"userIDList":["witness"]%s}`},
-	{subjects.Stats(), `{"nothing":0%s}`},
-	{subjects.List(), `{"limit":1%s}`},
-	{subjects.Explain(), `{"userID":"witness"%s}`},
-	{subjects.Kick(), `{"userID":"witness","sessionID":"unheard-of"%s}`},
-	{subjects.Erase(), `{"userID":"stranger"%s}`},
+	{wire.Subjects.Get(), `{"userIDList":["witness"]%s}`},
+	{wire.Subjects.Stats(), `{"nothing":0%s}`},
+	{wire.Subjects.List(), `{"limit":1%s}`},
+	{wire.Subjects.Explain(), `{"userID":"witness"%s}`},
+	{wire.Subjects.Kick(), `{"userID":"witness","sessionID":"unheard-of"%s}`},
+	{wire.Subjects.Erase(), `{"userID":"stranger"%s}`},
 }
 
 // badInputs builds the table of what has to be refused.
@@ -76,7 +77,7 @@ func badInputs() (table []badInput) {
 	} {
 		name, body := bad[0], bad[1]
 		for _, o := range ops {
-			add(o.op+": "+name, to(o.op, witness), body, protocol.ErrInvalidRequest)
+			add(o.op+": "+name, wire.To(o.op, witness), body, protocol.ErrInvalidRequest)
 		}
 		for _, o := range others {
 			add(o.subject+": "+name, o.subject, body, protocol.ErrInvalidRequest)
@@ -84,8 +85,8 @@ func badInputs() (table []badInput) {
 	}
 	huge := strings.Repeat("x", protocol.MaxBodyBytes)
 	for _, o := range ops {
-		add(o.op+": over the limit", to(o.op, witness), fmt.Sprintf(o.body, `,"unknown":"`+huge+`"`), protocol.ErrRequestTooLarge)
-		add(o.op+": one byte over the limit", to(o.op, witness), fill(o.body, protocol.MaxBodyBytes+1), protocol.ErrRequestTooLarge)
+		add(o.op+": over the limit", wire.To(o.op, witness), fmt.Sprintf(o.body, `,"unknown":"`+huge+`"`), protocol.ErrRequestTooLarge)
+		add(o.op+": one byte over the limit", wire.To(o.op, witness), fill(o.body, protocol.MaxBodyBytes+1), protocol.ErrRequestTooLarge)
 	}
 	for _, o := range others {
 		add(o.subject+": over the limit", o.subject, fmt.Sprintf(o.body, `,"unknown":"`+huge+`"`), protocol.ErrRequestTooLarge)
@@ -102,27 +103,27 @@ func badInputs() (table []badInput) {
 	noText := []string{"1", "true", "[]", "{}", `["x"]`}
 	noInteger := []string{`"5"`, "true", "[]", "{}", "5.5", "-1.5", "1e400", "99999999999999999999", "-99999999999999999999"}
 	noBool := []string{`"true"`, "1", "0", "[]", "{}"}
-	wrong(to(protocol.OpLogin, witness), `{"unknown":0%s}`, "sessionID device platform", noText...)
-	wrong(to(protocol.OpLogin, witness), `{"sessionID":"phone"%s}`, "ttlSeconds", noInteger...)
-	wrong(to(protocol.OpLogin, witness), `{"sessionID":"phone"%s}`, "idle", noBool...)
-	wrong(to(protocol.OpLogin, witness), `{"sessionID":"phone"%s}`, "connection", `"x"`, "1", "true", "[]", "{}",
+	wrong(wire.To(protocol.OpLogin, witness), `{"unknown":0%s}`, "sessionID device platform", noText...)
+	wrong(wire.To(protocol.OpLogin, witness), `{"sessionID":"phone"%s}`, "ttlSeconds", noInteger...)
+	wrong(wire.To(protocol.OpLogin, witness), `{"sessionID":"phone"%s}`, "idle", noBool...)
+	wrong(wire.To(protocol.OpLogin, witness), `{"sessionID":"phone"%s}`, "connection", `"x"`, "1", "true", "[]", "{}",
 		`{"serverID":1,"clientID":1}`, `{"serverID":"x","clientID":"1"}`, `{"serverID":"x","clientID":1.5}`, `{"serverID":"x","clientID":-1}`,
 		`{"serverID":"x"}`, `{"clientID":1}`, `{"serverID":"","clientID":1}`, `{"serverID":"x","clientID":0}`, `{"serverID":"a\nb","clientID":1}`,
 		`{"serverID":"`+strings.Repeat("x", protocol.MaxServerIDBytes+1)+`","clientID":1}`)
-	wrong(to(protocol.OpRenew, witness), `{"unknown":0%s}`, "sessionID", noText...)
-	wrong(to(protocol.OpRenew, witness), `{"sessionID":"phone"%s}`, "idle", noBool...)
-	wrong(to(protocol.OpLogout, witness), `{"unknown":0%s}`, "sessionID", noText...)
-	wrong(to(protocol.OpLogout, witness), `{"unknown":0%s}`, "all", noBool...)
-	wrong(to(protocol.OpSet, witness), `{"unknown":0%s}`, "customStatus availability", noText...)
-	wrong(to(protocol.OpSet, witness), `{"customStatus":"x"%s}`, "expiresInSeconds ifRevision", noInteger...)
-	wrong(to(protocol.OpSet, witness), `{"customStatus":"x"%s}`, "ifRevision", "-1")
-	wrong(to(protocol.OpSet, witness), `{"customStatus":"x"%s}`, "sessionID", noText...)
-	wrong(to(protocol.OpSet, witness), `{"availability":"busy"%s}`, "availabilityExpiresInSeconds", noInteger...)
-	wrong(subjects.Get(), `{"unknown":0%s}`, "userIDList", `"witness"`, "1", "true", "{}", `{"0":"witness"}`, "[1]", "[true]", `[["witness"]]`, "[{}]")
-	wrong(subjects.Get(), `{"userIDList":["witness"]%s}`, "detail fresh", noBool...)
-	wrong(subjects.Get(), `{"userIDList":["witness"]%s}`, "minRevision", append(noInteger, "-1")...)
-	wrong(subjects.Get(), `{"userIDList":["witness"]%s}`, "epoch", noText...)
-	for _, subject := range []string{subjects.Explain(), subjects.Kick(), subjects.Erase()} {
+	wrong(wire.To(protocol.OpRenew, witness), `{"unknown":0%s}`, "sessionID", noText...)
+	wrong(wire.To(protocol.OpRenew, witness), `{"sessionID":"phone"%s}`, "idle", noBool...)
+	wrong(wire.To(protocol.OpLogout, witness), `{"unknown":0%s}`, "sessionID", noText...)
+	wrong(wire.To(protocol.OpLogout, witness), `{"unknown":0%s}`, "all", noBool...)
+	wrong(wire.To(protocol.OpSet, witness), `{"unknown":0%s}`, "customStatus availability", noText...)
+	wrong(wire.To(protocol.OpSet, witness), `{"customStatus":"x"%s}`, "expiresInSeconds ifRevision", noInteger...)
+	wrong(wire.To(protocol.OpSet, witness), `{"customStatus":"x"%s}`, "ifRevision", "-1")
+	wrong(wire.To(protocol.OpSet, witness), `{"customStatus":"x"%s}`, "sessionID", noText...)
+	wrong(wire.To(protocol.OpSet, witness), `{"availability":"busy"%s}`, "availabilityExpiresInSeconds", noInteger...)
+	wrong(wire.Subjects.Get(), `{"unknown":0%s}`, "userIDList", `"witness"`, "1", "true", "{}", `{"0":"witness"}`, "[1]", "[true]", `[["witness"]]`, "[{}]")
+	wrong(wire.Subjects.Get(), `{"userIDList":["witness"]%s}`, "detail fresh", noBool...)
+	wrong(wire.Subjects.Get(), `{"userIDList":["witness"]%s}`, "minRevision", append(noInteger, "-1")...)
+	wrong(wire.Subjects.Get(), `{"userIDList":["witness"]%s}`, "epoch", noText...)
+	for _, subject := range []string{wire.Subjects.Explain(), wire.Subjects.Kick(), wire.Subjects.Erase()} {
 		wrong(subject, `{"unknown":0%s}`, "userID", noText...)
 		for name, id := range map[string]string{"nobody": "", "too long": strings.Repeat("x", protocol.MaxUserIDBytes+1), "two lines": `a\nb`, "half a letter": `\ud800`} {
 			want := protocol.ErrInvalidUserID
@@ -134,35 +135,35 @@ func badInputs() (table []badInput) {
 		add(subject+": no userID", subject, `{}`, protocol.ErrInvalidUserID)
 		add(subject+": userid", subject, `{"userid":"witness"}`, protocol.ErrInvalidUserID)
 	}
-	wrong(subjects.Kick(), `{"userID":"witness"%s}`, "sessionID", append(noText, `"a.b"`, `">"`, `"`+strings.Repeat("x", protocol.MaxSessionIDBytes+1)+`"`)...)
-	wrong(subjects.List(), `{"unknown":0%s}`, "statusType limit", append(noInteger, "-1")...)
-	wrong(subjects.List(), `{"unknown":0%s}`, "statusType", "4", "255", "256", "257")
-	wrong(subjects.List(), `{"unknown":0%s}`, "limit", "501", "1000000")
-	wrong(subjects.List(), `{"unknown":0%s}`, "cursor", append(noText, `"="`, `"=41"`, `"a.b"`, `"é"`, `">"`, `"`+strings.Repeat("x", protocol.MaxUserIDBytes+1)+`"`)...)
+	wrong(wire.Subjects.Kick(), `{"userID":"witness"%s}`, "sessionID", append(noText, `"a.b"`, `">"`, `"`+strings.Repeat("x", protocol.MaxSessionIDBytes+1)+`"`)...)
+	wrong(wire.Subjects.List(), `{"unknown":0%s}`, "statusType limit", append(noInteger, "-1")...)
+	wrong(wire.Subjects.List(), `{"unknown":0%s}`, "statusType", "4", "255", "256", "257")
+	wrong(wire.Subjects.List(), `{"unknown":0%s}`, "limit", "501", "1000000")
+	wrong(wire.Subjects.List(), `{"unknown":0%s}`, "cursor", append(noText, `"="`, `"=41"`, `"a.b"`, `"é"`, `">"`, `"`+strings.Repeat("x", protocol.MaxUserIDBytes+1)+`"`)...)
 	noList := []string{`"friend"`, "1", "true", "{}", `{"0":"friend"}`, "[1]", "[true]", `[["friend"]]`, "[{}]"}
-	wrong(to(protocol.OpContacts, witness), `{"unknown":0%s}`, "add remove replace", noList...)
+	wrong(wire.To(protocol.OpContacts, witness), `{"unknown":0%s}`, "add remove replace", noList...)
 	for _, field := range []string{"add", "remove", "replace"} {
 		for _, id := range []string{"", "a\\nb", "\\u0000", strings.Repeat("x", protocol.MaxUserIDBytes+1)} {
-			add("contacts: "+field+" "+id, to(protocol.OpContacts, witness), fmt.Sprintf(`{%q:["friend","%s"]}`, field, id), protocol.ErrInvalidUserID)
+			add("contacts: "+field+" "+id, wire.To(protocol.OpContacts, witness), fmt.Sprintf(`{%q:["friend","%s"]}`, field, id), protocol.ErrInvalidUserID)
 		}
 		many := `"f0"`
 		for i := 1; i <= protocol.MaxContacts; i++ {
 			many += fmt.Sprintf(`,"f%d"`, i)
 		}
-		add("contacts: "+field+" 2001", to(protocol.OpContacts, witness), fmt.Sprintf(`{%q:[%s]}`, field, many), protocol.ErrRequestTooLarge)
-		add("contacts: "+field+" of half a letter", to(protocol.OpContacts, witness), fmt.Sprintf(`{%q:["\ud800"]}`, field), protocol.ErrInvalidRequest)
+		add("contacts: "+field+" 2001", wire.To(protocol.OpContacts, witness), fmt.Sprintf(`{%q:[%s]}`, field, many), protocol.ErrRequestTooLarge)
+		add("contacts: "+field+" of half a letter", wire.To(protocol.OpContacts, witness), fmt.Sprintf(`{%q:["\ud800"]}`, field), protocol.ErrInvalidRequest)
 	}
 	for _, body := range []string{`{"replace":["a"],"add":["b"]}`, `{"replace":[],"remove":["b"]}`} {
-		add("contacts: "+body, to(protocol.OpContacts, witness), body, protocol.ErrInvalidRequest)
+		add("contacts: "+body, wire.To(protocol.OpContacts, witness), body, protocol.ErrInvalidRequest)
 	}
-	add("contacts: one too many", to(protocol.OpContacts, crowd), `{"add":["one more"]}`, protocol.ErrRequestTooLarge)
+	add("contacts: one too many", wire.To(protocol.OpContacts, crowd), `{"add":["one more"]}`, protocol.ErrRequestTooLarge)
 	// What the message quotes must not make the answer too large to be sent.
-	add("login: a number of half a megabyte", to(protocol.OpLogin, witness), fillWith("0", `{"ttlSeconds":5.5%s}`, protocol.MaxBodyBytes), protocol.ErrInvalidRequest)
+	add("login: a number of half a megabyte", wire.To(protocol.OpLogin, witness), fillWith("0", `{"ttlSeconds":5.5%s}`, protocol.MaxBodyBytes), protocol.ErrInvalidRequest)
 
 	// Values outside their limits.
 	invalid := func(op string, bodies ...string) {
 		for _, body := range bodies {
-			add(op+": "+body, to(op, witness), body, protocol.ErrInvalidRequest)
+			add(op+": "+body, wire.To(op, witness), body, protocol.ErrInvalidRequest)
 		}
 	}
 	x := func(n int) string { return strings.Repeat("x", n) }
@@ -190,8 +191,8 @@ func badInputs() (table []badInput) {
 		invalid(protocol.OpSet, fmt.Sprintf(`{"customStatus":"x","expiresInSeconds":%d}`, seconds))
 		invalid(protocol.OpSet, fmt.Sprintf(`{"availability":"busy","availabilityExpiresInSeconds":%d}`, seconds))
 	}
-	add("set: a text that is too long", to(protocol.OpSet, witness), `{"customStatus":"`+x(protocol.MaxCustomStatusBytes+1)+`"}`, protocol.ErrCustomStatusTooLong)
-	add("set: bytes count, not letters", to(protocol.OpSet, witness), `{"customStatus":"`+strings.Repeat("é", 257)+`"}`, protocol.ErrCustomStatusTooLong)
+	add("set: a text that is too long", wire.To(protocol.OpSet, witness), `{"customStatus":"`+x(protocol.MaxCustomStatusBytes+1)+`"}`, protocol.ErrCustomStatusTooLong)
+	add("set: bytes count, not letters", wire.To(protocol.OpSet, witness), `{"customStatus":"`+strings.Repeat("é", 257)+`"}`, protocol.ErrCustomStatusTooLong)
 
 	// Half of a surrogate pair is no UTF-8; a decoder that puts something else
 	// in its place changes what was asked for.
@@ -201,18 +202,18 @@ func badInputs() (table []badInput) {
 	// A field's name has one spelling; another is an unknown field.
 	invalid(protocol.OpSet, `{"customstatus":"x"}`, `{"CustomStatus":"x"}`)
 	invalid(protocol.OpLogout, `{"sessionid":"phone"}`, `{"ALL":true}`)
-	add("get: useridlist", subjects.Get(), `{"useridlist":["witness"]}`, protocol.ErrInvalidRequest)
+	add("get: useridlist", wire.Subjects.Get(), `{"useridlist":["witness"]}`, protocol.ErrInvalidRequest)
 
 	// What is valid and does not hold.
-	add("set: ifRevision of another state", to(protocol.OpSet, witness), `{"customStatus":"x","ifRevision":1}`, protocol.ErrRevisionConflict)
-	add("set: ifRevision 0 of a user who has one", to(protocol.OpSet, witness), `{"customStatus":"x","ifRevision":0}`, protocol.ErrRevisionConflict)
-	add("set: ifRevision above 2^53", to(protocol.OpSet, witness), `{"customStatus":"x","ifRevision":9007199254740993}`, protocol.ErrRevisionConflict)
-	add("set: of an unknown session", to(protocol.OpSet, witness), `{"customStatus":"x","sessionID":"unheard-of"}`, protocol.ErrSessionNotFound)
-	add("renew: an unknown session", to(protocol.OpRenew, witness), `{"sessionID":"unheard-of"}`, protocol.ErrSessionNotFound)
-	add("renew: of somebody else", to(protocol.OpRenew, "stranger"), `{"sessionID":"phone"}`, protocol.ErrSessionNotFound)
-	add("login: one session too many", to(protocol.OpLogin, crowd), `{"sessionID":"another"}`, protocol.ErrTooManySessions)
+	add("set: ifRevision of another state", wire.To(protocol.OpSet, witness), `{"customStatus":"x","ifRevision":1}`, protocol.ErrRevisionConflict)
+	add("set: ifRevision 0 of a user who has one", wire.To(protocol.OpSet, witness), `{"customStatus":"x","ifRevision":0}`, protocol.ErrRevisionConflict)
+	add("set: ifRevision above 2^53", wire.To(protocol.OpSet, witness), `{"customStatus":"x","ifRevision":9007199254740993}`, protocol.ErrRevisionConflict)
+	add("set: of an unknown session", wire.To(protocol.OpSet, witness), `{"customStatus":"x","sessionID":"unheard-of"}`, protocol.ErrSessionNotFound)
+	add("renew: an unknown session", wire.To(protocol.OpRenew, witness), `{"sessionID":"unheard-of"}`, protocol.ErrSessionNotFound)
+	add("renew: of somebody else", wire.To(protocol.OpRenew, "stranger"), `{"sessionID":"phone"}`, protocol.ErrSessionNotFound)
+	add("login: one session too many", wire.To(protocol.OpLogin, crowd), `{"sessionID":"another"}`, protocol.ErrTooManySessions)
 	for _, a := range []string{"", "Busy", "unknown", "busy "} {
-		add("set: no availability "+a, to(protocol.OpSet, witness), fmt.Sprintf(`{"customStatus":"x","availability":%q}`, a), protocol.ErrInvalidRequest)
+		add("set: no availability "+a, wire.To(protocol.OpSet, witness), fmt.Sprintf(`{"customStatus":"x","availability":%q}`, a), protocol.ErrInvalidRequest)
 	}
 
 	// Lists.
@@ -221,25 +222,25 @@ func badInputs() (table []badInput) {
 		for i := range ids {
 			ids[i] = id(i)
 		}
-		return string(encode(protocol.GetRequest{UserIDList: ids}))
+		return string(wire.Encode(protocol.GetRequest{UserIDList: ids}))
 	}
-	add("get: nobody", subjects.Get(), `{"userIDList":[]}`, protocol.ErrInvalidRequest)
-	add("get: no list", subjects.Get(), `{}`, protocol.ErrInvalidRequest)
-	add("get: 501 users", subjects.Get(), list(501, strconv.Itoa), protocol.ErrTooManyUsers)
-	add("get: a user 501 times", subjects.Get(), list(501, func(int) string { return witness }), protocol.ErrTooManyUsers)
-	add("get: a reply that does not fit", subjects.Get(), list(500, func(i int) string { return x(1020) + strconv.Itoa(i) }), protocol.ErrRequestTooLarge)
+	add("get: nobody", wire.Subjects.Get(), `{"userIDList":[]}`, protocol.ErrInvalidRequest)
+	add("get: no list", wire.Subjects.Get(), `{}`, protocol.ErrInvalidRequest)
+	add("get: 501 users", wire.Subjects.Get(), list(501, strconv.Itoa), protocol.ErrTooManyUsers)
+	add("get: a user 501 times", wire.Subjects.Get(), list(501, func(int) string { return witness }), protocol.ErrTooManyUsers)
+	add("get: a reply that does not fit", wire.Subjects.Get(), list(500, func(i int) string { return x(1020) + strconv.Itoa(i) }), protocol.ErrRequestTooLarge)
 
 	// Subjects. A user has one token.
 	for _, token := range []string{"=41", "=61lice", "alice=", "alice=4", "=4", "=", "alice=2e", "=c3=a9", "=C3=a9", "==", "=GG", "=+1", "a@b", "é", "a*", "*",
 		"=2D", "=5F", "a/b", "a%2Eb", x(129), "=00", "=0A", "=7F", "=C2=85", "=FF", "=C3", "=ED=A0=80", "=C0=80",
 		strings.Repeat("=40", 129), strings.Repeat("=41", 100)} {
 		for _, o := range ops {
-			add(o.op+": user "+token, subjects.Prefix()+".user."+token+"."+o.op, fmt.Sprintf(o.body, ""), protocol.ErrInvalidUserID)
+			add(o.op+": user "+token, wire.Subjects.Prefix()+".user."+token+"."+o.op, fmt.Sprintf(o.body, ""), protocol.ErrInvalidUserID)
 		}
 	}
 	for _, subject := range []string{"user.witness", "user.witness.set.more", "user.witness.more.set", "user.set", "user..set", "user.witness.SET", "user.witness.erase",
 		"user.>", "get.witness", "set", "user.witness.contacts.more", "gateway.g1.rename", "stats.more", "explain.witness", "list.more", "admin", "admin.forget"} {
-		add("nobody serves "+subject, subjects.Prefix()+"."+subject, `{"customStatus":"x","userID":"witness"}`, nil)
+		add("nobody serves "+subject, wire.Subjects.Prefix()+"."+subject, `{"customStatus":"x","userID":"witness"}`, nil)
 	}
 	return table
 }
@@ -314,7 +315,7 @@ func clip(s string) string {
 // changeWatch notices any change of the witnesses and any event but its own.
 type changeWatch struct {
 	nc     *nats.Conn
-	events *recorder
+	events *wire.Recorder
 	before []any
 	rounds int
 	heard  int
@@ -323,17 +324,17 @@ type changeWatch struct {
 func watchForChanges(t *testing.T, kit *servicetest.Kit) *changeWatch {
 	t.Helper()
 	nc := kit.Connect(t)
-	login(t, nc, witness, protocol.LoginRequest{SessionID: "phone", TTLSeconds: 3600, Device: "pixel", Platform: "android"})
-	setText(t, nc, witness, "as it was")
-	for _, id := range names("s", protocol.MaxSessionsPerUser) {
-		login(t, nc, crowd, protocol.LoginRequest{SessionID: id, TTLSeconds: 3600})
+	wire.Login(t, nc, witness, protocol.LoginRequest{SessionID: "phone", TTLSeconds: 3600, Device: "pixel", Platform: "android"})
+	wire.SetText(t, nc, witness, "as it was")
+	for _, id := range wire.Names("s", protocol.MaxSessionsPerUser) {
+		wire.Login(t, nc, crowd, protocol.LoginRequest{SessionID: id, TTLSeconds: 3600})
 	}
-	many := names("f", protocol.MaxContacts)
-	must[protocol.ContactsReply](t, nc, to(protocol.OpContacts, crowd), protocol.ContactsRequest{Replace: &many})
-	login(t, nc, "marker", protocol.LoginRequest{TTLSeconds: 3600})
+	many := wire.Names("f", protocol.MaxContacts)
+	wire.Must[protocol.ContactsReply](t, nc, wire.To(protocol.OpContacts, crowd), protocol.ContactsRequest{Replace: &many})
+	wire.Login(t, nc, "marker", protocol.LoginRequest{TTLSeconds: 3600})
 	w := &changeWatch{nc: nc}
 	w.before = w.state(t)
-	w.events = record(t, nc, subjects.AnyEvent(), subjects.AnySelf())
+	w.events = wire.Record(t, nc, wire.Subjects.AnyEvent(), wire.Subjects.AnySelf())
 	w.hear(t) // the events of what was done so far, which may come after the replies
 	return w
 }
@@ -341,14 +342,14 @@ func watchForChanges(t *testing.T, kit *servicetest.Kit) *changeWatch {
 // state is everything that can be asked about the witnesses.
 func (w *changeWatch) state(t *testing.T) (state []any) {
 	t.Helper()
-	for _, s := range fresh(t, w.nc, witness, crowd, "stranger", "alice", "another") {
+	for _, s := range wire.Fresh(t, w.nc, witness, crowd, "stranger", "alice", "another") {
 		state = append(state, s)
 	}
 	for _, id := range []string{witness, crowd} {
-		own := must[protocol.OwnStatusReply](t, w.nc, to(protocol.OpStatus, id), "{}")
+		own := wire.Must[protocol.OwnStatusReply](t, w.nc, wire.To(protocol.OpStatus, id), "{}")
 		state = append(state, own.Status, own.Sessions, own.Availability)
 	}
-	return append(state, must[protocol.ContactsReply](t, w.nc, to(protocol.OpContacts, witness), "{}"))
+	return append(state, wire.Must[protocol.ContactsReply](t, w.nc, wire.To(protocol.OpContacts, witness), "{}"))
 }
 
 // check reports whatever changed or was announced since the last time.
@@ -368,17 +369,17 @@ func (w *changeWatch) check(t *testing.T) {
 
 // hear returns what was announced since the last time. It waits for two events
 // that it causes itself, which shows that others would have arrived before them.
-func (w *changeWatch) hear(t *testing.T) (others []received) {
+func (w *changeWatch) hear(t *testing.T) (others []wire.Received) {
 	t.Helper()
 	w.rounds++
 	text := fmt.Sprintf("round %d", w.rounds)
-	setText(t, w.nc, "marker", text)
-	event, _ := subjects.Event("marker")
-	self, _ := subjects.Self("marker")
-	servicetest.Eventually(t, soon, "the events of the marker", func() bool {
-		return w.events.has(event, text) && w.events.has(self, text)
+	wire.SetText(t, w.nc, "marker", text)
+	event, _ := wire.Subjects.Event("marker")
+	self, _ := wire.Subjects.Self("marker")
+	servicetest.Eventually(t, wire.Soon, "the events of the marker", func() bool {
+		return w.events.Has(event, text) && w.events.Has(self, text)
 	})
-	heard := w.events.all()
+	heard := w.events.All()
 	for _, m := range heard[w.heard:] {
 		if m.Subject != event && m.Subject != self {
 			others = append(others, m)
@@ -408,7 +409,7 @@ func TestG10_RefusedWithoutAReplySubject(t *testing.T) {
 	// Each endpoint takes its requests in order: when it answers the next, it
 	// has seen them all.
 	for _, o := range ops {
-		must[json.RawMessage](t, nc, to(o.op, witness), fmt.Sprintf(o.body, ""))
+		wire.Must[json.RawMessage](t, nc, wire.To(o.op, witness), fmt.Sprintf(o.body, ""))
 	}
 	w.check(t)
 }
@@ -419,17 +420,17 @@ func TestG10_ForgedReplySubjectIsDropped(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
 	w := watchForChanges(t, kit)
-	answers := record(t, kit.ConnectAs(t, broker.Clients), ">") // it may hear everything
-	prefix := subjects.Prefix()
+	answers := wire.Record(t, kit.ConnectAs(t, broker.Clients), ">") // it may hear everything
+	prefix := wire.Subjects.Prefix()
 	replies := []string{prefix, prefix + ".status.bob", prefix + ".self.bob", prefix + ".status.bob.more", prefix + ".user.bob.login",
 		prefix + ".get", prefix + ".inbox.1", "$x", "$SYS.REQ.USER.INFO", "$JS.API.STREAM.DELETE.PRESENCE_JOURNAL", "$SRV.PING"}
 	requests := map[string]string{
-		to(protocol.OpLogin, witness):  `{"sessionID":"forged"}`,
-		to(protocol.OpRenew, witness):  `{"sessionID":"unheard-of"}`,
-		to(protocol.OpLogout, witness): `{"all":true}`,
-		to(protocol.OpSet, witness):    `{"customStatus":"forged"}`,
-		to(protocol.OpStatus, witness): `{}`,
-		subjects.Get():                 `{"userIDList":["witness"]}`,
+		wire.To(protocol.OpLogin, witness):  `{"sessionID":"forged"}`,
+		wire.To(protocol.OpRenew, witness):  `{"sessionID":"unheard-of"}`,
+		wire.To(protocol.OpLogout, witness): `{"all":true}`,
+		wire.To(protocol.OpSet, witness):    `{"customStatus":"forged"}`,
+		wire.To(protocol.OpStatus, witness): `{}`,
+		wire.Subjects.Get():                 `{"userIDList":["witness"]}`,
 	}
 	for _, reply := range replies {
 		for subject, body := range requests {
@@ -441,12 +442,12 @@ func TestG10_ForgedReplySubjectIsDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, o := range ops { // as above
-			must[json.RawMessage](t, nc, to(o.op, witness), fmt.Sprintf(o.body, ""))
+			wire.Must[json.RawMessage](t, nc, wire.To(o.op, witness), fmt.Sprintf(o.body, ""))
 		}
-		must[json.RawMessage](t, nc, subjects.Get(), `{"userIDList":["witness"]}`)
+		wire.Must[json.RawMessage](t, nc, wire.Subjects.Get(), `{"userIDList":["witness"]}`)
 		w.check(t)
 	}
-	for _, m := range answers.all() {
+	for _, m := range answers.All() {
 		for _, reply := range replies {
 			if m.Subject == reply && m.Reply == "" { // the test's own requests want an answer
 				t.Errorf("got an answer on %s: %s %s", reply, m.Header, m.Data)
@@ -461,16 +462,16 @@ func TestG10_WhatLooksOddAndIsValid(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
 	for _, o := range ops {
-		must[json.RawMessage](t, nc, to(o.op, witness), fmt.Sprintf(o.body, `,"unknown":{"deep":[1,2.5,null]},"":0`))
-		must[json.RawMessage](t, nc, to(o.op, witness), fill(o.body, protocol.MaxBodyBytes))
+		wire.Must[json.RawMessage](t, nc, wire.To(o.op, witness), fmt.Sprintf(o.body, `,"unknown":{"deep":[1,2.5,null]},"":0`))
+		wire.Must[json.RawMessage](t, nc, wire.To(o.op, witness), fill(o.body, protocol.MaxBodyBytes))
 	}
 	x := func(n int) string { return strings.Repeat("x", n) }
 	for _, id := range []string{x(128), strings.Repeat("@", 128), "a b", "*", ">", "é", "日本", "\u200b", "😀", "=41", "."} {
-		login(t, nc, id, protocol.LoginRequest{SessionID: x(64), Device: strings.Repeat("é", 64), Platform: x(32), TTLSeconds: 3600})
-		login(t, nc, id, protocol.LoginRequest{SessionID: "s", TTLSeconds: 5})
+		wire.Login(t, nc, id, protocol.LoginRequest{SessionID: x(64), Device: strings.Repeat("é", 64), Platform: x(32), TTLSeconds: 3600})
+		wire.Login(t, nc, id, protocol.LoginRequest{SessionID: "s", TTLSeconds: 5})
 		text := `<&> "\` + x(506)
-		must[protocol.ChangeReply](t, nc, to(protocol.OpSet, id), protocol.SetRequest{CustomStatus: &text, ExpiresInSeconds: protocol.Ptr(int64(366 * 24 * 3600))})
-		if got := fresh(t, nc, id)[0]; got.UserID != id || got.CustomStatus != text {
+		wire.Must[protocol.ChangeReply](t, nc, wire.To(protocol.OpSet, id), protocol.SetRequest{CustomStatus: &text, ExpiresInSeconds: protocol.Ptr(int64(366 * 24 * 3600))})
+		if got := wire.Fresh(t, nc, id)[0]; got.UserID != id || got.CustomStatus != text {
 			t.Errorf("status of %q: got %+v", id, got)
 		}
 	}
@@ -483,7 +484,7 @@ func TestG10_EveryIDOfAListIsAnsweredOnce(t *testing.T) {
 	nc := kit.Connect(t)
 	long := strings.Repeat("x", 129)
 	list := []string{"bob", "", "alice", "bob", "a\nb", "never seen", long, "", "\u0085", "alice", "x\u007f", "ALICE"}
-	reply := must[protocol.GetReply](t, nc, subjects.Get(), protocol.GetRequest{UserIDList: list})
+	reply := wire.Must[protocol.GetReply](t, nc, wire.Subjects.Get(), protocol.GetRequest{UserIDList: list})
 	var good, bad []string
 	for _, s := range reply.SuccessUserList {
 		good = append(good, s.UserID)
@@ -503,18 +504,18 @@ func TestG10_EveryIDOfAListIsAnsweredOnce(t *testing.T) {
 	if want := []string{"", "a\nb", long, "\u0085", "x\u007f"}; !reflect.DeepEqual(bad, want) {
 		t.Errorf("failureUserList: got %q, want %q", bad, want)
 	}
-	must[protocol.GetReply](t, nc, subjects.Get(), protocol.GetRequest{UserIDList: names("u", 500)})
+	wire.Must[protocol.GetReply](t, nc, wire.Subjects.Get(), protocol.GetRequest{UserIDList: wire.Names("u", 500)})
 
 	// Half of a surrogate pair names nobody, and not U+FFFD either. Whether it
 	// is the list or the ID that is refused, the contract leaves open.
-	half, err := ask[protocol.GetReply](nc, subjects.Get(), `{"userIDList":["\ud800"]}`)
+	half, err := wire.Ask[protocol.GetReply](nc, wire.Subjects.Get(), `{"userIDList":["\ud800"]}`)
 	if err == nil && len(half.SuccessUserList) > 0 || err != nil && !errors.Is(err, protocol.ErrInvalidRequest) {
 		t.Errorf("get of half a surrogate pair: got %+v, %v", half.SuccessUserList, err)
 	}
 
 	// A list without failures and one without successes are lists all the same.
 	for _, id := range []string{"alice", ""} {
-		raw := must[map[string]json.RawMessage](t, nc, subjects.Get(), protocol.GetRequest{UserIDList: []string{id}})
+		raw := wire.Must[map[string]json.RawMessage](t, nc, wire.Subjects.Get(), protocol.GetRequest{UserIDList: []string{id}})
 		for _, field := range []string{"successUserList", "failureUserList"} {
 			if !strings.HasPrefix(string(raw[field]), "[") {
 				t.Errorf("get of %q: %s is %s", id, field, raw[field])
@@ -528,13 +529,13 @@ func TestG10_EveryIDOfAListIsAnsweredOnce(t *testing.T) {
 func TestG10_ReplyTooLarge(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
-	users := names("u", 500)
+	users := wire.Names("u", 500)
 	for _, id := range users {
-		setText(t, nc, id, strings.Repeat(`\`, 512))
+		wire.SetText(t, nc, id, strings.Repeat(`\`, 512))
 	}
-	refused(t, nc, subjects.Get(), protocol.GetRequest{UserIDList: users}, protocol.ErrRequestTooLarge)
-	refused(t, nc, subjects.Get(), protocol.GetRequest{UserIDList: users, Fresh: true}, protocol.ErrRequestTooLarge)
-	if got := len(fresh(t, nc, users[:250]...)); got != 250 {
+	wire.Refused(t, nc, wire.Subjects.Get(), protocol.GetRequest{UserIDList: users}, protocol.ErrRequestTooLarge)
+	wire.Refused(t, nc, wire.Subjects.Get(), protocol.GetRequest{UserIDList: users, Fresh: true}, protocol.ErrRequestTooLarge)
+	if got := len(wire.Fresh(t, nc, users[:250]...)); got != 250 {
 		t.Errorf("get of 250: got %d", got)
 	}
 }
@@ -545,7 +546,7 @@ func TestG10_OverMaxPayload(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
 	w := watchForChanges(t, kit)
-	if _, err := nc.Request(to(protocol.OpSet, witness), make([]byte, nc.MaxPayload()+1), time.Second); err == nil {
+	if _, err := nc.Request(wire.To(protocol.OpSet, witness), make([]byte, nc.MaxPayload()+1), time.Second); err == nil {
 		t.Error("a message over the max payload was answered")
 	}
 	w.check(t)

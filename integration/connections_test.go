@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
@@ -24,7 +25,7 @@ func shortGrace(c *service.Config) { c.Grace = time.Second }
 // sessionOf returns the only session of a user, as the owner sees it.
 func sessionOf(t *testing.T, nc *nats.Conn, userID string) protocol.Session {
 	t.Helper()
-	own := must[protocol.OwnStatusReply](t, nc, to(protocol.OpStatus, userID), `{}`)
+	own := wire.Must[protocol.OwnStatusReply](t, nc, wire.To(protocol.OpStatus, userID), `{}`)
 	if len(own.Sessions) != 1 {
 		t.Fatalf("%s has the sessions %+v, want one", userID, own.Sessions)
 	}
@@ -39,11 +40,11 @@ func TestG05_LoginOnAConnectionNobodyKnows(t *testing.T) {
 	t.Parallel()
 	server := servicetest.StartNATS(t)
 	closed := server.Connect(t)
-	longAgo := boundTo(closed)
+	longAgo := wire.BoundTo(closed)
 	closed.Close()
 	server.StartInstance(t, shortGrace) // it heard of no end of a connection
 	watcher, open := server.Connect(t), server.Connect(t)
-	events := record(t, watcher, subjects.AnyEvent())
+	events := wire.Record(t, watcher, wire.Subjects.AnyEvent())
 	elsewhere, err := nats.Connect(server.URLAs(servicetest.BothUser))
 	if err != nil {
 		t.Fatal(err)
@@ -53,34 +54,34 @@ func TestG05_LoginOnAConnectionNobodyKnows(t *testing.T) {
 	never := func(i int) *protocol.Connection {
 		return &protocol.Connection{ServerID: longAgo.ServerID, ClientID: uint64(1_000_000 + i)}
 	}
-	named := map[string]*protocol.Connection{"closed": longAgo, "open": boundTo(open), "elsewhere": boundTo(elsewhere)}
+	named := map[string]*protocol.Connection{"closed": longAgo, "open": wire.BoundTo(open), "elsewhere": wire.BoundTo(elsewhere)}
 	for i := range 30 { // so many that the server is asked for a list
 		named[fmt.Sprint("never", i)] = never(i)
 	}
 	at := map[string]time.Time{}
 	for user, c := range named {
 		at[user] = time.Now()
-		login(t, watcher, user, protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: c})
+		wire.Login(t, watcher, user, protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: c})
 	}
 	gateway := func(process string, c *protocol.Connection) string {
-		must[protocol.LeaseReply](t, watcher, "presence.v1.gateway."+process+".open", protocol.OpenRequest{Process: process, TTLSeconds: 3600, Connection: c})
-		must[protocol.ApplyReply](t, watcher, "presence.v1.gateway."+process+".apply", fmt.Sprintf(
+		wire.Must[protocol.LeaseReply](t, watcher, "presence.v1.gateway."+process+".open", protocol.OpenRequest{Process: process, TTLSeconds: 3600, Connection: c})
+		wire.Must[protocol.ApplyReply](t, watcher, "presence.v1.gateway."+process+".apply", fmt.Sprintf(
 			`{"process":%q,"seq":1,"ops":[{"op":"login","userID":"of-%s","sessionID":"s"}]}`, process, process))
 		return "of-" + process
 	}
 	user := gateway("gone", never(30))
 	at[user], named[user] = time.Now(), never(30)
-	user = gateway("there", boundTo(open))
-	named[user] = boundTo(open)
+	user = gateway("there", wire.BoundTo(open))
+	named[user] = wire.BoundTo(open)
 
 	for user, c := range named {
 		if c != named["open"] && user != "of-there" && user != "elsewhere" {
-			checkLost(t, events.await(t, soon, user, protocol.Offline), at[user], time.Second/2, 3*time.Second)
+			checkLost(t, events.Await(t, wire.Soon, user, protocol.Offline), at[user], time.Second/2, 3*time.Second)
 		}
 	}
 	waitForJournal(t, watcher, time.Now().Add(2*time.Second))
 	for _, user := range []string{"open", "elsewhere", "of-there"} {
-		if list := events.events(t, user); len(list) != 1 {
+		if list := events.Events(t, user); len(list) != 1 {
 			t.Errorf("%s, whose connection is open: there was announced %+v", user, list[1:])
 		}
 	}
@@ -93,21 +94,21 @@ func TestG05_AnotherAccountsConnection(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.StartOverNATS(t, servicetest.WithService(shortGrace))
 	watcher := kit.Connect(t)
-	events := record(t, watcher, subjects.AnyEvent())
+	events := wire.Record(t, watcher, wire.Subjects.AnyEvent())
 	elsewhere, err := nats.Connect(kit.URLAs(servicetest.BothUser))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(elsewhere.Close)
 	gone := kit.Connect(t)
-	login(t, watcher, "elsewhere", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: boundTo(elsewhere)})
-	login(t, watcher, "gone", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: boundTo(gone)})
+	wire.Login(t, watcher, "elsewhere", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: wire.BoundTo(elsewhere)})
+	wire.Login(t, watcher, "gone", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: wire.BoundTo(gone)})
 	kit.Instances[0].Stop(t)
 	gone.Close()
 	kit.AddInstance(t)
-	events.await(t, soon, "gone", protocol.Offline) // so the comparison is done
+	events.Await(t, wire.Soon, "gone", protocol.Offline) // so the comparison is done
 	waitForJournal(t, watcher, time.Now().Add(2*time.Second))
-	if list := events.events(t, "elsewhere"); len(list) != 1 {
+	if list := events.Events(t, "elsewhere"); len(list) != 1 {
 		t.Errorf("there was announced %+v", list[1:])
 	}
 }
@@ -128,15 +129,15 @@ func TestG05_NobodyAnswersForAConnection(t *testing.T) {
 	}{
 		{"default", elsewhere, 0, protocol.DefaultTTL},
 		{"chosen", elsewhere, 300, 300 * time.Second},
-		{"here", boundTo(nc), 0, protocol.DefaultBoundTTL},
+		{"here", wire.BoundTo(nc), 0, protocol.DefaultBoundTTL},
 	} {
-		r := login(t, nc, c.user, protocol.LoginRequest{SessionID: "s", TTLSeconds: c.ttl, Connection: c.on})
+		r := wire.Login(t, nc, c.user, protocol.LoginRequest{SessionID: "s", TTLSeconds: c.ttl, Connection: c.on})
 		if got := time.Duration(r.TTLSeconds) * time.Second; got != c.want || r.Status.StatusType != protocol.Online {
 			t.Errorf("%s: got the TTL %v and %v, want %v and ONLINE", c.user, got, r.Status.StatusType, c.want)
 		}
 	}
 	for _, user := range []string{"default", "chosen"} {
-		servicetest.Eventually(t, soon, user+" to be unbound", func() bool { return !sessionOf(t, nc, user).Bound })
+		servicetest.Eventually(t, wire.Soon, user+" to be unbound", func() bool { return !sessionOf(t, nc, user).Bound })
 		if s := sessionOf(t, nc, user); !s.Live {
 			t.Errorf("%s: got %+v, want it live", user, s)
 		}
@@ -152,7 +153,7 @@ func TestG05_NoSystemAccount(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.System = nil }))
 	nc := kit.Connect(t)
-	r := login(t, nc, "alice", protocol.LoginRequest{SessionID: "s", Connection: boundTo(nc)})
+	r := wire.Login(t, nc, "alice", protocol.LoginRequest{SessionID: "s", Connection: wire.BoundTo(nc)})
 	if got := time.Duration(r.TTLSeconds) * time.Second; got != protocol.DefaultTTL {
 		t.Errorf("got the TTL %v, want %v", got, protocol.DefaultTTL)
 	}
@@ -173,42 +174,42 @@ func TestG05_LameDuck(t *testing.T) {
 		stays.StartInstance(t, func(c *service.Config) { c.Journal = journal.ConnectAs(t, broker.Journal) })
 	}
 	watcher := stays.Connect(t)
-	events := record(t, watcher, subjects.AnyEvent())
+	events := wire.Record(t, watcher, wire.Subjects.AnyEvent())
 	renews, killed := duck.Connect(t), duck.Connect(t, nats.NoReconnect())
 	at := time.Now()
 	for user, nc := range map[string]*nats.Conn{"renews": renews, "killed": killed} {
-		login(t, nc, user, protocol.LoginRequest{SessionID: "s", TTLSeconds: int64(ttl.Seconds()), Connection: boundTo(nc)})
+		wire.Login(t, nc, user, protocol.LoginRequest{SessionID: "s", TTLSeconds: int64(ttl.Seconds()), Connection: wire.BoundTo(nc)})
 	}
 	duck.LameDuck()
-	servicetest.Eventually(t, soon, "the lease to be shorter", func() bool {
-		r := must[protocol.ExplainReply](t, watcher, subjects.Explain(), `{"userID":"killed"}`)
+	servicetest.Eventually(t, wire.Soon, "the lease to be shorter", func() bool {
+		r := wire.Must[protocol.ExplainReply](t, watcher, wire.Subjects.Explain(), `{"userID":"killed"}`)
 		return strings.Contains(strings.Join(r.Why, "\n"), "shuts down")
 	})
 	before := time.Now()
 	killed.Close()
-	renewed, offline := at, arrived{}
-	servicetest.Eventually(t, soon, "killed to be OFFLINE", func() bool {
+	renewed, offline := at, wire.Arrived{}
+	servicetest.Eventually(t, wire.Soon, "killed to be OFFLINE", func() bool {
 		if time.Since(renewed) >= ttl/3 {
 			renewed = time.Now()
-			must[protocol.ChangeReply](t, renews, to(protocol.OpRenew, "renews"), `{"sessionID":"s"}`)
+			wire.Must[protocol.ChangeReply](t, renews, wire.To(protocol.OpRenew, "renews"), `{"sessionID":"s"}`)
 		}
-		list := events.events(t, "killed")
+		list := events.Events(t, "killed")
 		if len(list) == 0 { // the login's is on its way yet
 			return false
 		}
 		offline = list[len(list)-1]
 		return offline.StatusType == protocol.Offline
 	})
-	if took := offline.at.Sub(before); took > ttl-time.Second {
+	if took := offline.At.Sub(before); took > ttl-time.Second {
 		t.Errorf("OFFLINE after %v, want half the TTL of %v and 2 s", took, ttl)
 	} else {
 		t.Logf("OFFLINE after %v", took)
 	}
-	if list := events.events(t, "renews"); len(list) != 1 {
+	if list := events.Events(t, "renews"); len(list) != 1 {
 		t.Errorf("who renews: there was announced %+v", list[1:])
 	}
 	// Who logs in there now is told so short a TTL that half of it is no surprise.
-	if r := login(t, renews, "late", protocol.LoginRequest{SessionID: "s", Connection: boundTo(renews)}); r.TTLSeconds != int64(protocol.DefaultTTL.Seconds()) {
+	if r := wire.Login(t, renews, "late", protocol.LoginRequest{SessionID: "s", Connection: wire.BoundTo(renews)}); r.TTLSeconds != int64(protocol.DefaultTTL.Seconds()) {
 		t.Errorf("a login there: got the TTL %d s, want %v", r.TTLSeconds, protocol.DefaultTTL)
 	}
 }

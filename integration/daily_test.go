@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/client"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
@@ -20,10 +21,10 @@ import (
 
 // awaitTold waits until a client was told that a user has a status like this,
 // as the latest.
-func awaitTold(t *testing.T, told *teller, userID, what string, like func(protocol.Status) bool) {
+func awaitTold(t *testing.T, told *wire.Teller, userID, what string, like func(protocol.Status) bool) {
 	t.Helper()
-	servicetest.Eventually(t, soon, "to be told that "+userID+" is "+what, func() bool {
-		s, ok := told.last()[userID]
+	servicetest.Eventually(t, wire.Soon, "to be told that "+userID+" is "+what, func() bool {
+		s, ok := told.Last()[userID]
 		return ok && like(s)
 	})
 }
@@ -40,14 +41,14 @@ func hasText(want string) func(protocol.Status) bool {
 // and others hear it too. The user is ONLINE until the last device is gone.
 func TestDaily_TwoDevices(t *testing.T) {
 	kit := servicetest.Start(t)
-	phone, laptop, friend := newClient(t, kit.Connect(t), client.Options{}), newClient(t, kit.Connect(t), client.Options{}), newClient(t, kit.Connect(t), client.Options{})
-	toldLaptop, toldFriend := tell(laptop), tell(friend)
-	subscribe(t, laptop, "alice")
-	subscribe(t, friend, "alice", "bob")
+	phone, laptop, friend := wire.NewClient(t, kit.Connect(t), client.Options{}), wire.NewClient(t, kit.Connect(t), client.Options{}), wire.NewClient(t, kit.Connect(t), client.Options{})
+	toldLaptop, toldFriend := wire.Listen(laptop), wire.Listen(friend)
+	wire.Subscribe(t, laptop, "alice")
+	wire.Subscribe(t, friend, "alice", "bob")
 	awaitTold(t, toldFriend, "alice", "UNLOGINED", hasType(protocol.Unlogined))
 
-	onPhone := withClient(t, phone, "alice", client.LoginOptions{Device: "pixel", Platform: "android"})
-	onLaptop := withClient(t, laptop, "alice", client.LoginOptions{Device: "thinkpad", Platform: "linux"})
+	onPhone := wire.LoginClient(t, phone, "alice", client.LoginOptions{Device: "pixel", Platform: "android"})
+	onLaptop := wire.LoginClient(t, laptop, "alice", client.LoginOptions{Device: "thinkpad", Platform: "linux"})
 	said, err := onPhone.SetSelfStatus(t.Context(), "in a <meeting> & busy")
 	if err != nil || said.CustomStatus != "in a <meeting> & busy" {
 		t.Fatalf("SetSelfStatus: got %+v, %v", said, err)
@@ -67,7 +68,7 @@ func TestDaily_TwoDevices(t *testing.T) {
 	if err := onPhone.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if s := truth(t, kit.Connect(t), []string{"alice"})["alice"]; s.StatusType != protocol.Online || s.CustomStatus != said.CustomStatus {
+	if s := wire.Truth(t, kit.Connect(t), []string{"alice"})["alice"]; s.StatusType != protocol.Online || s.CustomStatus != said.CustomStatus {
 		t.Errorf("with one device left: got %+v", s)
 	}
 	if err := onLaptop.Close(t.Context()); err != nil {
@@ -83,12 +84,12 @@ func TestDaily_TwoDevices(t *testing.T) {
 func TestDaily_NewLoginReplacesDevice(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
-	first := withClient(t, newClient(t, kit.Connect(t), client.Options{}), "alice", client.LoginOptions{Device: "pixel", TTL: protocol.MinTTL})
-	second := withClient(t, newClient(t, kit.Connect(t), client.Options{}), "alice", client.LoginOptions{Device: "pixel"})
+	first := wire.LoginClient(t, wire.NewClient(t, kit.Connect(t), client.Options{}), "alice", client.LoginOptions{Device: "pixel", TTL: protocol.MinTTL})
+	second := wire.LoginClient(t, wire.NewClient(t, kit.Connect(t), client.Options{}), "alice", client.LoginOptions{Device: "pixel"})
 	select { // it learns with its next renewal
 	case <-first.Done():
-	case <-time.After(soon):
-		t.Fatalf("the replaced session did not end within %v", soon)
+	case <-time.After(wire.Soon):
+		t.Fatalf("the replaced session did not end within %v", wire.Soon)
 	}
 	if !errors.Is(first.Err(), protocol.ErrSessionReplaced) {
 		t.Errorf("Err of the replaced session: got %v", first.Err())
@@ -103,11 +104,11 @@ func TestDaily_NewLoginReplacesDevice(t *testing.T) {
 func TestDaily_TextExpires(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
-	c := newClient(t, kit.Connect(t), client.Options{})
-	events := record(t, kit.Connect(t), subjects.AnyEvent())
-	told := tell(c)
-	subscribe(t, c, "alice")
-	s := withClient(t, c, "alice", client.LoginOptions{})
+	c := wire.NewClient(t, kit.Connect(t), client.Options{})
+	events := wire.Record(t, kit.Connect(t), wire.Subjects.AnyEvent())
+	told := wire.Listen(c)
+	wire.Subscribe(t, c, "alice")
+	s := wire.LoginClient(t, c, "alice", client.LoginOptions{})
 	began := time.Now()
 	set, err := s.SetSelfStatus(t.Context(), "for a second", client.ExpiresIn(time.Second))
 	if err != nil {
@@ -117,12 +118,12 @@ func TestDaily_TextExpires(t *testing.T) {
 		t.Errorf("customStatusExpiresAt is %v after updatedAt, want 1s", in)
 	}
 	awaitTold(t, told, "alice", "without a text", func(s protocol.Status) bool { return s.Revision > set.Revision && s.CustomStatus == "" })
-	list := events.events(t, "alice")
+	list := events.Events(t, "alice")
 	last := list[len(list)-1]
 	if last.Cause != protocol.CauseExpired || last.StatusType != protocol.Online || last.CustomStatusExpiresAt != 0 || last.PreviousRevision != set.Revision {
 		t.Errorf("event: got %+v", last.Event)
 	}
-	if took := last.at.Sub(began); took < time.Second {
+	if took := last.At.Sub(began); took < time.Second {
 		t.Errorf("the text expired after %v", took)
 	}
 }
@@ -132,8 +133,8 @@ func TestDaily_TextAndLogout(t *testing.T) {
 	for policy, want := range map[string]string{service.PolicySession: "", service.PolicyPersistent: "on holiday"} {
 		t.Run(policy, func(t *testing.T) {
 			kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.CustomStatusPolicy = policy }))
-			c := newClient(t, kit.Connect(t), client.Options{})
-			s := withClient(t, c, "alice", client.LoginOptions{})
+			c := wire.NewClient(t, kit.Connect(t), client.Options{})
+			s := wire.LoginClient(t, c, "alice", client.LoginOptions{})
 			if _, err := s.SetSelfStatus(t.Context(), "on holiday"); err != nil {
 				t.Fatal(err)
 			}
@@ -159,15 +160,15 @@ func TestDaily_TextAndLogout(t *testing.T) {
 func TestDaily_SettingTheSameIsNoChange(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
-	events := record(t, kit.Connect(t), subjects.AnyEvent())
-	first := setText(t, nc, "alice", "hello")
-	again := setText(t, nc, "alice", "hello")
+	events := wire.Record(t, kit.Connect(t), wire.Subjects.AnyEvent())
+	first := wire.SetText(t, nc, "alice", "hello")
+	again := wire.SetText(t, nc, "alice", "hello")
 	if again.Status.Revision != first.Status.Revision || again.Revision <= first.Revision {
 		t.Errorf("set of the same: got %+v after %+v", again, first)
 	}
-	last := must[protocol.ChangeReply](t, nc, to(protocol.OpSet, "alice"), protocol.SetRequest{CustomStatus: protocol.Ptr("bye"), IfRevision: &first.Status.Revision})
-	servicetest.Eventually(t, soon, "the last event", func() bool { return events.has(subjects.Prefix()+".status.alice", "bye") })
-	list := events.events(t, "alice")
+	last := wire.Must[protocol.ChangeReply](t, nc, wire.To(protocol.OpSet, "alice"), protocol.SetRequest{CustomStatus: protocol.Ptr("bye"), IfRevision: &first.Status.Revision})
+	servicetest.Eventually(t, wire.Soon, "the last event", func() bool { return events.Has(wire.Subjects.Prefix()+".status.alice", "bye") })
+	list := events.Events(t, "alice")
 	if len(list) != 2 || list[1].PreviousRevision != first.Status.Revision || list[1].Revision != last.Status.Revision {
 		t.Errorf("events: got %+v, want two", list)
 	}
@@ -178,7 +179,7 @@ func TestDaily_FireAndForget(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
-	events := record(t, nc, subjects.AnyEvent())
+	events := wire.Record(t, nc, wire.Subjects.AnyEvent())
 	for _, request := range []struct {
 		op, body string
 		like     func(protocol.Status) bool
@@ -190,12 +191,12 @@ func TestDaily_FireAndForget(t *testing.T) {
 		{protocol.OpLogout, `{"all":true}`, hasType(protocol.Unlogined)},
 	} {
 		if request.op != "" {
-			if err := nc.Publish(to(request.op, "alice"), []byte(request.body)); err != nil {
+			if err := nc.Publish(wire.To(request.op, "alice"), []byte(request.body)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		servicetest.Eventually(t, soon, "the event of "+request.op, func() bool {
-			list := events.events(t, "alice")
+		servicetest.Eventually(t, wire.Soon, "the event of "+request.op, func() bool {
+			list := events.Events(t, "alice")
 			return len(list) > 0 && request.like(list[len(list)-1].Status)
 		})
 	}
@@ -205,21 +206,21 @@ func TestDaily_FireAndForget(t *testing.T) {
 func TestDaily_WatchMany(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
-	c := newClient(t, kit.Connect(t), client.Options{})
-	told := tell(c)
-	users := names("user ", 1000)
+	c := wire.NewClient(t, kit.Connect(t), client.Options{})
+	told := wire.Listen(c)
+	users := wire.Names("user ", 1000)
 	failures, err := c.SubscribeUserStatus(t.Context(), append([]string{"", "a\nb"}, users...))
 	if err != nil || len(failures) != 2 || failures[0].UserID != "" || !errors.Is(failures[1].Err(), protocol.ErrInvalidUserID) {
 		t.Errorf("SubscribeUserStatus: got %+v, %v, want two failures", failures, err)
 	}
-	servicetest.Eventually(t, soon, "to be told of all", func() bool { return len(told.last()) == len(users) })
+	servicetest.Eventually(t, wire.Soon, "to be told of all", func() bool { return len(told.Last()) == len(users) })
 
 	nc := kit.Connect(t)
 	for _, id := range users {
-		login(t, nc, id, protocol.LoginRequest{TTLSeconds: 3600})
+		wire.Login(t, nc, id, protocol.LoginRequest{TTLSeconds: 3600})
 	}
-	servicetest.Eventually(t, soon, "all to be ONLINE", func() bool {
-		last := told.last()
+	servicetest.Eventually(t, wire.Soon, "all to be ONLINE", func() bool {
+		last := told.Last()
 		return !slices.ContainsFunc(users, func(id string) bool { return last[id].StatusType != protocol.Online })
 	})
 	if s, ok := c.Watched(users[999]); !ok || s.StatusType != protocol.Online {
@@ -229,13 +230,13 @@ func TestDaily_WatchMany(t *testing.T) {
 	if _, err := c.UnsubscribeUserStatus(t.Context(), users[1:]...); err != nil {
 		t.Fatal(err)
 	}
-	before := len(told.all())
+	before := len(told.All())
 	for _, id := range users {
-		setText(t, nc, id, "anybody there?")
+		wire.SetText(t, nc, id, "anybody there?")
 	}
-	setText(t, nc, users[0], "the last")
+	wire.SetText(t, nc, users[0], "the last")
 	awaitTold(t, told, users[0], "at the end", hasText("the last"))
-	for _, s := range told.all()[before:] {
+	for _, s := range told.All()[before:] {
 		if s.UserID != users[0] {
 			t.Errorf("told of a user who is not watched any more: %+v", s)
 		}
@@ -249,15 +250,15 @@ func TestDaily_WatchMany(t *testing.T) {
 // as if they had.
 func TestDaily_GetMany(t *testing.T) {
 	kit := servicetest.Start(t)
-	c := newClient(t, kit.Connect(t), client.Options{})
-	users := names("u", 1200)
-	setText(t, kit.Connect(t), users[1199], "the last one")
+	c := wire.NewClient(t, kit.Connect(t), client.Options{})
+	users := wire.Names("u", 1200)
+	wire.SetText(t, kit.Connect(t), users[1199], "the last one")
 	long := strings.Repeat("x", 129)
 	got, err := c.GetUserStatus(t.Context(), slices.Concat(users[:600], []string{"", "u7", long}, users[600:], []string{"", "u0"}), client.Fresh())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ids := userIDs(got.SuccessUserList); !slices.Equal(ids, users) {
+	if ids := wire.UserIDs(got.SuccessUserList); !slices.Equal(ids, users) {
 		t.Errorf("successUserList: got %d users, want %d in the order asked, each once", len(ids), len(users))
 	} else if last := got.SuccessUserList[1199]; last.CustomStatus != "the last one" {
 		t.Errorf("the last user: got %+v", last)
@@ -274,11 +275,11 @@ func TestDaily_GetMany(t *testing.T) {
 // their texts are long and escaped. Nobody who asks or watches has to know.
 func TestDaily_LongTexts(t *testing.T) {
 	kit := servicetest.Start(t)
-	nc, users := kit.Connect(t), names("u", 500)
+	nc, users := kit.Connect(t), wire.Names("u", 500)
 	for _, id := range users {
-		setText(t, nc, id, strings.Repeat(`\`, protocol.MaxCustomStatusBytes))
+		wire.SetText(t, nc, id, strings.Repeat(`\`, protocol.MaxCustomStatusBytes))
 	}
-	c := newClient(t, kit.Connect(t), client.Options{})
+	c := wire.NewClient(t, kit.Connect(t), client.Options{})
 	if got, err := c.GetUserStatus(t.Context(), users); err != nil || len(got.SuccessUserList) != len(users) {
 		t.Errorf("GetUserStatus: got %d users, %v", len(got.SuccessUserList), err)
 	}
@@ -292,8 +293,8 @@ func TestDaily_LongTexts(t *testing.T) {
 func TestDaily_Discovery(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
-	ping := must[micro.Ping](t, nc, "$SRV.PING.presence", "")
-	info := must[micro.Info](t, nc, "$SRV.INFO.presence."+ping.ID, "")
+	ping := wire.Must[micro.Ping](t, nc, "$SRV.PING.presence", "")
+	info := wire.Must[micro.Info](t, nc, "$SRV.INFO.presence."+ping.ID, "")
 	if ping.Name != protocol.ServiceName || info.ID != ping.ID || info.Version == "" {
 		t.Errorf("PING and INFO: got %+v and %+v", ping, info)
 	}
@@ -302,24 +303,24 @@ func TestDaily_Discovery(t *testing.T) {
 		served = append(served, e.Subject)
 	}
 	for _, o := range ops {
-		if !slices.Contains(served, subjects.AnyUser(o.op)) {
-			t.Errorf("INFO: %s is not among %q", subjects.AnyUser(o.op), served)
+		if !slices.Contains(served, wire.Subjects.AnyUser(o.op)) {
+			t.Errorf("INFO: %s is not among %q", wire.Subjects.AnyUser(o.op), served)
 		}
 	}
 
 	for i := range 5 {
-		setText(t, nc, "alice", fmt.Sprint(i))
+		wire.SetText(t, nc, "alice", fmt.Sprint(i))
 	}
 	for range 3 {
-		refused(t, nc, to(protocol.OpSet, "alice"), "{}", protocol.ErrInvalidRequest)
+		wire.Refused(t, nc, wire.To(protocol.OpSet, "alice"), "{}", protocol.ErrInvalidRequest)
 	}
-	refused(t, nc, to(protocol.OpSet, "alice"), `{"customStatus":"x","ifRevision":1}`, protocol.ErrRevisionConflict)
-	fresh(t, nc, "alice")
-	fresh(t, nc, "alice")
+	wire.Refused(t, nc, wire.To(protocol.OpSet, "alice"), `{"customStatus":"x","ifRevision":1}`, protocol.ErrRevisionConflict)
+	wire.Fresh(t, nc, "alice")
+	wire.Fresh(t, nc, "alice")
 
 	want := service.EndpointStats{Requests: 9, Errors: 4, ErrorsByName: map[string]uint64{"invalid_request": 3, "revision_conflict": 1}}
-	servicetest.Eventually(t, soon, "the figures to be true", func() bool {
-		set, get := stats(t, nc, subjects.AnyUser(protocol.OpSet)), stats(t, nc, subjects.Get())
+	servicetest.Eventually(t, wire.Soon, "the figures to be true", func() bool {
+		set, get := stats(t, nc, wire.Subjects.AnyUser(protocol.OpSet)), stats(t, nc, wire.Subjects.Get())
 		return set.Requests == want.Requests && set.Errors == want.Errors && set.AverageMs > 0 &&
 			fmt.Sprint(set.ErrorsByName) == fmt.Sprint(want.ErrorsByName) && get.Requests == 2 && get.Errors == 0
 	})
@@ -329,7 +330,7 @@ func TestDaily_Discovery(t *testing.T) {
 func stats(t *testing.T, nc *nats.Conn, subject string) (sum service.EndpointStats) {
 	t.Helper()
 	sum.ErrorsByName = map[string]uint64{}
-	for _, e := range must[micro.Stats](t, nc, "$SRV.STATS.presence", "").Endpoints {
+	for _, e := range wire.Must[micro.Stats](t, nc, "$SRV.STATS.presence", "").Endpoints {
 		if e.Subject != subject {
 			continue
 		}

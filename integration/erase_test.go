@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/broker"
 	"presence/pkg/client"
 	"presence/pkg/protocol"
@@ -22,9 +23,9 @@ func TestErase_TrimmedNow(t *testing.T) {
 	kit.AddInstance(t)
 	nc := kit.Connect(t)
 	const secret = "a secret of alice"
-	login(t, nc, "alice", protocol.LoginRequest{SessionID: "s"})
-	login(t, nc, "bob", protocol.LoginRequest{SessionID: "s"})
-	setText(t, nc, "alice", secret)
+	wire.Login(t, nc, "alice", protocol.LoginRequest{SessionID: "s"})
+	wire.Login(t, nc, "bob", protocol.LoginRequest{SessionID: "s"})
+	wire.SetText(t, nc, "alice", secret)
 	js, err := jetstream.New(kit.ConnectAs(t, broker.Journal))
 	if err != nil {
 		t.Fatal(err)
@@ -32,18 +33,18 @@ func TestErase_TrimmedNow(t *testing.T) {
 	if !journalHas(t, js, secret) {
 		t.Fatal("the secret is not in the journal to begin with")
 	}
-	c := newClient(t, nc, client.Options{})
+	c := wire.NewClient(t, nc, client.Options{})
 	if _, err := c.EraseAndTrim(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
 	}
-	servicetest.Eventually(t, 2*soon, "the secret to leave the journal", func() bool { return !journalHas(t, js, secret) })
-	if st := fresh(t, nc, "bob", "alice"); st[0].StatusType != protocol.Online || st[1].Revision != 0 {
+	servicetest.Eventually(t, 2*wire.Soon, "the secret to leave the journal", func() bool { return !journalHas(t, js, secret) })
+	if st := wire.Fresh(t, nc, "bob", "alice"); st[0].StatusType != protocol.Online || st[1].Revision != 0 {
 		t.Errorf("bob and alice: got %+v, want one ONLINE and one never seen", st)
 	}
 	// The snapshots are the truth by now: whoever starts goes by them.
 	kit.Instances[0].Stop(t)
 	kit.AddInstance(t)
-	if st := fresh(t, nc, "bob", "alice"); st[0].StatusType != protocol.Online || st[1].Revision != 0 {
+	if st := wire.Fresh(t, nc, "bob", "alice"); st[0].StatusType != protocol.Online || st[1].Revision != 0 {
 		t.Errorf("after a restart: got %+v", st)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/client"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
@@ -104,7 +105,7 @@ type offlineTold struct {
 func (o *offlineTold) watch(t *testing.T, nc *nats.Conn) {
 	t.Helper()
 	o.at = map[string]time.Time{}
-	sub, err := nc.Subscribe(subjects.AnyEvent(), func(m *nats.Msg) {
+	sub, err := nc.Subscribe(wire.Subjects.AnyEvent(), func(m *nats.Msg) {
 		now := time.Now()
 		var e protocol.Event
 		if protocol.Unmarshal(m.Data, &e) == nil && e.StatusType == protocol.Offline {
@@ -144,7 +145,7 @@ func TestG05_GatewayProcessKilled(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	servicetest.Eventually(t, 2*soon, "everybody to be told of", func() bool { return told.users() == gatewayUsers })
+	servicetest.Eventually(t, 2*wire.Soon, "everybody to be told of", func() bool { return told.users() == gatewayUsers })
 	first, last := killed.Add(time.Hour), killed
 	for _, at := range told.at {
 		if at.Before(first) {
@@ -167,7 +168,7 @@ func TestG06_GatewayStorm(t *testing.T) {
 	d := servicetest.StartDaemon(t, "--grace", "10s")
 	nc := d.Connect(t)
 	cmd := startGateway(t, d.URL)
-	before := fresh(t, nc, gatewayUser(0), gatewayUser(gatewayUsers-1))
+	before := wire.Fresh(t, nc, gatewayUser(0), gatewayUser(gatewayUsers-1))
 	var told offlineTold
 	told.watch(t, nc)
 	if err := cmd.Process.Kill(); err != nil {
@@ -178,7 +179,7 @@ func TestG06_GatewayStorm(t *testing.T) {
 	if n := told.users(); n != 0 {
 		t.Errorf("%d users were told to be OFFLINE", n)
 	}
-	for i, now := range fresh(t, nc, userIDs(before)...) {
+	for i, now := range wire.Fresh(t, nc, wire.UserIDs(before)...) {
 		if now.Revision != before[i].Revision {
 			t.Errorf("%s: got %+v, want %+v as before", now.UserID, now, before[i])
 		}
@@ -191,10 +192,10 @@ func TestG08_GatewayFencedLate(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Grace = time.Second }))
 	watcher := kit.Connect(t)
-	events := record(t, watcher, subjects.AnyEvent())
+	events := wire.Record(t, watcher, wire.Subjects.AnyEvent())
 	old, young := kit.Connect(t), kit.Connect(t)
 	gateway := func(op string) string {
-		subject, err := subjects.Gateway("gw1", op)
+		subject, err := wire.Subjects.Gateway("gw1", op)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,20 +206,20 @@ func TestG08_GatewayFencedLate(t *testing.T) {
 		process string
 		nc      *nats.Conn
 	}{{"old", old}, {"young", young}} {
-		must[protocol.LeaseReply](t, run.nc, gateway(protocol.OpOpen), protocol.OpenRequest{Process: run.process, Connection: boundTo(run.nc)})
-		must[protocol.ApplyReply](t, run.nc, gateway(protocol.OpApply), protocol.ApplyRequest{Process: run.process, Seq: 1, Ops: logIn})
+		wire.Must[protocol.LeaseReply](t, run.nc, gateway(protocol.OpOpen), protocol.OpenRequest{Process: run.process, Connection: wire.BoundTo(run.nc)})
+		wire.Must[protocol.ApplyReply](t, run.nc, gateway(protocol.OpApply), protocol.ApplyRequest{Process: run.process, Seq: 1, Ops: logIn})
 	}
 
-	late := must[protocol.ApplyReply](t, old, gateway(protocol.OpApply), protocol.ApplyRequest{Process: "old", Seq: 2, Ops: []protocol.Op{
+	late := wire.Must[protocol.ApplyReply](t, old, gateway(protocol.OpApply), protocol.ApplyRequest{Process: "old", Seq: 2, Ops: []protocol.Op{
 		{Op: protocol.OpKindLogout, UserID: "alice", SessionID: "s"}, {Op: protocol.OpKindLost, UserID: "alice", SessionID: "s"}}})
 	if late.Applied != 0 {
 		t.Errorf("the earlier run ended a session of the later one: %+v", late)
 	}
 	old.Close()
 	waitForJournal(t, watcher, time.Now().Add(3*time.Second))
-	refused(t, watcher, gateway(protocol.OpRenew), protocol.LeaseRequest{Process: "old"}, protocol.ErrLeaseNotFound)
-	must[protocol.LeaseReply](t, watcher, gateway(protocol.OpClose), protocol.CloseRequest{Process: "old", Logout: true})
-	if list := events.events(t, "alice"); len(list) != 1 {
+	wire.Refused(t, watcher, gateway(protocol.OpRenew), protocol.LeaseRequest{Process: "old"}, protocol.ErrLeaseNotFound)
+	wire.Must[protocol.LeaseReply](t, watcher, gateway(protocol.OpClose), protocol.CloseRequest{Process: "old", Logout: true})
+	if list := events.Events(t, "alice"); len(list) != 1 {
 		t.Errorf("there was announced %+v", list[1:])
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
@@ -30,11 +31,11 @@ func TestG01_AcknowledgedSurvivesKill(t *testing.T) {
 	for _, sync := range []string{"always", "interval"} {
 		t.Run(sync, func(t *testing.T) {
 			d := servicetest.StartDaemon(t, "--sync", sync)
-			users := names("u", 16)
+			users := wire.Names("u", 16)
 			for round := range 2 {
 				acknowledged, attempted := killUnderLoad(t, d, users, round)
 				d.Restart(t)
-				for _, s := range fresh(t, d.Connect(t), users...) {
+				for _, s := range wire.Fresh(t, d.Connect(t), users...) {
 					if s.CustomStatus != acknowledged[s.UserID] && s.CustomStatus != attempted[s.UserID] {
 						t.Errorf("%s: got %q, want %q, or %q, which was not acknowledged",
 							s.UserID, s.CustomStatus, acknowledged[s.UserID], attempted[s.UserID])
@@ -63,8 +64,8 @@ func killUnderLoad(t *testing.T, d *servicetest.Daemon, users []string, round in
 	for _, id := range users {
 		// A request fails with the connection and is never sent again.
 		conns[id] = d.Connect(t, nats.NoReconnect())
-		login(t, conns[id], id, protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600})
-		acknowledged[id] = setText(t, conns[id], id, fmt.Sprintf("%s in round %d", id, round)).Status.CustomStatus
+		wire.Login(t, conns[id], id, protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600})
+		acknowledged[id] = wire.SetText(t, conns[id], id, fmt.Sprintf("%s in round %d", id, round)).Status.CustomStatus
 	}
 	for id, nc := range conns {
 		callers.Go(func() {
@@ -73,7 +74,7 @@ func killUnderLoad(t *testing.T, d *servicetest.Daemon, users []string, round in
 				mu.Lock()
 				attempted[id] = text
 				mu.Unlock()
-				if _, err := ask[protocol.ChangeReply](nc, to(protocol.OpSet, id), protocol.SetRequest{CustomStatus: &text}); err != nil {
+				if _, err := wire.Ask[protocol.ChangeReply](nc, wire.To(protocol.OpSet, id), protocol.SetRequest{CustomStatus: &text}); err != nil {
 					return // the daemon is dead
 				}
 				mu.Lock()
@@ -87,8 +88,8 @@ func killUnderLoad(t *testing.T, d *servicetest.Daemon, users []string, round in
 	}
 	select {
 	case <-enough:
-	case <-time.After(soon):
-		t.Errorf("not even 500 sets were acknowledged within %v", soon)
+	case <-time.After(wire.Soon):
+		t.Errorf("not even 500 sets were acknowledged within %v", wire.Soon)
 	}
 	d.Kill(t)
 	callers.Wait()
@@ -104,18 +105,18 @@ func TestG02_ReadYourWrites(t *testing.T) {
 func checkReadYourWrites(t *testing.T, kit *servicetest.Kit) {
 	t.Helper()
 	var callers errgroup.Group
-	for _, id := range names("u", 4) {
+	for _, id := range wire.Names("u", 4) {
 		writer, reader := kit.Connect(t), kit.Connect(t)
 		callers.Go(func() error {
 			for i := range 50 {
 				text := fmt.Sprint("text ", i)
-				done, err := ask[protocol.ChangeReply](writer, to(protocol.OpSet, id), protocol.SetRequest{CustomStatus: &text})
+				done, err := wire.Ask[protocol.ChangeReply](writer, wire.To(protocol.OpSet, id), protocol.SetRequest{CustomStatus: &text})
 				if err != nil {
 					return err
 				}
 				for _, get := range []protocol.GetRequest{{Fresh: true}, {MinRevision: done.Revision, Epoch: done.Epoch}} {
 					get.UserIDList = []string{id}
-					reply, err := ask[protocol.GetReply](reader, subjects.Get(), get)
+					reply, err := wire.Ask[protocol.GetReply](reader, wire.Subjects.Get(), get)
 					if err != nil {
 						return fmt.Errorf("%+v: %w", get, err)
 					}
@@ -137,12 +138,12 @@ func checkReadYourWrites(t *testing.T, kit *servicetest.Kit) {
 func TestG02_MinRevisionIsNeverFallenShortOf(t *testing.T) {
 	t.Parallel()
 	nc := servicetest.Start(t).Connect(t)
-	done := setText(t, nc, "alice", "hello")
+	done := wire.SetText(t, nc, "alice", "hello")
 	get := protocol.GetRequest{UserIDList: []string{"alice"}, MinRevision: done.Revision + 1<<40, Epoch: done.Epoch}
-	refused(t, nc, subjects.Get(), get, protocol.ErrUnavailable)
+	wire.Refused(t, nc, wire.Subjects.Get(), get, protocol.ErrUnavailable)
 	for _, epoch := range []string{"", "another"} {
 		get.Epoch = epoch
-		must[protocol.GetReply](t, nc, subjects.Get(), get)
+		wire.Must[protocol.GetReply](t, nc, wire.Subjects.Get(), get)
 	}
 }
 
@@ -158,8 +159,8 @@ func TestG03_RevisionsRise(t *testing.T) {
 // several instances may answer: one of them may be a moment behind the other.
 func checkRevisionsRise(t *testing.T, kit *servicetest.Kit, several bool) {
 	t.Helper()
-	users := names("u", 3)
-	events := record(t, kit.Connect(t), subjects.AnyEvent())
+	users := wire.Names("u", 3)
+	events := wire.Record(t, kit.Connect(t), wire.Subjects.AnyEvent())
 
 	var (
 		mu      sync.Mutex
@@ -191,9 +192,9 @@ func checkRevisionsRise(t *testing.T, kit *servicetest.Kit, several bool) {
 					case 3:
 						op, body = protocol.OpLogout, fmt.Sprintf(`{"sessionID":%q}`, session)
 					}
-					reply, err := ask[protocol.ChangeReply](nc, to(op, id), body) // a LoginReply has the same fields
+					reply, err := wire.Ask[protocol.ChangeReply](nc, wire.To(op, id), body) // a LoginReply has the same fields
 					if err != nil {
-						return fmt.Errorf("%s: %w", to(op, id), err)
+						return fmt.Errorf("%s: %w", wire.To(op, id), err)
 					}
 					if reply.Status.Revision > reply.Revision {
 						return fmt.Errorf("the status of a reply is younger than the reply: %+v", reply)
@@ -220,7 +221,7 @@ func checkRevisionsRise(t *testing.T, kit *servicetest.Kit, several bool) {
 			if several {
 				get.MinRevision, get.Epoch = last.Revision, last.Epoch
 			}
-			reply, err := ask[protocol.GetReply](reader, subjects.Get(), get)
+			reply, err := wire.Ask[protocol.GetReply](reader, wire.Subjects.Get(), get)
 			if err != nil {
 				return err
 			}
@@ -241,7 +242,7 @@ func checkRevisionsRise(t *testing.T, kit *servicetest.Kit, several bool) {
 		t.Fatal(err)
 	}
 
-	for _, s := range fresh(t, reader, users...) {
+	for _, s := range wire.Fresh(t, reader, users...) {
 		if err := learn(s); err != nil {
 			t.Error(err)
 		}
@@ -249,10 +250,10 @@ func checkRevisionsRise(t *testing.T, kit *servicetest.Kit, several bool) {
 		if revisions[len(revisions)-1] != s.Revision {
 			t.Errorf("%s: the last revision is %d, but a reply had %d", s.UserID, s.Revision, revisions[len(revisions)-1])
 		}
-		servicetest.Eventually(t, soon, "the last event of "+s.UserID, func() bool {
-			return slices.ContainsFunc(events.events(t, s.UserID), func(e arrived) bool { return e.Revision == s.Revision })
+		servicetest.Eventually(t, wire.Soon, "the last event of "+s.UserID, func() bool {
+			return slices.ContainsFunc(events.Events(t, s.UserID), func(e wire.Arrived) bool { return e.Revision == s.Revision })
 		})
-		for _, e := range events.events(t, s.UserID) {
+		for _, e := range events.Events(t, s.UserID) {
 			at, ok := slices.BinarySearch(revisions, e.Revision)
 			if !ok {
 				t.Errorf("an event of a change that no reply told of: %+v", e.Event)
@@ -279,7 +280,7 @@ func TestG05_KilledClient(t *testing.T) {
 	const grace = 2 * time.Second
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Grace = grace }))
 	watcher := kit.Connect(t)
-	events := record(t, watcher, subjects.AnyEvent())
+	events := wire.Record(t, watcher, wire.Subjects.AnyEvent())
 	since := map[string]time.Time{}
 	for name, kill := range map[string]func(net.Conn, *nats.Conn){
 		"reset":  func(c net.Conn, _ *nats.Conn) { _ = c.(*net.TCPConn).SetLinger(0); c.Close() },
@@ -288,16 +289,16 @@ func TestG05_KilledClient(t *testing.T) {
 	} {
 		var raw tcpDialer
 		nc := kit.Connect(t, nats.NoReconnect(), nats.SetCustomDialer(&raw))
-		login(t, nc, name, protocol.LoginRequest{SessionID: "s", Connection: boundTo(nc)})
-		setText(t, nc, name, "gone with the session")
+		wire.Login(t, nc, name, protocol.LoginRequest{SessionID: "s", Connection: wire.BoundTo(nc)})
+		wire.SetText(t, nc, name, "gone with the session")
 		since[name] = time.Now()
 		kill(raw.conn, nc)
 		// Renewals by another connection do not help.
-		must[protocol.ChangeReply](t, watcher, to(protocol.OpRenew, name), `{"sessionID":"s"}`)
+		wire.Must[protocol.ChangeReply](t, watcher, wire.To(protocol.OpRenew, name), `{"sessionID":"s"}`)
 	}
 	for name, killed := range since {
-		checkLost(t, events.await(t, soon, name, protocol.Offline), killed, grace, grace+time.Second)
-		refused(t, watcher, to(protocol.OpRenew, name), `{"sessionID":"s"}`, protocol.ErrSessionNotFound)
+		checkLost(t, events.Await(t, wire.Soon, name, protocol.Offline), killed, grace, grace+time.Second)
+		wire.Refused(t, watcher, wire.To(protocol.OpRenew, name), `{"sessionID":"s"}`, protocol.ErrSessionNotFound)
 	}
 }
 
@@ -308,13 +309,13 @@ func TestG05_SilentClient(t *testing.T) {
 	const ttl = 5 * time.Second
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
-	events := record(t, nc, subjects.AnyEvent())
+	events := wire.Record(t, nc, wire.Subjects.AnyEvent())
 	began := time.Now()
-	login(t, nc, "bound", protocol.LoginRequest{SessionID: "s", TTLSeconds: 5, Connection: boundTo(nc)})
-	login(t, nc, "unbound", protocol.LoginRequest{SessionID: "s", TTLSeconds: 5})
+	wire.Login(t, nc, "bound", protocol.LoginRequest{SessionID: "s", TTLSeconds: 5, Connection: wire.BoundTo(nc)})
+	wire.Login(t, nc, "unbound", protocol.LoginRequest{SessionID: "s", TTLSeconds: 5})
 	for _, id := range []string{"bound", "unbound"} {
-		checkLost(t, events.await(t, 5*ttl, id, protocol.Offline), began, ttl, ttl+2*time.Second)
-		revived := must[protocol.ChangeReply](t, nc, to(protocol.OpRenew, id), `{"sessionID":"s"}`)
+		checkLost(t, events.Await(t, 5*ttl, id, protocol.Offline), began, ttl, ttl+2*time.Second)
+		revived := wire.Must[protocol.ChangeReply](t, nc, wire.To(protocol.OpRenew, id), `{"sessionID":"s"}`)
 		if revived.Status.StatusType != protocol.Online {
 			t.Errorf("%s renewed late: got %+v", id, revived.Status)
 		}
@@ -328,24 +329,24 @@ func TestG05_FrozenClient(t *testing.T) {
 	kit := servicetest.Start(t,
 		servicetest.WithService(func(c *service.Config) { c.Grace = time.Second }),
 		servicetest.WithBroker(func(c *broker.Config) { c.PingInterval, c.PingMax = time.Second, 2 }))
-	p := startProxy(t, kit.URL())
+	p := servicetest.StartProxy(t, kit.URL())
 	through, err := nats.Connect(p.URL(), nats.NoReconnect())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(through.Close)
-	events := record(t, kit.Connect(t), subjects.AnyEvent())
-	login(t, through, "alice", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: boundTo(through)})
+	events := wire.Record(t, kit.Connect(t), wire.Subjects.AnyEvent())
+	wire.Login(t, through, "alice", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: wire.BoundTo(through)})
 	p.Freeze()
 	defer p.Thaw()
-	events.await(t, soon, "alice", protocol.Offline)
+	events.Await(t, wire.Soon, "alice", protocol.Offline)
 }
 
 // checkLost holds the event of a lost user against the time that it may take.
 // The upper bound is held loosely: the machine may be busy.
-func checkLost(t *testing.T, e arrived, since time.Time, atLeast, atMost time.Duration) {
+func checkLost(t *testing.T, e wire.Arrived, since time.Time, atLeast, atMost time.Duration) {
 	t.Helper()
-	took := e.at.Sub(since)
+	took := e.At.Sub(since)
 	t.Logf("%s was OFFLINE after %v", e.UserID, took)
 	if took < atLeast || took > 3*atMost {
 		t.Errorf("%s: OFFLINE after %v, want between %v and %v", e.UserID, took, atLeast, atMost)
@@ -370,50 +371,50 @@ func TestG08_FencedLate(t *testing.T) {
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Grace = time.Second }))
 	older, newer := kit.Connect(t), kit.Connect(t)
 
-	login(t, older, "alice", protocol.LoginRequest{SessionID: "s1", Device: "pixel", Connection: boundTo(older)})
-	second := login(t, newer, "alice", protocol.LoginRequest{SessionID: "s2", Device: "pixel", Connection: boundTo(newer)})
+	wire.Login(t, older, "alice", protocol.LoginRequest{SessionID: "s1", Device: "pixel", Connection: wire.BoundTo(older)})
+	second := wire.Login(t, newer, "alice", protocol.LoginRequest{SessionID: "s2", Device: "pixel", Connection: wire.BoundTo(newer)})
 	if !slices.Equal(second.Replaced, []string{"s1"}) {
 		t.Errorf("replaced: got %q, want s1", second.Replaced)
 	}
 	// A session that moved to another connection is in the same place.
-	login(t, older, "moved", protocol.LoginRequest{SessionID: "s", Connection: boundTo(older)})
-	login(t, newer, "moved", protocol.LoginRequest{SessionID: "s", Connection: boundTo(newer)})
+	wire.Login(t, older, "moved", protocol.LoginRequest{SessionID: "s", Connection: wire.BoundTo(older)})
+	wire.Login(t, newer, "moved", protocol.LoginRequest{SessionID: "s", Connection: wire.BoundTo(newer)})
 	// And one that is not bound any more.
-	login(t, older, "unbound", protocol.LoginRequest{SessionID: "s", Connection: boundTo(older)})
-	login(t, newer, "unbound", protocol.LoginRequest{SessionID: "s"})
+	wire.Login(t, older, "unbound", protocol.LoginRequest{SessionID: "s", Connection: wire.BoundTo(older)})
+	wire.Login(t, newer, "unbound", protocol.LoginRequest{SessionID: "s"})
 	// Somebody whom the end of the connection does concern.
-	login(t, older, "witness", protocol.LoginRequest{SessionID: "s", Connection: boundTo(older)})
+	wire.Login(t, older, "witness", protocol.LoginRequest{SessionID: "s", Connection: wire.BoundTo(older)})
 	for _, id := range []string{"alice", "moved", "unbound"} {
-		setText(t, newer, id, "still here")
+		wire.SetText(t, newer, id, "still here")
 	}
 
 	state := func() []any {
 		var list []any
 		for _, id := range []string{"alice", "moved", "unbound"} {
-			own := must[protocol.OwnStatusReply](t, newer, to(protocol.OpStatus, id), "{}")
-			list = append(list, fresh(t, newer, id)[0], own.Status, own.Sessions)
+			own := wire.Must[protocol.OwnStatusReply](t, newer, wire.To(protocol.OpStatus, id), "{}")
+			list = append(list, wire.Fresh(t, newer, id)[0], own.Status, own.Sessions)
 		}
 		return list
 	}
 	before := state()
-	events := record(t, newer, subjects.AnyEvent(), subjects.AnySelf())
+	events := wire.Record(t, newer, wire.Subjects.AnyEvent(), wire.Subjects.AnySelf())
 
-	refused(t, older, to(protocol.OpRenew, "alice"), `{"sessionID":"s1"}`, protocol.ErrSessionReplaced)
-	refused(t, older, to(protocol.OpRenew, "alice"), `{"sessionID":"s1","idle":true}`, protocol.ErrSessionReplaced)
-	refused(t, older, to(protocol.OpSet, "alice"), `{"sessionID":"s1","customStatus":"late"}`, protocol.ErrSessionReplaced)
-	refused(t, older, to(protocol.OpLogin, "alice"), protocol.LoginRequest{SessionID: "s1", Device: "pixel", Connection: boundTo(older)}, protocol.ErrSessionReplaced)
-	refused(t, older, to(protocol.OpLogin, "alice"), `{"sessionID":"s1"}`, protocol.ErrSessionReplaced)
-	refused(t, older, to(protocol.OpLogin, "alice"), `{"sessionID":"s1","device":"another"}`, protocol.ErrSessionReplaced)
+	wire.Refused(t, older, wire.To(protocol.OpRenew, "alice"), `{"sessionID":"s1"}`, protocol.ErrSessionReplaced)
+	wire.Refused(t, older, wire.To(protocol.OpRenew, "alice"), `{"sessionID":"s1","idle":true}`, protocol.ErrSessionReplaced)
+	wire.Refused(t, older, wire.To(protocol.OpSet, "alice"), `{"sessionID":"s1","customStatus":"late"}`, protocol.ErrSessionReplaced)
+	wire.Refused(t, older, wire.To(protocol.OpLogin, "alice"), protocol.LoginRequest{SessionID: "s1", Device: "pixel", Connection: wire.BoundTo(older)}, protocol.ErrSessionReplaced)
+	wire.Refused(t, older, wire.To(protocol.OpLogin, "alice"), `{"sessionID":"s1"}`, protocol.ErrSessionReplaced)
+	wire.Refused(t, older, wire.To(protocol.OpLogin, "alice"), `{"sessionID":"s1","device":"another"}`, protocol.ErrSessionReplaced)
 	// "Logging out what is not there is not an error."
-	must[protocol.ChangeReply](t, older, to(protocol.OpLogout, "alice"), `{"sessionID":"s1"}`)
-	refused(t, older, to(protocol.OpLogin, "alice"), `{"sessionID":"s1"}`, protocol.ErrSessionReplaced)
+	wire.Must[protocol.ChangeReply](t, older, wire.To(protocol.OpLogout, "alice"), `{"sessionID":"s1"}`)
+	wire.Refused(t, older, wire.To(protocol.OpLogin, "alice"), `{"sessionID":"s1"}`, protocol.ErrSessionReplaced)
 
 	older.Close()
-	events.await(t, soon, "witness", protocol.Offline) // the end of the connection has had its effect
+	events.Await(t, wire.Soon, "witness", protocol.Offline) // the end of the connection has had its effect
 	if after := state(); !reflect.DeepEqual(after, before) {
 		t.Errorf("something changed:\nbefore %+v\nafter  %+v", before, after)
 	}
-	for _, m := range events.all() {
+	for _, m := range events.All() {
 		if !strings.HasSuffix(m.Subject, ".witness") {
 			t.Errorf("something was announced on %s: %s", m.Subject, m.Data)
 		}
@@ -425,11 +426,11 @@ func TestG08_FencedLate(t *testing.T) {
 func TestG08_OneSessionPerDevice(t *testing.T) {
 	kit := servicetest.Start(t)
 	var callers errgroup.Group
-	sessions := names("s", 16)
+	sessions := wire.Names("s", 16)
 	for _, id := range sessions {
 		nc := kit.Connect(t)
 		callers.Go(func() error {
-			_, err := ask[protocol.LoginReply](nc, to(protocol.OpLogin, "alice"), protocol.LoginRequest{SessionID: id, Device: "pixel"})
+			_, err := wire.Ask[protocol.LoginReply](nc, wire.To(protocol.OpLogin, "alice"), protocol.LoginRequest{SessionID: id, Device: "pixel"})
 			return err
 		})
 	}
@@ -437,13 +438,13 @@ func TestG08_OneSessionPerDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	nc := kit.Connect(t)
-	own := must[protocol.OwnStatusReply](t, nc, to(protocol.OpStatus, "alice"), "{}")
+	own := wire.Must[protocol.OwnStatusReply](t, nc, wire.To(protocol.OpStatus, "alice"), "{}")
 	if len(own.Sessions) != 1 {
 		t.Fatalf("sessions: got %+v, want one", own.Sessions)
 	}
 	for _, id := range sessions {
 		if id != own.Sessions[0].SessionID {
-			refused(t, nc, to(protocol.OpRenew, "alice"), protocol.RenewRequest{SessionID: id}, protocol.ErrSessionReplaced)
+			wire.Refused(t, nc, wire.To(protocol.OpRenew, "alice"), protocol.RenewRequest{SessionID: id}, protocol.ErrSessionReplaced)
 		}
 	}
 }
@@ -454,16 +455,16 @@ func TestG08_BoundToAClosedConnection(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Grace = time.Second }))
 	nc, closed := kit.Connect(t), kit.Connect(t)
-	events := record(t, nc, subjects.AnyEvent())
-	connection := boundTo(closed)
-	login(t, closed, "witness", protocol.LoginRequest{SessionID: "s", Connection: connection})
+	events := wire.Record(t, nc, wire.Subjects.AnyEvent())
+	connection := wire.BoundTo(closed)
+	wire.Login(t, closed, "witness", protocol.LoginRequest{SessionID: "s", Connection: connection})
 	closed.Close()
-	events.await(t, soon, "witness", protocol.Offline) // so the grace is over
-	late := login(t, nc, "late", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: connection})
+	events.Await(t, wire.Soon, "witness", protocol.Offline) // so the grace is over
+	late := wire.Login(t, nc, "late", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: connection})
 	if late.Status.StatusType == protocol.Online {
-		events.await(t, soon, "late", protocol.Offline)
+		events.Await(t, wire.Soon, "late", protocol.Offline)
 	}
-	if got := fresh(t, nc, "late")[0]; got.StatusType != protocol.Offline {
+	if got := wire.Fresh(t, nc, "late")[0]; got.StatusType != protocol.Offline {
 		t.Errorf("bound to a closed connection: got %v, want OFFLINE", got.StatusType)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
@@ -50,7 +51,7 @@ type world struct {
 	kit       *servicetest.Kit
 	client    *nats.Conn // alice's and her gateway's
 	others    *nats.Conn
-	events    *recorder
+	events    *wire.Recorder
 	invisible bool
 	round     int    // of act
 	seq       uint64 // of the gateway's last request
@@ -69,19 +70,19 @@ func playWorld(t *testing.T, invisible bool) *world {
 		c.Grace, c.CustomStatusPolicy = 500*time.Millisecond, service.PolicyPersistent
 	}))
 	w := &world{t: t, kit: kit, client: kit.Connect(t), others: kit.Connect(t), invisible: invisible, seen: map[string][]string{}, ordinal: map[uint64]int{}}
-	w.events = record(t, w.others, subjects.AnyEvent())
+	w.events = wire.Record(t, w.others, wire.Subjects.AnyEvent())
 	for _, id := range []string{"aaron", "bob"} {
-		login(t, w.others, id, protocol.LoginRequest{SessionID: "s", Platform: "linux", TTLSeconds: 3600})
+		wire.Login(t, w.others, id, protocol.LoginRequest{SessionID: "s", Platform: "linux", TTLSeconds: 3600})
 	}
-	must[protocol.ContactsReply](t, w.others, to(protocol.OpContacts, "bob"), protocol.ContactsRequest{Add: []string{"alice"}})
-	must[protocol.LeaseReply](t, w.client, w.gateway(protocol.OpOpen), protocol.OpenRequest{Process: "p1", TTLSeconds: 3600})
+	wire.Must[protocol.ContactsReply](t, w.others, wire.To(protocol.OpContacts, "bob"), protocol.ContactsRequest{Add: []string{"alice"}})
+	wire.Must[protocol.LeaseReply](t, w.client, w.gateway(protocol.OpOpen), protocol.OpenRequest{Process: "p1", TTLSeconds: 3600})
 	w.look()
 	w.apply(protocol.Op{Op: protocol.OpKindLogin, UserID: "alice", SessionID: "s1", Platform: "web"})
 	w.look()
 	w.apply(protocol.Op{Op: protocol.OpKindSet, UserID: "alice", CustomStatus: protocol.Ptr("in a meeting"), ExpiresInSeconds: protocol.Ptr[int64](6)})
 	w.look()
 
-	servicetest.Eventually(t, soon, "a millisecond to pass", func() bool {
+	servicetest.Eventually(t, wire.Soon, "a millisecond to pass", func() bool {
 		w.from = protocol.TimeOf(time.Now())
 		return w.from > w.public().UpdatedAt
 	})
@@ -94,16 +95,16 @@ func playWorld(t *testing.T, invisible bool) *world {
 	w.look()
 
 	w.act()
-	servicetest.Eventually(t, soon, "the text to expire", func() bool { return w.public().CustomStatus == "" })
+	servicetest.Eventually(t, wire.Soon, "the text to expire", func() bool { return w.public().CustomStatus == "" })
 	w.look()
 	w.kit.Restart(t)
-	servicetest.Eventually(t, soon, "the clients to reconnect", func() bool { return w.client.IsConnected() && w.others.IsConnected() })
+	servicetest.Eventually(t, wire.Soon, "the clients to reconnect", func() bool { return w.client.IsConnected() && w.others.IsConnected() })
 	w.look()
 	w.act()
 	w.showUp()
 	w.look()
-	servicetest.Eventually(t, soon, "alice to be seen", func() bool {
-		list := w.events.events(t, "alice")
+	servicetest.Eventually(t, wire.Soon, "alice to be seen", func() bool {
+		list := w.events.Events(t, "alice")
 		return len(list) > 0 && list[len(list)-1].Cause == protocol.CauseLogin && list[len(list)-1].Revision == w.public().Revision
 	})
 	w.hear()
@@ -120,10 +121,10 @@ func (w *world) act() {
 	t := w.t
 	step := func(subject string, request any) {
 		t.Helper()
-		w.revision = must[protocol.ChangeReply](t, w.client, subject, request).Revision
+		w.revision = wire.Must[protocol.ChangeReply](t, w.client, subject, request).Revision
 		w.look()
 	}
-	set, renew, logout := to(protocol.OpSet, "alice"), to(protocol.OpRenew, "alice"), to(protocol.OpLogout, "alice")
+	set, renew, logout := wire.To(protocol.OpSet, "alice"), wire.To(protocol.OpRenew, "alice"), wire.To(protocol.OpLogout, "alice")
 	step(set, protocol.SetRequest{CustomStatus: protocol.Ptr("working in secret")})
 	step(set, protocol.SetRequest{CustomStatus: protocol.Ptr("for a second"), ExpiresInSeconds: protocol.Ptr[int64](1)})
 	step(set, protocol.SetRequest{CustomStatus: protocol.Ptr("")})
@@ -131,22 +132,22 @@ func (w *world) act() {
 	step(set, protocol.SetRequest{Availability: protocol.Ptr(protocol.Invisible)})
 
 	// Sessions come, idle, are replaced, kicked and logged out.
-	w.revision = login(t, w.client, "alice", protocol.LoginRequest{SessionID: w.id("s2"), Device: "phone", Platform: "ios", TTLSeconds: 3600}).Revision
+	w.revision = wire.Login(t, w.client, "alice", protocol.LoginRequest{SessionID: w.id("s2"), Device: "phone", Platform: "ios", TTLSeconds: 3600}).Revision
 	w.look()
 	step(renew, protocol.RenewRequest{SessionID: w.id("s2"), Idle: protocol.Ptr(true)})
 	step(renew, protocol.RenewRequest{SessionID: w.id("s2"), Idle: protocol.Ptr(false)})
 	step(renew, protocol.RenewRequest{SessionID: w.id("s2")})
-	w.revision = login(t, w.client, "alice", protocol.LoginRequest{SessionID: w.id("s3"), Device: "phone", Platform: "android", TTLSeconds: 3600}).Revision
+	w.revision = wire.Login(t, w.client, "alice", protocol.LoginRequest{SessionID: w.id("s3"), Device: "phone", Platform: "android", TTLSeconds: 3600}).Revision
 	w.look()
-	w.revision = must[protocol.KickReply](t, w.client, subjects.Kick(), protocol.KickRequest{UserID: "alice", SessionID: w.id("s3")}).Revision
+	w.revision = wire.Must[protocol.KickReply](t, w.client, wire.Subjects.Kick(), protocol.KickRequest{UserID: "alice", SessionID: w.id("s3")}).Revision
 	w.look()
 
 	// One is lost with its connection.
 	bound := w.kit.Connect(t)
-	login(t, bound, "alice", protocol.LoginRequest{SessionID: w.id("s4"), Platform: "mac", Connection: boundTo(bound)})
+	wire.Login(t, bound, "alice", protocol.LoginRequest{SessionID: w.id("s4"), Platform: "mac", Connection: wire.BoundTo(bound)})
 	bound.Close()
-	servicetest.Eventually(t, soon, "the session to be lost with its connection", func() bool {
-		own := must[protocol.OwnStatusReply](t, w.client, to(protocol.OpStatus, "alice"), "{}")
+	servicetest.Eventually(t, wire.Soon, "the session to be lost with its connection", func() bool {
+		own := wire.Must[protocol.OwnStatusReply](t, w.client, wire.To(protocol.OpStatus, "alice"), "{}")
 		w.revision = own.Revision
 		return slices.ContainsFunc(own.Sessions, func(s protocol.Session) bool { return s.SessionID == w.id("s4") && !s.Live })
 	})
@@ -162,7 +163,7 @@ func (w *world) act() {
 		w.apply(protocol.Op{Op: protocol.OpKindLogout, UserID: "alice", SessionID: "s1"})
 		w.look()
 	}
-	must[protocol.ContactsReply](t, w.client, to(protocol.OpContacts, "alice"), protocol.ContactsRequest{Add: []string{w.id("bob")}})
+	wire.Must[protocol.ContactsReply](t, w.client, wire.To(protocol.OpContacts, "alice"), protocol.ContactsRequest{Add: []string{w.id("bob")}})
 	step(logout, protocol.LogoutRequest{All: true})
 }
 
@@ -171,15 +172,15 @@ func (w *world) id(name string) string { return fmt.Sprint(name, "-", w.round) }
 
 // showUp has alice be seen again, with one session.
 func (w *world) showUp() {
-	login(w.t, w.client, "alice", protocol.LoginRequest{SessionID: "last", Platform: "web", TTLSeconds: 3600})
+	wire.Login(w.t, w.client, "alice", protocol.LoginRequest{SessionID: "last", Platform: "web", TTLSeconds: 3600})
 	if w.invisible {
 		w.look()
-		must[protocol.ChangeReply](w.t, w.client, to(protocol.OpSet, "alice"), protocol.SetRequest{Availability: protocol.Ptr(protocol.Available)})
+		wire.Must[protocol.ChangeReply](w.t, w.client, wire.To(protocol.OpSet, "alice"), protocol.SetRequest{Availability: protocol.Ptr(protocol.Available)})
 	}
 }
 
 func (w *world) gateway(op string) string {
-	subject, err := subjects.Gateway("gw1", op)
+	subject, err := wire.Subjects.Gateway("gw1", op)
 	if err != nil {
 		panic(err)
 	}
@@ -190,14 +191,14 @@ func (w *world) gateway(op string) string {
 func (w *world) apply(op protocol.Op) {
 	w.t.Helper()
 	w.seq++
-	reply := must[protocol.ApplyReply](w.t, w.client, w.gateway(protocol.OpApply), protocol.ApplyRequest{Process: "p1", Seq: w.seq, Ops: []protocol.Op{op}})
+	reply := wire.Must[protocol.ApplyReply](w.t, w.client, w.gateway(protocol.OpApply), protocol.ApplyRequest{Process: "p1", Seq: w.seq, Ops: []protocol.Op{op}})
 	if reply.Applied != 1 {
 		w.t.Fatalf("%+v: %+v", op, reply.Failures)
 	}
 	w.revision = reply.Revision
 }
 
-func (w *world) public() protocol.Status { return fresh(w.t, w.others, "alice")[0] }
+func (w *world) public() protocol.Status { return wire.Fresh(w.t, w.others, "alice")[0] }
 
 // look asks everything that others can ask, and notes what is new.
 func (w *world) look() {
@@ -206,21 +207,21 @@ func (w *world) look() {
 	var epoch string
 	for _, request := range []protocol.GetRequest{{Fresh: true, Detail: true}, {Detail: true}, {}} {
 		request.UserIDList, request.MinRevision, request.Epoch = []string{"alice"}, plain.Revision, epoch
-		reply := must[protocol.GetReply](w.t, w.others, subjects.Get(), request)
+		reply := wire.Must[protocol.GetReply](w.t, w.others, wire.Subjects.Get(), request)
 		epoch = reply.Epoch
 		w.ask(fmt.Sprintf("get detail=%t", request.Detail), reply.SuccessUserList)
 	}
 	for statusType := range protocol.Unlogined + 1 {
 		var users []protocol.Status
 		for request, begun := (protocol.ListRequest{StatusType: statusType, Limit: 2}), false; request.Cursor != "" || !begun; begun = true {
-			reply := must[protocol.ListReply](w.t, w.others, subjects.List(), request)
+			reply := wire.Must[protocol.ListReply](w.t, w.others, wire.Subjects.List(), request)
 			users, request.Cursor = append(users, reply.Users...), reply.Cursor
 		}
 		w.ask(fmt.Sprint("list ", statusType), users)
 	}
-	stats := must[protocol.StatsReply](w.t, w.others, subjects.Stats(), "{}")
+	stats := wire.Must[protocol.StatsReply](w.t, w.others, wire.Subjects.Stats(), "{}")
 	w.note("stats", fmt.Sprintf("%+v %v", stats.Users, stats.Sessions))
-	w.note("bob's contacts", fmt.Sprint(must[protocol.ContactsReply](w.t, w.others, to(protocol.OpContacts, "bob"), "{}").Contacts))
+	w.note("bob's contacts", fmt.Sprint(wire.Must[protocol.ContactsReply](w.t, w.others, wire.To(protocol.OpContacts, "bob"), "{}").Contacts))
 }
 
 func (w *world) ask(what string, list []protocol.Status) {
@@ -241,7 +242,7 @@ func (w *world) note(what, answer string) {
 // hear notes the events, each revision once.
 func (w *world) hear() {
 	known := uint64(0)
-	for _, e := range w.events.events(w.t, "alice") {
+	for _, e := range w.events.Events(w.t, "alice") {
 		w.seen["told"] = append(w.seen["told"], fmt.Sprintf("%s cause=%s previous known=%t", w.show(e.Status), e.Cause, e.PreviousRevision == known))
 		known = e.Revision
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
@@ -23,7 +24,7 @@ const journalUser = "narrow"
 // the permissions of PROTOCOL 9.
 func startNarrow(t *testing.T) *servicetest.Server {
 	t.Helper()
-	p := subjects.Permissions(protocol.RoleJournal, "")
+	p := wire.Subjects.Permissions(protocol.RoleJournal, "")
 	return servicetest.StartNATS(t, fmt.Sprintf(`
 accounts {
   SYS      { users: [ { user: presenced-system, password: secret } ] }
@@ -31,7 +32,7 @@ accounts {
     { user: presenced-journal, password: secret }
     { user: %s, password: secret, permissions: { publish: { allow: %s, deny: %s }, subscribe: %s } } ] }
   APP      { users: [ { user: presenced-clients, password: secret }, { user: client, password: secret } ] }
-}`, journalUser, encode(p.Publish.Allow), encode(p.Publish.Deny), encode(p.Subscribe.Allow)))
+}`, journalUser, wire.Encode(p.Publish.Allow), wire.Encode(p.Publish.Deny), wire.Encode(p.Subscribe.Allow)))
 }
 
 // TestG13_JournalUser: presenced's user of the journal's account may do what the
@@ -63,8 +64,8 @@ func TestG13_JournalUser(t *testing.T) {
 	one := server.StartInstance(t, narrow)
 	two := server.StartInstance(t, narrow)
 	nc := server.Connect(t)
-	login(t, nc, "alice", protocol.LoginRequest{SessionID: "s"})
-	must[protocol.ContactsReply](t, nc, to(protocol.OpContacts, "alice"), `{"add":["bob"]}`)
+	wire.Login(t, nc, "alice", protocol.LoginRequest{SessionID: "s"})
+	wire.Must[protocol.ContactsReply](t, nc, wire.To(protocol.OpContacts, "alice"), `{"add":["bob"]}`)
 
 	admin, err := nats.Connect(server.URLAs(servicetest.JournalUser))
 	if err != nil {
@@ -76,10 +77,10 @@ func TestG13_JournalUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	texts := 0
-	servicetest.Eventually(t, 2*soon, "the journal to be trimmed behind two snapshots", func() bool {
+	servicetest.Eventually(t, 2*wire.Soon, "the journal to be trimmed behind two snapshots", func() bool {
 		for range 20 {
 			texts++
-			setText(t, nc, "alice", fmt.Sprint("text ", texts))
+			wire.SetText(t, nc, "alice", fmt.Sprint("text ", texts))
 		}
 		s, err := js.Stream(t.Context(), "PRESENCE_JOURNAL")
 		return err == nil && s.CachedInfo().State.FirstSeq > 1
@@ -87,16 +88,16 @@ func TestG13_JournalUser(t *testing.T) {
 	one.Stop(t)
 	two.Stop(t)
 	last := server.StartInstance(t, narrow, func(c *service.Config) { c.NewEpoch = true })
-	if st := fresh(t, nc, "alice")[0]; st.CustomStatus != fmt.Sprint("text ", texts) {
+	if st := wire.Fresh(t, nc, "alice")[0]; st.CustomStatus != fmt.Sprint("text ", texts) {
 		t.Errorf("after a restart: got %+v, want text %d", st, texts)
 	}
-	if c := must[protocol.ContactsReply](t, nc, to(protocol.OpContacts, "alice"), `{}`); len(c.Contacts) != 1 {
+	if c := wire.Must[protocol.ContactsReply](t, nc, wire.To(protocol.OpContacts, "alice"), `{}`); len(c.Contacts) != 1 {
 		t.Errorf("contacts after a restart: got %+v, want bob", c)
 	}
-	if r, err := verify.Run(t.Context(), verify.Config{Clients: nc, Journal: connect(t), Timeout: soon}); err != nil || !r.OK() {
+	if r, err := verify.Run(t.Context(), verify.Config{Clients: nc, Journal: connect(t), Timeout: wire.Soon}); err != nil || !r.OK() {
 		t.Errorf("verify: got %+v, %v", r, err)
 	}
-	must[protocol.KickReply](t, nc, subjects.Erase(), `{"userID":"alice"}`)
+	wire.Must[protocol.KickReply](t, nc, wire.Subjects.Erase(), `{"userID":"alice"}`)
 	last.Stop(t)
 	mu.Lock()
 	if len(refused) > 0 {
@@ -115,7 +116,7 @@ func TestG13_JournalUser(t *testing.T) {
 	if _, err := user.SubscribeSync(">"); err != nil {
 		t.Fatal(err)
 	}
-	servicetest.Eventually(t, soon, "seven refusals", func() bool {
+	servicetest.Eventually(t, wire.Soon, "seven refusals", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(refused) == 7 && strings.Contains(refused[6], `">"`)

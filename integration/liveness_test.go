@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/client"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
@@ -51,13 +52,13 @@ func loginProcess(t *testing.T, url, userID string, args ...string) *exec.Cmd {
 func TestG05_ProcessKilled(t *testing.T) {
 	t.Parallel()
 	d := servicetest.StartDaemon(t, "--grace", "2s")
-	events := record(t, d.Connect(t), subjects.AnyEvent())
+	events := wire.Record(t, d.Connect(t), wire.Subjects.AnyEvent())
 	cmd := loginProcess(t, d.URL, "alice")
 	killed := time.Now()
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	checkLost(t, events.await(t, soon, "alice", protocol.Offline), killed, 2*time.Second, 3*time.Second)
+	checkLost(t, events.Await(t, wire.Soon, "alice", protocol.Offline), killed, 2*time.Second, 3*time.Second)
 }
 
 // TestG05_ProcessStopped: SIGSTOP leaves the connection open and nothing comes:
@@ -66,19 +67,19 @@ func TestG05_ProcessStopped(t *testing.T) {
 	t.Parallel()
 	const ttl = 5 * time.Second
 	d := servicetest.StartDaemon(t)
-	events := record(t, d.Connect(t), subjects.AnyEvent())
+	events := wire.Record(t, d.Connect(t), wire.Subjects.AnyEvent())
 	cmd := loginProcess(t, d.URL, "alice", "--ttl", ttl.String())
 	stopped := time.Now()
 	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	// Its last renewal may have been a third of the TTL earlier.
-	checkLost(t, events.await(t, soon, "alice", protocol.Offline), stopped, ttl*2/3-time.Second, ttl+2*time.Second)
+	checkLost(t, events.Await(t, wire.Soon, "alice", protocol.Offline), stopped, ttl*2/3-time.Second, ttl+2*time.Second)
 	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	servicetest.Eventually(t, soon, "alice to be online again", func() bool {
-		list := events.events(t, "alice")
+	servicetest.Eventually(t, wire.Soon, "alice to be online again", func() bool {
+		list := events.Events(t, "alice")
 		return list[len(list)-1].StatusType == protocol.Online
 	})
 }
@@ -90,21 +91,21 @@ func TestG05_TwoDevices(t *testing.T) {
 	const grace = time.Second
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Grace = grace }))
 	watcher := kit.Connect(t)
-	events := record(t, watcher, subjects.AnyEvent())
+	events := wire.Record(t, watcher, wire.Subjects.AnyEvent())
 	phone, laptop := kit.Connect(t), kit.Connect(t)
-	login(t, phone, "alice", protocol.LoginRequest{SessionID: "phone", Connection: boundTo(phone)})
-	login(t, laptop, "alice", protocol.LoginRequest{SessionID: "laptop", Connection: boundTo(laptop)})
+	wire.Login(t, phone, "alice", protocol.LoginRequest{SessionID: "phone", Connection: wire.BoundTo(phone)})
+	wire.Login(t, laptop, "alice", protocol.LoginRequest{SessionID: "laptop", Connection: wire.BoundTo(laptop)})
 	phone.Close()
-	servicetest.Eventually(t, soon, "the phone's session to be lost", func() bool {
-		own := must[protocol.OwnStatusReply](t, watcher, to(protocol.OpStatus, "alice"), `{}`)
+	servicetest.Eventually(t, wire.Soon, "the phone's session to be lost", func() bool {
+		own := wire.Must[protocol.OwnStatusReply](t, watcher, wire.To(protocol.OpStatus, "alice"), `{}`)
 		return !own.Sessions[0].Live
 	})
-	if list := events.events(t, "alice"); len(list) != 1 {
+	if list := events.Events(t, "alice"); len(list) != 1 {
 		t.Errorf("the other device lives, but there was announced %+v", list[1:])
 	}
 	killed := time.Now()
 	laptop.Close()
-	checkLost(t, events.await(t, soon, "alice", protocol.Offline), killed, grace, grace+time.Second)
+	checkLost(t, events.Await(t, wire.Soon, "alice", protocol.Offline), killed, grace, grace+time.Second)
 }
 
 // TestG06_Flapping: a device that loses its connection a hundred times and is
@@ -113,19 +114,19 @@ func TestG06_Flapping(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
 	watcher := kit.Connect(t)
-	events := record(t, watcher, subjects.AnyEvent())
+	events := wire.Record(t, watcher, wire.Subjects.AnyEvent())
 	nc := kit.Connect(t)
-	login(t, nc, "alice", protocol.LoginRequest{SessionID: "phone", Connection: boundTo(nc)})
+	wire.Login(t, nc, "alice", protocol.LoginRequest{SessionID: "phone", Connection: wire.BoundTo(nc)})
 	for i := range 100 {
 		nc.Close()
 		nc = kit.Connect(t)
 		if i%2 == 0 { // a renewal that overtakes the report of the end
-			must[protocol.ChangeReply](t, watcher, to(protocol.OpRenew, "alice"), `{"sessionID":"phone"}`)
+			wire.Must[protocol.ChangeReply](t, watcher, wire.To(protocol.OpRenew, "alice"), `{"sessionID":"phone"}`)
 		}
-		login(t, nc, "alice", protocol.LoginRequest{SessionID: "phone", Connection: boundTo(nc)})
+		wire.Login(t, nc, "alice", protocol.LoginRequest{SessionID: "phone", Connection: wire.BoundTo(nc)})
 	}
 	waitForJournal(t, watcher, time.Now().Add(protocol.DefaultGrace+time.Second))
-	if list := events.events(t, "alice"); len(list) != 1 {
+	if list := events.Events(t, "alice"); len(list) != 1 {
 		t.Errorf("there was announced %+v", list[1:])
 	}
 }
@@ -135,16 +136,16 @@ func TestG05_WebSocket(t *testing.T) {
 	t.Parallel()
 	const grace = time.Second
 	kit := servicetest.StartOverNATS(t, servicetest.WithService(func(c *service.Config) { c.Grace = grace }))
-	events := record(t, kit.Connect(t), subjects.AnyEvent())
+	events := wire.Record(t, kit.Connect(t), wire.Subjects.AnyEvent())
 	ws, err := nats.Connect(kit.WebSocketURL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(ws.Close)
-	login(t, ws, "alice", protocol.LoginRequest{SessionID: "s", Connection: boundTo(ws)})
+	wire.Login(t, ws, "alice", protocol.LoginRequest{SessionID: "s", Connection: wire.BoundTo(ws)})
 	killed := time.Now()
 	ws.Close()
-	checkLost(t, events.await(t, soon, "alice", protocol.Offline), killed, grace, grace+time.Second)
+	checkLost(t, events.Await(t, wire.Soon, "alice", protocol.Offline), killed, grace, grace+time.Second)
 }
 
 // TestG05_ClosedWhileNobodyListened: connections that close while the service
@@ -153,16 +154,16 @@ func TestG05_ClosedWhileNobodyListened(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.StartOverNATS(t, servicetest.WithService(func(c *service.Config) { c.Grace = time.Second }))
 	watcher := kit.Connect(t)
-	events := record(t, watcher, subjects.AnyEvent())
+	events := wire.Record(t, watcher, wire.Subjects.AnyEvent())
 	gone, stays := kit.Connect(t), kit.Connect(t)
-	login(t, gone, "gone", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: boundTo(gone)})
-	login(t, stays, "stays", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: boundTo(stays)})
+	wire.Login(t, gone, "gone", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: wire.BoundTo(gone)})
+	wire.Login(t, stays, "stays", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: wire.BoundTo(stays)})
 	kit.Instances[0].Stop(t)
 	gone.Close()
 	kit.AddInstance(t)
-	events.await(t, soon, "gone", protocol.Offline)
+	events.Await(t, wire.Soon, "gone", protocol.Offline)
 	waitForJournal(t, watcher, time.Now().Add(3*time.Second))
-	if list := events.events(t, "stays"); len(list) != 1 {
+	if list := events.Events(t, "stays"); len(list) != 1 {
 		t.Errorf("somebody whose connection is up: there was announced %+v", list[1:])
 	}
 }
@@ -174,11 +175,11 @@ func TestG05_ManyConnections(t *testing.T) {
 	const connections, closed = 300, 30
 	kit := servicetest.StartOverNATS(t, servicetest.WithService(func(c *service.Config) { c.Grace = time.Second }))
 	watcher := kit.Connect(t)
-	events := record(t, watcher, subjects.AnyEvent())
+	events := wire.Record(t, watcher, wire.Subjects.AnyEvent())
 	var conns []*nats.Conn
 	for i := range connections {
 		nc := kit.Connect(t)
-		login(t, nc, fmt.Sprint("u", i), protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: boundTo(nc)})
+		wire.Login(t, nc, fmt.Sprint("u", i), protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: wire.BoundTo(nc)})
 		conns = append(conns, nc)
 	}
 	kit.Instances[0].Stop(t)
@@ -187,11 +188,11 @@ func TestG05_ManyConnections(t *testing.T) {
 	}
 	kit.AddInstance(t)
 	for i := range closed {
-		events.await(t, soon, fmt.Sprint("u", i*connections/closed), protocol.Offline)
+		events.Await(t, wire.Soon, fmt.Sprint("u", i*connections/closed), protocol.Offline)
 	}
 	waitForJournal(t, watcher, time.Now().Add(3*time.Second))
 	for i := range connections {
-		if i%(connections/closed) != 0 && len(events.events(t, fmt.Sprint("u", i))) != 1 {
+		if i%(connections/closed) != 0 && len(events.Events(t, fmt.Sprint("u", i))) != 1 {
 			t.Errorf("u%d, whose connection is up, was announced again", i)
 		}
 	}
@@ -203,18 +204,18 @@ func TestG06_BrokerDown(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.StartOverNATS(t, servicetest.WithService(func(c *service.Config) { c.Grace = time.Second }))
 	nc := kit.Connect(t)
-	events := record(t, nc, subjects.AnyEvent())
-	c := newClient(t, kit.Connect(t), client.Options{Timeout: 2 * time.Second})
-	users := names("keeper", 8)
+	events := wire.Record(t, nc, wire.Subjects.AnyEvent())
+	c := wire.NewClient(t, kit.Connect(t), client.Options{Timeout: 2 * time.Second})
+	users := wire.Names("keeper", 8)
 	for i, id := range users {
-		withClient(t, c, id, client.LoginOptions{TTL: protocol.MinTTL, Unbound: i%2 == 0})
+		wire.LoginClient(t, c, id, client.LoginOptions{TTL: protocol.MinTTL, Unbound: i%2 == 0})
 	}
-	before := fresh(t, nc, users...)
+	before := wire.Fresh(t, nc, users...)
 	kit.Server.Stop(t)
 	time.Sleep(protocol.MinTTL + 2*time.Second) // the outage itself, not a guess
 	kit.Server.Restart(t)
 	waitForJournal(t, nc, time.Now().Add(protocol.MinTTL+3*time.Second))
-	checkUndisturbed(t, nc, events, before)
+	wire.CheckUndisturbed(t, nc, events, before)
 }
 
 // TestG05_DefaultPings documents what a half-open client costs by default: the
@@ -225,16 +226,16 @@ func TestG05_DefaultPings(t *testing.T) {
 		t.Skip("it takes half a minute")
 	}
 	kit := servicetest.Start(t)
-	p := startProxy(t, kit.URL())
+	p := servicetest.StartProxy(t, kit.URL())
 	through, err := nats.Connect(p.URL(), nats.NoReconnect())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(through.Close)
-	events := record(t, kit.Connect(t), subjects.AnyEvent())
-	login(t, through, "alice", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: boundTo(through)})
+	events := wire.Record(t, kit.Connect(t), wire.Subjects.AnyEvent())
+	wire.Login(t, through, "alice", protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600, Connection: wire.BoundTo(through)})
 	p.Freeze()
 	defer p.Thaw()
 	frozen := time.Now()
-	checkLost(t, events.await(t, 2*time.Minute, "alice", protocol.Offline), frozen, 15*time.Second, 26*time.Second)
+	checkLost(t, events.Await(t, 2*time.Minute, "alice", protocol.Offline), frozen, 15*time.Second, 26*time.Second)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 )
@@ -19,8 +20,8 @@ func TestListIsStableUnderChange(t *testing.T) {
 	kit := servicetest.Start(t)
 	kit.AddInstance(t)
 	nc := kit.Connect(t)
-	for _, id := range names("stays", stay) {
-		login(t, nc, id, protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600})
+	for _, id := range wire.Names("stays", stay) {
+		wire.Login(t, nc, id, protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600})
 	}
 	done := make(chan struct{})
 	var changing sync.WaitGroup
@@ -37,12 +38,12 @@ func TestListIsStableUnderChange(t *testing.T) {
 				var err error
 				switch i % 3 {
 				case 0:
-					_, err = ask[protocol.LoginReply](changer, to(protocol.OpLogin, id), protocol.LoginRequest{TTLSeconds: 3600})
+					_, err = wire.Ask[protocol.LoginReply](changer, wire.To(protocol.OpLogin, id), protocol.LoginRequest{TTLSeconds: 3600})
 				case 1:
-					_, err = ask[protocol.KickReply](changer, subjects.Erase(), protocol.UserRequest{UserID: id})
+					_, err = wire.Ask[protocol.KickReply](changer, wire.Subjects.Erase(), protocol.UserRequest{UserID: id})
 				case 2:
 					text := fmt.Sprint(i)
-					_, err = ask[protocol.ChangeReply](changer, to(protocol.OpSet, fmt.Sprint("stays", i%stay)), protocol.SetRequest{CustomStatus: &text})
+					_, err = wire.Ask[protocol.ChangeReply](changer, wire.To(protocol.OpSet, fmt.Sprint("stays", i%stay)), protocol.SetRequest{CustomStatus: &text})
 				}
 				if err != nil {
 					t.Errorf("changing: %v", err)
@@ -57,7 +58,7 @@ func TestListIsStableUnderChange(t *testing.T) {
 		seen := map[string]int{}
 		last := ""
 		for request, begun := (protocol.ListRequest{Limit: 7 + round}), false; request.Cursor != "" || !begun; begun = true {
-			reply := must[protocol.ListReply](t, nc, subjects.List(), request)
+			reply := wire.Must[protocol.ListReply](t, nc, wire.Subjects.List(), request)
 			for _, st := range reply.Users {
 				seen[st.UserID]++
 				if protocol.CompareTokens(last, st.UserID) >= 0 {
@@ -67,7 +68,7 @@ func TestListIsStableUnderChange(t *testing.T) {
 			}
 			request.Cursor = reply.Cursor
 		}
-		for _, id := range names("stays", stay) {
+		for _, id := range wire.Names("stays", stay) {
 			if seen[id] != 1 {
 				t.Fatalf("%s was there throughout, and is listed %d times", id, seen[id])
 			}
@@ -83,7 +84,7 @@ func TestOperator_WhyIsAliceShownBusy(t *testing.T) {
 	operator, client := kit.Connect(t), kit.Connect(t)
 	explain := func() protocol.ExplainReply {
 		t.Helper()
-		return must[protocol.ExplainReply](t, operator, subjects.Explain(), protocol.UserRequest{UserID: "alice"})
+		return wire.Must[protocol.ExplainReply](t, operator, wire.Subjects.Explain(), protocol.UserRequest{UserID: "alice"})
 	}
 	says := func(r protocol.ExplainReply, want string) {
 		t.Helper()
@@ -93,23 +94,23 @@ func TestOperator_WhyIsAliceShownBusy(t *testing.T) {
 	}
 	says(explain(), "UNLOGINED: nothing is known of the user")
 
-	login(t, client, "alice", protocol.LoginRequest{SessionID: "s1", Platform: "web", Connection: boundTo(client)})
+	wire.Login(t, client, "alice", protocol.LoginRequest{SessionID: "s1", Platform: "web", Connection: wire.BoundTo(client)})
 	busy := protocol.Busy
-	must[protocol.ChangeReply](t, client, to(protocol.OpSet, "alice"), protocol.SetRequest{Availability: &busy, AvailabilityExpiresInSeconds: protocol.Ptr[int64](3600)})
+	wire.Must[protocol.ChangeReply](t, client, wire.To(protocol.OpSet, "alice"), protocol.SetRequest{Availability: &busy, AvailabilityExpiresInSeconds: protocol.Ptr[int64](3600)})
 	r := explain()
 	says(r, "ONLINE: session s1 (web) is live")
 	says(r, "busy: an override until ")
-	if c := r.Sessions[0].Connection; c == nil || *c != *boundTo(client) {
-		t.Errorf("connection: got %+v, want %+v", c, boundTo(client))
+	if c := r.Sessions[0].Connection; c == nil || *c != *wire.BoundTo(client) {
+		t.Errorf("connection: got %+v, want %+v", c, wire.BoundTo(client))
 	}
 
 	client.Close()
-	servicetest.Eventually(t, 10*time.Second+soon, "alice to be OFFLINE", func() bool { return explain().Public.StatusType == protocol.Offline })
+	servicetest.Eventually(t, 10*time.Second+wire.Soon, "alice to be OFFLINE", func() bool { return explain().Public.StatusType == protocol.Offline })
 	r = explain()
 	says(r, "OFFLINE: session s1 (web) was lost when its connection closed")
 	says(r, "busy is set until ")
 
-	must[protocol.KickReply](t, operator, subjects.Erase(), protocol.UserRequest{UserID: "alice"})
-	servicetest.Eventually(t, soon+10*time.Second, "alice to be forgotten", func() bool { return explain().Public.Revision == 0 })
+	wire.Must[protocol.KickReply](t, operator, wire.Subjects.Erase(), protocol.UserRequest{UserID: "alice"})
+	servicetest.Eventually(t, wire.Soon+10*time.Second, "alice to be forgotten", func() bool { return explain().Public.Revision == 0 })
 	says(explain(), "UNLOGINED: nothing is known of the user")
 }

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/client"
 	"presence/pkg/protocol"
 
@@ -33,7 +34,7 @@ type load struct {
 	kept               map[string]bool // users whom a client or a gateway keeps ONLINE
 	fixed              []string        // all users whose names do not change
 	watchers           []*client.Client
-	told               []*teller
+	told               []*wire.Teller
 	gateway            *client.Gateway
 	talkers            []string // users with long texts; nil until there are any
 
@@ -148,36 +149,36 @@ func startLoad(t *testing.T, c *chaos) *load {
 
 func (l *load) logEverybodyIn(c *chaos) {
 	l.t.Helper()
-	keeper := newClient(l.t, c.connect(l.t), client.Options{Timeout: 2 * time.Second})
-	for i, id := range names("keeper", chaosKeepers) {
-		withClient(l.t, keeper, id, client.LoginOptions{TTL: chaosTTL, Unbound: i%2 == 0})
+	keeper := wire.NewClient(l.t, c.connect(l.t), client.Options{Timeout: 2 * time.Second})
+	for i, id := range wire.Names("keeper", chaosKeepers) {
+		wire.LoginClient(l.t, keeper, id, client.LoginOptions{TTL: chaosTTL, Unbound: i%2 == 0})
 		l.keep(id)
 	}
-	for _, id := range names("twin", chaosTwins) {
-		login(l.t, l.nc, id, protocol.LoginRequest{SessionID: "first", Device: "phone"})
-		withClient(l.t, keeper, id, client.LoginOptions{SessionID: "second", Device: "phone", TTL: chaosTTL})
+	for _, id := range wire.Names("twin", chaosTwins) {
+		wire.Login(l.t, l.nc, id, protocol.LoginRequest{SessionID: "first", Device: "phone"})
+		wire.LoginClient(l.t, keeper, id, client.LoginOptions{SessionID: "second", Device: "phone", TTL: chaosTTL})
 		l.keep(id)
 	}
-	for _, id := range names("silent", chaosSilent) {
-		login(l.t, l.nc, id, protocol.LoginRequest{SessionID: "s", TTLSeconds: 5})
+	for _, id := range wire.Names("silent", chaosSilent) {
+		wire.Login(l.t, l.nc, id, protocol.LoginRequest{SessionID: "s", TTLSeconds: 5})
 		l.abandon(id)
 	}
 	var err error
-	hub := newClient(l.t, c.connect(l.t), client.Options{Timeout: 2 * time.Second})
+	hub := wire.NewClient(l.t, c.connect(l.t), client.Options{Timeout: 2 * time.Second})
 	if l.gateway, err = hub.OpenGateway(l.t.Context(), "hub", client.GatewayOptions{TTL: chaosTTL}); err != nil {
 		l.t.Fatal(err)
 	}
-	for _, id := range names("member", chaosGatewayUsers) {
+	for _, id := range wire.Names("member", chaosGatewayUsers) {
 		if err := l.gateway.Login(l.t.Context(), id, "s-"+id, client.GatewayLogin{}); err != nil {
 			l.t.Fatalf("gateway login of %s: %v", id, err)
 		}
 		l.keep(id)
 	}
-	for _, id := range names("setter", chaosSetters) {
+	for _, id := range wire.Names("setter", chaosSetters) {
 		l.setters = append(l.setters, &setter{user: id})
 		l.fixed = append(l.fixed, id)
 	}
-	for _, id := range names("member", chaosGatewaySetter) {
+	for _, id := range wire.Names("member", chaosGatewaySetter) {
 		l.byGateway = append(l.byGateway, &setter{user: id})
 	}
 }
@@ -234,7 +235,7 @@ func (l *load) listen(nc *nats.Conn) {
 	l.t.Helper()
 	heard := map[string]uint64{}
 	l.heard = append(l.heard, heard)
-	if _, err := nc.Subscribe(subjects.AnyEvent(), func(m *nats.Msg) {
+	if _, err := nc.Subscribe(wire.Subjects.AnyEvent(), func(m *nats.Msg) {
 		var e protocol.Event
 		if err := json.Unmarshal(m.Data, &e); err != nil {
 			l.t.Errorf("%s: %v", m.Subject, err)
@@ -252,9 +253,9 @@ func (l *load) listen(nc *nats.Conn) {
 // watch watches all users whose names do not change.
 func (l *load) watch(nc *nats.Conn) {
 	l.t.Helper()
-	c := newClient(l.t, nc, client.Options{Timeout: 2 * time.Second, Resync: 5 * time.Second})
-	told := tell(c)
-	subscribe(l.t, c, l.fixed...)
+	c := wire.NewClient(l.t, nc, client.Options{Timeout: 2 * time.Second, Resync: 5 * time.Second})
+	told := wire.Listen(c)
+	wire.Subscribe(l.t, c, l.fixed...)
 	l.watchers, l.told = append(l.watchers, c), append(l.told, told)
 }
 
@@ -273,7 +274,7 @@ func (l *load) setAndRead(s *setter) {
 	if s.n%2 == 0 {
 		request.Fresh, request.MinRevision, request.Epoch, kind = false, s.revision, s.epoch, "get own write"
 	}
-	got, err := askWithin[protocol.GetReply](l.nc, patience, subjects.Get(), request)
+	got, err := wire.AskWithin[protocol.GetReply](l.nc, patience, wire.Subjects.Get(), request)
 	l.outcomes(kind).add(outcome(err))
 	if err == nil {
 		err = s.shows(got.SuccessUserList[0])
@@ -300,7 +301,7 @@ func (l *load) setByGateway(s *setter) {
 func (l *load) get() {
 	users := slices.Clone(l.fixed)
 	rand.Shuffle(len(users), func(i, j int) { users[i], users[j] = users[j], users[i] })
-	reply, err := askWithin[protocol.GetReply](l.nc, time.Second, subjects.Get(), protocol.GetRequest{UserIDList: users[:20]})
+	reply, err := wire.AskWithin[protocol.GetReply](l.nc, time.Second, wire.Subjects.Get(), protocol.GetRequest{UserIDList: users[:20]})
 	l.outcomes("get").add(outcome(err))
 	if err != nil {
 		return
@@ -318,7 +319,7 @@ func (l *load) get() {
 // others.
 func (l *load) renewReplaced() {
 	id := fmt.Sprint("twin", rand.IntN(chaosTwins))
-	_, err := askWithin[protocol.ChangeReply](l.nc, patience, to(protocol.OpRenew, id), protocol.RenewRequest{SessionID: "first"})
+	_, err := wire.AskWithin[protocol.ChangeReply](l.nc, patience, wire.To(protocol.OpRenew, id), protocol.RenewRequest{SessionID: "first"})
 	l.outcomes("renew of a replaced session").add(outcome(err))
 	if _, answered := errors.AsType[*protocol.Error](err); answered || err == nil {
 		busy := errors.Is(err, protocol.ErrUnavailable) || errors.Is(err, protocol.ErrOverloaded) || errors.Is(err, protocol.ErrOutcomeUnknown)
@@ -332,7 +333,7 @@ func (l *load) comeAndGo(user string) {
 	l.mu.Lock()
 	l.comers = append(l.comers, user)
 	l.mu.Unlock()
-	in, err := askWithin[protocol.LoginReply](l.nc, patience, to(protocol.OpLogin, user), protocol.LoginRequest{SessionID: "s", TTLSeconds: 5})
+	in, err := wire.AskWithin[protocol.LoginReply](l.nc, patience, wire.To(protocol.OpLogin, user), protocol.LoginRequest{SessionID: "s", TTLSeconds: 5})
 	l.outcomes("login").add(outcome(err))
 	if err != nil {
 		if undecided(err) {
@@ -341,7 +342,7 @@ func (l *load) comeAndGo(user string) {
 		return
 	}
 	l.shows(user, protocol.Online, in.Revision, in.Epoch, begun)
-	out, err := askWithin[protocol.ChangeReply](l.nc, patience, to(protocol.OpLogout, user), protocol.LogoutRequest{SessionID: "s"})
+	out, err := wire.AskWithin[protocol.ChangeReply](l.nc, patience, wire.To(protocol.OpLogout, user), protocol.LogoutRequest{SessionID: "s"})
 	l.outcomes("logout").add(outcome(err))
 	if err != nil {
 		l.abandon(user)
@@ -360,9 +361,9 @@ func (l *load) checkHeard(t *testing.T) {
 	l.mu.Unlock()
 	var last []protocol.Status
 	for chunk := range slices.Chunk(users, protocol.MaxUsersPerGet) {
-		last = append(last, fresh(t, l.nc, chunk...)...)
+		last = append(last, wire.Fresh(t, l.nc, chunk...)...)
 	}
-	within(2*soon, func() bool {
+	within(2*wire.Soon, func() bool {
 		return !slices.ContainsFunc(last, func(s protocol.Status) bool { return !l.everybodyHeard(s) })
 	})
 	for _, s := range last {
@@ -385,7 +386,7 @@ func (l *load) forgetComers() {
 // shows checks a user's type as of a revision, unless so much time has passed
 // that the session may have been lost.
 func (l *load) shows(user string, want protocol.StatusType, revision uint64, epoch string, begun time.Time) {
-	reply, err := askWithin[protocol.GetReply](l.nc, patience, subjects.Get(), protocol.GetRequest{UserIDList: []string{user}, MinRevision: revision, Epoch: epoch})
+	reply, err := wire.AskWithin[protocol.GetReply](l.nc, patience, wire.Subjects.Get(), protocol.GetRequest{UserIDList: []string{user}, MinRevision: revision, Epoch: epoch})
 	if err != nil || time.Since(begun) > protocol.MinTTL-time.Second {
 		return
 	}
@@ -397,28 +398,28 @@ func (l *load) shows(user string, want protocol.StatusType, revision uint64, epo
 func (l *load) finish(t *testing.T) {
 	t.Helper()
 	l.stop(t)
-	want := truth(t, l.nc, l.fixed)
+	want := wire.Truth(t, l.nc, l.fixed)
 	for _, s := range append(slices.Clone(l.setters), l.byGateway...) {
 		err := s.shows(want[s.user])
 		l.check(l.kept1, err == nil, "%v", err)
 	}
 	l.checkTalkers(t)
 	for i, c := range l.watchers {
-		same := func(got map[string]protocol.Status) bool { return maps.EqualFunc(got, want, equal) }
-		within(soon, func() bool { return same(watched(c, l.fixed)) && same(l.told[i].last()) })
-		got, told := watched(c, l.fixed), l.told[i].last()
+		same := func(got map[string]protocol.Status) bool { return maps.EqualFunc(got, want, wire.Equal) }
+		within(wire.Soon, func() bool { return same(wire.Watched(c, l.fixed)) && same(l.told[i].Last()) })
+		got, told := wire.Watched(c, l.fixed), l.told[i].Last()
 		for id, w := range want {
-			l.check(l.true11, equal(got[id], w) && equal(told[id], w), "watcher %d has %+v, told %+v, want %+v", i, got[id], told[id], w)
+			l.check(l.true11, wire.Equal(got[id], w) && wire.Equal(told[id], w), "watcher %d has %+v, told %+v, want %+v", i, got[id], told[id], w)
 		}
-		l.told[i].checkRising(t)
+		l.told[i].CheckRising(t)
 	}
 	// The amnesty after the last fault, and then their TTL.
-	within(4*soon, func() bool { return len(l.stillOnline(t)) == 0 })
+	within(4*wire.Soon, func() bool { return len(l.stillOnline(t)) == 0 })
 	l.offline5.checked.Add(int64(len(l.silent)))
 	for _, id := range l.stillOnline(t) {
 		l.check(l.offline5, false, "%s is still ONLINE", id)
 	}
-	for _, s := range truth(t, l.nc, l.fixed) {
+	for _, s := range wire.Truth(t, l.nc, l.fixed) {
 		l.see("get fresh, in the end", s)
 	}
 }
@@ -427,7 +428,7 @@ func (l *load) finish(t *testing.T) {
 func (l *load) stillOnline(t *testing.T) (ids []string) {
 	t.Helper()
 	for chunk := range slices.Chunk(l.silent, protocol.MaxUsersPerGet) {
-		for _, s := range fresh(t, l.nc, chunk...) {
+		for _, s := range wire.Fresh(t, l.nc, chunk...) {
 			if s.StatusType == protocol.Online {
 				ids = append(ids, s.UserID)
 			}

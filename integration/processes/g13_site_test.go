@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"presence/cmd/presencectl/natsconfig"
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 
@@ -219,7 +220,7 @@ func (a *actor) wasDenied(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	var list []string
-	servicetest.Eventually(t, soon, "the broker to refuse the last of what was done", func() bool {
+	servicetest.Eventually(t, wire.Soon, "the broker to refuse the last of what was done", func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		n := len(a.denied)

@@ -1,16 +1,15 @@
-package integration
+package processes
 
 import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/broker"
 	"presence/pkg/client"
 	"presence/pkg/protocol"
@@ -46,9 +45,9 @@ func restoreBackup(t *testing.T, d restorable, dir string, newEpoch bool) {
 	const within = 5 * time.Second
 	nc := d.Connect(t)
 	for _, user := range []string{"bob", "dave"} {
-		login(t, nc, user, protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600})
+		wire.Login(t, nc, user, protocol.LoginRequest{SessionID: "s", TTLSeconds: 3600})
 	}
-	setText(t, nc, "bob", "before the backup")
+	wire.SetText(t, nc, "bob", "before the backup")
 	d.Stop(t)
 	backup := t.TempDir()
 	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
@@ -61,7 +60,7 @@ func restoreBackup(t *testing.T, d restorable, dir string, newEpoch bool) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	told := listen(c)
+	told := wire.Listen(c)
 	if _, err := c.SubscribeUserStatus(t.Context(), []string{"bob", "dave"}); err != nil {
 		t.Fatal(err)
 	}
@@ -78,9 +77,9 @@ func restoreBackup(t *testing.T, d restorable, dir string, newEpoch bool) {
 			t.Fatal(err)
 		}
 	}
-	servicetest.Eventually(t, soon, "the client to reconnect", nc.IsConnected)
+	servicetest.Eventually(t, wire.Soon, "the client to reconnect", nc.IsConnected)
 	for i := range 50 {
-		setText(t, nc, "bob", fmt.Sprint("after the backup ", i))
+		wire.SetText(t, nc, "bob", fmt.Sprint("after the backup ", i))
 	}
 	if _, err := session.SetSelfStatus(t.Context(), "mine"); err != nil {
 		t.Fatal(err)
@@ -89,8 +88,8 @@ func restoreBackup(t *testing.T, d restorable, dir string, newEpoch bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told.await(t, "bob", "after the backup 49")
-	toldOfDave := told.times("dave")
+	awaitText(t, told, "bob", "after the backup 49")
+	toldOfDave := timesTold(told, "dave")
 	d.Stop(t)
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
@@ -108,7 +107,7 @@ func restoreBackup(t *testing.T, d restorable, dir string, newEpoch bool) {
 		t.Errorf("after the restore: got %+v, %v, want what was, in another epoch: %v", after, err, newEpoch)
 	}
 	servicetest.Eventually(t, 10*within, "the client to be live again", func() bool { return c.State().Live })
-	told.await(t, "bob", "before the backup")
+	awaitText(t, told, "bob", "before the backup")
 	for _, user := range []string{"alice", "carol", "erin"} {
 		servicetest.Eventually(t, 10*within, user+" to be ONLINE again", func() bool {
 			r, err := c.GetUserStatus(ctx, []string{user}, client.Fresh())
@@ -119,49 +118,23 @@ func restoreBackup(t *testing.T, d restorable, dir string, newEpoch bool) {
 		t.Errorf("setting a text in the session: %v", err)
 	}
 	t.Logf("all was right %v after the restored service was ready", time.Since(ready).Round(time.Millisecond))
-	servicetest.Eventually(t, soon, "the client to reconnect", nc.IsConnected)
-	setText(t, nc, "bob", "goes on")
-	told.await(t, "bob", "goes on")
-	if again := told.times("dave"); again != toldOfDave {
+	servicetest.Eventually(t, wire.Soon, "the client to reconnect", nc.IsConnected)
+	wire.SetText(t, nc, "bob", "goes on")
+	awaitText(t, told, "bob", "goes on")
+	if again := timesTold(told, "dave"); again != toldOfDave {
 		t.Errorf("dave, who did not change: told %d times, %d before the restore", again, toldOfDave)
 	}
 }
 
-// listener is what a client's callback was told.
-type listener struct {
-	mu   sync.Mutex
-	told []protocol.Status
-}
-
-func listen(c *client.Client) *listener {
-	l := &listener{}
-	c.OnUserStatusUpdated(func(list []protocol.Status) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.told = append(l.told, list...)
-	})
-	return l
-}
-
-// await waits until the last that was told of a user is a text.
-func (l *listener) await(t *testing.T, user, text string) {
+// awaitText waits until the last that a client was told of a user is a text.
+func awaitText(t *testing.T, told *wire.Teller, user, text string) {
 	t.Helper()
-	servicetest.Eventually(t, 10*soon, fmt.Sprintf("to be told of %q", text), func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for _, s := range slices.Backward(l.told) {
-			if s.UserID == user {
-				return s.CustomStatus == text
-			}
-		}
-		return false
-	})
+	servicetest.Eventually(t, 10*wire.Soon, fmt.Sprintf("to be told of %q", text), func() bool { return told.Last()[user].CustomStatus == text })
 }
 
-func (l *listener) times(user string) (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, s := range l.told {
+// timesTold is how often a client was told of a user.
+func timesTold(told *wire.Teller, user string) (n int) {
+	for _, s := range told.All() {
 		if s.UserID == user {
 			n++
 		}

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 
 	"presence/cmd/presencectl/natsconfig"
 	"presence/integration/authcallout"
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 
 	"github.com/nats-io/jwt/v2"
@@ -69,8 +70,8 @@ func TestG13_AuthCallout(t *testing.T) {
 	}
 	// An ID that would be a wildcard is one user's token.
 	star := s.connect(t, protocol.RoleUser, "=2A", nats.Token("user *"))
-	must[protocol.ChangeReply](t, star.Conn, to(protocol.OpSet, "*"), `{"customStatus":"mine"}`)
-	star.Publish(to(protocol.OpSet, "alice"), nil)
+	wire.Must[protocol.ChangeReply](t, star.Conn, wire.To(protocol.OpSet, "*"), `{"customStatus":"mine"}`)
+	star.Publish(wire.To(protocol.OpSet, "alice"), nil)
 	if denied := star.wasDenied(t); len(denied) != 1 {
 		t.Errorf("the user *, as alice: refused were %q", denied)
 	}

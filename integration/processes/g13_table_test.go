@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 
@@ -144,14 +145,14 @@ func TestG13_EveryPermissionCounts(t *testing.T) {
 	var mutants []mutant
 	var users strings.Builder
 	for _, r := range rows {
-		whole := subjects.Permissions(r.role, r.name)
+		whole := wire.Subjects.Permissions(r.role, r.name)
 		add := func(what string, change func(*protocol.Permissions)) {
 			p := protocol.Permissions{
 				Publish:   protocol.AllowDeny{Allow: slices.Clone(whole.Publish.Allow), Deny: slices.Clone(whole.Publish.Deny)},
 				Subscribe: protocol.AllowDeny{Allow: slices.Clone(whole.Subscribe.Allow), Deny: slices.Clone(whole.Subscribe.Deny)},
 			}
 			change(&p)
-			fmt.Fprintf(&users, "%s\n", encode(map[string]any{ // JSON is the server's language, too
+			fmt.Fprintf(&users, "%s\n", wire.Encode(map[string]any{ // JSON is the server's language, too
 				"user": fmt.Sprint("mutant", len(mutants)), "password": "p",
 				"permissions": map[string]any{"publish": lists(p.Publish), "subscribe": lists(p.Subscribe)},
 			}))
@@ -208,7 +209,7 @@ func prefixed(subject string) string {
 	first, _, _ = strings.Cut(first, "/")
 	switch first {
 	case "user", "gateway", "get", "list", "stats", "explain", "admin", "status", "self":
-		return subjects.Prefix() + "." + subject
+		return wire.Subjects.Prefix() + "." + subject
 	}
 	return subject
 }

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"encoding/json"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/client"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
@@ -17,12 +18,12 @@ import (
 )
 
 // exampleConfig is the documented example.
-const exampleConfig = "../cmd/presenced/example/cluster.conf"
+const exampleConfig = "../../cmd/presenced/example/cluster.conf"
 
 // pastAmnesty is when somebody lost is OFFLINE in a cluster that was, while it
 // started or elected a leader, without a journal for more than 2 s: after the
 // amnesty of 30 s (G6).
-const pastAmnesty = 30*time.Second + soon
+const pastAmnesty = 30*time.Second + wire.Soon
 
 // TestEmbeddedCluster runs the example: three presenced, each with its NATS
 // server inside. It kills one that follows and one that leads, and starts them
@@ -42,7 +43,7 @@ func TestEmbeddedCluster(t *testing.T) {
 	dies, stays := (leader+1)%servicetest.DaemonClusterSize, (leader+2)%servicetest.DaemonClusterSize
 	t.Logf("presence-%d leads the journal; presence-%d dies first", leader+1, dies+1)
 	operator := c.Connect(t, stays, "operator")
-	events := record(t, c.Connect(t, stays, "reader"), subjects.AnyEvent())
+	events := wire.Record(t, c.Connect(t, stays, "reader"), wire.Subjects.AnyEvent())
 
 	// Who logs in at one server is online at all, until the client is killed,
 	// which that server alone sees.
@@ -51,7 +52,7 @@ func TestEmbeddedCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	phone := c.Connect(t, leader, "operator")
-	login(t, phone, "carol", protocol.LoginRequest{Connection: boundTo(phone), TTLSeconds: 3600})
+	wire.Login(t, phone, "carol", protocol.LoginRequest{Connection: wire.BoundTo(phone), TTLSeconds: 3600})
 	for i := range c.Daemons {
 		if got := freshAgain(t, c.Connect(t, i, "reader"), "carol").StatusType; got != protocol.Online {
 			t.Errorf("carol, at presence-%d: got %v, want ONLINE", i+1, got)
@@ -59,20 +60,20 @@ func TestEmbeddedCluster(t *testing.T) {
 	}
 	server := phone.ConnectedServerId()
 	phone.Close()
-	events.await(t, pastAmnesty, "carol", protocol.Offline)
+	events.Await(t, pastAmnesty, "carol", protocol.Offline)
 	awaitReport(t, heard, server)
 
 	// alice's client renews and goes on to another server when hers dies. bob's
 	// dies with its server, which can tell nobody: he has his TTL.
 	nc := c.Connect(t, dies, "alice")
-	session := withClient(t, newClient(t, nc, client.Options{Timeout: 2 * time.Second}), "alice", client.LoginOptions{TTL: 3600 * time.Second})
+	session := wire.LoginClient(t, wire.NewClient(t, nc, client.Options{Timeout: 2 * time.Second}), "alice", client.LoginOptions{TTL: 3600 * time.Second})
 	if _, err := session.SetSelfStatus(t.Context(), "here"); err != nil {
 		t.Fatal(err)
 	}
 	tablet := c.Connect(t, dies, "operator", nats.NoReconnect())
-	login(t, tablet, "bob", protocol.LoginRequest{Connection: boundTo(tablet), TTLSeconds: int64(protocol.MinTTL / time.Second)})
+	wire.Login(t, tablet, "bob", protocol.LoginRequest{Connection: wire.BoundTo(tablet), TTLSeconds: int64(protocol.MinTTL / time.Second)})
 	killAndRestart(t, c, dies, operator, "first")
-	events.await(t, pastAmnesty, "bob", protocol.Offline)
+	events.Await(t, pastAmnesty, "bob", protocol.Offline)
 
 	// The one that leads the journal, and the one that leads JetStream if that is
 	// another or not: writes wait for the election.
@@ -82,8 +83,8 @@ func TestEmbeddedCluster(t *testing.T) {
 			t.Errorf("alice, at presence-%d, whose client never ended: got %+v", i+1, s)
 		}
 	}
-	if slices.ContainsFunc(events.events(t, "alice"), func(e arrived) bool { return e.StatusType != protocol.Online }) {
-		t.Errorf("alice was announced to be away: %+v", events.events(t, "alice"))
+	if slices.ContainsFunc(events.Events(t, "alice"), func(e wire.Arrived) bool { return e.StatusType != protocol.Online }) {
+		t.Errorf("alice was announced to be away: %+v", events.Events(t, "alice"))
 	}
 }
 
@@ -92,13 +93,13 @@ func TestEmbeddedCluster(t *testing.T) {
 // one that stays.
 func killAndRestart(t *testing.T, c *servicetest.DaemonCluster, dies int, operator *nats.Conn, text string) {
 	t.Helper()
-	before := setText(t, operator, "dave", text)
+	before := wire.SetText(t, operator, "dave", text)
 	c.Daemons[dies].Kill(t)
 	killed := time.Now()
 	var changed protocol.ChangeReply
 	servicetest.Eventually(t, 30*time.Second, "a change without presence-"+fmt.Sprint(dies+1), func() bool {
 		text := text + " after the kill"
-		reply, err := ask[protocol.ChangeReply](operator, to(protocol.OpSet, "dave"), protocol.SetRequest{CustomStatus: &text})
+		reply, err := wire.Ask[protocol.ChangeReply](operator, wire.To(protocol.OpSet, "dave"), protocol.SetRequest{CustomStatus: &text})
 		changed = reply
 		return err == nil
 	})
@@ -124,8 +125,8 @@ func killAndRestart(t *testing.T, c *servicetest.DaemonCluster, dies int, operat
 // which notices after 2 s, and asks a server that is there.
 func freshAgain(t *testing.T, nc *nats.Conn, user string) (status protocol.Status) {
 	t.Helper()
-	servicetest.Eventually(t, soon, "an instance to know how "+user+" is", func() bool {
-		reply, err := ask[protocol.GetReply](nc, subjects.Get(), protocol.GetRequest{UserIDList: []string{user}, Fresh: true})
+	servicetest.Eventually(t, wire.Soon, "an instance to know how "+user+" is", func() bool {
+		reply, err := wire.Ask[protocol.GetReply](nc, wire.Subjects.Get(), protocol.GetRequest{UserIDList: []string{user}, Fresh: true})
 		if errors.Is(err, protocol.ErrUnavailable) {
 			return false
 		}
@@ -141,7 +142,7 @@ func freshAgain(t *testing.T, nc *nats.Conn, user string) (status protocol.Statu
 // awaitReport waits for the report of a closed connection by a server.
 func awaitReport(t *testing.T, sub *nats.Subscription, server string) {
 	t.Helper()
-	for end := time.Now().Add(soon); ; {
+	for end := time.Now().Add(wire.Soon); ; {
 		m, err := sub.NextMsg(time.Until(end))
 		if err != nil {
 			t.Fatalf("waiting for a report by server %s: %v", server, err)
@@ -158,7 +159,7 @@ func journalLeader(t *testing.T, c *servicetest.DaemonCluster) int {
 	t.Helper()
 	sys := c.Connect(t, 0, "sys")
 	leader := -1
-	servicetest.Eventually(t, soon, "the journal to have a leader and all replicas", func() bool {
+	servicetest.Eventually(t, wire.Soon, "the journal to have a leader and all replicas", func() bool {
 		m, err := sys.Request("$SYS.REQ.SERVER."+sys.ConnectedServerId()+".JSZ", []byte(`{"accounts":true,"streams":true}`), time.Second)
 		if err != nil {
 			return false

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 )
@@ -61,14 +62,14 @@ func (c *chaos) payloadLowered(testing.TB) fault {
 			users := c.load.letTalk(t)
 			before := c.said(closedText)
 			c.reload(t, smallPayload)
-			servicetest.Eventually(t, soon, "a connection to be closed for good", func() bool {
+			servicetest.Eventually(t, wire.Soon, "a connection to be closed for good", func() bool {
 				inbox := c.load.nc.NewInbox() // nobody waits for the answers
 				for range 4 {
 					request, err := protocol.Marshal(protocol.GetRequest{UserIDList: users})
 					if err != nil {
 						t.Fatal(err)
 					}
-					_ = c.load.nc.PublishRequest(subjects.Get(), inbox, request) // it is asked again
+					_ = c.load.nc.PublishRequest(wire.Subjects.Get(), inbox, request) // it is asked again
 				}
 				return slices.ContainsFunc(c.increased(closedText, before), func(yes bool) bool { return yes })
 			})
@@ -76,9 +77,9 @@ func (c *chaos) payloadLowered(testing.TB) fault {
 		end: func(t testing.TB) {
 			c.reload(t)
 			c.reconnect(t, func(i int) bool { return i != c.plain })
-			servicetest.Eventually(t, 3*soon, "the larger answers to come again", func() bool {
+			servicetest.Eventually(t, 3*wire.Soon, "the larger answers to come again", func() bool {
 				for range 30 { // as in heal
-					_, err := askWithin[protocol.GetReply](c.load.nc, patience, subjects.Get(), protocol.GetRequest{UserIDList: c.load.talkers})
+					_, err := wire.AskWithin[protocol.GetReply](c.load.nc, patience, wire.Subjects.Get(), protocol.GetRequest{UserIDList: c.load.talkers})
 					if err != nil {
 						return false
 					}
@@ -111,7 +112,7 @@ func (c *chaos) certificatesReplaced(testing.TB) fault {
 			before := c.said(unknownText)
 			c.reload(t, use(c.certificates.unknown))
 			c.reconnect(t, func(int) bool { return true })
-			servicetest.Eventually(t, soon, "every presenced to say why it cannot connect", func() bool {
+			servicetest.Eventually(t, wire.Soon, "every presenced to say why it cannot connect", func() bool {
 				refused := c.increased(unknownText, before)
 				return !slices.ContainsFunc([]int{0, 1, 2}, func(i int) bool { return i != c.plain && !refused[i] })
 			})
@@ -133,8 +134,8 @@ func (c *chaos) reconnect(t testing.TB, which func(i int) bool) {
 	for i := range c.daemons {
 		if which(i) {
 			networks := []network{c.near[i], c.back[i]}
-			each(networks, (*proxy).Cut)(t)
-			each(networks, (*proxy).Mend)(t)
+			each(networks, (*servicetest.Proxy).Cut)(t)
+			each(networks, (*servicetest.Proxy).Mend)(t)
 		}
 	}
 }
@@ -161,10 +162,10 @@ func (l *load) letTalk(t testing.TB) []string {
 	if l.talkers != nil {
 		return l.talkers
 	}
-	l.talkers = names("talker", talkers)
+	l.talkers = wire.Names("talker", talkers)
 	for _, id := range l.talkers {
-		servicetest.Eventually(t, soon, "the text of "+id+" to be acknowledged", func() bool {
-			_, err := askWithin[protocol.ChangeReply](l.nc, patience, to(protocol.OpSet, id), protocol.SetRequest{CustomStatus: &talk})
+		servicetest.Eventually(t, wire.Soon, "the text of "+id+" to be acknowledged", func() bool {
+			_, err := wire.AskWithin[protocol.ChangeReply](l.nc, patience, wire.To(protocol.OpSet, id), protocol.SetRequest{CustomStatus: &talk})
 			return err == nil
 		})
 	}
@@ -177,7 +178,7 @@ func (l *load) checkTalkers(t testing.TB) {
 	if l.talkers == nil {
 		return
 	}
-	for _, s := range fresh(t, l.nc, l.talkers...) {
+	for _, s := range wire.Fresh(t, l.nc, l.talkers...) {
 		l.check(l.kept1, s.CustomStatus == talk, "%s has a text of %d bytes, want the long one", s.UserID, len(s.CustomStatus))
 	}
 }

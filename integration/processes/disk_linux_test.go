@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 
@@ -64,17 +65,17 @@ func TestG12_DiskAlmostFull(t *testing.T) {
 	d := servicetest.StartDaemon(t, "--data", filepath.Join(disk, "data"), "--listen", "127.0.0.1:0")
 	nc := d.Connect(t)
 	const ttl = 5
-	login(t, nc, "alice", protocol.LoginRequest{TTLSeconds: ttl})
-	setText(t, nc, "alice", "before")
-	events := record(t, nc, subjects.AnyEvent())
+	wire.Login(t, nc, "alice", protocol.LoginRequest{TTLSeconds: ttl})
+	wire.SetText(t, nc, "alice", "before")
+	events := wire.Record(t, nc, wire.Subjects.AnyEvent())
 	leaveFree(t, ballast, 400<<10) // half of the reserve
 	set := func() error {
-		_, err := askWithin[protocol.ChangeReply](nc, soon, to(protocol.OpSet, "alice"), protocol.SetRequest{CustomStatus: protocol.Ptr("after")})
+		_, err := wire.AskWithin[protocol.ChangeReply](nc, wire.Soon, wire.To(protocol.OpSet, "alice"), protocol.SetRequest{CustomStatus: protocol.Ptr("after")})
 		return err
 	}
-	servicetest.Eventually(t, soon, "changes to be refused", func() bool { return errors.Is(set(), protocol.ErrUnavailable) })
-	servicetest.Eventually(t, soon, "answers to be stale", func() bool {
-		reply := must[protocol.GetReply](t, nc, subjects.Get(), protocol.GetRequest{UserIDList: []string{"alice"}})
+	servicetest.Eventually(t, wire.Soon, "changes to be refused", func() bool { return errors.Is(set(), protocol.ErrUnavailable) })
+	servicetest.Eventually(t, wire.Soon, "answers to be stale", func() bool {
+		reply := wire.Must[protocol.GetReply](t, nc, wire.Subjects.Get(), protocol.GetRequest{UserIDList: []string{"alice"}})
 		return reply.Stale && reply.SuccessUserList[0].StatusType == protocol.Online
 	})
 	time.Sleep((ttl + 3) * time.Second) // that alice's lease would have run out
@@ -86,8 +87,8 @@ func TestG12_DiskAlmostFull(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	servicetest.Eventually(t, soon, "changes to be taken", func() bool { return set() == nil })
-	for _, e := range events.events(t, "alice") {
+	servicetest.Eventually(t, wire.Soon, "changes to be taken", func() bool { return set() == nil })
+	for _, e := range events.Events(t, "alice") {
 		if e.StatusType != protocol.Online {
 			t.Errorf("alice was told to be %+v", e)
 		}
@@ -117,14 +118,14 @@ func TestG01_DiskFull(t *testing.T) {
 	args := []string{"--data", data, "--listen", "127.0.0.1:0"}
 	d := servicetest.StartDaemon(t, args...)
 	nc := d.Connect(t)
-	login(t, nc, "alice", protocol.LoginRequest{TTLSeconds: 3600})
-	setText(t, nc, "alice", "before")
+	wire.Login(t, nc, "alice", protocol.LoginRequest{TTLSeconds: 3600})
+	wire.SetText(t, nc, "alice", "before")
 	fillDisk(t, ballast)
 
 	acknowledged, attempted := 0, 0
 	text := func(n int) string { return fmt.Sprintf("%d %s", n, strings.Repeat("x", 400)) }
 	for ended := false; !ended; attempted++ {
-		_, err := askWithin[protocol.ChangeReply](nc, 2*time.Second, to(protocol.OpSet, "alice"), protocol.SetRequest{CustomStatus: protocol.Ptr(text(attempted))})
+		_, err := wire.AskWithin[protocol.ChangeReply](nc, 2*time.Second, wire.To(protocol.OpSet, "alice"), protocol.SetRequest{CustomStatus: protocol.Ptr(text(attempted))})
 		if err != nil {
 			time.Sleep(10 * time.Millisecond) // not to count refusals
 		}
@@ -165,13 +166,13 @@ func TestG01_DiskFull(t *testing.T) {
 	}
 	d = servicetest.StartDaemon(t, args...)
 	nc = d.Connect(t)
-	now := fresh(t, nc, "alice")[0]
+	now := wire.Fresh(t, nc, "alice")[0]
 	var got int
 	if _, err := fmt.Sscan(now.CustomStatus, &got); now.StatusType != protocol.Online || err != nil || got < acknowledged || got >= attempted {
 		t.Errorf("when there is space: got %+v, want ONLINE with text %d, or one that was not acknowledged up to %d", now, acknowledged, attempted-1)
 	}
 	t.Logf("%d sets were acknowledged of %d; %d is there", acknowledged, attempted, got)
-	setText(t, nc, "alice", "after")
+	wire.SetText(t, nc, "alice", "after")
 }
 
 func lastLine(s string) string {

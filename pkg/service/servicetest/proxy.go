@@ -1,4 +1,4 @@
-package integration
+package servicetest
 
 import (
 	"net"
@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// proxy forwards TCP connections until they are cut or frozen.
-type proxy struct {
+// Proxy forwards TCP connections until they are cut or frozen.
+type Proxy struct {
 	listener net.Listener
 	target   string
 	gate     sync.RWMutex // held for reading while something is forwarded
@@ -18,14 +18,14 @@ type proxy struct {
 	open map[net.Conn]bool
 }
 
-// startProxy forwards to the server of a NATS URL.
-func startProxy(t testing.TB, url string) *proxy {
+// StartProxy forwards to the server of a NATS URL.
+func StartProxy(t testing.TB, url string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: listener, target: url[len("nats://"):], open: map[net.Conn]bool{}}
+	p := &Proxy{listener: listener, target: url[len("nats://"):], open: map[net.Conn]bool{}}
 	p.pumps.Go(p.accept)
 	t.Cleanup(func() {
 		listener.Close()
@@ -36,10 +36,10 @@ func startProxy(t testing.TB, url string) *proxy {
 }
 
 // URL is that of the server, through the proxy.
-func (p *proxy) URL() string { return "nats://" + p.listener.Addr().String() }
+func (p *Proxy) URL() string { return "nats://" + p.listener.Addr().String() }
 
 // Cut closes all connections, and those to come as soon as they are made.
-func (p *proxy) Cut() {
+func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = true
@@ -49,7 +49,7 @@ func (p *proxy) Cut() {
 }
 
 // Mend is the end of Cut.
-func (p *proxy) Mend() {
+func (p *Proxy) Mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
@@ -57,10 +57,10 @@ func (p *proxy) Mend() {
 
 // Freeze leaves the connections open and holds back what is sent, as a network
 // does that loses packets. Thaw is the end of it.
-func (p *proxy) Freeze() { p.gate.Lock() }
-func (p *proxy) Thaw()   { p.gate.Unlock() }
+func (p *Proxy) Freeze() { p.gate.Lock() }
+func (p *Proxy) Thaw()   { p.gate.Unlock() }
 
-func (p *proxy) accept() {
+func (p *Proxy) accept() {
 	for {
 		from, err := p.listener.Accept()
 		if err != nil {
@@ -79,7 +79,7 @@ func (p *proxy) accept() {
 	}
 }
 
-func (p *proxy) keep(conns ...net.Conn) bool {
+func (p *Proxy) keep(conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range conns {
@@ -88,7 +88,7 @@ func (p *proxy) keep(conns ...net.Conn) bool {
 	return !p.cut
 }
 
-func (p *proxy) pump(from, to net.Conn) {
+func (p *Proxy) pump(from, to net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)

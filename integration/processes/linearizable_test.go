@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"flag"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 
@@ -180,7 +181,7 @@ func (c *registerClient) set(user string, ifRevision uint64) error {
 		request.IfRevision = &ifRevision
 	}
 	call := c.history.now()
-	reply, err := askWithin[protocol.ChangeReply](c.nc, patience, to(protocol.OpSet, user), request)
+	reply, err := wire.AskWithin[protocol.ChangeReply](c.nc, patience, wire.To(protocol.OpSet, user), request)
 	c.history.note(c.id, op, call, registerResult{revision: reply.Status.Revision}, err)
 	if err != nil {
 		return nil
@@ -194,7 +195,7 @@ func (c *registerClient) set(user string, ifRevision uint64) error {
 
 func (c *registerClient) get(user string) {
 	call := c.history.now()
-	reply, err := askWithin[protocol.GetReply](c.nc, patience, subjects.Get(), protocol.GetRequest{UserIDList: []string{user}, Fresh: true})
+	reply, err := wire.AskWithin[protocol.GetReply](c.nc, patience, wire.Subjects.Get(), protocol.GetRequest{UserIDList: []string{user}, Fresh: true})
 	var got registerResult
 	if err == nil {
 		status := reply.SuccessUserList[0]
@@ -207,7 +208,7 @@ func (c *registerClient) get(user string) {
 // readOwnWrite asks, of memory, for what this client set itself (G2).
 func (c *registerClient) readOwnWrite(user string) error {
 	request := protocol.GetRequest{UserIDList: []string{user}, MinRevision: c.own[user], Epoch: c.epoch}
-	reply, err := askWithin[protocol.GetReply](c.nc, patience, subjects.Get(), request)
+	reply, err := wire.AskWithin[protocol.GetReply](c.nc, patience, wire.Subjects.Get(), request)
 	if err == nil && reply.SuccessUserList[0].Revision < c.own[user] {
 		return fmt.Errorf("get of %s with minRevision %d: got %+v", user, c.own[user], reply)
 	}
@@ -365,17 +366,17 @@ func TestLinearizable(t *testing.T) {
 	for round := 0; round < 3 || time.Now().Before(end); round++ {
 		fault := faults[order[round%len(faults)]]
 		// Users of its own, so that what is unknown does not pile up.
-		users := names(fmt.Sprint("round", round, "-"), 3)
+		users := wire.Names(fmt.Sprint("round", round, "-"), 3)
 		h := &history{begun: time.Now()}
 		h.runClients(t, conns, chance, users, func() {
 			time.Sleep(500 * time.Millisecond) // some requests before
 			fault.happen()
 			n := h.of("acknowledged")
-			servicetest.Eventually(t, 2*soon, "requests to be answered again", func() bool { return h.of("acknowledged") > n+500 })
+			servicetest.Eventually(t, 2*wire.Soon, "requests to be answered again", func() bool { return h.of("acknowledged") > n+500 })
 		})
 		h.check(t, fmt.Sprintf("round %d, %s", round, fault.name))
 		h.checkRising(t)
-		servicetest.Eventually(t, 2*soon, "the cluster to heal", func() bool { return tr.Current(t, journalStream) })
+		servicetest.Eventually(t, 2*wire.Soon, "the cluster to heal", func() bool { return tr.Current(t, journalStream) })
 	}
 }
 

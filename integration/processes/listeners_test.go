@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"bufio"
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"presence/cmd/presencectl/natsconfig"
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 
@@ -55,7 +56,7 @@ func TestGeneratedListeners(t *testing.T) {
 
 	// TLS: with the certificate's authority, and not without.
 	alice := s.connect(t, protocol.RoleUser, "alice", nats.RootCAs(file("ca.pem")))
-	setText(t, alice.Conn, "alice", "over TLS")
+	wire.SetText(t, alice.Conn, "alice", "over TLS")
 	plain := "nats://" + strings.TrimPrefix(s.url, "tls://")
 	for _, opts := range [][]nats.Option{nil, {nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12})}} {
 		if nc, err := nats.Connect(plain, append(opts, s.credentials(t, protocol.RoleUser, "alice"))...); err == nil {
@@ -73,7 +74,7 @@ func TestGeneratedListeners(t *testing.T) {
 			t.Errorf("WebSocket from %s: got %v, want it to be let in: %v", origin, err, want)
 		}
 		if err == nil {
-			setText(t, nc, "alice", "over WebSocket")
+			wire.SetText(t, nc, "alice", "over WebSocket")
 			nc.Close()
 		}
 	}
@@ -92,11 +93,11 @@ func TestGeneratedListeners(t *testing.T) {
 	mallory.publishAcknowledged(t, "presence/v1/user/alice/set", `{"customStatus":"forged"}`)
 	mallory.publish(t, "presence/v1/user/mallory/set", `{"customStatus":"over MQTT"}`)
 	mallory.subscribe(t, "presence/v1/status/nobody") // once it is answered, all before it is judged
-	setText(t, alice.Conn, "alice", "for MQTT")
+	wire.SetText(t, alice.Conn, "alice", "for MQTT")
 	if _, body := mallory.next(t, 0x30); !strings.Contains(string(body), "for MQTT") {
 		t.Errorf("the first event of alice: got %q", body)
 	}
-	if own := fresh(t, alice.Conn, "mallory")[0]; own.CustomStatus != "over MQTT" {
+	if own := wire.Fresh(t, alice.Conn, "mallory")[0]; own.CustomStatus != "over MQTT" {
 		t.Errorf("what mallory set by MQTT: got %+v", own)
 	}
 }
@@ -138,7 +139,7 @@ func (s *site) connectMQTT(t *testing.T, address, authority, user string) *mqttC
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(2 * soon))
+	conn.SetDeadline(time.Now().Add(2 * wire.Soon))
 	password := ""
 	for _, secret := range s.passwords(t) {
 		if secret[0] == user {

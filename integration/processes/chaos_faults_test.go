@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"fmt"
@@ -151,14 +151,14 @@ func (c *chaos) majorityPaused(t testing.TB) fault {
 }
 
 func (c *chaos) cut(name string, networks ...network) fault {
-	return fault{name: name, begin: each(networks, (*proxy).Cut), end: each(networks, (*proxy).Mend), lasts: c.seconds(1, 15)}
+	return fault{name: name, begin: each(networks, (*servicetest.Proxy).Cut), end: each(networks, (*servicetest.Proxy).Mend), lasts: c.seconds(1, 15)}
 }
 
 func (c *chaos) freeze(name string, networks ...network) fault {
-	return fault{name: name, begin: each(networks, (*proxy).Freeze), end: each(networks, (*proxy).Thaw), lasts: c.seconds(1, 15)}
+	return fault{name: name, begin: each(networks, (*servicetest.Proxy).Freeze), end: each(networks, (*servicetest.Proxy).Thaw), lasts: c.seconds(1, 15)}
 }
 
-func each(networks []network, do func(*proxy)) func(testing.TB) {
+func each(networks []network, do func(*servicetest.Proxy)) func(testing.TB) {
 	return func(testing.TB) {
 		for _, n := range networks {
 			for _, p := range n {
@@ -169,12 +169,12 @@ func each(networks []network, do func(*proxy)) func(testing.TB) {
 }
 
 // network is the way to a cluster: a proxy to each of its servers.
-type network []*proxy
+type network []*servicetest.Proxy
 
 func startNetwork(t testing.TB, cl *servicetest.Cluster) (n network) {
 	t.Helper()
 	for _, s := range cl.Servers {
-		n = append(n, startProxy(t, s.URL))
+		n = append(n, servicetest.StartProxy(t, s.URL))
 	}
 	return n
 }

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"bufio"
@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 
@@ -64,7 +65,7 @@ func number(t testing.TB, expression, text string) int {
 	t.Helper()
 	m := regexp.MustCompile(expression).FindStringSubmatch(text)
 	if m == nil {
-		t.Fatalf("no %s in %q", expression, clip(text))
+		t.Fatalf("no %s in %q", expression, text)
 	}
 	n, err := strconv.Atoi(m[1])
 	if err != nil {
@@ -120,11 +121,11 @@ func soakSubject(rnd *rand.Rand) string {
 	ops := []string{"login", "renew", "logout", "set", "status", "contacts"}
 	switch rnd.IntN(4) {
 	case 0:
-		return subjects.Prefix() + ".gateway.noise." + []string{"open", "renew", "apply", "close"}[rnd.IntN(4)]
+		return wire.Subjects.Prefix() + ".gateway.noise." + []string{"open", "renew", "apply", "close"}[rnd.IntN(4)]
 	case 1:
-		return subjects.Prefix() + "." + []string{"get", "stats", "list", "explain", "admin.kick"}[rnd.IntN(5)]
+		return wire.Subjects.Prefix() + "." + []string{"get", "stats", "list", "explain", "admin.kick"}[rnd.IntN(5)]
 	default:
-		return subjects.Prefix() + ".user." + user + "." + ops[rnd.IntN(len(ops))]
+		return wire.Subjects.Prefix() + ".user." + user + "." + ops[rnd.IntN(len(ops))]
 	}
 }
 
@@ -157,19 +158,19 @@ func (s *soak) request(nc *nats.Conn) func(*rand.Rand) error {
 	return func(rnd *rand.Rand) error {
 		for range 50 {
 			subject, body := soakSubject(rnd), soakBody(rnd)
-			reply := []string{"", nc.NewInbox(), subjects.Prefix() + ".user.victim.set", "$JS.API.INFO"}[rnd.IntN(4)]
+			reply := []string{"", nc.NewInbox(), wire.Subjects.Prefix() + ".user.victim.set", "$JS.API.INFO"}[rnd.IntN(4)]
 			if err := nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Data: body}); err != nil {
 				return err
 			}
 		}
-		return nc.FlushTimeout(soon)
+		return nc.FlushTimeout(wire.Soon)
 	}
 }
 
 // half opens a connection, says hello, says too little or nonsense, and goes
 // without a word.
 func (s *soak) half(rnd *rand.Rand) error {
-	c, err := net.DialTimeout("tcp", strings.TrimPrefix(s.d.URL, "nats://"), soon)
+	c, err := net.DialTimeout("tcp", strings.TrimPrefix(s.d.URL, "nats://"), wire.Soon)
 	if err != nil {
 		return err
 	}
@@ -184,16 +185,16 @@ func (s *soak) half(rnd *rand.Rand) error {
 
 // slow subscribes to everything, asks for much, and reads nothing for a while.
 func (s *soak) slow(rnd *rand.Rand) error {
-	c, err := net.DialTimeout("tcp", strings.TrimPrefix(s.d.URL, "nats://"), soon)
+	c, err := net.DialTimeout("tcp", strings.TrimPrefix(s.d.URL, "nats://"), wire.Soon)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	w := bufio.NewWriter(c)
-	fmt.Fprintf(w, "CONNECT {\"verbose\":false}\r\nSUB %s.status.* 1\r\nSUB slow.* 2\r\n", subjects.Prefix())
-	get := encode(protocol.GetRequest{UserIDList: names("noise", 200)})
+	fmt.Fprintf(w, "CONNECT {\"verbose\":false}\r\nSUB %s.status.* 1\r\nSUB slow.* 2\r\n", wire.Subjects.Prefix())
+	get := wire.Encode(protocol.GetRequest{UserIDList: wire.Names("noise", 200)})
 	for i := range 200 {
-		fmt.Fprintf(w, "PUB %s slow.%d %d\r\n%s\r\n", subjects.Get(), i, len(get), get)
+		fmt.Fprintf(w, "PUB %s slow.%d %d\r\n%s\r\n", wire.Subjects.Get(), i, len(get), get)
 	}
 	if err := w.Flush(); err != nil {
 		return nil // the server has had enough
@@ -264,14 +265,14 @@ func TestSoak(t *testing.T) {
 		if set.n == 0 || set.acknowledged == "" {
 			t.Errorf("%s was never acknowledged", set.user)
 		}
-		if err := set.shows(fresh(t, nc, set.user)[0]); err != nil {
+		if err := set.shows(wire.Fresh(t, nc, set.user)[0]); err != nil {
 			t.Error(err)
 		}
 	}
-	if got := fresh(t, nc, "victim")[0]; got.Revision != 0 {
+	if got := wire.Fresh(t, nc, "victim")[0]; got.Revision != 0 {
 		t.Errorf("a reply became a request: %+v", got)
 	}
-	servicetest.Eventually(t, 2*soon, "files and goroutines to be given back", func() bool {
+	servicetest.Eventually(t, 2*wire.Soon, "files and goroutines to be given back", func() bool {
 		now := consumes(t, d, metrics)
 		return now.files <= before.files+2 && now.goroutines <= before.goroutines+5
 	})

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/service/servicetest"
 
 	"github.com/nats-io/nats.go"
@@ -124,7 +125,7 @@ func (c *chaos) operate(t testing.TB, what string, do func(context.Context, jets
 	t.Helper()
 	js, done := c.journalJetStream(t)
 	defer done()
-	servicetest.Eventually(t, 2*soon, what, func() bool {
+	servicetest.Eventually(t, 2*wire.Soon, what, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		err := do(ctx, js)
@@ -141,7 +142,7 @@ func (c *chaos) safe(t testing.TB) {
 	t.Helper()
 	js, done := c.journalJetStream(t)
 	defer done()
-	servicetest.Eventually(t, 4*soon, "what was purged to be in a snapshot", func() bool {
+	servicetest.Eventually(t, 4*wire.Soon, "what was purged to be in a snapshot", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		stream, err := js.Stream(ctx, journalStream)
@@ -170,7 +171,7 @@ func (c *chaos) safe(t testing.TB) {
 // journalJetStream is JetStream as an operator of the journal's account has it, until done.
 func (c *chaos) journalJetStream(t testing.TB) (js jetstream.JetStream, done func()) {
 	t.Helper()
-	nc, err := nats.Connect(c.URLAs(servicetest.JournalUser), nats.MaxReconnects(-1), nats.Timeout(soon))
+	nc, err := nats.Connect(c.URLAs(servicetest.JournalUser), nats.MaxReconnects(-1), nats.Timeout(wire.Soon))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 )
@@ -68,12 +69,12 @@ func TestG01_DamagedStore(t *testing.T) {
 			var ids []string
 			for i := range users {
 				ids = append(ids, fmt.Sprint("user", i))
-				setText(t, nc, ids[i], "here")
+				wire.SetText(t, nc, ids[i], "here")
 			}
-			before := fresh(t, nc, ids...)
+			before := wire.Fresh(t, nc, ids...)
 			nc.Close()
 			head := filepath.Join(d.DataDir, "journal-head")
-			servicetest.Eventually(t, soon, "the journal's end to be written down", func() bool {
+			servicetest.Eventually(t, wire.Soon, "the journal's end to be written down", func() bool {
 				b, err := os.ReadFile(head)
 				return err == nil && string(b) >= fmt.Sprintf("%020d", before[users-1].Revision>>12)
 			})
@@ -89,7 +90,7 @@ func TestG01_DamagedStore(t *testing.T) {
 
 			d = servicetest.StartDaemon(t, append(args, "--new-epoch")...)
 			nc = d.Connect(t)
-			after := fresh(t, nc, ids...)
+			after := wire.Fresh(t, nc, ids...)
 			saved := slices.IndexFunc(after, func(s protocol.Status) bool { return s.CustomStatus == "" })
 			if saved < c.saves {
 				t.Errorf("with --new-epoch: got %+v, want %d users at least", after, c.saves)
@@ -99,11 +100,11 @@ func TestG01_DamagedStore(t *testing.T) {
 					t.Errorf("with --new-epoch: got %+v, want the first %d users as before and nothing of the others", s, saved)
 				}
 			}
-			setText(t, nc, ids[users-1], "again")
+			wire.SetText(t, nc, ids[users-1], "again")
 			nc.Close()
 			d.Stop(t)
 			d = servicetest.StartDaemon(t, args...)
-			if s := fresh(t, d.Connect(t), ids[users-1])[0]; s.CustomStatus != "again" {
+			if s := wire.Fresh(t, d.Connect(t), ids[users-1])[0]; s.CustomStatus != "again" {
 				t.Errorf("started again: got %+v, want the text that was set in the new epoch", s)
 			}
 		})

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 
@@ -52,18 +53,18 @@ func (s *deluge) run(nc *nats.Conn, window int, d time.Duration) error {
 	}
 	for begun := time.Now(); time.Since(begun) < d; {
 		for s.sent-len(s.became) >= window {
-			if err := take(soon); err != nil {
+			if err := take(wire.Soon); err != nil {
 				return err
 			}
 		}
 		user := fmt.Sprint(s.prefix, s.sent)
 		s.sent++
-		if err := nc.PublishRequest(to(protocol.OpSet, user), inbox+"."+user, []byte(`{"customStatus":"`+user+`"}`)); err != nil {
+		if err := nc.PublishRequest(wire.To(protocol.OpSet, user), inbox+"."+user, []byte(`{"customStatus":"`+user+`"}`)); err != nil {
 			return err
 		}
 	}
 	for len(s.became) < s.sent {
-		if err := take(soon); err != nil {
+		if err := take(wire.Soon); err != nil {
 			s.lost = s.sent - len(s.became)
 			return nil
 		}
@@ -92,8 +93,8 @@ func TestOverload(t *testing.T) {
 	wait.Wait()
 	ended := time.Now()
 	nc := d.Connect(t)
-	servicetest.Eventually(t, soon, "a change to be taken again", func() bool {
-		_, err := ask[protocol.ChangeReply](nc, to(protocol.OpSet, "polite"), `{"customStatus":"x"}`)
+	servicetest.Eventually(t, wire.Soon, "a change to be taken again", func() bool {
+		_, err := wire.Ask[protocol.ChangeReply](nc, wire.To(protocol.OpSet, "polite"), `{"customStatus":"x"}`)
 		return err == nil
 	})
 	t.Logf("a change was taken %v after the storm", time.Since(ended).Round(time.Millisecond))
@@ -103,7 +104,7 @@ func TestOverload(t *testing.T) {
 		sent += s.sent
 		sum["no answer"] += s.lost
 		for page := range slices.Chunk(s.users(), protocol.MaxUsersPerGet) {
-			for _, status := range fresh(t, nc, page...) {
+			for _, status := range wire.Fresh(t, nc, page...) {
 				outcome := s.became[status.UserID]
 				sum[outcome]++
 				switch is, isNot := status.CustomStatus == status.UserID, status.Revision == 0; {
@@ -138,9 +139,9 @@ func TestOverload_FloodersHurtNobodyElse(t *testing.T) {
 	t.Parallel()
 	d := servicetest.StartDaemon(t, "--user-changes", "20", "--grace", "1s")
 	admin := d.Connect(t)
-	must[protocol.LoginReply](t, admin, to(protocol.OpLogin, "flooder"), `{"sessionID":"s"}`)
-	must[protocol.LeaseReply](t, admin, gatewaySubject("flood", protocol.OpOpen), `{"process":"p"}`)
-	events := record(t, admin, subjects.AnyEvent())
+	wire.Must[protocol.LoginReply](t, admin, wire.To(protocol.OpLogin, "flooder"), `{"sessionID":"s"}`)
+	wire.Must[protocol.LeaseReply](t, admin, gatewaySubject("flood", protocol.OpOpen), `{"process":"p"}`)
+	events := wire.Record(t, admin, wire.Subjects.AnyEvent())
 
 	var ops []protocol.Op
 	for i := range 200 {
@@ -173,7 +174,7 @@ func TestOverload_FloodersHurtNobodyElse(t *testing.T) {
 				}
 				sent.Add(1)
 				if i%batch == 0 {
-					if err := nc.FlushTimeout(soon); err != nil {
+					if err := nc.FlushTimeout(wire.Soon); err != nil {
 						t.Error(err)
 						return
 					}
@@ -182,30 +183,30 @@ func TestOverload_FloodersHurtNobodyElse(t *testing.T) {
 			}
 		})
 	}
-	flood(to(protocol.OpSet, "flooder"), 200, func(i int) []byte { return fmt.Appendf(nil, `{"customStatus":"%d"}`, i) })
-	flood(to(protocol.OpRenew, "flooder"), 200, func(int) []byte { return []byte(`{"sessionID":"s"}`) })
-	flood(subjects.Get(), 20, func(int) []byte { return encode(protocol.GetRequest{UserIDList: names("guest", 100)}) })
+	flood(wire.To(protocol.OpSet, "flooder"), 200, func(i int) []byte { return fmt.Appendf(nil, `{"customStatus":"%d"}`, i) })
+	flood(wire.To(protocol.OpRenew, "flooder"), 200, func(int) []byte { return []byte(`{"sessionID":"s"}`) })
+	flood(wire.Subjects.Get(), 20, func(int) []byte { return wire.Encode(protocol.GetRequest{UserIDList: wire.Names("guest", 100)}) })
 	flood(gatewaySubject("flood", protocol.OpApply), 4, func(i int) []byte {
-		return encode(protocol.ApplyRequest{Process: "p", Seq: uint64(i + 1), Ops: ops})
+		return wire.Encode(protocol.ApplyRequest{Process: "p", Seq: uint64(i + 1), Ops: ops})
 	})
 
 	// The polite, with what they may do at once and no more.
 	begun := time.Now()
 	var worst time.Duration
 	nc := d.Connect(t)
-	for _, user := range names("polite", 20) {
+	for _, user := range wire.Names("polite", 20) {
 		for _, r := range []struct {
 			subject string
 			body    any
 		}{
-			{to(protocol.OpLogin, user), `{"sessionID":"s"}`},
-			{to(protocol.OpSet, user), `{"customStatus":"hello"}`},
-			{to(protocol.OpRenew, user), `{"sessionID":"s"}`},
-			{to(protocol.OpStatus, user), `{}`},
-			{subjects.Get(), protocol.GetRequest{UserIDList: []string{user}, Fresh: true}},
+			{wire.To(protocol.OpLogin, user), `{"sessionID":"s"}`},
+			{wire.To(protocol.OpSet, user), `{"customStatus":"hello"}`},
+			{wire.To(protocol.OpRenew, user), `{"sessionID":"s"}`},
+			{wire.To(protocol.OpStatus, user), `{}`},
+			{wire.Subjects.Get(), protocol.GetRequest{UserIDList: []string{user}, Fresh: true}},
 		} {
 			asked := time.Now()
-			if _, err := ask[json.RawMessage](nc, r.subject, r.body); err != nil {
+			if _, err := wire.Ask[json.RawMessage](nc, r.subject, r.body); err != nil {
 				t.Errorf("%s: %v", r.subject, err)
 			}
 			worst = max(worst, time.Since(asked))
@@ -214,10 +215,10 @@ func TestOverload_FloodersHurtNobodyElse(t *testing.T) {
 	took := time.Since(begun)
 
 	phone := d.Connect(t)
-	must[protocol.LoginReply](t, nc, to(protocol.OpLogin, "leaving"), protocol.LoginRequest{SessionID: "s", Connection: boundTo(phone)})
+	wire.Must[protocol.LoginReply](t, nc, wire.To(protocol.OpLogin, "leaving"), protocol.LoginRequest{SessionID: "s", Connection: wire.BoundTo(phone)})
 	phone.Close()
 	closed := time.Now()
-	events.await(t, 2*soon, "leaving", protocol.Offline)
+	events.Await(t, 2*wire.Soon, "leaving", protocol.Offline)
 	t.Logf("100 polite requests took %v, the slowest %v; OFFLINE %v after the connection closed; %d of %d others refused",
 		took.Round(time.Millisecond), worst.Round(time.Millisecond), time.Since(closed).Round(time.Millisecond), refused.Load(), sent.Load())
 	close(stop)
@@ -228,13 +229,13 @@ func TestOverload_FloodersHurtNobodyElse(t *testing.T) {
 	if strings.Contains(d.Stderr(), "requests were lost") {
 		t.Logf("the daemon says:\n%s", d.Stderr())
 	}
-	if _, err := ask[protocol.ChangeReply](nc, to(protocol.OpSet, "after"), `{"customStatus":"x"}`); err != nil && !errors.Is(err, protocol.ErrOverloaded) {
+	if _, err := wire.Ask[protocol.ChangeReply](nc, wire.To(protocol.OpSet, "after"), `{"customStatus":"x"}`); err != nil && !errors.Is(err, protocol.ErrOverloaded) {
 		t.Errorf("afterwards: %v", err)
 	}
 }
 
 func gatewaySubject(gateway, op string) string {
-	subject, err := subjects.Gateway(gateway, op)
+	subject, err := wire.Subjects.Gateway(gateway, op)
 	if err != nil {
 		panic(err)
 	}

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/client"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
@@ -132,7 +133,7 @@ func (s *setter) next() string {
 // not rise (G3).
 func (s *setter) set(nc *nats.Conn) (reply protocol.ChangeReply, refusal, wrong error) {
 	text := s.next()
-	reply, refusal = askWithin[protocol.ChangeReply](nc, patience, to(protocol.OpSet, s.user), protocol.SetRequest{CustomStatus: &text})
+	reply, refusal = wire.AskWithin[protocol.ChangeReply](nc, patience, wire.To(protocol.OpSet, s.user), protocol.SetRequest{CustomStatus: &text})
 	s.note(text, refusal)
 	if refusal != nil {
 		return reply, refusal, nil
@@ -253,19 +254,19 @@ func (b *background) stop(t testing.TB) {
 // whatever happens: half of them are bound to their connection.
 func (tr *trio) keepUsers(t testing.TB, prefix string, n int) []string {
 	t.Helper()
-	c := newClient(t, tr.connect(t), client.Options{Timeout: 2 * time.Second})
-	users := names(prefix, n)
+	c := wire.NewClient(t, tr.connect(t), client.Options{Timeout: 2 * time.Second})
+	users := wire.Names(prefix, n)
 	for i, id := range users {
-		withClient(t, c, id, client.LoginOptions{TTL: protocol.MinTTL, Unbound: i%2 == 0})
+		wire.LoginClient(t, c, id, client.LoginOptions{TTL: protocol.MinTTL, Unbound: i%2 == 0})
 	}
 	return users
 }
 
 // checkKept fails where one of the users was announced as anything but ONLINE.
-func checkKept(t testing.TB, events *recorder, users []string) {
+func checkKept(t testing.TB, events *wire.Recorder, users []string) {
 	t.Helper()
 	for _, id := range users {
-		for _, e := range events.events(t, id) {
+		for _, e := range events.Events(t, id) {
 			if e.StatusType != protocol.Online {
 				t.Errorf("%s, whose client renewed all the time, was announced as %v: %+v", id, e.StatusType, e.Event)
 			}
@@ -288,7 +289,7 @@ func TestCluster_JournalLeaderKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	events := record(t, nc, subjects.AnyEvent())
+	events := wire.Record(t, nc, wire.Subjects.AnyEvent())
 
 	load, sets, acked := newBackground(t), &tally{}, &gap{}
 	setters := make([]*setter, 12)
@@ -306,7 +307,7 @@ func TestCluster_JournalLeaderKilled(t *testing.T) {
 	}
 	gets, answered := &tally{}, &gap{}
 	load.every(5*time.Millisecond, func() error {
-		reply, err := askWithin[protocol.GetReply](nc, time.Second, subjects.Get(), protocol.GetRequest{UserIDList: []string{"user0"}})
+		reply, err := wire.AskWithin[protocol.GetReply](nc, time.Second, wire.Subjects.Get(), protocol.GetRequest{UserIDList: []string{"user0"}})
 		switch {
 		case err != nil:
 			gets.add(outcome(err))
@@ -321,22 +322,22 @@ func TestCluster_JournalLeaderKilled(t *testing.T) {
 		return nil
 	})
 	acknowledged := func() int { return sets.of("acknowledged") }
-	servicetest.Eventually(t, 2*soon, "changes to be acknowledged", func() bool { return acknowledged() > 500 })
+	servicetest.Eventually(t, 2*wire.Soon, "changes to be acknowledged", func() bool { return acknowledged() > 500 })
 
 	acked.begin()
 	answered.begin()
 	tr.Servers[leader].Kill(t)
 	killed := time.Now()
 	next := -1
-	servicetest.Eventually(t, 2*soon, "another leader", func() bool {
+	servicetest.Eventually(t, 2*wire.Soon, "another leader", func() bool {
 		next = tr.StreamLeader(t, journalStream)
 		return next != leader
 	})
 	before := acknowledged()
-	servicetest.Eventually(t, 2*soon, "changes to be acknowledged again", func() bool { return acknowledged() > before+500 })
+	servicetest.Eventually(t, 2*wire.Soon, "changes to be acknowledged again", func() bool { return acknowledged() > before+500 })
 	back := time.Since(killed)
 	tr.Servers[leader].Restart(t)
-	servicetest.Eventually(t, 2*soon, "the killed server to catch up", func() bool { return tr.Current(t, journalStream) })
+	servicetest.Eventually(t, 2*wire.Soon, "the killed server to catch up", func() bool { return tr.Current(t, journalStream) })
 	time.Sleep(protocol.MinTTL) // for whoever is lost by now to be announced
 	outage, unanswered := acked.longest(), answered.longest()
 	load.stop(t)
@@ -355,7 +356,7 @@ func TestCluster_JournalLeaderKilled(t *testing.T) {
 	}
 	tr.checkSetters(t, setters)
 	checkKept(t, events, kept)
-	for _, s := range fresh(t, nc, kept...) {
+	for _, s := range wire.Fresh(t, nc, kept...) {
 		if s.StatusType != protocol.Online {
 			t.Errorf("%s: got %v, want ONLINE", s.UserID, s.StatusType)
 		}
@@ -370,7 +371,7 @@ func (tr *trio) checkSetters(t testing.TB, setters []*setter) {
 	for _, s := range setters {
 		ids = append(ids, s.user)
 	}
-	for i, got := range fresh(t, nc, ids...) {
+	for i, got := range wire.Fresh(t, nc, ids...) {
 		if err := setters[i].shows(got); err != nil {
 			t.Error(err)
 		}

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"os/exec"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 
@@ -29,7 +30,7 @@ func secretsAreNowhere(t *testing.T, s *site) {
 		}
 	}
 	mallory := s.connect(t, protocol.RoleUser, "mallory")
-	mallory.Publish(to(protocol.OpSet, "alice"), nil)
+	mallory.Publish(wire.To(protocol.OpSet, "alice"), nil)
 	mallory.wasDenied(t)
 	if nc, err := nats.Connect(s.url, nats.UserInfo("alice", "wrong")); err == nil {
 		nc.Close()

@@ -1,10 +1,11 @@
-package integration
+package processes
 
 import (
 	"fmt"
 	"testing"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 
@@ -36,11 +37,11 @@ func TestLinearizable_NoMajority(t *testing.T) {
 			conns = append(conns, c.Connect(t, leader, "operator", hasty()...))
 		}
 		h := &history{begun: time.Now()}
-		h.runClients(t, conns, chance, names(fmt.Sprint("round", round, "-"), 3), func() {
-			servicetest.Eventually(t, soon, "some requests to be answered", func() bool { return h.of("acknowledged") > 50 })
+		h.runClients(t, conns, chance, wire.Names(fmt.Sprint("round", round, "-"), 3), func() {
+			servicetest.Eventually(t, wire.Soon, "some requests to be answered", func() bool { return h.of("acknowledged") > 50 })
 			checkInHand(t, c, leader, lasts)
 			n := h.of("acknowledged")
-			servicetest.Eventually(t, 3*soon, "requests to be answered again", func() bool { return h.of("acknowledged") > n+500 })
+			servicetest.Eventually(t, 3*wire.Soon, "requests to be answered again", func() bool { return h.of("acknowledged") > n+500 })
 		})
 		h.check(t, fmt.Sprintf("round %d", round))
 		h.checkRising(t)
@@ -72,7 +73,7 @@ func checkInHand(t *testing.T, c *servicetest.DaemonCluster, leader int, lasts t
 	for i := range changes {
 		go func() {
 			text := fmt.Sprint("in hand ", i)
-			_, err := askWithin[protocol.ChangeReply](nc, lasts, to(protocol.OpSet, fmt.Sprint("inhand", i)), protocol.SetRequest{CustomStatus: &text})
+			_, err := wire.AskWithin[protocol.ChangeReply](nc, lasts, wire.To(protocol.OpSet, fmt.Sprint("inhand", i)), protocol.SetRequest{CustomStatus: &text})
 			answers <- answered{outcome(err), time.Since(begun)}
 		}()
 	}

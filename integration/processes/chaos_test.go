@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service/servicetest"
 )
@@ -106,12 +107,12 @@ func (c *chaos) strike(t *testing.T, f fault) {
 // there and follows it.
 func (c *chaos) heal(t *testing.T) {
 	t.Helper()
-	servicetest.Eventually(t, 3*soon, "every server to have the journal", func() bool { return c.Current(t, journalStream) })
-	servicetest.Eventually(t, 3*soon, "every presenced to answer", func() bool { return c.answering(t) == len(c.daemons) })
-	servicetest.Eventually(t, 3*soon, "every presenced to follow the journal", func() bool {
+	servicetest.Eventually(t, 3*wire.Soon, "every server to have the journal", func() bool { return c.Current(t, journalStream) })
+	servicetest.Eventually(t, 3*wire.Soon, "every presenced to answer", func() bool { return c.answering(t) == len(c.daemons) })
+	servicetest.Eventually(t, 3*wire.Soon, "every presenced to follow the journal", func() bool {
 		// Any of them may answer; that one is never asked is one in 200,000.
 		for range 30 {
-			reply, err := askWithin[protocol.GetReply](c.load.nc, patience, subjects.Get(), protocol.GetRequest{UserIDList: []string{"anyone"}, Fresh: true})
+			reply, err := wire.AskWithin[protocol.GetReply](c.load.nc, patience, wire.Subjects.Get(), protocol.GetRequest{UserIDList: []string{"anyone"}, Fresh: true})
 			if err != nil || reply.Stale {
 				return false
 			}

@@ -1,4 +1,4 @@
-package integration
+package processes
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"presence/cmd/presencectl/natsconfig"
+	"presence/integration/internal/wire"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
@@ -26,7 +27,7 @@ import (
 type scene struct {
 	*site
 	alice, mallory, operator *actor
-	seen                     *recorder // all events, as the operator sees them
+	seen                     *wire.Recorder // all events, as the operator sees them
 }
 
 const alicesText = "here"
@@ -39,9 +40,9 @@ func everyTrick(t *testing.T, s *site) {
 		mallory:  s.connect(t, protocol.RoleUser, "mallory"),
 		operator: s.connect(t, protocol.RoleOperator, "operator"),
 	}
-	sc.seen = record(t, sc.operator.Conn, subjects.AnyEvent(), subjects.AnySelf())
-	login(t, sc.alice.Conn, "alice", protocol.LoginRequest{SessionID: "phone", TTLSeconds: 3600})
-	before := setText(t, sc.alice.Conn, "alice", alicesText)
+	sc.seen = wire.Record(t, sc.operator.Conn, wire.Subjects.AnyEvent(), wire.Subjects.AnySelf())
+	wire.Login(t, sc.alice.Conn, "alice", protocol.LoginRequest{SessionID: "phone", TTLSeconds: 3600})
+	before := wire.SetText(t, sc.alice.Conn, "alice", alicesText)
 	for _, trick := range []struct {
 		name string
 		play func(*testing.T, *scene)
@@ -60,7 +61,7 @@ func everyTrick(t *testing.T, s *site) {
 	} {
 		t.Run(trick.name, func(t *testing.T) { trick.play(t, sc) })
 	}
-	if after := fresh(t, sc.operator.Conn, "alice")[0]; after.Revision != before.Revision || after.CustomStatus != alicesText {
+	if after := wire.Fresh(t, sc.operator.Conn, "alice")[0]; after.Revision != before.Revision || after.CustomStatus != alicesText {
 		t.Errorf("alice after all attacks: got %+v, want her status of revision %d", after, before.Revision)
 	}
 	// What changes alice is last.
@@ -74,7 +75,7 @@ func everyTrick(t *testing.T, s *site) {
 	} {
 		t.Run(trick.name, func(t *testing.T) { trick.play(t, sc) })
 	}
-	for _, m := range sc.seen.all() {
+	for _, m := range sc.seen.All() {
 		checkGenuine(t, m.Msg)
 	}
 }
@@ -82,7 +83,7 @@ func everyTrick(t *testing.T, s *site) {
 // checkGenuine wants a message on an event subject to be an event about its user.
 func checkGenuine(t *testing.T, m *nats.Msg) {
 	t.Helper()
-	if user, ok := subjects.ParseEvent(m.Subject); ok {
+	if user, ok := wire.Subjects.ParseEvent(m.Subject); ok {
 		var e protocol.Event
 		if err := json.Unmarshal(m.Data, &e); err != nil || e.UserID != user || e.Cause == "" || e.Revision == 0 {
 			t.Errorf("%s: got what is no event: %s", m.Subject, m.Data)
@@ -90,7 +91,7 @@ func checkGenuine(t *testing.T, m *nats.Msg) {
 		return
 	}
 	var e struct{ Type string }
-	if _, ok := subjects.ParseSelf(m.Subject); !ok || json.Unmarshal(m.Data, &e) != nil || e.Type == "" {
+	if _, ok := wire.Subjects.ParseSelf(m.Subject); !ok || json.Unmarshal(m.Data, &e) != nil || e.Type == "" {
 		t.Errorf("%s: got what is no event: %s", m.Subject, m.Data)
 	}
 }
@@ -99,18 +100,18 @@ func checkGenuine(t *testing.T, m *nats.Msg) {
 // makes its answer an event or a request.
 func forgeByReply(t *testing.T, sc *scene) {
 	targets := []string{
-		subjects.Prefix() + ".status.alice", subjects.Prefix() + ".self.alice", subjects.Prefix() + ".status.alice.deeper", subjects.Prefix(),
-		to(protocol.OpSet, "alice"), to(protocol.OpLogout, "alice"), subjects.Get(), subjects.Kick(), subjects.Erase(), subjects.Prefix() + ".gateway.gw1.close",
+		wire.Subjects.Prefix() + ".status.alice", wire.Subjects.Prefix() + ".self.alice", wire.Subjects.Prefix() + ".status.alice.deeper", wire.Subjects.Prefix(),
+		wire.To(protocol.OpSet, "alice"), wire.To(protocol.OpLogout, "alice"), wire.Subjects.Get(), wire.Subjects.Kick(), wire.Subjects.Erase(), wire.Subjects.Prefix() + ".gateway.gw1.close",
 		"$JS.API.STREAM.DELETE.PRESENCE_JOURNAL", "$KV.PRESENCE_CONTACTS.alice", "$O.PRESENCE_SNAPSHOTS.M.x", "$SYS.REQ.SERVER.PING", "$SRV.PING",
 	}
 	dropped := droppedRequests(t, sc.operator.Conn)
 	for _, reply := range targets {
 		for subject, body := range map[string]string{
-			subjects.Get():                     `{"userIDList":["alice"]}`,
-			to(protocol.OpSet, "mallory"):      `{"customStatus":"forged"}`,
-			to(protocol.OpStatus, "mallory"):   `{}`,
-			to(protocol.OpLogin, "mallory"):    `{"sessionID":"forged"}`,
-			to(protocol.OpContacts, "mallory"): `{"add":["alice"]}`,
+			wire.Subjects.Get():                     `{"userIDList":["alice"]}`,
+			wire.To(protocol.OpSet, "mallory"):      `{"customStatus":"forged"}`,
+			wire.To(protocol.OpStatus, "mallory"):   `{}`,
+			wire.To(protocol.OpLogin, "mallory"):    `{"sessionID":"forged"}`,
+			wire.To(protocol.OpContacts, "mallory"): `{"add":["alice"]}`,
 		} {
 			if err := sc.mallory.PublishRequest(subject, reply, []byte(body)); err != nil {
 				t.Fatal(err)
@@ -122,14 +123,14 @@ func forgeByReply(t *testing.T, sc *scene) {
 	}
 	// Contacts may not be served, so no more than the others are counted on.
 	want := dropped + uint64(4*len(targets))
-	servicetest.Eventually(t, soon, fmt.Sprint(want, " requests to be dropped"), func() bool { return droppedRequests(t, sc.operator.Conn) >= want })
-	if s := fresh(t, sc.operator.Conn, "mallory")[0]; s.Revision != 0 {
+	servicetest.Eventually(t, wire.Soon, fmt.Sprint(want, " requests to be dropped"), func() bool { return droppedRequests(t, sc.operator.Conn) >= want })
+	if s := wire.Fresh(t, sc.operator.Conn, "mallory")[0]; s.Revision != 0 {
 		t.Errorf("a request with a forged reply subject was done: %+v", s)
 	}
 
 	// What the broker keeps for itself it refuses.
-	for _, reply := range []string{"_R_.x.y", "_GR_.x.y." + subjects.Prefix() + ".status.alice"} {
-		sc.mallory.PublishRequest(subjects.Get(), reply, []byte(`{"userIDList":["alice"]}`))
+	for _, reply := range []string{"_R_.x.y", "_GR_.x.y." + wire.Subjects.Prefix() + ".status.alice"} {
+		sc.mallory.PublishRequest(wire.Subjects.Get(), reply, []byte(`{"userIDList":["alice"]}`))
 	}
 	if denied := sc.mallory.wasDenied(t); len(denied) != 2 {
 		t.Errorf("reserved reply subjects: refused were %q", denied)
@@ -139,7 +140,7 @@ func forgeByReply(t *testing.T, sc *scene) {
 // droppedRequests asks presenced how many requests it has dropped.
 func droppedRequests(t *testing.T, operator *nats.Conn) (n uint64) {
 	t.Helper()
-	for _, e := range must[micro.Stats](t, operator, "$SRV.STATS.presence", "").Endpoints {
+	for _, e := range wire.Must[micro.Stats](t, operator, "$SRV.STATS.presence", "").Endpoints {
 		var data service.EndpointStats
 		if err := json.Unmarshal(e.Data, &data); err != nil {
 			t.Fatal(err)
@@ -154,14 +155,14 @@ func droppedRequests(t *testing.T, operator *nats.Conn) (n uint64) {
 // request has been handled is seen by the answer to a later one.
 func forgeByDiscovery(t *testing.T, sc *scene) {
 	for _, verb := range []string{"PING", "INFO", "STATS"} {
-		for _, reply := range []string{to(protocol.OpSet, "alice"), subjects.Prefix() + ".status.alice", subjects.Kick()} {
+		for _, reply := range []string{wire.To(protocol.OpSet, "alice"), wire.Subjects.Prefix() + ".status.alice", wire.Subjects.Kick()} {
 			if err := sc.operator.PublishRequest("$SRV."+verb, reply, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
-		must[json.RawMessage](t, sc.operator.Conn, "$SRV."+verb, "")
+		wire.Must[json.RawMessage](t, sc.operator.Conn, "$SRV."+verb, "")
 	}
-	if text := sc.daemon.Stderr(); strings.Contains(text, `Publish to \"`+subjects.Prefix()) {
+	if text := sc.daemon.Stderr(); strings.Contains(text, `Publish to \"`+wire.Subjects.Prefix()) {
 		t.Errorf("presenced tried to answer below its prefix:\n%s", text)
 	}
 }
@@ -170,7 +171,7 @@ func forgeByDiscovery(t *testing.T, sc *scene) {
 // their reply subject. It logs no more than one such line a second.
 func (sc *scene) awaitRefusal(t *testing.T, a *actor, subject, reply string) {
 	t.Helper()
-	servicetest.Eventually(t, soon, "presenced to be refused an answer on "+reply, func() bool {
+	servicetest.Eventually(t, wire.Soon, "presenced to be refused an answer on "+reply, func() bool {
 		if err := a.PublishRequest(subject, reply, []byte(`{"userIDList":["alice"]}`)); err != nil {
 			t.Fatal(err)
 		}
@@ -182,15 +183,15 @@ func (sc *scene) awaitRefusal(t *testing.T, a *actor, subject, reply string) {
 // answer to somebody else's request it would have to name that one's subject, which
 // has 22 random characters and cannot be read by others.
 func aimAtInbox(t *testing.T, sc *scene) {
-	noise := record(t, sc.alice.Conn, protocol.RoleUser.InboxPrefix("alice")+".guess.*")
+	noise := wire.Record(t, sc.alice.Conn, protocol.RoleUser.InboxPrefix("alice")+".guess.*")
 	var g errgroup.Group
 	for i := range 4 {
 		g.Go(func() error {
 			for range 25 {
-				if err := sc.mallory.PublishRequest(subjects.Get(), fmt.Sprint(protocol.RoleUser.InboxPrefix("alice"), ".guess.", i), []byte(`{"userIDList":["mallory"]}`)); err != nil {
+				if err := sc.mallory.PublishRequest(wire.Subjects.Get(), fmt.Sprint(protocol.RoleUser.InboxPrefix("alice"), ".guess.", i), []byte(`{"userIDList":["mallory"]}`)); err != nil {
 					return err
 				}
-				reply, err := ask[protocol.GetReply](sc.alice.Conn, subjects.Get(), protocol.GetRequest{UserIDList: []string{"alice"}})
+				reply, err := wire.Ask[protocol.GetReply](sc.alice.Conn, wire.Subjects.Get(), protocol.GetRequest{UserIDList: []string{"alice"}})
 				if err != nil || len(reply.SuccessUserList) != 1 || reply.SuccessUserList[0].UserID != "alice" {
 					return fmt.Errorf("alice asked for herself: got %+v, %w", reply, err)
 				}
@@ -201,7 +202,7 @@ func aimAtInbox(t *testing.T, sc *scene) {
 	if err := g.Wait(); err != nil {
 		t.Error(err)
 	}
-	servicetest.Eventually(t, soon, "the noise", func() bool { return len(noise.all()) == 4*25 })
+	servicetest.Eventually(t, wire.Soon, "the noise", func() bool { return len(noise.All()) == 4*25 })
 }
 
 // The configuration's own user presenced may publish nothing but events and answers
@@ -210,7 +211,7 @@ func aimElsewhere(t *testing.T, sc *scene) {
 	if !sc.outside && sc.auth != natsconfig.JWT {
 		return // presenced answers by a user of its own, which is not restricted: README, Security
 	}
-	sc.awaitRefusal(t, sc.mallory, subjects.Get(), "another.application")
+	sc.awaitRefusal(t, sc.mallory, wire.Subjects.Get(), "another.application")
 }
 
 func reachJournal(t *testing.T, sc *scene) {
@@ -242,21 +243,21 @@ func reachJournal(t *testing.T, sc *scene) {
 
 // Session IDs are a user's own: the same one of another is another.
 func nameAnothersSession(t *testing.T, sc *scene) {
-	must[protocol.ChangeReply](t, sc.mallory.Conn, to(protocol.OpLogout, "mallory"), `{"sessionID":"phone"}`)
-	refused(t, sc.mallory.Conn, to(protocol.OpRenew, "mallory"), `{"sessionID":"phone"}`, protocol.ErrSessionNotFound)
-	refused(t, sc.mallory.Conn, to(protocol.OpSet, "mallory"), `{"customStatus":"x","sessionID":"phone"}`, protocol.ErrSessionNotFound)
-	login(t, sc.mallory.Conn, "mallory", protocol.LoginRequest{SessionID: "phone"})
-	must[protocol.ChangeReply](t, sc.mallory.Conn, to(protocol.OpLogout, "mallory"), `{"all":true}`)
+	wire.Must[protocol.ChangeReply](t, sc.mallory.Conn, wire.To(protocol.OpLogout, "mallory"), `{"sessionID":"phone"}`)
+	wire.Refused(t, sc.mallory.Conn, wire.To(protocol.OpRenew, "mallory"), `{"sessionID":"phone"}`, protocol.ErrSessionNotFound)
+	wire.Refused(t, sc.mallory.Conn, wire.To(protocol.OpSet, "mallory"), `{"customStatus":"x","sessionID":"phone"}`, protocol.ErrSessionNotFound)
+	wire.Login(t, sc.mallory.Conn, "mallory", protocol.LoginRequest{SessionID: "phone"})
+	wire.Must[protocol.ChangeReply](t, sc.mallory.Conn, wire.To(protocol.OpLogout, "mallory"), `{"all":true}`)
 }
 
 // Who is allowed a token that is no token, by mistake, is nobody by it.
 func spellOtherwise(t *testing.T, sc *scene) {
 	for _, token := range []string{"=41", "=61lice", "alice=", "alice=4", "alice=4x", "al=69ce", "bob=40example=2ecom", "alice=3d"} {
 		for _, op := range []string{protocol.OpSet, protocol.OpLogin, protocol.OpRenew, protocol.OpLogout, protocol.OpStatus} {
-			refused(t, sc.operator.Conn, subjects.Prefix()+".user."+token+"."+op, `{"customStatus":"forged","sessionID":"s"}`, protocol.ErrInvalidUserID)
+			wire.Refused(t, sc.operator.Conn, wire.Subjects.Prefix()+".user."+token+"."+op, `{"customStatus":"forged","sessionID":"s"}`, protocol.ErrInvalidUserID)
 		}
 	}
-	if s := fresh(t, sc.operator.Conn, "A")[0]; s.Revision != 0 {
+	if s := wire.Fresh(t, sc.operator.Conn, "A")[0]; s.Revision != 0 {
 		t.Errorf("A, whom an alias named: got %+v", s)
 	}
 }
@@ -281,14 +282,14 @@ func nameInJWT(t *testing.T, sc *scene) {
 			a.denied = append(a.denied, err.Error())
 		})
 		for _, user := range []string{"A", "alice", "mallory"} {
-			nc.Publish(to(protocol.OpSet, user), []byte(`{"customStatus":"forged"}`))
+			nc.Publish(wire.To(protocol.OpSet, user), []byte(`{"customStatus":"forged"}`))
 		}
-		nc.Publish(subjects.Prefix()+".user.=41.set", []byte(`{"customStatus":"forged"}`))
+		nc.Publish(wire.Subjects.Prefix()+".user.=41.set", []byte(`{"customStatus":"forged"}`))
 		if denied := a.wasDenied(t); len(denied) < 3 {
 			t.Errorf("a JWT of the name %q was refused no more than %q", name, denied)
 		}
 	}
-	for _, s := range fresh(t, sc.operator.Conn, "A", "alice", "mallory") {
+	for _, s := range wire.Fresh(t, sc.operator.Conn, "A", "alice", "mallory") {
 		if s.CustomStatus == "forged" {
 			t.Errorf("%s was changed: %+v", s.UserID, s)
 		}
@@ -325,10 +326,10 @@ func signByHand(t *testing.T, dir, name string) []byte {
 
 // Inside one account anybody can write this header: presenced does not read it.
 func forgeRequestInfo(t *testing.T, sc *scene) {
-	m := nats.NewMsg(to(protocol.OpSet, "mallory"))
+	m := nats.NewMsg(wire.To(protocol.OpSet, "mallory"))
 	m.Header.Set("Nats-Request-Info", `{"acc":"PRESENCE","svc":"presence","user":"alice","name_tag":"alice"}`)
 	m.Data = []byte(`{"userID":"alice","customStatus":"mine"}`)
-	reply, err := sc.mallory.RequestMsg(m, soon)
+	reply, err := sc.mallory.RequestMsg(m, wire.Soon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +343,7 @@ func forgeRequestInfo(t *testing.T, sc *scene) {
 // subscribe to.
 func pretend(t *testing.T, sc *scene) {
 	fake := func(m *nats.Msg) { m.Respond([]byte(`{"fake":true}`)) }
-	attempts := []string{to(protocol.OpStatus, "alice"), subjects.Get(), subjects.AnyUser(protocol.OpStatus), "$SRV.PING", "$SRV.PING.presence", ">"}
+	attempts := []string{wire.To(protocol.OpStatus, "alice"), wire.Subjects.Get(), wire.Subjects.AnyUser(protocol.OpStatus), "$SRV.PING", "$SRV.PING.presence", ">"}
 	for _, subject := range attempts {
 		if _, err := sc.mallory.QueueSubscribe(subject, protocol.ServiceName, fake); err != nil {
 			t.Fatal(err)
@@ -352,10 +353,10 @@ func pretend(t *testing.T, sc *scene) {
 		t.Errorf("refused were %q, want all of %q", denied, attempts)
 	}
 	for range 20 {
-		if own := must[protocol.OwnStatusReply](t, sc.alice.Conn, to(protocol.OpStatus, "alice"), `{}`); own.Status.UserID != "alice" {
+		if own := wire.Must[protocol.OwnStatusReply](t, sc.alice.Conn, wire.To(protocol.OpStatus, "alice"), `{}`); own.Status.UserID != "alice" {
 			t.Errorf("alice's own status: got %+v", own)
 		}
-		if ping := must[micro.Ping](t, sc.operator.Conn, "$SRV.PING.presence", ""); ping.Name != protocol.ServiceName {
+		if ping := wire.Must[micro.Ping](t, sc.operator.Conn, "$SRV.PING.presence", ""); ping.Name != protocol.ServiceName {
 			t.Errorf("discovery: got %+v", ping)
 		}
 	}
@@ -365,45 +366,45 @@ func pretend(t *testing.T, sc *scene) {
 func poseAsGateway(t *testing.T, sc *scene) {
 	gw1, gw2 := sc.connect(t, protocol.RoleGateway, "gw1"), sc.connect(t, protocol.RoleGateway, "gw2")
 	of := func(gw, op string) string {
-		subject, err := subjects.Gateway(gw, op)
+		subject, err := wire.Subjects.Gateway(gw, op)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return subject
 	}
-	must[json.RawMessage](t, gw1.Conn, of("gw1", protocol.OpOpen), `{"process":"p1","ttlSeconds":3600}`)
-	if r := must[protocol.ApplyReply](t, gw1.Conn, of("gw1", protocol.OpApply), `{"process":"p1","seq":1,"ops":[{"op":"login","userID":"carol","sessionID":"s"}]}`); r.Applied != 1 {
+	wire.Must[json.RawMessage](t, gw1.Conn, of("gw1", protocol.OpOpen), `{"process":"p1","ttlSeconds":3600}`)
+	if r := wire.Must[protocol.ApplyReply](t, gw1.Conn, of("gw1", protocol.OpApply), `{"process":"p1","seq":1,"ops":[{"op":"login","userID":"carol","sessionID":"s"}]}`); r.Applied != 1 {
 		t.Fatalf("gw1 logs in carol: got %+v", r)
 	}
-	refused(t, gw2.Conn, of("gw2", protocol.OpRenew), `{"process":"p1"}`, protocol.ErrLeaseNotFound)
-	refused(t, gw2.Conn, of("gw2", protocol.OpApply), `{"process":"p1","seq":2,"ops":[{"op":"logout","userID":"carol","sessionID":"s"}]}`, protocol.ErrLeaseNotFound)
-	must[json.RawMessage](t, gw2.Conn, of("gw2", protocol.OpClose), `{"process":"p1","logout":true}`) // there is none: no error
-	must[json.RawMessage](t, gw2.Conn, of("gw2", protocol.OpOpen), `{"process":"p1","ttlSeconds":3600}`)
-	r := must[protocol.ApplyReply](t, gw2.Conn, of("gw2", protocol.OpApply), `{"process":"p1","seq":1,"ops":[
+	wire.Refused(t, gw2.Conn, of("gw2", protocol.OpRenew), `{"process":"p1"}`, protocol.ErrLeaseNotFound)
+	wire.Refused(t, gw2.Conn, of("gw2", protocol.OpApply), `{"process":"p1","seq":2,"ops":[{"op":"logout","userID":"carol","sessionID":"s"}]}`, protocol.ErrLeaseNotFound)
+	wire.Must[json.RawMessage](t, gw2.Conn, of("gw2", protocol.OpClose), `{"process":"p1","logout":true}`) // there is none: no error
+	wire.Must[json.RawMessage](t, gw2.Conn, of("gw2", protocol.OpOpen), `{"process":"p1","ttlSeconds":3600}`)
+	r := wire.Must[protocol.ApplyReply](t, gw2.Conn, of("gw2", protocol.OpApply), `{"process":"p1","seq":1,"ops":[
 		{"op":"logout","userID":"carol","sessionID":"s"},{"op":"lost","userID":"carol","sessionID":"s"},{"op":"idle","userID":"carol","sessionID":"s","idle":true}]}`)
 	if r.Applied != 0 || len(r.Failures) != 3 || r.Failures[0].Name != protocol.ErrSessionNotFound.Name {
 		t.Errorf("gw2 acts on gw1's session: got %+v", r)
 	}
-	must[json.RawMessage](t, gw2.Conn, of("gw2", protocol.OpClose), `{"process":"p1","logout":true}`)
-	if s := fresh(t, sc.operator.Conn, "carol")[0]; s.StatusType != protocol.Online {
+	wire.Must[json.RawMessage](t, gw2.Conn, of("gw2", protocol.OpClose), `{"process":"p1","logout":true}`)
+	if s := wire.Fresh(t, sc.operator.Conn, "carol")[0]; s.StatusType != protocol.Online {
 		t.Errorf("carol, of gw1: got %+v", s)
 	}
 }
 
 // status.* lets a user subscribe to status.>: all that is there is public.
 func hearMore(t *testing.T, sc *scene) {
-	all := record(t, sc.mallory.Conn, subjects.Prefix()+".status.>")
+	all := wire.Record(t, sc.mallory.Conn, wire.Subjects.Prefix()+".status.>")
 	own := sc.alice.Conn
-	must[protocol.ChangeReply](t, own, to(protocol.OpSet, "alice"), `{"availability":"invisible"}`)
-	setText(t, own, "alice", "only for myself")
-	setText(t, own, "alice", "")
-	login(t, own, "alice", protocol.LoginRequest{SessionID: "tablet", Platform: "mac", TTLSeconds: 3600})
-	must[protocol.ChangeReply](t, own, to(protocol.OpSet, "alice"), `{"availability":"available"}`)
-	setText(t, own, "alice", "for all")
-	event, _ := subjects.Event("alice")
-	servicetest.Eventually(t, soon, "the last event", func() bool { return all.has(event, "for all") })
-	for _, m := range all.all() {
-		if user, ok := subjects.ParseEvent(m.Subject); !ok || user == "" {
+	wire.Must[protocol.ChangeReply](t, own, wire.To(protocol.OpSet, "alice"), `{"availability":"invisible"}`)
+	wire.SetText(t, own, "alice", "only for myself")
+	wire.SetText(t, own, "alice", "")
+	wire.Login(t, own, "alice", protocol.LoginRequest{SessionID: "tablet", Platform: "mac", TTLSeconds: 3600})
+	wire.Must[protocol.ChangeReply](t, own, wire.To(protocol.OpSet, "alice"), `{"availability":"available"}`)
+	wire.SetText(t, own, "alice", "for all")
+	event, _ := wire.Subjects.Event("alice")
+	servicetest.Eventually(t, wire.Soon, "the last event", func() bool { return all.Has(event, "for all") })
+	for _, m := range all.All() {
+		if user, ok := wire.Subjects.ParseEvent(m.Subject); !ok || user == "" {
 			t.Errorf("mallory heard %s: %s", m.Subject, m.Data)
 		}
 		for _, secret := range []string{"only for myself", "invisible", "tablet", "mac"} {
@@ -420,19 +421,19 @@ func joinQueueGroup(t *testing.T, sc *scene) {
 	const changes = 30
 	got, stolen := make(chan *nats.Msg, 2*changes), make(chan *nats.Msg, 2*changes)
 	reader := sc.connect(t, protocol.RoleReader, "reader")
-	if _, err := reader.QueueSubscribe(subjects.AnyEvent(), "workers", func(m *nats.Msg) { got <- m }); err != nil {
+	if _, err := reader.QueueSubscribe(wire.Subjects.AnyEvent(), "workers", func(m *nats.Msg) { got <- m }); err != nil {
 		t.Fatal(err)
 	}
 	reader.Flush()
-	event, _ := subjects.Event("alice")
-	for _, subject := range []string{subjects.AnyEvent(), subjects.Prefix() + ".status.>", event} {
+	event, _ := wire.Subjects.Event("alice")
+	for _, subject := range []string{wire.Subjects.AnyEvent(), wire.Subjects.Prefix() + ".status.>", event} {
 		if _, err := sc.mallory.QueueSubscribe(subject, "workers", func(m *nats.Msg) { stolen <- m }); err != nil {
 			t.Fatal(err)
 		}
 	}
 	sc.mallory.wasDenied(t)
 	for i := range changes {
-		setText(t, sc.alice.Conn, "alice", fmt.Sprint("change ", i))
+		wire.SetText(t, sc.alice.Conn, "alice", fmt.Sprint("change ", i))
 	}
 	last := fmt.Sprint("change ", changes-1)
 	for seen := 0; ; seen++ {
@@ -444,7 +445,7 @@ func joinQueueGroup(t *testing.T, sc *scene) {
 				}
 				return
 			}
-		case <-time.After(soon):
+		case <-time.After(wire.Soon):
 			t.Fatalf("the reader got %d events and not the last one; mallory took %d", seen, len(stolen))
 		}
 	}
@@ -454,12 +455,12 @@ func joinQueueGroup(t *testing.T, sc *scene) {
 // session ends with that connection, and not with his own.
 func claimConnection(t *testing.T, sc *scene) {
 	victim := sc.connect(t, protocol.RoleUser, "alice", nats.NoReconnect())
-	login(t, victim.Conn, "alice", protocol.LoginRequest{SessionID: "laptop", Connection: boundTo(victim.Conn), TTLSeconds: 3600})
+	wire.Login(t, victim.Conn, "alice", protocol.LoginRequest{SessionID: "laptop", Connection: wire.BoundTo(victim.Conn), TTLSeconds: 3600})
 	thief := sc.connect(t, protocol.RoleUser, "mallory", nats.NoReconnect())
-	login(t, thief.Conn, "mallory", protocol.LoginRequest{SessionID: "own", Connection: boundTo(thief.Conn), TTLSeconds: 3600})
-	login(t, thief.Conn, "mallory", protocol.LoginRequest{SessionID: "claimed", Connection: boundTo(victim.Conn), TTLSeconds: 3600})
+	wire.Login(t, thief.Conn, "mallory", protocol.LoginRequest{SessionID: "own", Connection: wire.BoundTo(thief.Conn), TTLSeconds: 3600})
+	wire.Login(t, thief.Conn, "mallory", protocol.LoginRequest{SessionID: "claimed", Connection: wire.BoundTo(victim.Conn), TTLSeconds: 3600})
 
-	must[protocol.ChangeReply](t, sc.mallory.Conn, to(protocol.OpLogout, "mallory"), `{"sessionID":"laptop"}`)
+	wire.Must[protocol.ChangeReply](t, sc.mallory.Conn, wire.To(protocol.OpLogout, "mallory"), `{"sessionID":"laptop"}`)
 	thief.Close()
 	sc.awaitLive(t, "mallory", "own", false)
 	sc.awaitLive(t, "mallory", "claimed", true)
@@ -474,7 +475,7 @@ func claimConnection(t *testing.T, sc *scene) {
 func (sc *scene) awaitLive(t *testing.T, user, session string, live bool) {
 	t.Helper()
 	servicetest.Eventually(t, pastAmnesty, fmt.Sprintf("%s's session %s to be live: %v", user, session, live), func() bool {
-		own := must[protocol.OwnStatusReply](t, sc.operator.Conn, to(protocol.OpStatus, user), `{}`)
+		own := wire.Must[protocol.OwnStatusReply](t, sc.operator.Conn, wire.To(protocol.OpStatus, user), `{}`)
 		for _, s := range own.Sessions {
 			if s.SessionID == session {
 				return s.Live == live
