@@ -244,14 +244,48 @@ func (t Time) appendJSON(b []byte) []byte {
 // appendString appends a JSON string. Printable ASCII is copied; whatever needs
 // more care is left to encoding/json.
 func appendString(b []byte, s string) []byte {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == 0x7f {
-			quoted, err := marshal(s)
-			if err != nil { // a string can always be encoded
-				return append(b, `""`...)
+	if isCopied(s) {
+		return append(append(append(b, '"'), s...), '"')
+	}
+	quoted, err := marshal(s)
+	if err != nil { // a string can always be encoded
+		return append(b, `""`...)
+	}
+	return append(b, quoted...)
+}
+
+// isCopied reports whether a text is the same within a JSON string. It looks at eight
+// bytes at a time; the last eight overlap those before.
+func isCopied(s string) bool {
+	if len(s) < 8 {
+		for i := range len(s) {
+			if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+				return false
 			}
-			return append(b, quoted...)
+		}
+		return true
+	}
+	for i := 0; i < len(s)-8; i += 8 {
+		if needsCare(word(s[i : i+8])) {
+			return false
 		}
 	}
-	return append(append(append(b, '"'), s...), '"')
+	return !needsCare(word(s[len(s)-8:]))
+}
+
+// word returns eight bytes as a number, by one load.
+func word(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+// needsCare reports whether one of eight bytes is a control character, a quote, a
+// backslash or not ASCII. Where a byte of ASCII is below n, subtracting n from it sets its
+// highest bit. That of the next byte may then be set too, which changes nothing.
+func needsCare(w uint64) bool {
+	const ones = 0x0101010101010101
+	quote, backslash := w^('"'*ones), w^('\\'*ones) // a byte of these is 0 where w has it
+	below := (w - ' '*ones) | (quote - ones) | (backslash - ones)
+	return (w|below)&(0x80*ones) != 0
 }

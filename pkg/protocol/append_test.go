@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -76,6 +77,41 @@ func TestProperty_AppendIsEncodingJSON(t *testing.T) {
 	})
 }
 
+// TestAppendString_EachByte: whatever byte stands wherever in a text of whatever length,
+// the text is written as encoding/json writes it.
+func TestAppendString_EachByte(t *testing.T) {
+	for length := 1; length <= 25; length++ {
+		text := bytes.Repeat([]byte{'a'}, length)
+		for at := range text {
+			for c := range 256 {
+				text[at] = byte(c)
+				s := string(text)
+				copied := c >= ' ' && c < 0x80 && c != '"' && c != '\\'
+				if isCopied(s) != copied {
+					t.Fatalf("isCopied(%q): got %v, want %v", s, !copied, copied)
+				}
+				want, _ := marshal(s)
+				if got := appendString(nil, s); !bytes.Equal(got, want) {
+					t.Fatalf("appendString(%q): got %s, want %s", s, got, want)
+				}
+			}
+			text[at] = 'a'
+		}
+	}
+}
+
+// TestProperty_TimeIsFormat: a time is written as package time writes it, before 1970 and
+// behind the year 9999 too.
+func TestProperty_TimeIsFormat(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := Time(rapid.Int64Range(-100_000_000_000_000, 400_000_000_000_000).Draw(t, "time"))
+		got, err := v.AppendText(nil)
+		if want := v.Time().Format(timeLayout); err != nil || string(got) != want {
+			t.Fatalf("%d: got %s (%v), want %s", v, got, err, want)
+		}
+	})
+}
+
 func BenchmarkMarshalEvent(b *testing.B) {
 	e := &Event{Status: Status{UserID: "alice", StatusType: Online, CustomStatus: "in a meeting", Revision: 339521537, UpdatedAt: 1_763_805_600_123},
 		Epoch: "2da56097-f0a8-4919-afac-ac86d95e6f38", Cause: CauseSet}
@@ -89,4 +125,15 @@ func BenchmarkMarshalEvent(b *testing.B) {
 			_, _ = marshal(e)
 		}
 	})
+}
+
+func BenchmarkMarshalGetReply(b *testing.B) {
+	r, body := &GetReply{Epoch: "2da56097-f0a8-4919-afac-ac86d95e6f38", Revision: 339521537, AsOf: 1_763_805_600_123}, []byte(nil)
+	for i := range 100 {
+		r.SuccessUserList = append(r.SuccessUserList, Status{UserID: fmt.Sprintf("user-%07d", i), StatusType: Online,
+			CustomStatus: fmt.Sprintf("in a meeting %07d", i), Revision: 339521537, UpdatedAt: Time(1_763_805_600_123 + i)})
+	}
+	for b.Loop() {
+		body, _ = AppendMarshal(body[:0], r)
+	}
 }

@@ -69,17 +69,26 @@ func (t Time) AppendText(b []byte) ([]byte, error) {
 	if year < 0 || year > 9999 {
 		return v.AppendFormat(b, timeLayout), nil
 	}
-	// AppendFormat would read the layout again each time.
-	hour, minute, second := v.Clock()
-	ms := v.Nanosecond() / 1e6
+	// AppendFormat would read the layout again each time, and Clock the date.
+	ms := int(int64(t) % dayMillis)
+	if ms < 0 { // before 1970
+		ms += dayMillis
+	}
+	century, year := year/100, year%100
+	second, ms := ms/1000, ms%1000
+	minute, second := second/60, second%60
+	hour, minute := minute/60, minute%60
+	hundreds, ms := ms/100, ms%100
 	return append(b,
-		tens(year/100), ones(year/100), tens(year), ones(year), '-', tens(int(month)), ones(int(month)), '-', tens(day), ones(day), 'T',
+		tens(century), ones(century), tens(year), ones(year), '-', tens(int(month)), ones(int(month)), '-', tens(day), ones(day), 'T',
 		tens(hour), ones(hour), ':', tens(minute), ones(minute), ':', tens(second), ones(second), '.',
-		ones(ms/100), tens(ms), ones(ms), 'Z'), nil
+		ones(hundreds), tens(ms), ones(ms), 'Z'), nil
 }
 
-// tens and ones are the last two digits of a number.
-func tens(n int) byte { return '0' + byte(uint(n)/10%10) }
+const dayMillis = 24 * 60 * 60 * 1000
+
+// tens and ones are the digits of a number below 100.
+func tens(n int) byte { return '0' + byte(uint(n)/10) }
 func ones(n int) byte { return '0' + byte(uint(n)%10) }
 
 // MarshalText implements encoding.TextMarshaler.
