@@ -66,7 +66,7 @@ func (a *announcer) again() {
 func (a *announcer) flushed() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.ledger.Flushed()
+	return a.ledger.AnnouncedThrough()
 }
 
 // finish has what reached the broker count at once: the instance is about to stop.

@@ -85,7 +85,7 @@ func TestStamp_WhileCatchingUp(t *testing.T) {
 	}
 	var h entry.Header
 	s.stamp(&h, time.Now())
-	if got := time.UnixMilli(h.Latest); got.Before(then) || got.After(then.Add(30*time.Minute)) {
+	if got := time.UnixMilli(h.StoreBy); got.Before(then) || got.After(then.Add(30*time.Minute)) {
 		t.Errorf("an entry as of %v counts until %v", then, got)
 	}
 }

@@ -427,7 +427,7 @@ func TestLimits_SessionsPerUser_EarlierVersion(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PRESENCE_JOURNAL", Subjects: []string{"PRESENCE_JOURNAL.entries"}, Discard: jetstream.DiscardNew, DenyDelete: true}); err != nil {
 		t.Fatal(err)
 	}
-	earlier := entry.Header{Epoch: "E", Generation: 1, Writer: "earlier", Knows: 1}
+	earlier := entry.Header{Epoch: "E", Generation: 1, Writer: "earlier", MaxFormat: 1}
 	publish := func(commands ...entry.Command) {
 		t.Helper()
 		earlier.Sequence++
@@ -452,7 +452,7 @@ func TestLimits_SessionsPerUser_EarlierVersion(t *testing.T) {
 	if earlier.LeaseClock, err = strconv.ParseInt(facts["lease clock"], 10, 64); err != nil {
 		t.Fatal(err)
 	}
-	earlier.Knows = entry.Format // upgraded, and the first in the table: so it is the one that raises
+	earlier.MaxFormat = entry.Format // upgraded, and the first in the table: so it is the one that raises
 	publish(entry.Command{Kind: entry.Raise, Seq: entry.Format})
 	servicetest.Eventually(t, waitFor, "33 to be in force", func() bool { return allowed() == 33 })
 }

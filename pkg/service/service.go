@@ -380,7 +380,7 @@ func (s *Service) stamp(h *entry.Header, arrived time.Time) {
 	replica.Stamp(h, s.state, arrived.Sub(s.appliedAt), s.registered.Load())
 	s.digests.Stamp(h, s.state)
 	s.mu.Unlock()
-	h.Flushed = s.announcer.flushed()
+	h.AnnouncedThrough = s.announcer.flushed()
 }
 
 // apply is the journal's Apply: it applies an entry and hands on what follows.

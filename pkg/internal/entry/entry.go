@@ -79,16 +79,16 @@ type Header struct {
 	// LeaseClock, in milliseconds, is what the writer had applied when it
 	// packed the entry. One packed too long ago counts as empty.
 	LeaseClock int64
-	// Latest, in milliseconds since 1970 by the stream's clock as far as the
-	// writer knows it, is until when the entry counts; 0: not known. With a later
-	// timestamp it counts as empty. (The lease clock does not tell while nobody
-	// appends.)
-	Latest int64
-	// Flushed is the position up to which the writer's events had reached the
-	// broker.
-	Flushed uint64
-	// Knows is the newest format that the writer understands.
-	Knows uint8
+	// StoreBy is the last timestamp with which the entry counts, in milliseconds
+	// since 1970; 0: not known. With a later one it counts as empty. The instance
+	// estimates it by the stream's clock. (The lease clock alone does not tell,
+	// because it stands still while nobody appends.)
+	StoreBy int64
+	// AnnouncedThrough is the position up to which the events of this instance
+	// have reached the broker for certain.
+	AnnouncedThrough uint64
+	// MaxFormat is the newest format that the instance understands.
+	MaxFormat uint8
 	// Digest is the writer's of the state as of the position DigestAt; 0 and 0
 	// where the entry carries none.
 	DigestAt, Digest uint64

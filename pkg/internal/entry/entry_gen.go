@@ -706,9 +706,9 @@ func (z *Header) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendString(o, z.Writer)
 	o = msgp.AppendUint64(o, z.Sequence)
 	o = msgp.AppendInt64(o, z.LeaseClock)
-	o = msgp.AppendInt64(o, z.Latest)
-	o = msgp.AppendUint64(o, z.Flushed)
-	o = msgp.AppendUint8(o, z.Knows)
+	o = msgp.AppendInt64(o, z.StoreBy)
+	o = msgp.AppendUint64(o, z.AnnouncedThrough)
+	o = msgp.AppendUint8(o, z.MaxFormat)
 	o = msgp.AppendUint64(o, z.DigestAt)
 	o = msgp.AppendUint64(o, z.Digest)
 	return
@@ -751,19 +751,19 @@ func (z *Header) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "LeaseClock")
 		return
 	}
-	z.Latest, bts, err = msgp.ReadInt64Bytes(bts)
+	z.StoreBy, bts, err = msgp.ReadInt64Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Latest")
+		err = msgp.WrapError(err, "StoreBy")
 		return
 	}
-	z.Flushed, bts, err = msgp.ReadUint64Bytes(bts)
+	z.AnnouncedThrough, bts, err = msgp.ReadUint64Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Flushed")
+		err = msgp.WrapError(err, "AnnouncedThrough")
 		return
 	}
-	z.Knows, bts, err = msgp.ReadUint8Bytes(bts)
+	z.MaxFormat, bts, err = msgp.ReadUint8Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Knows")
+		err = msgp.WrapError(err, "MaxFormat")
 		return
 	}
 	z.DigestAt, bts, err = msgp.ReadUint64Bytes(bts)

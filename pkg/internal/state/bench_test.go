@@ -15,7 +15,7 @@ func millionUsers(b *testing.B) *State {
 	const perEntry = 4000
 	for i := 0; i < 1_000_000; i += perEntry {
 		e := entry.Entry{Header: m.header("A")}
-		e.Header.Flushed = m.s.Position()
+		e.Header.AnnouncedThrough = m.s.Position()
 		for k := i; k < i+perEntry; k++ {
 			e.Commands = append(e.Commands, entry.Command{Kind: entry.Login, User: fmt.Sprintf("user-%d", k),
 				Session: fmt.Sprintf("0b6b0c5a-5b0e-4d5f-9d0a-%012d", k), Platform: "web", TTL: 3_600_000})

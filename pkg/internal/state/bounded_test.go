@@ -82,7 +82,7 @@ func TestBounded(t *testing.T) {
 			half, heap := map[string]int{}, uint64(0)
 			for i := 0; i < c.cycles; {
 				e := entry.Entry{Header: m.header("A"), Renewed: []uint32{number}}
-				e.Header.Flushed = m.s.Position()
+				e.Header.AnnouncedThrough = m.s.Position()
 				for range 8 {
 					e.Commands = append(e.Commands, c.cycle(i)...)
 					i++

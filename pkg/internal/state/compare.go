@@ -24,7 +24,7 @@ func (s *State) Facts() map[string]string {
 		"lame duck servers":  s.lameFact(),
 	}
 	for _, w := range s.writers {
-		facts["writer "+w.id] = fmt.Sprintf("sequence %d, seen %d, knows format %d, owes %d", w.sequence, w.seen, w.knows, w.live)
+		facts["writer "+w.id] = fmt.Sprintf("sequence %d, seen %d, knows format %d, owes %d", w.sequence, w.seen, w.maxFormat, w.live)
 	}
 	facts["ended sessions"] = fmt.Sprintf("%d, digest %016x", s.fenceTable.count, s.fenceTable.sum)
 	sum := uint64(0)

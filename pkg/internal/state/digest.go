@@ -51,7 +51,7 @@ func (s *State) Digest() uint64 {
 		uint64(len(s.users.list)), uint64(len(s.leases.byNumber)), uint64(len(s.leases.freed)), uint64(len(s.connections.closed)))
 	for _, w := range s.writers {
 		b = appendText(b, w.id)
-		b = appendNumbers(b, w.sequence, uint64(w.seen), uint64(w.knows), uint64(w.live))
+		b = appendNumbers(b, w.sequence, uint64(w.seen), uint64(w.maxFormat), uint64(w.live))
 	}
 	if n := s.params.Sessions; n != entry.DefaultSessions { // as earlier versions hash it
 		b = appendNumbers(b, uint64(n))

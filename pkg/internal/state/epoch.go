@@ -39,8 +39,8 @@ func (s *State) Level() uint8 { return s.level }
 func (s *State) CanRaise() (uint8, bool) {
 	known := uint8(0)
 	for _, w := range s.writers {
-		if s.clock.lease-w.seen <= writerKept && (known == 0 || w.knows < known) {
-			known = w.knows
+		if s.clock.lease-w.seen <= writerKept && (known == 0 || w.maxFormat < known) {
+			known = w.maxFormat
 		}
 	}
 	return known, known > s.level

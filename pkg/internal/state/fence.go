@@ -49,14 +49,14 @@ func (s *State) mostLease(h *entry.Header) int64 {
 
 // noteClock notes where the stream's clock went back by more than Skew: against the
 // entry before, or against what the writer of the entry at hand knew when it packed it.
-// Entries that were packed before say nothing by their Latest from then on. The lease
+// Entries that were packed before say nothing by their StoreBy from then on. The lease
 // clock goes on by a millisecond at least, to tell before from after.
 func (s *State) noteClock(h *entry.Header, gap int64) {
 	c := &s.clock
-	knew := h.Latest - countsFor // when a caller's request arrived
+	knew := h.StoreBy - countsFor // when a caller's request arrived
 	switch {
 	case s.level < 3:
-	case gap < -skew, h.Latest != 0 && h.Epoch == s.epoch && c.wall < knew-skew:
+	case gap < -skew, h.StoreBy != 0 && h.Epoch == s.epoch && c.wall < knew-skew:
 		c.lease++
 		c.turnedAt = c.lease
 	case c.lease-c.turnedAt > maxPacked: // entries of before are too old by now
@@ -73,10 +73,10 @@ func (s *State) tooOld(h *entry.Header) bool {
 	}
 	wall := s.clock.wall
 	switch {
-	case h.Latest == 0: // its writer has only just come: nobody waits for it
+	case h.StoreBy == 0: // its writer has only just come: nobody waits for it
 		return false
 	case s.level < 3: // as earlier versions have it
-		return wall > h.Latest || wall < h.Latest-maxPacked-maxStep
+		return wall > h.StoreBy || wall < h.StoreBy-maxPacked-maxStep
 	}
-	return h.LeaseClock < s.clock.turnedAt || wall > h.Latest || wall < h.Latest-countsFor-skew
+	return h.LeaseClock < s.clock.turnedAt || wall > h.StoreBy || wall < h.StoreBy-countsFor-skew
 }

@@ -185,7 +185,7 @@ func fencedUsers(t testing.TB, n int) *machine {
 	m := newMachine(t).at(entry.Format)
 	for i := 0; i < n; {
 		e := entry.Entry{Header: m.header("A")}
-		e.Header.Flushed = m.s.Position()
+		e.Header.AnnouncedThrough = m.s.Position()
 		for range 500 {
 			e.Commands = append(e.Commands, entry.Command{Kind: entry.Login, User: "many", Session: fmt.Sprint("s", i), TTL: 30_000, Platform: "web"},
 				entry.Command{Kind: entry.Kick, User: "many", All: true})
@@ -207,7 +207,7 @@ func TestFences_ChangeCost(t *testing.T) {
 	for i := range 40 {
 		for _, user := range []string{"many", "none"} {
 			e := entry.Entry{Header: m.header("A")}
-			e.Header.Flushed = m.s.Position()
+			e.Header.AnnouncedThrough = m.s.Position()
 			for k := range 1000 {
 				e.Commands = append(e.Commands, entry.Command{Kind: entry.Set, User: user, Text: fmt.Sprint(i, k)})
 			}
@@ -334,7 +334,7 @@ func TestG08_EveryEndIsTold(t *testing.T) {
 		t.Errorf("the instance that took over told of %d ends, want all 1009", len(got))
 	}
 	e := entry.Entry{Header: m.header("B")}
-	e.Header.Flushed = m.s.Position()
+	e.Header.AnnouncedThrough = m.s.Position()
 	if _, err := m.s.Apply(&e, m.s.Position()+1, m.now, false); err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +348,7 @@ func TestG08_EveryEndIsTold(t *testing.T) {
 func TestFences_Upgrade(t *testing.T) {
 	m := newMachine(t).at(2)
 	m.do(t, "login alice s1 device=d", "login alice s2 device=d", "login bob s1", "kick bob all")
-	m.knows = entry.Format
+	m.maxFormat = entry.Format
 	m.do(t, "raise 3")
 	if m.s.Level() != 3 {
 		t.Fatalf("the level is %d", m.s.Level())

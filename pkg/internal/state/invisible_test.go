@@ -144,7 +144,7 @@ func (w *watched) apply(writer string, flush bool, c entry.Command) {
 	m := w.m
 	e := entry.Entry{Header: m.header(writer), Commands: []entry.Command{c}}
 	if flush {
-		e.Header.Flushed = m.s.Position()
+		e.Header.AnnouncedThrough = m.s.Position()
 	}
 	if _, err := m.s.Apply(&e, m.s.Position()+1, m.now, false); err != nil {
 		w.t.Fatal(err)

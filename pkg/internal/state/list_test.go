@@ -24,7 +24,7 @@ func TestProperty_List(t *testing.T) {
 		m := newMachine(t)
 		change := func() {
 			e := entry.Entry{Header: m.header("A")}
-			e.Header.Flushed = m.s.Position() // so that erased users go
+			e.Header.AnnouncedThrough = m.s.Position() // so that erased users go
 			m.now += 1_000
 			for range rapid.IntRange(0, 4).Draw(rt, "changes") {
 				id := genListed.Draw(rt, "user") + genListed.Draw(rt, "user")

@@ -119,7 +119,7 @@ func genLevel(t *rapid.T) uint8 { return rapid.SampledFrom([]uint8{1, 2, 3, 3}).
 
 // at makes a machine one with a format in force, of which nothing has happened yet.
 func (m *machine) at(level uint8) *machine {
-	m.s.level, m.knows = level, entry.Format
+	m.s.level, m.maxFormat = level, entry.Format
 	return m
 }
 
@@ -134,7 +134,7 @@ func play(t testing.TB, level uint8, history []moment, split func(moment) [][]en
 		m.now += mo.after
 		for i, commands := range split(mo) {
 			e := entry.Entry{Header: m.header("A"), Commands: commands}
-			e.Header.Knows = entry.Format
+			e.Header.MaxFormat = entry.Format
 			if i == 0 {
 				e.Renewed = mo.renewed
 			}
@@ -159,7 +159,7 @@ func (m *machine) pass(t testing.TB, quiet int) (entries []entry.Entry, at []int
 	for range quiet {
 		m.now += maxStep - 1
 		e := entry.Entry{Header: m.header("A")}
-		e.Header.Flushed = m.s.Position()
+		e.Header.AnnouncedThrough = m.s.Position()
 		m.apply(t, &e)
 		entries, at = append(entries, e), append(at, m.now)
 	}
@@ -387,7 +387,7 @@ func dump(s *State, exact bool) string {
 	fmt.Fprintln(&b, all, s.ended)
 	if exact {
 		for _, w := range s.writers {
-			fmt.Fprint(&b, w.id, w.sequence, w.seen, w.knows, w.live)
+			fmt.Fprint(&b, w.id, w.sequence, w.seen, w.maxFormat, w.live)
 			var items []string // whose order within an entry decides nothing
 			for _, o := range w.owed {
 				if o.counts() {

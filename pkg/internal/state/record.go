@@ -119,10 +119,10 @@ type endRecord struct {
 
 //msgp:tuple writerRecord
 type writerRecord struct {
-	ID       string
-	Sequence uint64
-	Seen     int64
-	Knows    uint8
+	ID        string
+	Sequence  uint64
+	Seen      int64
+	MaxFormat uint8
 }
 
 //msgp:tuple gatewayRecord

@@ -1628,7 +1628,7 @@ func (z *writerRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendString(o, z.ID)
 	o = msgp.AppendUint64(o, z.Sequence)
 	o = msgp.AppendInt64(o, z.Seen)
-	o = msgp.AppendUint8(o, z.Knows)
+	o = msgp.AppendUint8(o, z.MaxFormat)
 	return
 }
 
@@ -1659,9 +1659,9 @@ func (z *writerRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Seen")
 		return
 	}
-	z.Knows, bts, err = msgp.ReadUint8Bytes(bts)
+	z.MaxFormat, bts, err = msgp.ReadUint8Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Knows")
+		err = msgp.WrapError(err, "MaxFormat")
 		return
 	}
 	o = bts

@@ -124,7 +124,7 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 			h.Users, h.Numbers, h.Freed, h.Closed, r.ends.Names, r.ends.Fences, h.Level)
 	}
 	for _, w := range h.Writers {
-		s.writers = append(s.writers, &writer{id: w.ID, sequence: w.Sequence, seen: w.Seen, knows: w.Knows})
+		s.writers = append(s.writers, &writer{id: w.ID, sequence: w.Sequence, seen: w.Seen, maxFormat: w.MaxFormat})
 	}
 	return rest, nil
 }

@@ -20,7 +20,8 @@ import (
 // and what the callers are answered. Rewrite them with -rewrite and read the
 // difference.
 //
-//	entry [writer=W] [seq=N] [epoch=E] [generation=N] [knows=N] [after=D] [lease=±D] [latest=±D] [flushed=N]
+//	entry [writer=W] [seq=N] [epoch=E] [generation=N] [max-format=N] [after=D]
+//	      [lease=±D] [store-by=±D] [announced-through=N]
 //	LOGIN LINES …           one command a line, see parseCommand
 //
 //	wait 6s                 the service runs on: an entry every second
@@ -45,18 +46,18 @@ func TestScenarios(t *testing.T) {
 
 // machine drives one State like a service would.
 type machine struct {
-	s        *State
-	now      int64
-	sequence map[string]uint64
-	cursor   map[string]Cursor
-	knows    uint8 // what the writers understand
-	out      strings.Builder
+	s         *State
+	now       int64
+	sequence  map[string]uint64
+	cursor    map[string]Cursor
+	maxFormat uint8 // what the writers understand
+	out       strings.Builder
 }
 
 const testStart = 1_700_000_000_000
 
 func newMachine(t testing.TB) *machine {
-	m := &machine{s: New(), now: testStart, sequence: map[string]uint64{}, cursor: map[string]Cursor{}, knows: 1}
+	m := &machine{s: New(), now: testStart, sequence: map[string]uint64{}, cursor: map[string]Cursor{}, maxFormat: 1}
 	m.apply(t, &entry.Entry{Header: m.header("A")})
 	return m
 }
@@ -67,7 +68,7 @@ func (m *machine) header(writer string) entry.Header {
 	if epoch == "" {
 		epoch = "E1"
 	}
-	return entry.Header{Epoch: epoch, Generation: m.s.Generation(), Writer: writer, Sequence: m.sequence[writer], LeaseClock: m.s.LeaseClock(), Knows: m.knows}
+	return entry.Header{Epoch: epoch, Generation: m.s.Generation(), Writer: writer, Sequence: m.sequence[writer], LeaseClock: m.s.LeaseClock(), MaxFormat: m.maxFormat}
 }
 
 // apply applies an entry and prints results and events.
@@ -259,9 +260,9 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 		case "generation":
 			n, _ := strconv.ParseUint(a.Vals[0], 10, 32)
 			e.Header.Generation = uint32(n)
-		case "knows":
+		case "max-format":
 			n, _ := strconv.ParseUint(a.Vals[0], 10, 8)
-			e.Header.Knows = uint8(n)
+			e.Header.MaxFormat = uint8(n)
 		case "seq":
 			e.Header.Sequence, _ = strconv.ParseUint(a.Vals[0], 10, 64)
 			m.sequence[writer] = max(m.sequence[writer]-1, e.Header.Sequence)
@@ -269,10 +270,10 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 			e.Header.LeaseClock += parseDuration(t, a.Vals[0])
 		case "after":
 			m.now += parseDuration(t, a.Vals[0])
-		case "latest":
-			e.Header.Latest = m.now + parseDuration(t, a.Vals[0])
-		case "flushed":
-			e.Header.Flushed, _ = strconv.ParseUint(a.Vals[0], 10, 64)
+		case "store-by":
+			e.Header.StoreBy = m.now + parseDuration(t, a.Vals[0])
+		case "announced-through":
+			e.Header.AnnouncedThrough, _ = strconv.ParseUint(a.Vals[0], 10, 64)
 		default:
 			d.Fatalf(t, "unknown argument %q", a.Key)
 		}

@@ -81,7 +81,7 @@ func (s *State) BeginSnapshot() *Snapshot {
 	}
 	for i, w := range s.writers {
 		w.saved = i
-		x.header.Writers = append(x.header.Writers, writerRecord{ID: w.id, Sequence: w.sequence, Seen: w.seen, Knows: w.knows})
+		x.header.Writers = append(x.header.Writers, writerRecord{ID: w.id, Sequence: w.sequence, Seen: w.seen, MaxFormat: w.maxFormat})
 	}
 	// In an order, so that two states that are the same write the same.
 	for _, g := range slices.SortedFunc(maps.Values(s.gateways), func(a, b *gateway) int { return a.key.compare(b.key) }) {

@@ -65,7 +65,7 @@ func TestProperty_Snapshot(t *testing.T) {
 			m.now += mo.after
 			e := entry.Entry{Header: m.header(mo.writer()), Commands: mo.commands, Renewed: mo.renewed}
 			if i%3 == 0 {
-				e.Header.Flushed = m.s.Position() - min(m.s.Position(), 2)
+				e.Header.AnnouncedThrough = m.s.Position() - min(m.s.Position(), 2)
 			}
 			if _, err := m.s.Apply(&e, m.s.Position()+1, m.now, false); err != nil {
 				rt.Fatal(err)

@@ -11,10 +11,10 @@ import (
 // fencing its late entries, the state remembers which changes it has yet to
 // announce for certain, so that another writer can do it in its place (G4).
 type writer struct {
-	id       string
-	sequence uint64 // of its last accepted entry
-	seen     int64  // lease clock of its last accepted entry
-	knows    uint8  // the newest entry format it understands
+	id        string
+	sequence  uint64 // of its last accepted entry
+	seen      int64  // lease clock of its last accepted entry
+	maxFormat uint8  // the newest entry format it understands
 
 	// owed are the changes it has to announce, in order. An item counts while
 	// it is its user's; live counts those. The others are dropped when they are
@@ -28,8 +28,8 @@ type writer struct {
 // accept notes an entry of the writer at hand.
 func (s *State) accept(h *entry.Header) {
 	w := s.writer
-	w.sequence, w.seen, w.knows = h.Sequence, s.clock.lease, h.Knows
-	s.settle(w, h.Flushed)
+	w.sequence, w.seen, w.maxFormat = h.Sequence, s.clock.lease, h.MaxFormat
+	s.settle(w, h.AnnouncedThrough)
 }
 
 // findWriter returns the writer of an ID; a new one where there is none.
@@ -103,7 +103,7 @@ func (s *State) Instances() []protocol.InstanceStats {
 	list := make([]protocol.InstanceStats, 0, len(s.writers))
 	for _, w := range s.writers {
 		known := protocol.ParseWriter(w.id)
-		list = append(list, protocol.InstanceStats{Writer: w.id, Host: known.Host, Version: known.Version, SilentMs: s.clock.lease - w.seen, Owes: w.live, Format: int(w.knows)})
+		list = append(list, protocol.InstanceStats{Writer: w.id, Host: known.Host, Version: known.Version, SilentMs: s.clock.lease - w.seen, Owes: w.live, Format: int(w.maxFormat)})
 	}
 	return list
 }

@@ -108,7 +108,7 @@ type Config[W any] struct {
 	Genesis []entry.Command
 	Epoch   string
 
-	// Stamp fills in the header's Epoch, LeaseClock and Flushed when an entry
+	// Stamp fills in the header's Epoch, LeaseClock and AnnouncedThrough when an entry
 	// is packed. arrived is when the request came that has waited longest, now where
 	// nobody waits. It is called on the appending goroutine.
 	Stamp func(h *entry.Header, arrived time.Time)

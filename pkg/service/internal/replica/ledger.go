@@ -21,7 +21,7 @@ const AnnounceAgain = 5 * time.Second
 //	turn = l.Turn()                              // a round trip to the broker
 //	l.Reached(turn, now)
 //
-// What was published counts as announced, and Flushed says so to all others, when
+// What was published counts as announced, and AnnouncedThrough says so to all others, when
 // the broker has had it for AnnounceAgain, and is there still. The zero value has announced nothing.
 type Ledger struct {
 	cursor state.Cursor // behind the last change published
@@ -90,10 +90,10 @@ func (l *Ledger) Again() {
 // with it, unless it is there still.
 func (l *Ledger) Finish() { l.stops = true }
 
-// Flushed returns the position up to which nothing is owed any more. A mark counts
+// AnnouncedThrough returns the position up to which nothing is owed any more. A mark counts
 // when the broker was still there AnnounceAgain later, which the next marks say:
 // time alone would count one whose broker died a moment after it.
-func (l *Ledger) Flushed() uint64 {
+func (l *Ledger) AnnouncedThrough() uint64 {
 	position := uint64(0)
 	for _, m := range l.marks {
 		if !l.final && l.marks[len(l.marks)-1].at.Sub(m.at) < AnnounceAgain {

@@ -14,13 +14,13 @@ func TestG04_BrokerDiesAfterMark(t *testing.T) {
 	now := time.UnixMilli(0)
 	l.Published(l.Turn(), state.Cursor{}, 7, false)
 	l.Reached(l.Turn(), now)
-	if got := l.Flushed(); got != 0 {
-		t.Errorf("Flushed() with one mark = %d, want 0", got)
+	if got := l.AnnouncedThrough(); got != 0 {
+		t.Errorf("AnnouncedThrough() with one mark = %d, want 0", got)
 	}
 	// The broker is away, and there are no more marks, until the reconnect.
 	l.Again()
-	if got := l.Flushed(); got != 0 {
-		t.Errorf("Flushed() after a reconnect = %d, want 0", got)
+	if got := l.AnnouncedThrough(); got != 0 {
+		t.Errorf("AnnouncedThrough() after a reconnect = %d, want 0", got)
 	}
 	l.Published(l.Turn(), state.Cursor{}, 9, false)
 	for _, after := range []struct {
@@ -28,18 +28,18 @@ func TestG04_BrokerDiesAfterMark(t *testing.T) {
 		want uint64
 	}{{0, 0}, {AnnounceAgain - 1, 0}, {AnnounceAgain, 9}} {
 		l.Reached(l.Turn(), now.Add(time.Hour+after.d))
-		if got := l.Flushed(); got != after.want {
-			t.Errorf("Flushed() %v after the first mark = %d, want %d", after.d, got, after.want)
+		if got := l.AnnouncedThrough(); got != after.want {
+			t.Errorf("AnnouncedThrough() %v after the first mark = %d, want %d", after.d, got, after.want)
 		}
 	}
 	l.Again()
 	l.Published(l.Turn(), state.Cursor{}, 11, false)
 	l.Reached(l.Turn(), now.Add(2*time.Hour))
-	if l.Finish(); l.Flushed() != 0 {
-		t.Errorf("Flushed() of an instance that stops = %d, want 0: the broker may have died since", l.Flushed())
+	if l.Finish(); l.AnnouncedThrough() != 0 {
+		t.Errorf("AnnouncedThrough() of an instance that stops = %d, want 0: the broker may have died since", l.AnnouncedThrough())
 	}
-	if l.Reached(l.Turn(), now.Add(2*time.Hour+time.Second)); l.Flushed() != 11 {
-		t.Errorf("Flushed() of an instance that stops, and whose broker is there = %d, want 11", l.Flushed())
+	if l.Reached(l.Turn(), now.Add(2*time.Hour+time.Second)); l.AnnouncedThrough() != 11 {
+		t.Errorf("AnnouncedThrough() of an instance that stops, and whose broker is there = %d, want 11", l.AnnouncedThrough())
 	}
 }
 
@@ -51,7 +51,7 @@ func TestLedger_Turns(t *testing.T) {
 	flushed := func(l *Ledger, asked Turn) uint64 { // by the broker's answers
 		l.Reached(asked, now)
 		l.Reached(asked, now.Add(time.Hour))
-		return l.Flushed()
+		return l.AnnouncedThrough()
 	}
 
 	var l Ledger
@@ -59,21 +59,21 @@ func TestLedger_Turns(t *testing.T) {
 	before := l.Turn()
 	l.Again()
 	if got := flushed(&l, before); got != 0 {
-		t.Errorf("Flushed() by answers to before the reconnect = %d, want 0", got)
+		t.Errorf("AnnouncedThrough() by answers to before the reconnect = %d, want 0", got)
 	}
 	if got := flushed(&l, l.Turn()); got != 0 {
-		t.Errorf("Flushed() while nothing is published again = %d, want 0", got)
+		t.Errorf("AnnouncedThrough() while nothing is published again = %d, want 0", got)
 	}
 	if !l.Published(before, state.Cursor{}, 9, false) {
 		t.Error("Published() of before the reconnect says that there is no more")
 	}
 	if got := flushed(&l, l.Turn()); got != 0 {
-		t.Errorf("Flushed() by what was published before the reconnect = %d, want 0", got)
+		t.Errorf("AnnouncedThrough() by what was published before the reconnect = %d, want 0", got)
 	}
 
 	l = Ledger{}
 	if l.Published(l.Turn(), state.Cursor{}, 7, true); flushed(&l, l.Turn()) != 0 {
-		t.Errorf("Flushed() while there is more = %d, want 0", l.Flushed())
+		t.Errorf("AnnouncedThrough() while there is more = %d, want 0", l.AnnouncedThrough())
 	}
 
 	l = Ledger{}
@@ -81,6 +81,6 @@ func TestLedger_Turns(t *testing.T) {
 	asked := l.Turn()
 	l.Published(l.Turn(), state.Cursor{}, 9, false)
 	if got := flushed(&l, asked); got != 7 {
-		t.Errorf("Flushed() by an answer to before position 9 = %d, want 7", got)
+		t.Errorf("AnnouncedThrough() by an answer to before position 9 = %d, want 7", got)
 	}
 }

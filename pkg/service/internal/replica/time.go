@@ -56,8 +56,8 @@ func Due(s *state.State, writer string, silent time.Duration, reachable bool) bo
 // entry counts for state.CountsFor from that time on. registered says that an entry of
 // this writer is applied: before, the state may be of long ago.
 func Stamp(h *entry.Header, s *state.State, waited time.Duration, registered bool) {
-	h.Epoch, h.Generation, h.LeaseClock, h.Knows = s.Epoch(), s.Generation(), s.LeaseClock(), entry.Format
+	h.Epoch, h.Generation, h.LeaseClock, h.MaxFormat = s.Epoch(), s.Generation(), s.LeaseClock(), entry.Format
 	if registered {
-		h.Latest = s.AsOf().Time().Add(waited + state.CountsFor).UnixMilli()
+		h.StoreBy = s.AsOf().Time().Add(waited + state.CountsFor).UnixMilli()
 	}
 }

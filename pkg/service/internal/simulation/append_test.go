@@ -78,7 +78,7 @@ func (p *process) pack() {
 	h.Writer, h.Sequence = p.writer, f.sequence
 	replica.Stamp(h, p.state, f.arrived-p.applied, p.registered)
 	p.digests.Stamp(h, p.state)
-	h.Flushed = p.ledger.Flushed()
+	h.AnnouncedThrough = p.ledger.AnnouncedThrough()
 	data, err := entry.Append(nil, e)
 	if err != nil {
 		p.w.violated("journal", "encoding an entry: %v", err)

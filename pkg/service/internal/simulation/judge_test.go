@@ -178,7 +178,7 @@ func (j *judge) checkFence(position uint64, x *stored, fenced bool) {
 		w.violated("G8", "entry %s took effect twice, again at %d", f, position)
 	case f.sequence <= j.sequences[f.p.writer]:
 		w.violated("G8", "entry %s took effect at %d after entry %d of its writer", f, position, j.sequences[f.p.writer])
-	case age > state.CountsFor+state.Skew && !turned && len(f.entry.Commands) > 0 && f.entry.Header.Latest != 0:
+	case age > state.CountsFor+state.Skew && !turned && len(f.entry.Commands) > 0 && f.entry.Header.StoreBy != 0:
 		w.violated("G8", "entry %s took effect at %d, which the leader had %v after it arrived", f, position, age)
 	case j.rejected[f]:
 		w.violated("G1", "entry %s took effect at %d after its callers were told that nothing was done", f, position)
