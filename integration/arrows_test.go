@@ -15,6 +15,7 @@ var arrows = map[string][]string{
 	"pkg/protocol":                        {},
 	"pkg/internal/entry":                  {},
 	"pkg/internal/state":                  {"pkg/protocol", "pkg/internal/entry"},
+	"pkg/internal/api":                    {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state"},
 	"pkg/service/internal/streams":        {"nats.go"},
 	"pkg/service/internal/journal":        {"pkg/internal/entry", "pkg/service/internal/streams", "nats.go"},
 	"pkg/service/internal/replica":        {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state"},
@@ -22,7 +23,7 @@ var arrows = map[string][]string{
 	"pkg/service/internal/contacts/value": {"pkg/protocol"},
 	"pkg/service/internal/simulation":     {},
 	"pkg/service/internal/sysevent":       {"pkg/protocol"},
-	"pkg/service": {"pkg/protocol", "pkg/service/internal/contacts", "pkg/internal/entry", "pkg/internal/state",
+	"pkg/service": {"pkg/protocol", "pkg/service/internal/contacts", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/state",
 		"pkg/service/internal/journal", "pkg/service/internal/replica", "pkg/service/internal/sysevent", "nats.go"},
 	// It checks instances with their own state machine, and knows nothing of how
 	// they serve; so a command may use it that has no service in it.

@@ -26,9 +26,8 @@ type call struct {
 	gone  *protocol.Error      // of a renewal whose lease is not there any more
 	// session is that of a renewal by a user.
 	session string
-	ops     *gatewayOps // of a gateway's apply
-	reads   bool        // of a request for contacts that changes none
-	holds   string      // among whose calls this one counts, see pending
+	reads   bool   // of a request for contacts that changes none
+	holds   string // among whose calls this one counts, see pending
 	// cost is what a query counts for among those of an asker; 0: it does not.
 	cost, asker int
 

@@ -3,9 +3,7 @@ package service
 import (
 	"errors"
 
-	"github.com/google/uuid"
-
-	"presence/pkg/internal/entry"
+	"presence/pkg/internal/api"
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
@@ -20,42 +18,23 @@ func (s *Service) login(c *call) error {
 	if err != nil {
 		return err
 	}
-	command := entry.Command{
-		Kind: entry.Login, User: user, Session: r.SessionID,
-		Device: r.Device, Platform: r.Platform, Idle: r.Idle,
-		TTL: uint32(r.TTLSeconds * 1000),
-	}
-	setDefault(&command.Session, uuid.NewString())
-	setDefault(&command.Platform, "unknown")
-	s.bind(&command, r.Connection)
-	// Who is bound to a server that may not report needs no other TTL than who is not.
-	if command.Server != "" && s.servers.answers(command.Server) {
-		setDefault(&command.TTL, uint32(protocol.DefaultBoundTTL.Milliseconds()))
-	}
-	setDefault(&command.TTL, uint32(protocol.DefaultTTL.Milliseconds()))
+	r.Connection = s.bindable(r.Connection)
+	reports := r.Connection != nil && s.servers.answers(r.Connection.ServerID)
 	c.reply = s.loginReply
-	return s.submit(c, command)
+	return s.submit(c, api.Login(user, &r, reports))
 }
 
-// bind has a command name a connection. Without a system account nobody would report
-// its end, so then it names none.
-func (s *Service) bind(command *entry.Command, to *protocol.Connection) {
-	if to != nil && s.cfg.System != nil {
-		command.Server, command.Client = to.ServerID, to.ClientID
+// bindable returns the connection that a lease may be bound to. Without a system
+// account nobody reports that a connection closed, so then it is none.
+func (s *Service) bindable(c *protocol.Connection) *protocol.Connection {
+	if s.cfg.System == nil {
+		return nil
 	}
+	return c
 }
 
 func (s *Service) loginReply(_ *call, r *state.Result) (any, error) {
-	epoch, rules := s.rules()
-	return protocol.LoginReply{
-		SessionID:    r.Session,
-		TTLSeconds:   r.TTL / 1000,
-		GraceSeconds: float64(rules.Grace) / 1000,
-		Replaced:     r.Replaced,
-		Status:       r.Status,
-		Revision:     r.Revision,
-		Epoch:        epoch,
-	}, nil
+	return s.replying().Login(r), nil
 }
 
 // renew implements PROTOCOL 4.2. A renewal of a live session that changes
@@ -83,11 +62,7 @@ func (s *Service) renew(c *call) error {
 		s.renewAtLeast(user, r.SessionID)
 		return err
 	}
-	command := entry.Command{Kind: entry.Renew, User: user, Session: r.SessionID}
-	if r.Idle != nil {
-		command.SetIdle, command.Idle = true, *r.Idle
-	}
-	err = s.submit(c, command)
+	err = s.submit(c, api.Renew(user, &r))
 	if errors.Is(err, protocol.ErrOverloaded) {
 		s.renewAtLeast(user, r.SessionID)
 	}
@@ -138,7 +113,7 @@ func (s *Service) logout(c *call) error {
 		return err
 	}
 	c.reply = s.changeReply
-	return s.submit(c, entry.Command{Kind: entry.Logout, User: user, Session: r.SessionID, All: r.All})
+	return s.submit(c, api.Logout(user, &r))
 }
 
 // set implements PROTOCOL 4.4.
@@ -152,49 +127,16 @@ func (s *Service) set(c *call) error {
 		return err
 	}
 	c.reply = s.changeReply
-	return s.submit(c, setCommand(user, &r))
+	return s.submit(c, api.Set(user, &r))
 }
-
-// availabilities are the journal's numbers of the wire's names.
-var availabilities = map[protocol.Availability]entry.Availability{
-	protocol.Available: entry.Available,
-	protocol.Away:      entry.Away,
-	protocol.Busy:      entry.Busy,
-	protocol.DND:       entry.DND,
-	protocol.Invisible: entry.Invisible,
-}
-
-// setCommand is what a checked set says, on either way to it.
-func setCommand(user string, r *protocol.SetRequest) entry.Command {
-	c := entry.Command{Kind: entry.Set, User: user, Session: r.SessionID, KeepText: r.CustomStatus == nil}
-	if r.CustomStatus != nil {
-		c.Text = *r.CustomStatus
-	}
-	if r.ExpiresInSeconds != nil {
-		c.Expires = milliseconds(*r.ExpiresInSeconds)
-	}
-	if r.Availability != nil {
-		c.Availability = availabilities[*r.Availability]
-	}
-	if r.AvailabilityExpiresInSeconds != nil {
-		c.Override = milliseconds(*r.AvailabilityExpiresInSeconds)
-	}
-	if r.IfRevision != nil {
-		c.CheckRevision, c.IfRevision = true, *r.IfRevision
-	}
-	return c
-}
-
-func milliseconds(seconds int64) int64 { return seconds * 1000 }
 
 func (s *Service) changeReply(_ *call, r *state.Result) (any, error) {
-	epoch, _ := s.rules()
-	return &protocol.ChangeReply{Status: r.Status, Revision: r.Revision, Epoch: epoch}, nil
+	return s.replying().Change(r), nil
 }
 
-// rules returns the journal's name and the rules in force.
-func (s *Service) rules() (epoch string, p entry.Params) {
+// replying makes replies to changes.
+func (s *Service) replying() api.Replies {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.state.Epoch(), s.state.Params()
+	return api.RepliesOf(s.state)
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"presence/pkg/internal/entry"
+	"presence/pkg/internal/api"
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/contacts"
 )
@@ -147,6 +147,6 @@ func (s *Service) erase(c *call) error {
 			return err
 		}
 		s.tellContacts(r.UserID, &changed)
-		return s.submit(c, entry.Command{Kind: entry.Erase, User: r.UserID})
+		return s.submit(c, api.Erase(&r))
 	})
 }

@@ -1,8 +1,7 @@
 package service
 
 import (
-	"fmt"
-
+	"presence/pkg/internal/api"
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
@@ -23,19 +22,13 @@ func (s *Service) describe(c *call) error {
 }
 
 func (s *Service) description(r *protocol.InstanceRequest) *protocol.InstanceReply {
-	reply := &protocol.InstanceReply{Writer: s.writer, Host: s.cfg.Host, Version: s.cfg.Version, Stale: s.stale()}
+	stale := s.stale()
+	reply := &protocol.InstanceReply{Writer: s.writer, Host: s.cfg.Host, Version: s.cfg.Version}
 	if err := s.Health(); err != nil {
 		reply.NotReady = err.Error()
 	}
 	s.mu.Lock() // digests are made in the state's own scratch space
 	defer s.mu.Unlock()
-	reply.Digest, reply.Facts, reply.Users = fmt.Sprintf("%016x", s.state.Digest()), s.state.Facts(), s.state.Users()
-	if limit := min(r.Limit, s.digestsFit()); limit > 0 {
-		reply.Page, reply.Next = s.state.UserDigests(r.From, limit)
-	}
-	for _, id := range r.UserIDList {
-		reply.Explained = append(reply.Explained, s.state.Explain(id))
-	}
-	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
+	api.Queries{State: s.state, Stale: stale}.Describe(r, s.digestsFit(), reply)
 	return reply
 }

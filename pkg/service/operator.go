@@ -3,7 +3,7 @@ package service
 import (
 	"context"
 
-	"presence/pkg/internal/entry"
+	"presence/pkg/internal/api"
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
@@ -21,19 +21,12 @@ func (s *Service) stats(c *call) error {
 }
 
 func (s *Service) statsReply(*call, *state.Result) (any, error) {
-	reply := &protocol.StatsReply{Limits: s.cfg.limits(), Refusals: s.refusals(), Stale: s.stale()}
+	limits, refusals, stale := s.cfg.limits(), s.refusals(), s.stale()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	reply.Limits[maxSessions] = int64(s.state.Params().Sessions)
-	reply.Users, reply.Sessions = s.state.Counts()
-	if reply.Sessions == nil {
-		reply.Sessions = map[string]int{}
-	}
-	reply.Leases, reply.Gateways, reply.Instances = s.state.Leases(), s.state.Gateways(), s.state.Instances()
-	for i := range reply.Instances {
-		reply.Instances[i].Answering = reply.Instances[i].Writer == s.writer
-	}
-	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
+	limits[maxSessions] = int64(s.state.Params().Sessions)
+	reply := api.Queries{State: s.state, Stale: stale}.Stats(s.writer)
+	reply.Limits, reply.Refusals = limits, refusals
 	return reply, nil
 }
 
@@ -107,12 +100,7 @@ func (s *Service) page(r *protocol.ListRequest) (*protocol.ListReply, bool) {
 	if !s.state.Ordered() {
 		return nil, false
 	}
-	reply := &protocol.ListReply{Users: make([]protocol.Status, 0, r.Limit), Stale: stale}
-	after, _ := protocol.DecodeToken(r.Cursor) // checked; empty for the first page
-	last := s.state.List(after, r.StatusType, r.Limit, most, func(st protocol.Status) { reply.Users = append(reply.Users, st) })
-	reply.Cursor, _ = protocol.EncodeToken(last)
-	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
-	return reply, true
+	return api.Queries{State: s.state, Stale: stale}.List(r, most), true
 }
 
 // explain implements "explain" of PROTOCOL 4.8.
@@ -136,9 +124,7 @@ func (s *Service) explainReply(c *call, _ *state.Result) (any, error) {
 	stale := s.stale()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	reply := s.state.Explain(c.user)
-	reply.Stale = stale
-	return &reply, nil
+	return api.Queries{State: s.state, Stale: stale}.Explain(c.user), nil
 }
 
 // kick implements "admin.kick" of PROTOCOL 4.8.
@@ -152,14 +138,9 @@ func (s *Service) kick(c *call) error {
 		return err
 	}
 	c.reply = s.kickReply
-	return s.submit(c, entry.Command{Kind: entry.Kick, User: r.UserID, Session: r.SessionID, All: r.SessionID == ""})
+	return s.submit(c, api.Kick(&r))
 }
 
 func (s *Service) kickReply(_ *call, r *state.Result) (any, error) {
-	epoch, _ := s.rules()
-	reply := &protocol.KickReply{Ended: r.Ended, Revision: r.Revision, Epoch: epoch}
-	if reply.Ended == nil {
-		reply.Ended = []string{}
-	}
-	return reply, nil
+	return s.replying().Ended(r), nil
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"presence/pkg/internal/api"
 	"presence/pkg/internal/entry"
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
@@ -109,31 +110,18 @@ func (r *getReply) release() {
 
 func (s *Service) getReply(c *call, _ *state.Result) (any, error) {
 	reply := getReplies.Get().(*getReply)
-	reply.Stale = s.stale()
+	stale := s.stale()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for _, id := range c.get.UserIDList {
-		if _, again := reply.asked[id]; again {
-			continue
-		}
-		reply.asked[id] = struct{}{}
-		if err := protocol.CheckUserID(id); err != nil {
-			reply.FailureUserList = append(reply.FailureUserList, protocol.Failure(id, err))
-			continue
-		}
-		reply.SuccessUserList = append(reply.SuccessUserList, s.state.Status(id, c.get.Detail))
-	}
-	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
+	api.Queries{State: s.state, Stale: stale}.Get(c.get, &reply.GetReply, reply.asked)
 	return reply, nil
 }
 
 func (s *Service) ownStatusReply(c *call, _ *state.Result) (any, error) {
-	reply := protocol.OwnStatusReply{Stale: s.stale()}
+	stale := s.stale()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	reply.Status, reply.Availability, reply.Sessions = s.state.OwnStatus(c.user)
-	reply.Revision, reply.Epoch, reply.AsOf = s.state.Revision(), s.state.Epoch(), s.state.AsOf()
-	return reply, nil
+	return api.Queries{State: s.state, Stale: stale}.OwnStatus(c.user), nil
 }
 
 // mustWait reports whether a query asks for a revision of this journal that the

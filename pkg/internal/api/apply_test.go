@@ -1,4 +1,4 @@
-package service
+package api
 
 import (
 	"fmt"
@@ -9,10 +9,10 @@ import (
 	"presence/pkg/protocol"
 )
 
-// TestShortenFailures: an apply tells of each op that failed why, in words, unless the
+// TestShorten: an apply tells of each op that failed why, in words, unless the
 // reply would not fit. Then the last ones lose their messages, no more than it takes.
 // White-box: most messages are short, and all of them fit.
-func TestShortenFailures(t *testing.T) {
+func TestShorten(t *testing.T) {
 	reply := func(n, message int) *protocol.ApplyReply {
 		r := &protocol.ApplyReply{Revision: protocol.MaxRevision, Epoch: strings.Repeat("e", 36)}
 		for i := range n {
@@ -29,7 +29,7 @@ func TestShortenFailures(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c.n, " of ", c.message), func(t *testing.T) {
 			r := reply(c.n, c.message)
-			if err := shortenFailures(r, protocol.MaxBodyBytes); err != nil {
+			if err := shorten(r, protocol.MaxBodyBytes); err != nil {
 				t.Fatal(err)
 			}
 			data, err := protocol.Marshal(r)

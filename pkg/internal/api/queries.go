@@ -1,0 +1,91 @@
+package api
+
+import (
+	"fmt"
+
+	"presence/pkg/internal/state"
+	"presence/pkg/protocol"
+)
+
+// Queries answer from a state, whose reading the caller guards. What a reply has of the instance
+// that answers, and not of the state, is left to the caller.
+type Queries struct {
+	State *state.State
+	Stale bool // see PROTOCOL 8, G12
+}
+
+func (q Queries) asOf() (revision uint64, epoch string, at protocol.Time) {
+	return q.State.Revision(), q.State.Epoch(), q.State.AsOf()
+}
+
+// Get fills in the reply to a get (PROTOCOL 4.5), whose lists are empty and not nil. asked is an
+// empty map, to find IDs that come twice.
+func (q Queries) Get(r *protocol.GetRequest, reply *protocol.GetReply, asked map[string]struct{}) {
+	for _, id := range r.UserIDList {
+		if _, again := asked[id]; again {
+			continue
+		}
+		asked[id] = struct{}{}
+		if err := protocol.CheckUserID(id); err != nil {
+			reply.FailureUserList = append(reply.FailureUserList, protocol.Failure(id, err))
+			continue
+		}
+		reply.SuccessUserList = append(reply.SuccessUserList, q.State.Status(id, r.Detail))
+	}
+	reply.Revision, reply.Epoch, reply.AsOf = q.asOf()
+	reply.Stale = q.Stale
+}
+
+// OwnStatus answers user.<user>.status (PROTOCOL 4.5).
+func (q Queries) OwnStatus(user string) protocol.OwnStatusReply {
+	reply := protocol.OwnStatusReply{Stale: q.Stale}
+	reply.Status, reply.Availability, reply.Sessions = q.State.OwnStatus(user)
+	reply.Revision, reply.Epoch, reply.AsOf = q.asOf()
+	return reply
+}
+
+// Stats answers stats, asked of an instance (PROTOCOL 4.8). Limits and refusals are left out.
+func (q Queries) Stats(instance string) *protocol.StatsReply {
+	reply := &protocol.StatsReply{Leases: q.State.Leases(), Gateways: q.State.Gateways(), Instances: q.State.Instances(), Stale: q.Stale}
+	reply.Users, reply.Sessions = q.State.Counts()
+	if reply.Sessions == nil {
+		reply.Sessions = map[string]int{}
+	}
+	for i := range reply.Instances {
+		reply.Instances[i].Answering = reply.Instances[i].Writer == instance
+	}
+	reply.Revision, reply.Epoch, reply.AsOf = q.asOf()
+	return reply
+}
+
+// List answers list in at most so many bytes (PROTOCOL 4.8). The request's limit is set, and the
+// state's users are in order.
+func (q Queries) List(r *protocol.ListRequest, most int) *protocol.ListReply {
+	reply := &protocol.ListReply{Users: make([]protocol.Status, 0, r.Limit), Stale: q.Stale}
+	after, _ := protocol.DecodeToken(r.Cursor) // checked; empty for the first page
+	last := q.State.List(after, r.StatusType, r.Limit, most, func(st protocol.Status) { reply.Users = append(reply.Users, st) })
+	reply.Cursor, _ = protocol.EncodeToken(last)
+	reply.Revision, reply.Epoch, reply.AsOf = q.asOf()
+	return reply
+}
+
+// Explain answers explain (PROTOCOL 4.8).
+func (q Queries) Explain(user string) *protocol.ExplainReply {
+	reply := q.State.Explain(user)
+	reply.Stale = q.Stale
+	return &reply
+}
+
+// Describe fills in what an instance holds (PROTOCOL 4.9), with at most so many users on a page.
+// It is guarded like Apply, because digests are made in the state's own scratch space.
+func (q Queries) Describe(r *protocol.InstanceRequest, most int, reply *protocol.InstanceReply) {
+	reply.Digest, reply.Facts, reply.Users = fmt.Sprintf("%016x", q.State.Digest()), q.State.Facts(), q.State.Users()
+	if limit := min(r.Limit, most); limit > 0 {
+		reply.Page, reply.Next = q.State.UserDigests(r.From, limit)
+	}
+	for _, id := range r.UserIDList {
+		reply.Explained = append(reply.Explained, q.State.Explain(id))
+	}
+	reply.Revision, reply.Epoch, reply.AsOf = q.asOf()
+	reply.Stale = q.Stale
+}
