@@ -10,6 +10,7 @@ import (
 
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
+	"presence/pkg/service/internal/lograte"
 	"presence/pkg/service/internal/replica"
 )
 
@@ -34,7 +35,7 @@ type announcer struct {
 	sending sync.Mutex
 	batch   []state.Announcement
 	buffer  []byte
-	unsent  sparing // that an event is too large
+	unsent  lograte.Spaced // that an event is too large
 
 	// mu is never held over a publish: packing an entry asks for flushed.
 	mu         sync.Mutex
@@ -188,7 +189,7 @@ func (a *announcer) sendTo(subject string, event any) (err error) {
 	err = a.service.cfg.Answers.Publish(subject, a.buffer)
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload): // it never will be sent, and others wait behind it
-		if a.unsent.due(time.Now()) {
+		if a.unsent.Due(time.Now()) {
 			a.service.log.Warn("an event is larger than the NATS server takes: it is left out", "subject", subject, "bytes", len(a.buffer))
 		}
 		return nil

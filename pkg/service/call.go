@@ -11,6 +11,7 @@ import (
 
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
+	"presence/pkg/service/internal/admission"
 	"presence/pkg/service/internal/journal"
 )
 
@@ -26,10 +27,8 @@ type call struct {
 	gone  *protocol.Error      // of a renewal whose lease is not there any more
 	// session is that of a renewal by a user.
 	session string
-	reads   bool   // of a request for contacts that changes none
-	holds   string // among whose calls this one counts, see pending
-	// cost is what a query counts for among those of an asker; 0: it does not.
-	cost, asker int
+	reads   bool // of a request for contacts that changes none
+	ticket  admission.Ticket
 
 	done chan error // of the service's own barriers, in place of all the above
 }
@@ -129,8 +128,7 @@ func (c *call) fail(s *Service, err error) {
 // finish counts a call that is about to be answered, and gives back what it held.
 func (c *call) finish(s *Service, e *protocol.Error) {
 	c.endpoint.stats.done(c.begun, e)
-	s.pending.release(c)
-	s.queries.release(c)
+	s.gate.Release(&c.ticket)
 }
 
 // respond sends a reply. The reply subject was checked when the request arrived.
@@ -140,7 +138,7 @@ func (c *call) respond(s *Service, data []byte, header nats.Header) {
 		c.respondUnsent(s)
 		return
 	}
-	if err != nil && s.unsent.due(time.Now()) {
+	if err != nil && s.unsent.Due(time.Now()) {
 		s.log.Warn("a reply could not be sent", "subject", c.request.Subject(), "err", err)
 	}
 }

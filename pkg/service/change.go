@@ -88,7 +88,7 @@ func (s *Service) renewAtLeast(user, session string) {
 func (s *Service) submitRenewal(c *call, number uint32, whose string) error {
 	var err error
 	if c.wantsReply() {
-		err = s.admitTo(s.renewals, whose, 1, c)
+		err = s.gate.AnswerRenewal(whose, c.begun)
 	}
 	if err := s.journal.Renew(number, c, c.wantsReply() && err == nil); err != nil {
 		return journalError(err)

@@ -60,7 +60,7 @@ func (s *Service) withContacts(c *call, do func(context.Context) error) error {
 	if s.stale() {
 		return errCutOff
 	}
-	return s.later(s.workers, c, c.user, func(ctx context.Context) error {
+	return s.forContacts(c, func(ctx context.Context) error {
 		ctx, cancel := context.WithDeadline(ctx, c.begun.Add(contactsWithin))
 		defer cancel()
 		// In this order: while what is sent on the connection is stuck, asking it waits too.

@@ -53,7 +53,7 @@ func (s *Service) discovered(answer func() any) nats.MsgHandler {
 		if err == nil {
 			err = m.Respond(data)
 		}
-		if err != nil && s.unsent.due(time.Now()) {
+		if err != nil && s.unsent.Due(time.Now()) {
 			s.log.Warn("a reply could not be sent", "subject", m.Subject, "err", err)
 		}
 	}

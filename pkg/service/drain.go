@@ -59,7 +59,7 @@ func (s *Service) leave(w *connectionWatch) {
 	deadline := time.After(drainTimeout)
 	// The subscriptions drain by themselves: each is gone when its last request was
 	// handled.
-	for s.listener.arriving() || s.handling.Load() > 0 {
+	for s.listener.arriving() || s.gate.Active() > 0 {
 		select {
 		case <-deadline:
 			s.log.Warn("requests were still arriving when the time to stop was over")

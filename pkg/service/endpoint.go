@@ -12,6 +12,7 @@ import (
 
 // endpoint is one kind of request.
 type endpoint struct {
+	service       *Service
 	name, subject string
 	// everyone has all instances answer, and not one of them.
 	everyone bool
@@ -33,7 +34,7 @@ type endpoint struct {
 // routes is the table of all endpoints.
 func (s *Service) routes() []*endpoint {
 	user, gateway := s.subjects.AnyUser, s.subjects.AnyGateway
-	return []*endpoint{
+	all := []*endpoint{
 		{name: "login", subject: user(protocol.OpLogin), handle: s.login, admit: s.admitChange, leases: true},
 		{name: "renew", subject: user(protocol.OpRenew), handle: s.renew, admit: s.admitRenewal, leases: true},
 		{name: "logout", subject: user(protocol.OpLogout), handle: s.logout, admit: s.admitChange},
@@ -53,6 +54,10 @@ func (s *Service) routes() []*endpoint {
 		{name: "instances", subject: s.subjects.Instances(), everyone: true, query: true, handle: s.describe},
 		{name: "instance", subject: s.subjects.Instance(s.writer), query: true, handle: s.describe},
 	}
+	for _, e := range all {
+		e.service = s
+	}
+	return all
 }
 
 // handler adapts an endpoint: every request gets exactly one answer, whatever
@@ -65,31 +70,30 @@ func (s *Service) handler(e *endpoint) nats.MsgHandler {
 			s.log.Debug("dropped a request whose reply subject is not allowed", "subject", r.Subject(), "reply", r.Reply())
 			return
 		}
-		s.handling.Add(1)
+		s.gate.Enter()
+		defer s.gate.Leave()
 		c := &call{endpoint: e, request: r, begun: time.Now()}
 		err := s.admit(c)
 		if err == nil && e.query {
 			if !c.wantsReply() { // nobody wants to know
 				c.finish(s, nil)
-				s.handling.Add(-1)
 				return
 			}
-			err = s.queries.add(c, s.asker(c))
+			err = s.gate.Query(c, &c.ticket, s.asker(c), len(r.Data()))
 		}
 		switch {
-		case err != nil:
-			s.refuse(c, err)
-		case !e.query:
-			s.handle(c, func() error { return e.handle(c) })
+		case err != nil && !s.gate.Refuse(c, err):
+			e.stats.unanswered.Add(1)
+		case err == nil && !e.query:
+			c.Handle()
 		}
 	}
 }
 
 // handle does something for a call, which is answered with the error where it
-// fails or panics. Whoever leaves it to a goroutine counts it in handling first.
+// fails or panics.
 func (s *Service) handle(c *call, do func() error) {
 	defer func() {
-		s.handling.Add(-1)
 		if p := recover(); p != nil {
 			s.log.Error("a request made its handler panic", "subject", c.request.Subject(), "panic", p, "stack", string(debug.Stack()))
 			c.fail(s, protocol.ErrInternal)

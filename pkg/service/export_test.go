@@ -6,6 +6,7 @@ import (
 
 	"presence/pkg/internal/entry"
 	"presence/pkg/internal/state"
+	"presence/pkg/service/internal/admission"
 	"presence/pkg/service/internal/contacts"
 )
 
@@ -57,17 +58,19 @@ func (s *Service) Rebuilt() uint64 {
 }
 
 // ContactReads is how many reads of contacts may wait.
-const ContactReads = contactReads
+const ContactReads = admission.MaxContactReads
 
 // Occupy keeps the worker of a key busy until release.
-func (s *Service) Occupy(key string) (release func()) { return s.workers.occupy(key) }
+func (s *Service) Occupy(key string) (release func()) {
+	done := make(chan struct{})
+	_ = s.gate.Contacts(key, func(context.Context) { <-done })
+	return func() { close(done) }
+}
 
 // OccupyOrders keeps the worker busy that puts users in order.
-func (s *Service) OccupyOrders() (release func()) { return s.orders.occupy("") }
-
-func (w *workers) occupy(key string) (release func()) {
+func (s *Service) OccupyOrders() (release func()) {
 	done := make(chan struct{})
-	w.do(key, func(context.Context) { <-done })
+	_ = s.gate.Order(func(context.Context) { <-done })
 	return func() { close(done) }
 }
 

@@ -81,10 +81,7 @@ func (s *Service) Figures() Figures {
 		}
 	}
 	s.mu.RUnlock()
-	for what, r := range map[string]*rate{"changes": s.changes, "renewals": s.renewals, "floods": s.floods, "ops": s.ops} {
-		f.Remembered["rates-of-"+what] = r.keys()
-	}
-	f.Remembered["requests-pending"] = s.pending.keys()
+	s.gate.Remembered(f.Remembered)
 	f.Remembered["connections-to-look-up"] = s.strangers.waits()
 	f.Remembered["servers"] = s.servers.known()
 	f.Remembered["erased-to-trim"] = s.trims.wait()

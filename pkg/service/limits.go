@@ -2,14 +2,11 @@ package service
 
 import (
 	"fmt"
-	"time"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service/internal/admission"
 	"presence/pkg/service/internal/journal"
 )
-
-// RateWindow is the time that the rates of Limits are counted over.
-const RateWindow = 5 * time.Second
 
 // Limits bound what one instance takes: how often, how much at a time, and how
 // much that waits. 0 stands for the default, which List has, and Unlimited, where
@@ -79,14 +76,8 @@ type Limits struct {
 	PendingBytes int
 }
 
-// floodTimes is how many times UserRenewals are read.
-const floodTimes = 10
-
 // maxSessions is the name of SessionsPerUser.
 const maxSessions = "max-sessions"
-
-// Unlimited is a limit that does not limit.
-const Unlimited = -1
 
 // Limit is one of Limits, with its name.
 type Limit struct {
@@ -111,7 +102,7 @@ func (l *Limits) List() []Limit {
 	return []Limit{
 		rate("user-changes", "changes that a user may make in 5 s", &l.UserChanges, 20, 1),
 		rate("user-renewals", "renewals of a user or a gateway that are answered in 5 s; over it they are done all the same", &l.UserRenewals, 200, 1),
-		rate("gateway-ops", "ops of a gateway in a second, those of 5 s at once", &l.GatewayOps, 100_000, protocol.MaxOpsPerApply/5),
+		rate("gateway-ops", "ops of a gateway in a second, those of 5 s at once", &l.GatewayOps, 100_000, admission.LeastGatewayOps),
 
 		size("max-custom-status", "bytes of a custom status", &l.CustomStatusBytes, protocol.MaxCustomStatusBytes, protocol.MostCustomStatusBytes),
 		size("max-body", "bytes of a request's body", &l.BodyBytes, protocol.MaxBodyBytes, protocol.MaxBodyBytes),

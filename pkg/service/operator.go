@@ -73,15 +73,17 @@ func (s *Service) list(c *call) error {
 		c.succeed(s, reply)
 		return nil
 	}
-	return s.later(s.orders, c, "", func(ctx context.Context) error {
-		for ctx.Err() == nil {
-			if reply, ok := s.page(&r); ok {
-				c.succeed(s, reply)
-				return nil
+	return s.gate.Order(func(ctx context.Context) {
+		s.handle(c, func() error {
+			for ctx.Err() == nil {
+				if reply, ok := s.page(&r); ok {
+					c.succeed(s, reply)
+					return nil
+				}
+				s.order(orderStep)
 			}
-			s.order(orderStep)
-		}
-		return protocol.ErrUnavailable
+			return protocol.ErrUnavailable
+		})
 	})
 }
 

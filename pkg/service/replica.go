@@ -72,7 +72,7 @@ func (s *Service) compare(h *entry.Header) error {
 	switch verdict {
 	case replica.TheyErr:
 		s.counted.mismatches.Add(1)
-		if !s.disputed.due(h.Writer, time.Now()) {
+		if !s.disputed.Due(h.Writer, time.Now()) {
 			return nil
 		}
 		s.log.Error("this instance's state was built anew and still differs from what another holds: that one must be wrong",

@@ -126,15 +126,3 @@ func (r *replies) send(m *nats.Msg) error {
 	}
 	return r.clients.PublishMsg(m)
 }
-
-// sparing lets one of many lines into the log each sparingPause. The zero value is
-// ready, and may be used by any goroutine.
-type sparing struct{ said atomic.Int64 }
-
-const sparingPause = 10 * time.Second
-
-// due reports whether to say it now.
-func (s *sparing) due(now time.Time) bool {
-	last := s.said.Load()
-	return now.UnixNano()-last >= int64(sparingPause) && s.said.CompareAndSwap(last, now.UnixNano())
-}

@@ -33,7 +33,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,8 +44,10 @@ import (
 	"presence/pkg/internal/entry"
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
+	"presence/pkg/service/internal/admission"
 	"presence/pkg/service/internal/contacts"
 	"presence/pkg/service/internal/journal"
+	"presence/pkg/service/internal/lograte"
 	"presence/pkg/service/internal/replica"
 )
 
@@ -66,24 +67,17 @@ type Service struct {
 	ready    chan struct{}
 	leaving  atomic.Bool // it stops, or has stopped
 
-	// Allowances of each user, or gateway; see Limits.
-	changes, renewals, floods, ops *rate
-	pending                        pending
-	queries                        *queries
-	refuser                        *refuser
+	gate *admission.Gate
 
 	journal    *journal.Journal[*call]
 	contacts   *contacts.Store
 	responder  *responder
 	announcer  *announcer
-	workers    *workers // for contacts
-	orders     *workers // for lists that need the users in order
 	endpoints  []*endpoint
 	listener   *listener
 	replies    *replies
-	unsent     sparing      // replies that could not be sent
-	handling   atomic.Int64 // requests whose handler runs, or that a worker has
-	registered atomic.Bool  // an entry of this instance is applied
+	unsent     lograte.Spaced // replies that could not be sent
+	registered atomic.Bool    // an entry of this instance is applied
 	pauses     pauses
 	servers    *servers
 	strangers  *strangers
@@ -103,7 +97,7 @@ type Service struct {
 	digests   replica.Digests
 	// untrusted says that the state is known to be wrong.
 	untrusted bool
-	disputed  seldom // who is said to be wrong
+	disputed  lograte.Doubling // who is said to be wrong
 
 	waitMu  sync.Mutex // guards waiters
 	waiters []waiter
@@ -128,14 +122,9 @@ func New(cfg Config) (*Service, error) {
 		state:    state.New(),
 		pauses:   pauses{begun: time.Now()},
 	}
-	s.changes = newRate(cfg.Limits.UserChanges, RateWindow)
-	s.renewals = newRate(cfg.Limits.UserRenewals, RateWindow)
-	s.floods = newRate(max(cfg.Limits.UserRenewals*floodTimes, Unlimited), RateWindow)
-	s.ops = newRate(cfg.Limits.GatewayOps, time.Second)
-	s.queries, s.refuser = newQueries(&cfg.Limits), newRefuser()
+	s.gate = admission.New(cfg.Limits.admission())
 	s.responder = newResponder(s)
 	s.announcer = newAnnouncer(s)
-	s.workers, s.orders = newWorkers(contactWorkers), newWorkers(1)
 	s.servers, s.strangers = newServers(), newStrangers(s)
 	s.endpoints = s.routes()
 	s.replies, s.listener = newReplies(cfg.Clients, cfg.Answers), newListener(s)
@@ -254,8 +243,6 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	ticking, stopTicking := context.WithCancel(inner)
 	var owned sync.WaitGroup
 	owned.Go(func() { s.tick(ticking) })
-	owned.Go(func() { s.workers.run(ticking) })
-	owned.Go(func() { s.orders.run(ticking) })
 	owned.Go(func() { s.watchClients(ticking) })
 	owned.Go(func() { s.watchPauses(ticking) })
 	owned.Go(func() { s.watchContacts(ticking) })
@@ -265,12 +252,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	owned.Go(func() { s.listener.run(ticking, func() { s.isReady(begun) }) })
 	// What was taken is answered, whatever failed: so these end last.
 	answering, stopAnswering := context.WithCancel(context.WithoutCancel(ctx))
-	for range runtime.GOMAXPROCS(0) {
-		owned.Go(func() {
-			s.queries.run(answering, func(c *call) { s.handle(c, func() error { return c.endpoint.handle(c) }) })
-		})
-	}
-	owned.Go(func() { s.refuser.run(answering, s) })
+	owned.Go(func() { s.gate.Run(ticking, answering) })
 	draining := inner
 	select {
 	case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 
 	"presence/pkg/internal/entry"
 	"presence/pkg/internal/state"
+	"presence/pkg/service/internal/lograte"
 )
 
 // Bounds of what strangers cost the broker, and wait for.
@@ -51,7 +52,7 @@ type strangers struct {
 	waiting map[string][]uint64 // clients by server
 	count   int
 	busy    map[string]struct{} // servers that are being asked
-	lost    seldom              // says that some could not be asked for
+	lost    lograte.Doubling    // says that some could not be asked for
 }
 
 func newStrangers(s *Service) *strangers {
@@ -75,7 +76,7 @@ func (x *strangers) put(server string, client uint64) {
 	defer x.mu.Unlock()
 	if x.count >= maxStrangers {
 		const why = "too many connections wait to be looked up: some are not, and sessions on those that are closed end by their TTL"
-		if x.lost.due(why, time.Now()) {
+		if x.lost.Due(why, time.Now()) {
 			x.service.log.Warn(why)
 		}
 		return

@@ -1,4 +1,4 @@
-package service
+package admission
 
 import (
 	"context"
@@ -16,7 +16,7 @@ func TestWorkers(t *testing.T) {
 	defer stop()
 	var running sync.WaitGroup
 	defer running.Wait()
-	running.Go(func() { w.run(ctx) })
+	running.Go(func() { w.run(ctx, ctx) })
 	begun, block := make(chan struct{}), make(chan struct{})
 	w.do("alice", func(context.Context) { close(begun); <-block })
 	<-begun

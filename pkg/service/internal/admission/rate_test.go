@@ -1,4 +1,4 @@
-package service
+package admission
 
 import (
 	"errors"
@@ -135,15 +135,9 @@ func TestRate_Bounded(t *testing.T) {
 // TestOpsOf: whatever a gateway's request has in its body, the smallest allowance
 // that can be configured lets it pass some time.
 func TestOpsOf(t *testing.T) {
-	least := 0
-	for _, l := range (&Limits{}).List() {
-		if l.Name == "gateway-ops" {
-			least = l.Min
-		}
-	}
-	r := newRate(least, time.Second)
+	r := newRate(LeastGatewayOps, time.Second)
 	for _, size := range []int{0, 100, 100 * opBytes, protocol.MaxBodyBytes} {
-		n := opsOf(&call{request: sized(size)})
+		n := opsOf(size)
 		if ok, wait := allowed(t, r, fmt.Sprint(size), n, 0); !ok || n < 1 {
 			t.Errorf("a body of %d bytes costs %d ops: told to wait for %v, which is in vain", size, n, wait)
 		}
@@ -154,20 +148,20 @@ func TestOpsOf(t *testing.T) {
 // of one that waits for nothing.
 func TestPending(t *testing.T) {
 	var a pending
-	var calls [3]call
-	if !a.hold(&calls[0], "gw", 2) || !a.hold(&calls[1], "gw", 2) || a.hold(&calls[2], "gw", 2) {
+	var tickets [3]Ticket
+	if !a.hold(&tickets[0], "gw", 2) || !a.hold(&tickets[1], "gw", 2) || a.hold(&tickets[2], "gw", 2) {
 		t.Error("want two to be allowed, and no third")
 	}
-	a.release(&calls[2]) // which holds nothing
-	if a.hold(&calls[2], "gw", 2) {
+	a.release(&tickets[2]) // which holds nothing
+	if a.hold(&tickets[2], "gw", 2) {
 		t.Error("what held nothing has made room")
 	}
-	a.release(&calls[0])
-	if !a.hold(&calls[2], "gw", 2) {
+	a.release(&tickets[0])
+	if !a.hold(&tickets[2], "gw", 2) {
 		t.Error("an answer makes no room")
 	}
-	for i := range calls {
-		a.release(&calls[i])
+	for i := range tickets {
+		a.release(&tickets[i])
 	}
 	if len(a.waiting) != 0 {
 		t.Errorf("%v is remembered", a.waiting)

@@ -1,4 +1,4 @@
-package service
+package admission
 
 import (
 	"hash/maphash"
@@ -8,18 +8,23 @@ import (
 	"presence/pkg/protocol"
 )
 
-// rate gives each of any number of keys an allowance, as GCRA does: a key may do
-// so much at once, and from then on as much as comes back in RateWindow. All that
-// is remembered of a key is until when it owes: at most RateWindow from now. So
-// who has done nothing for that long can be forgotten, which two generations of
-// a map do, each for a RateWindow:
+// RateWindow is the time that rates are counted over: so much of an allowance may be used at
+// once.
+const RateWindow = 5 * time.Second
+
+// rate gives each of any number of keys an allowance, by GCRA (the generic cell rate
+// algorithm). A key may do so much at once. From then on it may do as much as comes back in
+// RateWindow.
 //
-//	recent   whoever did something since the last turn
-//	before   whoever did in the one before it, and not since
+// All that is remembered of a key is a moment: when its whole allowance will be back. That is
+// at most RateWindow from now, so a key that has done nothing for that long can be forgotten.
+// Two generations of a map do that, each for a RateWindow:
 //
-// Both are bounded by maxKeys: in a storm of more keys they turn sooner, and a
-// key that maxKeys others came after has its whole allowance again. A nil rate
-// limits nothing.
+//	recent   keys that did something since the last turn
+//	before   keys that did something in the turn before, and not since
+//
+// Both are bounded by maxKeys. In a storm of more keys they turn sooner, and a key that
+// maxKeys others came after has its whole allowance again. A nil rate limits nothing.
 type rate struct {
 	interval time.Duration // what one costs
 	seed     maphash.Seed  // so that nobody can choose IDs that share an allowance
@@ -47,6 +52,14 @@ func newRate(limit int, in time.Duration) *rate {
 	}
 }
 
+// admit is take for callers who return errors.
+func (r *rate) admit(key string, n int, now time.Time) error {
+	if e := r.take(key, n, now); e != nil {
+		return e
+	}
+	return nil
+}
+
 // take takes n off a key's allowance and returns nil, or takes nothing and says
 // when so much will have come back.
 func (r *rate) take(key string, n int, now time.Time) *protocol.Error {
@@ -57,15 +70,15 @@ func (r *rate) take(key string, n int, now time.Time) *protocol.Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.turn(at)
-	owed, again := r.recent[hash]
+	back, again := r.recent[hash]
 	if !again {
-		owed = r.before[hash]
+		back = r.before[hash]
 	}
-	owed = max(owed, at) + time.Duration(n)*r.interval
-	if wait := owed - at - RateWindow; wait > 0 {
+	back = max(back, at) + time.Duration(n)*r.interval
+	if wait := back - at - RateWindow; wait > 0 {
 		return protocol.ErrRateLimited.RetryIn(wait)
 	}
-	r.recent[hash] = owed
+	r.recent[hash] = back
 	return nil
 }
 
@@ -77,8 +90,8 @@ func (r *rate) give(key string, n int) {
 	hash := maphash.String(r.seed, key)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if owed, ok := r.recent[hash]; ok {
-		r.recent[hash] = owed - time.Duration(n)*r.interval
+	if back, ok := r.recent[hash]; ok {
+		r.recent[hash] = back - time.Duration(n)*r.interval
 	}
 }
 

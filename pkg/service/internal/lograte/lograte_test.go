@@ -1,4 +1,4 @@
-package service
+package lograte
 
 import (
 	"fmt"
@@ -8,12 +8,12 @@ import (
 )
 
 // White-box, because time is what it is about.
-func TestSeldom(t *testing.T) {
-	var s seldom
+func TestDoubling(t *testing.T) {
+	var s Doubling
 	begun := time.Now()
 	said := func(what string, from, until time.Duration) (at []int) {
 		for after := from; after < until; after += 10 * time.Second {
-			if s.due(what, begun.Add(after)) {
+			if s.Due(what, begun.Add(after)) {
 				at = append(at, int(after/time.Minute))
 			}
 		}
@@ -29,7 +29,7 @@ func TestSeldom(t *testing.T) {
 		t.Errorf("what comes up again after hours is said after %v minutes, want %v", got, want)
 	}
 	for i := range 1000 {
-		if s.due(fmt.Sprint(i), begun); len(s.said) > maxSaid {
+		if s.Due(fmt.Sprint(i), begun); len(s.said) > maxSaid {
 			t.Fatalf("%d things are remembered", len(s.said))
 		}
 	}

@@ -1,0 +1,106 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"presence/pkg/protocol"
+)
+
+// asked is a request that says when its turn came.
+type asked struct{ handled, refused chan error }
+
+func newAsked() asked { return asked{make(chan error, 1), make(chan error, 1)} }
+
+func (a asked) Handle()          { a.handled <- nil }
+func (a asked) Refuse(err error) { a.refused <- err }
+
+func open() *Gate {
+	return New(Limits{UserChanges: Unlimited, UserRenewals: Unlimited, GatewayOps: Unlimited, QueryBytes: 1 << 20, AskerBytes: 1 << 20})
+}
+
+// TestGate_Active: what waits in the gate counts until it is done, and only then does nobody
+// count any more. An instance that stops waits for that.
+func TestGate_Active(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, query, refused := open(), newAsked(), newAsked()
+		release := make(chan struct{})
+		var ticket Ticket
+		for what, err := range map[string]error{
+			"a query":     g.Query(query, &ticket, "asker", 10),
+			"contacts":    g.Contacts("alice", func(context.Context) { <-release }),
+			"an ordering": g.Order(func(context.Context) { <-release }),
+		} {
+			if err != nil {
+				t.Errorf("%s: got %v", what, err)
+			}
+		}
+		if !g.Refuse(refused, protocol.ErrRateLimited) {
+			t.Error("the refusal is not taken")
+		}
+		if n := g.Active(); n != 4 {
+			t.Errorf("before Run %d are active, want 4", n)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { g.Run(ctx, ctx); close(ended) }()
+		synctest.Wait()
+		if n := g.Active(); n != 2 {
+			t.Errorf("%d are active, want the two that are not done", n)
+		}
+		if err := <-refused.refused; !errors.Is(err, protocol.ErrRateLimited) {
+			t.Errorf("refused with %v", err)
+		}
+		<-query.handled
+		close(release)
+		synctest.Wait()
+		if n := g.Active(); n != 0 {
+			t.Errorf("%d are active, and nothing is left", n)
+		}
+		stop()
+		<-ended
+	})
+}
+
+// TestGate_WorkAfterFailure: an instance that failed still answers what it takes until its
+// subscriptions are gone. Its workers are told to give up, and are not gone themselves.
+func TestGate_WorkAfterFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := open()
+		answering, stop := context.WithCancel(t.Context())
+		ctx, fail := context.WithCancel(answering)
+		ended := make(chan struct{})
+		go func() { g.Run(ctx, answering); close(ended) }()
+		fail()
+		synctest.Wait()
+		told := make(chan error, 2)
+		do := func(ctx context.Context) { told <- ctx.Err() }
+		if err := errors.Join(g.Contacts("alice", do), g.Order(do)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if len(told) != 2 || g.Active() != 0 {
+			t.Fatalf("%d of 2 were done, %d are active", len(told), g.Active())
+		}
+		if <-told == nil || <-told == nil {
+			t.Error("they were not told to give up")
+		}
+		stop()
+		<-ended
+	})
+}
+
+// TestGate_RefusalsAreBounded: so many refusals wait, and those beyond do not count.
+func TestGate_RefusalsAreBounded(t *testing.T) {
+	g := open()
+	for i := range maxRefusals {
+		if !g.Refuse(nil, nil) {
+			t.Fatalf("refusal %d is not taken", i)
+		}
+	}
+	if g.Refuse(nil, nil) || g.Active() != maxRefusals {
+		t.Errorf("one more was taken, or %d are active", g.Active())
+	}
+}

@@ -1,0 +1,45 @@
+package admission
+
+import "sync"
+
+// pending counts the requests that wait for their answer, where few may: a gateway's applies
+// by its ID, reads of contacts by their subject. The zero value counts none.
+type pending struct {
+	mu      sync.Mutex
+	waiting map[string]int
+}
+
+// hold counts a request, and reports whether that is allowed.
+func (p *pending) hold(t *Ticket, key string, most int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting[key] >= most {
+		return false
+	}
+	if p.waiting == nil {
+		p.waiting = make(map[string]int)
+	}
+	p.waiting[key]++
+	t.pending = key
+	return true
+}
+
+// release ends what hold began, if it did.
+func (p *pending) release(t *Ticket) {
+	if t.pending == "" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting[t.pending]--; p.waiting[t.pending] == 0 {
+		delete(p.waiting, t.pending)
+	}
+	t.pending = ""
+}
+
+// keys returns of how many keys a request waits.
+func (p *pending) keys() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.waiting)
+}
