@@ -453,7 +453,7 @@ func TestLimits_SessionsPerUser_EarlierVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	earlier.MaxFormat = entry.Format // upgraded, and the first in the table: so it is the one that raises
-	publish(entry.Command{Kind: entry.Raise, Seq: entry.Format})
+	publish(entry.Command{Kind: entry.SetFormat, Seq: entry.Format})
 	servicetest.Eventually(t, waitFor, "33 to be in force", func() bool { return allowed() == 33 })
 }
 

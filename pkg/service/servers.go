@@ -114,12 +114,12 @@ func (s *Service) lameDuck(subject string) error {
 	}
 	s.servers.silent(id)
 	s.mu.RLock()
-	level, known := s.state.Level(), s.state.IsLame(id)
+	format, known := s.state.Format(), s.state.IsLame(id)
 	s.mu.RUnlock()
 	switch {
 	case known:
 		return nil
-	case level < 3:
+	case format < 3:
 		s.log.Warn("a NATS server shuts down, and not every instance knows what to do then: leases bound to it keep their TTL", "server", id)
 		return nil
 	}

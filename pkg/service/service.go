@@ -202,7 +202,7 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		Skip:            s.cfg.Skip,
 		NewEpoch:        s.cfg.NewEpoch,
 
-		Genesis:  []entry.Command{{Kind: entry.Configure, Params: &params}, {Kind: entry.Raise, Seq: entry.Format}},
+		Genesis:  []entry.Command{{Kind: entry.Configure, Params: &params}, {Kind: entry.SetFormat, Seq: entry.Format}},
 		Epoch:    uuid.NewString(),
 		Stamp:    s.stamp,
 		Apply:    s.apply,
@@ -325,10 +325,10 @@ func (s *Service) register(ctx context.Context) error {
 func (s *Service) configure() error {
 	want := s.deferred
 	s.mu.RLock()
-	have, level := s.state.Params(), s.state.Level()
+	have, format := s.state.Params(), s.state.Format()
 	s.mu.RUnlock()
 	if *want != have {
-		if want.Format() > level {
+		if want.Format() > format {
 			return nil
 		}
 		s.log.Info("changing the rules in force", "from", have, "to", *want)

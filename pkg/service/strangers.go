@@ -43,7 +43,7 @@ const (
 //	                                          │
 //	                    it is there: nothing to do
 //	                    it is not: reported as closed
-//	                    no answer: unbound, see entry.LoseSight
+//	                    no answer: unbound, see entry.Unbind
 type strangers struct {
 	service *Service
 	wake    chan struct{}
@@ -185,7 +185,7 @@ func (x *strangers) ask(ctx context.Context, w *connectionWatch, server string, 
 		}
 	}
 	s.servers.silent(server)
-	x.report(entry.LoseSight, server, clients)
+	x.report(entry.Unbind, server, clients)
 	return false
 }
 
@@ -193,11 +193,11 @@ func (x *strangers) ask(ctx context.Context, w *connectionWatch, server string, 
 // has stopped, and where too much waits for it: leases cover the rest.
 func (x *strangers) report(kind entry.Kind, server string, clients []uint64) {
 	s := x.service
-	if kind == entry.LoseSight {
+	if kind == entry.Unbind {
 		s.mu.RLock()
-		level := s.state.Level()
+		format := s.state.Format()
 		s.mu.RUnlock()
-		if level < 3 {
+		if format < 3 {
 			return
 		}
 	}

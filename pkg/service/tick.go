@@ -25,14 +25,14 @@ func (s *Service) tick(ctx context.Context) {
 		s.mu.RLock()
 		due := replica.Due(s.state, s.writer, silent, reachable)
 		rank, known := s.state.Rank(s.writer)
-		level, raise := s.state.CanRaise()
+		format, newer := s.state.NextFormat()
 		s.mu.RUnlock()
 		if due {
 			s.journal.Tick()
 		}
-		if raise && rank == 0 && known {
-			s.log.Info("every instance knows a later format: its behaviour comes into force", "level", level)
-			_ = s.journal.Report(entry.Command{Kind: entry.Raise, Seq: uint64(level)}) // asked again in a moment
+		if newer && rank == 0 && known {
+			s.log.Info("every instance understands a later format of the journal: its behaviour comes into force", "format", format)
+			_ = s.journal.Report(entry.Command{Kind: entry.SetFormat, Seq: uint64(format)}) // asked again in a moment
 		}
 		if s.deferred != nil {
 			_ = s.configure() // likewise
@@ -74,7 +74,7 @@ func (s *Service) watchClients(ctx context.Context) {
 
 // reportDeaf starts an amnesty: renewals may have been missed (G6).
 func (s *Service) reportDeaf() {
-	if err := s.journal.Report(entry.Command{Kind: entry.Deaf}); err != nil {
+	if err := s.journal.Report(entry.Command{Kind: entry.RequestsLost}); err != nil {
 		s.log.Error("an amnesty could not be started", "err", err)
 	}
 }

@@ -115,9 +115,9 @@ const (
 	Set Kind = 5
 	// Closed says that the broker closed the connection Server, Client.
 	Closed Kind = 6
-	// Deaf says that an instance lost messages or its clients' connection:
-	// renewals may have been missed.
-	Deaf Kind = 7
+	// RequestsLost says that an instance lost requests, or its connection to the
+	// clients: renewals may be among what it lost.
+	RequestsLost Kind = 7
 	// Open opens or resumes the lease of Gateway's Process: TTL, Server, Client.
 	Open Kind = 8
 	// RenewGateway extends that lease.
@@ -135,16 +135,16 @@ const (
 	// NewEpoch, the first command of an entry of a higher generation, begins
 	// its epoch: with the state as it is, or with an empty one where All.
 	NewEpoch Kind = 14
-	// Raise puts the behaviour of format Seq in force. It is written in that format: a
-	// version that does not have the behaviour stops before it.
-	Raise Kind = 15
+	// SetFormat puts the behaviour of format Seq in force. It is written in that
+	// format: a version that lacks the behaviour stops before this entry.
+	SetFormat Kind = 15
 	// Kick ends Session of User, or all of User's where All, as an operator
 	// wants it. Erase forgets User altogether.
 	Kick  Kind = 16
 	Erase Kind = 17
-	// LoseSight says that nobody answers for the connection Server, Client: its
-	// leases are unbound. Format 3.
-	LoseSight Kind = 18
+	// Unbind unbinds the leases of the connection Server, Client, because no NATS
+	// server answers for it. Format 3.
+	Unbind Kind = 18
 	// LameDuck says that the NATS server Server is in lame duck mode: it shuts down,
 	// and reports closed connections no more. Format 3.
 	LameDuck Kind = 19
@@ -273,9 +273,9 @@ func Append(b []byte, e *Entry) ([]byte, error) {
 			format = max(format, p.Format())
 		}
 		switch c := &e.Commands[i]; {
-		case c.Kind == LoseSight || c.Kind == LameDuck:
+		case c.Kind == Unbind || c.Kind == LameDuck:
 			format = max(format, 3)
-		case c.Kind == Raise && c.Seq >= 3: // that to 2 is written in format 1 for ever
+		case c.Kind == SetFormat && c.Seq >= 3: // that to 2 is written in format 1 for ever
 			format = max(format, uint8(min(c.Seq, Format)))
 		}
 	}

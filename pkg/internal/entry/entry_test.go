@@ -101,10 +101,10 @@ func TestAppend_OldestFormat(t *testing.T) {
 	}{
 		{entry.Command{Kind: entry.Closed, Server: "N1", Client: 7}, 1},
 		{entry.Command{Kind: entry.Configure, Params: &entry.Params{Sessions: 1}}, 2},
-		{entry.Command{Kind: entry.LoseSight, Server: "N1", Client: 7}, 3},
+		{entry.Command{Kind: entry.Unbind, Server: "N1", Client: 7}, 3},
 		{entry.Command{Kind: entry.LameDuck, Server: "N1"}, 3},
-		{entry.Command{Kind: entry.Raise, Seq: 2}, 1},
-		{entry.Command{Kind: entry.Raise, Seq: 3}, 3}, // or an earlier version takes it for in force
+		{entry.Command{Kind: entry.SetFormat, Seq: 2}, 1},
+		{entry.Command{Kind: entry.SetFormat, Seq: 3}, 3}, // or an earlier version takes it for in force
 	} {
 		data, err := entry.Append(nil, &entry.Entry{Commands: []entry.Command{c.command}})
 		if err != nil || data[0] != c.want {

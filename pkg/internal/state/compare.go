@@ -12,7 +12,7 @@ import (
 // for a difference.
 func (s *State) Facts() map[string]string {
 	facts := map[string]string{
-		"epoch":              fmt.Sprintf("%s, generation %d, level %d", s.epoch, s.generation, s.level),
+		"epoch":              fmt.Sprintf("%s, generation %d, format %d", s.epoch, s.generation, s.format),
 		"wall clock":         strconv.FormatInt(s.clock.wall, 10),
 		"lease clock":        strconv.FormatInt(s.clock.lease, 10),
 		"amnesty until":      strconv.FormatInt(s.clock.amnestyUntil, 10),

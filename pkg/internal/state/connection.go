@@ -92,16 +92,16 @@ func (s *State) closeConnection(key connectionKey) {
 			continue
 		}
 		// Lost for its silence: a renewal brings it back, from format 3 on.
-		l.session.severed = s.level < 3
+		l.session.severed = s.format < 3
 		s.unbind(l)
 	}
 }
 
-// loseSight unbinds the leases of a connection whose server does not answer for it:
-// nobody would report its end. In force with format 3.
-func (s *State) loseSight(key connectionKey) {
+// unbindConnection unbinds the leases of a connection whose NATS server does not
+// answer: nobody would report its end. In force from format 3 on.
+func (s *State) unbindConnection(key connectionKey) {
 	c := s.connections.known[key]
-	if s.level < 3 || c == nil || c.closed {
+	if s.format < 3 || c == nil || c.closed {
 		return
 	}
 	for i := len(c.leases) - 1; i >= 0; i-- {

@@ -46,7 +46,7 @@ func (s *State) Digest() uint64 {
 		sum += s.hashGateway(g)
 	}
 	b := append(s.scratch[:0], s.epoch...) // Facts tells the same in words
-	b = appendNumbers(b, uint64(s.generation), uint64(s.level), s.position, uint64(s.clock.wall), uint64(s.clock.lease),
+	b = appendNumbers(b, uint64(s.generation), uint64(s.format), s.position, uint64(s.clock.wall), uint64(s.clock.lease),
 		uint64(s.clock.amnestyUntil), uint64(s.params.Grace), uint64(s.params.Retention), flag(s.params.Persistent),
 		uint64(len(s.users.list)), uint64(len(s.leases.byNumber)), uint64(len(s.leases.freed)), uint64(len(s.connections.closed)))
 	for _, w := range s.writers {

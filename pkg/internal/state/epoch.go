@@ -29,33 +29,33 @@ func (s *State) enterEpoch(e *entry.Entry) error {
 	return nil
 }
 
-// Level is the newest entry format whose behaviour is in force. It is raised by
-// an entry once every writer in the table understands it, so that no instance is
-// left behind by an upgrade of another.
-func (s *State) Level() uint8 { return s.level }
+// Format is the entry format whose behaviour is in force. An entry sets a newer one
+// when every instance in the table understands it. So the upgrade of one instance
+// never stops another.
+func (s *State) Format() uint8 { return s.format }
 
-// CanRaise returns the level that every writer in the table understands, and
-// whether it is above the one in force.
-func (s *State) CanRaise() (uint8, bool) {
+// NextFormat returns the newest format that every instance in the table
+// understands, and whether it is newer than the one in force.
+func (s *State) NextFormat() (uint8, bool) {
 	known := uint8(0)
 	for _, w := range s.writers {
 		if s.clock.lease-w.seen <= writerKept && (known == 0 || w.maxFormat < known) {
 			known = w.maxFormat
 		}
 	}
-	return known, known > s.level
+	return known, known > s.format
 }
 
-// raise puts a level in force, unless a writer has come meanwhile that does not
-// understand it.
-func (s *State) raise(level uint8) {
-	known, ok := s.CanRaise()
-	if !ok || level > known {
+// setFormat puts a format in force, unless an instance that does not understand it
+// has joined meanwhile.
+func (s *State) setFormat(format uint8) {
+	known, ok := s.NextFormat()
+	if !ok || format > known {
 		return
 	}
-	before := s.level
-	s.level = max(s.level, level)
-	if before < fencesLevel && s.level >= fencesLevel {
+	before := s.format
+	s.format = max(s.format, format)
+	if before < fencesFormat && s.format >= fencesFormat {
 		s.startFences()
 	}
 }

@@ -41,7 +41,7 @@ const (
 // mostLease returns to where the lease clock may go at an entry at most, see clock. In
 // force with format 3.
 func (s *State) mostLease(h *entry.Header) int64 {
-	if s.level < 3 || h.Epoch != s.epoch {
+	if s.format < 3 || h.Epoch != s.epoch {
 		return math.MaxInt64
 	}
 	return h.LeaseClock + maxStep
@@ -55,7 +55,7 @@ func (s *State) noteClock(h *entry.Header, gap int64) {
 	c := &s.clock
 	knew := h.StoreBy - countsFor // when a caller's request arrived
 	switch {
-	case s.level < 3:
+	case s.format < 3:
 	case gap < -skew, h.StoreBy != 0 && h.Epoch == s.epoch && c.wall < knew-skew:
 		c.lease++
 		c.turnedAt = c.lease
@@ -75,7 +75,7 @@ func (s *State) tooOld(h *entry.Header) bool {
 	switch {
 	case h.StoreBy == 0: // its writer has only just come: nobody waits for it
 		return false
-	case s.level < 3: // as earlier versions have it
+	case s.format < 3: // as earlier versions have it
 		return wall > h.StoreBy || wall < h.StoreBy-maxPacked-maxStep
 	}
 	return h.LeaseClock < s.clock.turnedAt || wall > h.StoreBy || wall < h.StoreBy-countsFor-skew

@@ -349,9 +349,9 @@ func TestFences_Upgrade(t *testing.T) {
 	m := newMachine(t).at(2)
 	m.do(t, "login alice s1 device=d", "login alice s2 device=d", "login bob s1", "kick bob all")
 	m.maxFormat = entry.Format
-	m.do(t, "raise 3")
-	if m.s.Level() != 3 {
-		t.Fatalf("the level is %d", m.s.Level())
+	m.do(t, "set-format 3")
+	if m.s.Format() != 3 {
+		t.Fatalf("the format in force is %d", m.s.Format())
 	}
 	for _, user := range []string{"alice", "bob"} {
 		if !m.s.WasReplaced(user, "s1") {

@@ -128,7 +128,7 @@ func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 		return protocol.ErrUnavailable.With("the gateway's connection is closed, and its sessions are elsewhere by now: nothing was done, open from the present connection")
 	}
 	g.seq = c.Seq
-	if s.level >= 3 {
+	if s.format >= 3 {
 		g.body = c.Body
 	}
 	g.answer = GatewayAnswer{Revision: s.revision}

@@ -20,10 +20,10 @@ func TestProperty_G09(t *testing.T) {
 		before := rapid.SliceOfN(genAct, 0, 4).Draw(rt, "before")
 		after := rapid.SliceOfN(genAct, 0, 8).Draw(rt, "after")
 		persistent := rapid.Bool().Draw(rt, "persistent")
-		level := genLevel(rt)
+		format := genFormat(rt)
 		var told [2][]string
 		for i := range told {
-			told[i] = watchAlice(t, level, i == 0, persistent, before, after)
+			told[i] = watchAlice(t, format, i == 0, persistent, before, after)
 		}
 		for i := range min(len(told[0]), len(told[1])) {
 			if told[0][i] != told[1][i] {
@@ -79,8 +79,8 @@ var genAct = rapid.Custom(func(t *rapid.T) act {
 // watchAlice plays what alice does before the moment, lets her go invisible or
 // lose all sessions, plays what she does after it, where she is invisible, and
 // returns what everybody else is told and can ask.
-func watchAlice(t *testing.T, level uint8, invisible, persistent bool, before, after []act) []string {
-	m := newMachine(t).at(level)
+func watchAlice(t *testing.T, format uint8, invisible, persistent bool, before, after []act) []string {
+	m := newMachine(t).at(format)
 	w := &watched{t: t, m: m}
 	gateway := func(seq uint64, ops ...entry.Command) entry.Command {
 		return entry.Command{Kind: entry.Apply, Gateway: "g1", Process: "p1", Seq: seq, Ops: ops}

@@ -37,7 +37,7 @@ func (s *State) erase(c *entry.Command, r *Result) {
 		s.show(u)
 	}
 	u.erased, u.idleSince = erasedKnown, -1
-	if s.level >= erasedGoneLevel {
+	if s.format >= erasedGoneFormat {
 		u.erased = erasedGone
 		s.touched[u.touched-1].buried = true
 		s.forgetNames(u.id)
@@ -45,7 +45,7 @@ func (s *State) erase(c *entry.Command, r *Result) {
 }
 
 // erasedGoneLevel is the format from which an erased user looks like one never seen.
-const erasedGoneLevel = 3
+const erasedGoneFormat = 3
 
 // keep has a user who is erased, but not yet forgotten, remembered. Whoever looks like
 // one never seen goes on to until there is something to know, see revise.

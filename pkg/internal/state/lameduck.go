@@ -25,7 +25,7 @@ type lameServer struct {
 // run out after half their TTL from now at the latest, unless they are renewed. In
 // force with format 3.
 func (s *State) lameDuck(server string) {
-	if s.level < 3 || s.connections.isLame(server) {
+	if s.format < 3 || s.connections.isLame(server) {
 		return
 	}
 	if len(s.connections.lame) >= maxLame {

@@ -214,7 +214,7 @@ func TestFormat2(t *testing.T) {
 	for sessions, want := range map[int]byte{0: 1, protocol.MaxSessionsPerUser: 1, 1: 2, 256: 2} {
 		m := newMachine(t)
 		p := &entry.Params{Grace: 5000, Retention: 60_000, Sessions: sessions}
-		e := &entry.Entry{Header: m.header("A"), Commands: []entry.Command{{Kind: entry.Deaf}, {Kind: entry.Configure, Params: p}}}
+		e := &entry.Entry{Header: m.header("A"), Commands: []entry.Command{{Kind: entry.RequestsLost}, {Kind: entry.Configure, Params: p}}}
 		raw, err := entry.Append(nil, e)
 		if err != nil {
 			t.Fatal(err)

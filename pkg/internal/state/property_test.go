@@ -70,7 +70,7 @@ func genHistory(t *rapid.T) []moment {
 		case 17:
 			c.Kind, c.All = rapid.SampledFrom([]entry.Kind{entry.Kick, entry.Kick, entry.Erase}).Draw(t, "ending"), rapid.Bool().Draw(t, "all")
 		case 8:
-			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.Closed, entry.Closed, entry.LoseSight, entry.LameDuck}).Draw(t, "what"),
+			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.Closed, entry.Closed, entry.Unbind, entry.LameDuck}).Draw(t, "what"),
 				Server: "N1", Client: uint64(rapid.IntRange(1, 4).Draw(t, "client"))}
 		case 10:
 			c = entry.Command{Kind: entry.Open, Gateway: "g1", Process: pick("process", "p1", "p2"), TTL: 10_000}
@@ -84,13 +84,13 @@ func genHistory(t *rapid.T) []moment {
 			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.RenewGateway, entry.RenewGateway, entry.Close}).Draw(t, "kind"),
 				Gateway: "g1", Process: pick("process", "p1", "p2"), All: rapid.Bool().Draw(t, "logout")}
 		case 18:
-			c = entry.Command{Kind: entry.Raise, Seq: rapid.Uint64Range(2, 3).Draw(t, "level")}
+			c = entry.Command{Kind: entry.SetFormat, Seq: rapid.Uint64Range(2, 3).Draw(t, "format")}
 		case 9:
 			if rapid.IntRange(0, 9).Draw(t, "rare") == 0 {
-				return entry.Command{Kind: entry.Deaf}
+				return entry.Command{Kind: entry.RequestsLost}
 			}
-			if rapid.IntRange(0, 2).Draw(t, "raised") == 0 {
-				return entry.Command{Kind: entry.Raise, Seq: entry.Format}
+			if rapid.IntRange(0, 2).Draw(t, "newer") == 0 {
+				return entry.Command{Kind: entry.SetFormat, Seq: entry.Format}
 			}
 			c = entry.Command{Kind: entry.Configure, Params: &entry.Params{
 				Grace:      rapid.SampledFrom([]int64{0, 1_000, 5_000}).Draw(t, "grace"),
@@ -114,20 +114,20 @@ func genHistory(t *rapid.T) []moment {
 	return rapid.SliceOfN(genMoment, 1, 120).Draw(t, "history")
 }
 
-// genLevel is the format in force when a history begins; it may be raised.
-func genLevel(t *rapid.T) uint8 { return rapid.SampledFrom([]uint8{1, 2, 3, 3}).Draw(t, "level") }
+// genFormat is the format in force when a history begins; a later one may follow.
+func genFormat(t *rapid.T) uint8 { return rapid.SampledFrom([]uint8{1, 2, 3, 3}).Draw(t, "format") }
 
 // at makes a machine one with a format in force, of which nothing has happened yet.
-func (m *machine) at(level uint8) *machine {
-	m.s.level, m.maxFormat = level, entry.Format
+func (m *machine) at(format uint8) *machine {
+	m.s.format, m.maxFormat = format, entry.Format
 	return m
 }
 
 // play applies a history, each moment as the entries that split makes of it,
 // and returns the state and what watchers and callers were told, without
 // revisions: those depend on the split.
-func play(t testing.TB, level uint8, history []moment, split func(moment) [][]entry.Command, each func(*State)) (*State, []string) {
-	m := newMachine(t).at(level)
+func play(t testing.TB, format uint8, history []moment, split func(moment) [][]entry.Command, each func(*State)) (*State, []string) {
+	m := newMachine(t).at(format)
 	var told []string
 	for _, mo := range history {
 		m.pass(t, mo.quiet)
@@ -176,15 +176,15 @@ func TestProperty_SplitAndReplay(t *testing.T) {
 		for i := range history { // new rules can make something due between two entries of one moment
 			history[i].commands = slices.DeleteFunc(history[i].commands, func(c entry.Command) bool { return c.Kind == entry.Configure })
 		}
-		level := genLevel(rt)
+		format := genFormat(rt)
 		cuts := rapid.SliceOfN(rapid.IntRange(0, 6), len(history), len(history)).Draw(rt, "cuts")
-		s1, told1 := play(t, level, history, whole, nil)
-		replay, toldReplay := play(t, level, history, whole, nil)
+		s1, told1 := play(t, format, history, whole, nil)
+		replay, toldReplay := play(t, format, history, whole, nil)
 		if got, want := dump(replay, true), dump(s1, true); got != want {
 			rt.Fatalf("replayed: got\n%s\nwant\n%s", got, want)
 		}
 		next := -1
-		s2, told2 := play(t, level, history, func(m moment) [][]entry.Command {
+		s2, told2 := play(t, format, history, func(m moment) [][]entry.Command {
 			next++
 			at := min(cuts[next], len(m.commands))
 			return [][]entry.Command{m.commands[:at], m.commands[at:]}
@@ -206,7 +206,7 @@ func TestProperty_SplitAndReplay(t *testing.T) {
 func TestProperty_Invariants(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		revisions, statuses := map[string]uint64{}, map[string]protocol.Status{}
-		play(t, genLevel(rt), genHistory(rt), whole, func(s *State) {
+		play(t, genFormat(rt), genHistory(rt), whole, func(s *State) {
 			checkInvariants(rt, s)
 			for id, u := range s.users.byID {
 				if u.revision != 0 && u.revision < revisions[id] { // 0: forgotten meanwhile, and nothing seen since
@@ -336,7 +336,7 @@ func checkInvariants(t *rapid.T, s *State) {
 // and what follows from them only where exact.
 func dump(s *State, exact bool) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, s.epoch, s.generation, s.level, s.clock, s.params, s.leases.freed, len(s.leases.byNumber))
+	fmt.Fprintln(&b, s.epoch, s.generation, s.format, s.clock, s.params, s.leases.freed, len(s.leases.byNumber))
 	for _, id := range slices.Sorted(maps.Keys(s.users.byID)) {
 		u := s.users.get(id)
 		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s", id, u.text, u.textUntil, u.lastSeen, u.idleSince, u.updatedAt, u.cause)
@@ -375,7 +375,7 @@ func dump(s *State, exact bool) string {
 			fmt.Fprintln(&b, key, g.number, g.seq, g.body, g.answer.Applied, g.answer.Failures, g.dueAt(s.params.Grace))
 		}
 	}
-	fmt.Fprintln(&b, "level", s.level, "lame", s.connections.lame)
+	fmt.Fprintln(&b, "format", s.format, "lame", s.connections.lame)
 	for _, c := range s.connections.closed {
 		fmt.Fprintln(&b, c.key, c.closedAt)
 	}

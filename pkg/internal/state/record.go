@@ -21,7 +21,7 @@ const snapshotFormat = 3
 type headerRecord struct {
 	Epoch        string
 	Generation   uint32
-	Level        uint8
+	Format       uint8
 	Position     uint64
 	Wall         int64
 	Lease        int64

@@ -560,7 +560,7 @@ func (z *headerRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = append(o, 0xdc, 0x0, 0x11)
 	o = msgp.AppendString(o, z.Epoch)
 	o = msgp.AppendUint32(o, z.Generation)
-	o = msgp.AppendUint8(o, z.Level)
+	o = msgp.AppendUint8(o, z.Format)
 	o = msgp.AppendUint64(o, z.Position)
 	o = msgp.AppendInt64(o, z.Wall)
 	o = msgp.AppendInt64(o, z.Lease)
@@ -607,9 +607,9 @@ func (z *headerRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Generation")
 		return
 	}
-	z.Level, bts, err = msgp.ReadUint8Bytes(bts)
+	z.Format, bts, err = msgp.ReadUint8Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Level")
+		err = msgp.WrapError(err, "Format")
 		return
 	}
 	z.Position, bts, err = msgp.ReadUint64Bytes(bts)

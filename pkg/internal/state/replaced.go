@@ -57,7 +57,7 @@ const maxNamed = 1 << 14
 func (s *State) endFor(x *session, reason endReason, together int) {
 	u := x.user
 	s.tell(u, oweEnds)
-	if s.level < fencesLevel {
+	if s.format < fencesFormat {
 		u.remember(x.id, s.clock.lease, reason, max(maxReplaced, s.params.Sessions, together))
 	} else {
 		s.fence(u, x.id, reason, fenceSecond(s.clock.lease+replacedKept))
@@ -67,7 +67,7 @@ func (s *State) endFor(x *session, reason endReason, together int) {
 }
 
 // fencesLevel is the format that puts fences in force.
-const fencesLevel = 3
+const fencesFormat = 3
 
 // fenceSecond is the second of the lease clock that ends at or after a moment.
 func fenceSecond(at int64) uint32 { return uint32((at + 999) / 1000) }
@@ -159,7 +159,7 @@ func (s *State) forgetNames(id string) {
 
 // wasEnded reports whether a session must not be opened again. u may be nil.
 func (s *State) wasEnded(u *user, id, session string) bool {
-	if s.level < fencesLevel {
+	if s.format < fencesFormat {
 		return u != nil && u.wasReplaced(session, s.clock.lease)
 	}
 	if s.fenceTable.count == 0 {

@@ -115,13 +115,13 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 	for _, l := range links.Lame {
 		s.connections.lame = append(s.connections.lame, lameServer{id: l.Server, since: l.Since})
 	}
-	s.epoch, s.generation, s.level, s.position = h.Epoch, h.Generation, h.Level, h.Position
+	s.epoch, s.generation, s.format, s.position = h.Epoch, h.Generation, h.Format, h.Position
 	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil, turnedAt: c.TurnedAt}
 	s.params = entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent, Sessions: rules.Sessions}.Complete()
 	if h.Epoch == "" || h.Users < 0 || h.Closed < 0 || h.Freed < 0 || h.Numbers < h.Freed ||
-		r.ends.Names < 0 || r.ends.Fences < 0 || h.Level >= fencesLevel && format < 3 {
-		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections, %d and %d ended sessions, level %d",
-			h.Users, h.Numbers, h.Freed, h.Closed, r.ends.Names, r.ends.Fences, h.Level)
+		r.ends.Names < 0 || r.ends.Fences < 0 || h.Format >= fencesFormat && format < 3 {
+		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections, %d and %d ended sessions, format %d",
+			h.Users, h.Numbers, h.Freed, h.Closed, r.ends.Names, r.ends.Fences, h.Format)
 	}
 	for _, w := range h.Writers {
 		s.writers = append(s.writers, &writer{id: w.ID, sequence: w.Sequence, seen: w.Seen, maxFormat: w.MaxFormat})
@@ -293,7 +293,7 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	case u.Erased:
 		x.erased = erasedKnown
 	}
-	if s.level >= fencesLevel && len(u.Replaced) > 0 || x.fenced >= maxReplacedFences {
+	if s.format >= fencesFormat && len(u.Replaced) > 0 || x.fenced >= maxReplacedFences {
 		return nil, damaged("user %q has %d fences, %d of an earlier format", u.ID, x.fenced, len(u.Replaced))
 	}
 	if t := r.more.Tomb; t != nil {

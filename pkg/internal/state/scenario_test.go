@@ -32,7 +32,7 @@ import (
 //	counts                  users by what everybody sees, live sessions by platform
 //	skip                    the next position is passed over
 //	writers                 who has how much to announce
-//	level                   the format in force, and what could be
+//	format                  the format in force, and what could be
 //
 // Times are those of the journal; revisions are shown as position.index.
 func TestScenarios(t *testing.T) {
@@ -231,9 +231,9 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 		if err := m.s.Skip(m.s.Position()+1, m.now); err != nil {
 			t.Fatal(err)
 		}
-	case "level":
-		known, more := m.s.CanRaise()
-		fmt.Fprintf(&m.out, "in force %d, everybody knows %d, to be raised %t\n", m.s.Level(), known, more)
+	case "format":
+		known, more := m.s.NextFormat()
+		fmt.Fprintf(&m.out, "in force %d, understood by all %d, newer %t\n", m.s.Format(), known, more)
 	case "writers":
 		for _, w := range m.s.writers {
 			fmt.Fprintf(&m.out, "%s owes %d\n", w.id, w.live)
@@ -296,10 +296,10 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 //	logout alice phone|all
 //	set alice text=hello expires=1h session=phone if=3.1 availability=busy for=1h   (no text=: kept)
 //	kick alice phone|all      erase alice
-//	closed N1/7             losesight N1/7      lameduck N1
-//	deaf
+//	closed N1/7             unbind N1/7         lameduck N1
+//	requests-lost
 //	newepoch [empty]
-//	raise 2
+//	set-format 2
 //	configure grace=5s retention=1h persistent sessions=2
 //	open gw process ttl=30s on=N1/7   renewgateway gw process   close gw process [logout]
 //	apply gw process seq=1 [body=7] login:alice:s1 set:alice:text logout:alice:s1 lost:alice:s1 idle:alice:s1
@@ -369,8 +369,8 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 	case "closed":
 		c = entry.Command{Kind: entry.Closed}
 		c.Server, c.Client = parseConnection(name(0))
-	case "losesight":
-		c = entry.Command{Kind: entry.LoseSight}
+	case "unbind":
+		c = entry.Command{Kind: entry.Unbind}
 		c.Server, c.Client = parseConnection(name(0))
 	case "lameduck":
 		c = entry.Command{Kind: entry.LameDuck, Server: name(0)}
@@ -390,11 +390,11 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 		}
 	case "newepoch":
 		c = entry.Command{Kind: entry.NewEpoch, All: name(0) == "empty"}
-	case "raise":
-		c = entry.Command{Kind: entry.Raise}
+	case "set-format":
+		c = entry.Command{Kind: entry.SetFormat}
 		c.Seq, _ = strconv.ParseUint(name(0), 10, 8)
-	case "deaf":
-		c = entry.Command{Kind: entry.Deaf}
+	case "requests-lost":
+		c = entry.Command{Kind: entry.RequestsLost}
 	case "configure":
 		_, persistent := args["persistent"]
 		sessions, _ := strconv.Atoi(args["sessions"])

@@ -56,7 +56,7 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	x.device, x.platform = c.Device, unique.Make(c.Platform)
 	s.countSession(x, +1)
 	x.ttl, x.idle = c.TTL, c.Idle
-	if by != nil && s.level >= 3 {
+	if by != nil && s.format >= 3 {
 		x.ttl = by.ttl // for people to read: the gateway's lease decides
 	}
 	s.hold(x, by)
@@ -84,7 +84,7 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 // the device be there again. by is the gateway that logs in, or nil. In force with
 // format 2.
 func (s *State) isLate(on *connection, u *user, c *entry.Command, by *gateway) bool {
-	if s.level < 2 || on == nil || !on.closed || u == nil {
+	if s.format < 2 || on == nil || !on.closed || u == nil {
 		return false
 	}
 	id := packID(c.Session)
@@ -240,7 +240,7 @@ func (s *State) lose(x *session) {
 // is used.
 func (s *State) lostUntil() int64 {
 	until := s.clock.lease + s.params.Retention
-	if s.level < 3 {
+	if s.format < 3 {
 		until = roundUp(until, forgetGrain)
 	}
 	return until

@@ -62,7 +62,7 @@ func (s *State) BeginSnapshot() *Snapshot {
 	x := &Snapshot{s: s, number: s.snapshots, Step: blockBytes, closed: s.connections.closed, freed: s.leases.freed, names: s.ended,
 		fence: s.fenceTable.first, fencesEnd: s.fenceTable.next}
 	x.header = headerRecord{
-		Epoch: s.epoch, Generation: s.generation, Level: s.level, Position: s.position,
+		Epoch: s.epoch, Generation: s.generation, Format: s.format, Position: s.position,
 		Wall: s.clock.wall, Lease: s.clock.lease, AmnestyUntil: s.clock.amnestyUntil,
 		Grace: s.params.Grace, Retention: s.params.Retention, Persistent: s.params.Persistent,
 		Numbers: len(s.leases.byNumber), Digest: s.Digest(),
@@ -76,7 +76,7 @@ func (s *State) BeginSnapshot() *Snapshot {
 	if s.clock.turnedAt != 0 {
 		x.format, x.clock.TurnedAt = max(x.format, 3), s.clock.turnedAt
 	}
-	if s.level >= fencesLevel {
+	if s.format >= fencesFormat {
 		x.format, x.ends = snapshotFormat, endsRecord{Names: len(x.names), Fences: s.fenceTable.count, First: s.fenceTable.first}
 	}
 	for i, w := range s.writers {

@@ -56,7 +56,7 @@ func TestProperty_Snapshot(t *testing.T) {
 		var beyond []entry.Entry
 		var at []int64
 		writing := false
-		m := newMachine(t).at(genLevel(rt))
+		m := newMachine(t).at(genFormat(rt))
 		for i, mo := range history {
 			quiet, times := m.pass(t, mo.quiet)
 			if x != nil {
@@ -202,13 +202,13 @@ func (m *machine) do(t testing.TB, lines ...string) {
 }
 
 // someState is one with everything in it that a snapshot holds.
-func someState(t testing.TB, level uint8) *State {
-	m := newMachine(t).at(level)
+func someState(t testing.TB, format uint8) *State {
+	m := newMachine(t).at(format)
 	m.do(t,
 		"login alice phone device=pixel platform=android on=N1/7", "login alice phone2 device=pixel", "set alice text=hello expires=1h",
 		"open g1 p1 ttl=30s on=N1/8", "apply g1 p1 seq=1 login:bob:s1 login:carol:s2 logout:dave:s9", "login dave s3 ttl=5s", "logout dave s3",
 		"login erin s4 on=N1/9", "closed N1/9", "closed N1/10", "login fay s5", "kick fay all", "login gil s6", "erase gil")
-	if level >= 3 {
+	if format >= 3 {
 		m.do(t, "lameduck N1")
 	}
 	return m.s
@@ -216,13 +216,13 @@ func someState(t testing.TB, level uint8) *State {
 
 // TestSnapshot_Damaged: whatever is cut off, left out or changed is noticed.
 func TestSnapshot_Damaged(t *testing.T) {
-	for _, level := range []uint8{1, 3} {
-		t.Run(fmt.Sprint("level ", level), func(t *testing.T) { damageSnapshot(t, level) })
+	for _, format := range []uint8{1, 3} {
+		t.Run(fmt.Sprint("format ", format), func(t *testing.T) { damageSnapshot(t, format) })
 	}
 }
 
-func damageSnapshot(t *testing.T, level uint8) {
-	s := someState(t, level)
+func damageSnapshot(t *testing.T, format uint8) {
+	s := someState(t, format)
 	whole := slices.Concat(blocksOf(t, s.BeginSnapshot(), nil)...)
 	if _, err := restore([][]byte{whole}); err != nil {
 		t.Fatalf("restoring the whole: %v", err)

@@ -67,7 +67,7 @@ const (
 type State struct {
 	epoch      string
 	generation uint32 // of the epoch: rises by one with each
-	level      uint8  // see Level
+	format     uint8  // see Format
 	position   uint64
 	clock      clock
 	params     entry.Params
@@ -120,7 +120,7 @@ func NewAt(position uint64) *State {
 		forgets:     calendar[uint32, *user]{at: func(u *user) *uint32 { return &u.forgetBucket }},
 		expiries:    calendar[int64, *user]{at: func(u *user) *int64 { return &u.expiryBucket }},
 		position:    position,
-		level:       1,
+		format:      1,
 		fenceTable:  newFences(),
 		users:       users{byID: make(map[string]*user)},
 		gateways:    make(map[gatewayKey]*gateway),
@@ -243,11 +243,11 @@ func (s *State) do(c *entry.Command, r *Result) error {
 		r.Err = s.set(c)
 	case entry.Closed:
 		s.closeConnection(connectionKey{c.Server, c.Client})
-	case entry.LoseSight:
-		s.loseSight(connectionKey{c.Server, c.Client})
+	case entry.Unbind:
+		s.unbindConnection(connectionKey{c.Server, c.Client})
 	case entry.LameDuck:
 		s.lameDuck(c.Server)
-	case entry.Deaf:
+	case entry.RequestsLost:
 		s.clock.startAmnesty()
 	case entry.Open:
 		r.Err = s.openGateway(c, r)
@@ -262,8 +262,8 @@ func (s *State) do(c *entry.Command, r *Result) error {
 	case entry.Erase:
 		s.erase(c, r)
 	case entry.NewEpoch: // enterEpoch did it
-	case entry.Raise:
-		s.raise(uint8(c.Seq))
+	case entry.SetFormat:
+		s.setFormat(uint8(c.Seq))
 	default:
 		return fmt.Errorf("unknown kind %d", c.Kind)
 	}
@@ -276,7 +276,7 @@ func (s *State) configure(c *entry.Command) error {
 	}
 	before := s.params.Retention
 	s.params = c.Params.Complete()
-	if moved := s.params.Retention - before; moved != 0 && s.level >= 3 {
+	if moved := s.params.Retention - before; moved != 0 && s.format >= 3 {
 		s.moveLost(moved)
 	}
 	// Deadlines depend on the parameters, so they are set anew: one that moved

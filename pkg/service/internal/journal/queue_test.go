@@ -43,7 +43,7 @@ func TestQueue_PutBack(t *testing.T) {
 	q.Renew(3, 0, false)
 	e, callers := q.Take()
 	q.PutBack(e, callers)
-	e.Commands[1] = entry.Command{Kind: entry.Deaf}
+	e.Commands[1] = entry.Command{Kind: entry.RequestsLost}
 	again, _ := q.Take()
 	if len(again.Commands) != 1 || again.Commands[0].Client != 7 || len(again.Renewed) != 1 || again.Renewed[0] != 3 {
 		t.Errorf("after PutBack() the next entry is %+v, want the report of connection 7 and the renewal of lease 3", again)

@@ -100,7 +100,7 @@ func (h *host) mendClients() {
 	if p := h.p; p != nil && h.noClients == 0 && p.registered {
 		h.swallows = false
 		p.after(p.w.between(time.Microsecond, 100*time.Millisecond), func() { // events of the connection come on a goroutine of theirs
-			p.report(entry.Command{Kind: entry.Deaf})
+			p.report(entry.Command{Kind: entry.RequestsLost})
 			p.ledger.Again()
 			p.kick()
 		})
@@ -171,7 +171,7 @@ func (p *process) wake() {
 		return
 	}
 	p.waking = true
-	p.report(entry.Command{Kind: entry.Deaf})
+	p.report(entry.Command{Kind: entry.RequestsLost})
 	p.barrier(func(err error) {
 		if err != nil {
 			p.after(100*time.Millisecond, p.wake)

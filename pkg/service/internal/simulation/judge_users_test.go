@@ -57,7 +57,7 @@ func (j *judge) checkUser(position uint64, user string, e *entry.Entry, out *sta
 // erasures returns the revisions at which an entry may have erased a user, the highest first.
 // To erase one who is erased does nothing, so it is not all of them.
 func (j *judge) erasures(position uint64, user string, e *entry.Entry, out *state.Outcome) (revisions []uint64) {
-	if out.Fenced || j.state.Level() < 3 {
+	if out.Fenced || j.state.Format() < 3 {
 		return nil
 	}
 	for i := len(e.Commands) - 1; i >= 0; i-- {
@@ -145,7 +145,7 @@ func (j *judge) checkEnd(position uint64, user string, x *protocol.Session, e *e
 	switch {
 	case !found && x.Live:
 		j.w.violated("G8", "position %d: session %s of %s is gone, and nobody ended it", position, x.SessionID, user)
-	case found && !back && (j.state.Level() >= 3 || !erased && len(j.users[user].ids) < 32):
+	case found && !back && (j.state.Format() >= 3 || !erased && len(j.users[user].ids) < 32):
 		j.replaced[key] = true
 	}
 	j.w.say("  session %s of %s is ended", x.SessionID, user)
@@ -154,7 +154,7 @@ func (j *judge) checkEnd(position uint64, user string, x *protocol.Session, e *e
 // forgive lets the replaced sessions of a user come back, below format 3. From then on none
 // does within 24 hours, which no history lasts.
 func (j *judge) forgive(user string) {
-	if j.state.Level() >= 3 {
+	if j.state.Format() >= 3 {
 		return
 	}
 	for session := range j.users[user].ids {

@@ -18,7 +18,7 @@ type plan struct {
 	hosts, clients, gateways int
 	users                    []string
 	persistent               bool          // the policy of texts
-	level                    uint8         // the format in force
+	format                   uint8         // the format in force
 	retention                time.Duration // of lost sessions
 	ends                     bool          // operators kick and erase
 	damages                  bool          // the memory of instances
@@ -86,7 +86,7 @@ func newPlan(seed uint64) *plan {
 	if r.IntN(4) == 0 {
 		p.retention = between(r, time.Minute, 3*time.Minute)
 	}
-	p.level = entry.Format
+	p.format = entry.Format
 	for i := range int(pick(1, 2, 3, 4, 8)) {
 		p.users = append(p.users, fmt.Sprintf("u%d", i))
 	}

@@ -48,7 +48,7 @@ func (w *world) populate() {
 	p := w.plan
 	genesis := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "genesis", Sequence: 1, MaxFormat: entry.Format},
 		Commands: []entry.Command{{Kind: entry.Configure, Params: &entry.Params{
-			Grace: grace.Milliseconds(), Retention: p.retention.Milliseconds(), Persistent: p.persistent}}, {Kind: entry.Raise, Seq: uint64(p.level)}}}
+			Grace: grace.Milliseconds(), Retention: p.retention.Milliseconds(), Persistent: p.persistent}}, {Kind: entry.SetFormat, Seq: uint64(p.format)}}}
 	data, err := entry.Append(nil, genesis)
 	if err != nil {
 		panic(err)

@@ -269,8 +269,8 @@ func (w *world) disconnected(connection uint64) {
 
 var kinds = map[entry.Kind]string{
 	entry.Configure: "configure", entry.Login: "login", entry.Renew: "renew", entry.Logout: "logout", entry.Set: "set",
-	entry.Closed: "closed", entry.Deaf: "deaf", entry.Open: "open", entry.RenewGateway: "renew", entry.Apply: "apply",
-	entry.Close: "close", entry.Lost: "lost", entry.Idle: "idle", entry.Kick: "kick", entry.Erase: "erase", entry.Raise: "raise",
+	entry.Closed: "closed", entry.RequestsLost: "requests lost", entry.Open: "open", entry.RenewGateway: "renew", entry.Apply: "apply",
+	entry.Close: "close", entry.Lost: "lost", entry.Idle: "idle", entry.Kick: "kick", entry.Erase: "erase", entry.SetFormat: "set format",
 }
 
 // show writes a command down for people.
