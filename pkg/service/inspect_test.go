@@ -1,6 +1,8 @@
 package service_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -8,6 +10,7 @@ import (
 
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
+	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
 )
 
@@ -55,6 +58,48 @@ func TestContacts_BucketDeleted(t *testing.T) {
 		t.Errorf("to be answered took %v", took)
 	}
 	awaitHealth(t, kit.Instances[0].Service, "")
+}
+
+// TestG01_JournalMadeAnewByHand: the journal's stream is deleted and made anew under two running
+// instances. Both end, and one that is started with NewEpoch has what was acknowledged. So has
+// another one behind it, which needs no more than the journal and the snapshots.
+func TestG01_JournalMadeAnewByHand(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.Start(t)
+	kit.AddInstance(t)
+	js, _ := admin(t, kit)
+	for i := range 20 {
+		setText(t, kit, fmt.Sprint("user", i), "before")
+	}
+	stream, err := js.Stream(t.Context(), "PRESENCE_JOURNAL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), "PRESENCE_JOURNAL"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), stream.CachedInfo().Config); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range kit.Instances {
+		select {
+		case <-i.Done():
+		case <-time.After(2 * waitFor):
+			t.Fatalf("an instance goes on with a journal that was made anew; Health: %v", i.Service.Health())
+		}
+		if err := i.Err(); err == nil || !strings.Contains(err.Error(), "--new-epoch") {
+			t.Errorf("Run: got %v, want an error that names --new-epoch", err)
+		}
+	}
+	kit.AddInstance(t, servicetest.WithService(func(c *service.Config) { c.NewEpoch = true }))
+	setText(t, kit, "user0", "after")
+	kit.AddInstance(t)
+	nc := kit.Connect(t)
+	for range 10 { // by either instance
+		if list := get(t, nc, "user0", "user19"); list[0].CustomStatus != "after" || list[1].CustomStatus != "before" {
+			t.Fatalf("in the new epoch: got %+v, want what was set before and after", list)
+		}
+	}
 }
 
 // TestHealth_ContactsBucketChanged: where a setting of the bucket is changed by which

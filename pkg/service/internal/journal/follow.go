@@ -41,6 +41,7 @@ const (
 // each answer, and looks for gaps that are looked for here anyway.
 func (j *Journal[W]) follow(ctx context.Context) error {
 	anew := &rebuildError{} // how the state is to be built; nil: it stands
+	defer func() { j.stands = anew == nil }()
 	j.replaceWithin = firstReplace
 	for ctx.Err() == nil {
 		var err error
@@ -287,6 +288,9 @@ func (j *Journal[W]) checkCaughtUp(applied, target uint64) {
 		j.mu.Lock()
 		j.lastAt = time.Now()
 		j.mu.Unlock()
+		if j.cfg.NewEpoch {
+			j.had = 0 // what the journal lacks was accepted
+		}
 		close(j.caughtUp)
 	}
 }

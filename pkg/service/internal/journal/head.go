@@ -90,5 +90,5 @@ func (j *Journal[W]) keepHead(ctx context.Context) error {
 
 // lostBehind is the error of a journal that ends before a position which it had.
 func (j *Journal[W]) lostBehind(position, last uint64) error {
-	return fmt.Errorf("%w: it ends at position %d and had %d when it was last used here", ErrRestoredJournal, last, position)
+	return fmt.Errorf("%w: it ends at position %d and had %d when it was last used here; %s", ErrRestoredJournal, last, position, goOnWithJournal)
 }

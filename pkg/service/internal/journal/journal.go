@@ -31,7 +31,8 @@
 //     followed is noticed within seconds, see Wrong: a snapshot that is missing is
 //     stored, and what cannot be mended from here is said.
 //   - A journal that is not the one that was applied, because it was restored or
-//     made anew, stops the instance; it goes on by Config.NewEpoch only.
+//     made anew, stops the instance. It stores what it has applied first, see rescue;
+//     the next start goes on by Config.NewEpoch only.
 //   - Bounds: at most Config.MaxWaiting commands and renewals wait for an answer,
 //     with at most Config.MaxWaitingBytes; more are refused with ErrFull. An entry
 //     has about MaxBytes bytes at most, and no more than the server takes.
@@ -81,7 +82,7 @@ var (
 	// it is not stored.
 	ErrRejected = errors.New("the journal refused the entry")
 	// ErrRestoredJournal says that the stream is not the one that was applied.
-	ErrRestoredJournal = errors.New("the journal was restored from a backup, made anew, or damaged: changes that were acknowledged are missing in it (stop every instance, then start one with --new-epoch to go on with what is there)")
+	ErrRestoredJournal = errors.New("the journal was restored from a backup, made anew, or damaged: changes that were acknowledged are missing in it")
 	// ErrNewer, returned by Restore, stops the journal: a snapshot was written by a
 	// later version, and what is older than it must not be gone on from by this one.
 	ErrNewer = errors.New("a later version of presenced is needed")
@@ -134,7 +135,8 @@ type Config[W any] struct {
 	Skip    []uint64
 	Skipped func(position uint64, at int64) error
 	// NewEpoch has a journal accepted that is not the one that was applied, or
-	// whose beginning is lost. BeginEpoch must be called then.
+	// whose beginning is lost. A snapshot that does not fit the journal takes its
+	// place. BeginEpoch must be called then.
 	NewEpoch bool
 
 	// SnapshotBytes and SnapshotEntries are after how much journal a snapshot
@@ -195,7 +197,9 @@ type Journal[W any] struct {
 	// journal's end was reached without the state that it stands for.
 	generation uint32
 	lost       bool
-	damaged    bool // part of it cannot be read, see BeginEpoch
+	damaged    bool // part of it counts for nothing, see BeginEpoch
+	// stands says that the state is as of the last position applied; follow's own.
+	stands bool
 	// shorterSince is since when the stream has been shorter than what was
 	// applied; follow's own.
 	shorterSince time.Time
@@ -314,6 +318,15 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 // return is an error after which the instance must not go on. It may be called
 // once.
 func (j *Journal[W]) Run(ctx context.Context) error {
+	err := j.runAll(ctx)
+	if errors.Is(err, ErrRestoredJournal) {
+		return j.rescue(ctx, err)
+	}
+	return err
+}
+
+// runAll runs what a journal consists of until one part fails, and all have ended.
+func (j *Journal[W]) runAll(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return j.follow(ctx) })
 	g.Go(func() error {

@@ -187,7 +187,8 @@ func (j *Journal[W]) trim(ctx context.Context) error {
 	if err != nil || len(list) < keptSnapshots {
 		return err
 	}
-	until = min(until, list[keptSnapshots-1].position)
+	// The older one is of a later position where it is of an earlier epoch.
+	until = min(until, list[0].position, list[keptSnapshots-1].position)
 	info, err := j.streamInfo(ctx)
 	if err != nil || info.State.FirstSeq >= until {
 		return err

@@ -33,7 +33,9 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 	var failed []error
 	stands := true // the state is still the one of the last position applied
 	for _, x := range Candidates(list, avoid, state.FirstSeq <= 1) {
-		if err := j.usable(ctx, x, state, atLeast); err != nil {
+		err := j.usable(ctx, x, state, atLeast)
+		apart := errors.Is(err, errApart) && j.beginsEpoch()
+		if err != nil && !apart {
 			if _, fatal := errors.AsType[*fatalError](err); fatal || transient(err) {
 				return err
 			}
@@ -52,6 +54,9 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 			j.cfg.Logger.Error("a snapshot cannot be used: trying the one before", "position", x.position, "err", err)
 			continue
 		}
+		if apart {
+			return j.goOnApart(ctx, x, state.LastSeq)
+		}
 		return nil
 	}
 	if state.FirstSeq <= 1 && atLeast <= 1 {
@@ -65,10 +70,11 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 	if stands && avoid == 0 && j.wasPurged(list, state.FirstSeq) {
 		return j.goOnBehindPurged(ctx, list, state)
 	}
-	if j.cfg.NewEpoch && stands && atLeast > 1 && j.position()+1 == atLeast {
+	if j.beginsEpoch() && stands && atLeast > 1 && j.position()+1 == atLeast {
+		j.cfg.Logger.Warn("the journal is damaged: going on with the state before the damage", "from", atLeast, "to", state.LastSeq)
 		return j.passOver(state.LastSeq)
 	}
-	if j.cfg.NewEpoch {
+	if j.beginsEpoch() {
 		j.cfg.Logger.Warn("the state before the journal's end is lost: beginning without it", "position", state.LastSeq)
 		j.startAt(state.LastSeq, 0)
 		j.lost, j.damaged = true, true
@@ -83,14 +89,12 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 }
 
 // passOver goes on with the state as it is, as if the positions up to the
-// journal's end held nothing: the first of them is lost, so what the others would
-// have done is not known.
+// journal's end held nothing.
 func (j *Journal[W]) passOver(last uint64) error {
 	j.mu.Lock()
 	from, at := j.applied+1, j.wall
 	j.mu.Unlock()
 	j.damaged = true
-	j.cfg.Logger.Warn("the journal is damaged: going on with the state before the damage", "from", from, "to", last)
 	for position := from; position <= last; position++ {
 		if err := j.cfg.Skipped(position, at); err != nil {
 			return &fatalError{err}
@@ -118,17 +122,24 @@ func (j *Journal[W]) survey(ctx context.Context) ([]stored, jetstream.StreamStat
 		j.noteGeneration(list)
 		believed := single(info) || time.Since(begun) >= shorterFor
 		switch {
-		case j.cfg.NewEpoch || j.had <= state.LastSeq && (len(list) == 0 || list[0].position <= state.LastSeq):
+		case j.beginsEpoch() || j.had <= state.LastSeq && (len(list) == 0 || list[0].position <= state.LastSeq):
 			return list, state, nil
-		case believed && j.had > state.LastSeq:
-			return nil, state, &fatalError{j.lostBehind(j.had, state.LastSeq)}
+		case believed && len(list) > 0 && list[0].position > state.LastSeq:
+			return nil, state, &fatalError{j.endsBefore(list, state.LastSeq)}
 		case believed:
-			return nil, state, &fatalError{fmt.Errorf("%w: there is a snapshot of position %d, and the journal ends at %d", ErrRestoredJournal, list[0].position, state.LastSeq)}
+			return nil, state, &fatalError{j.lostBehind(j.had, state.LastSeq)}
 		}
 		if err := pause(ctx, retryEvery); err != nil {
 			return nil, state, err
 		}
 	}
+}
+
+// endsBefore is the error of a journal that ends before the newest snapshot.
+func (j *Journal[W]) endsBefore(list []stored, last uint64) error {
+	beyond := slices.DeleteFunc(slices.Clone(list), func(x stored) bool { return x.position <= last })
+	return fmt.Errorf("%w: there is a snapshot of position %d, and the journal ends at %d; %s",
+		ErrRestoredJournal, list[0].position, last, takeOrKeep(j.cfg.Bucket, beyond...))
 }
 
 // Candidates are the snapshots of a list in the order in which they are tried, but
@@ -147,7 +158,7 @@ func Candidates[T any](list []T, avoid int, whole bool) []T {
 func (j *Journal[W]) usable(ctx context.Context, x stored, state jetstream.StreamState, atLeast uint64) error {
 	switch {
 	case x.position > state.LastSeq:
-		return fmt.Errorf("the snapshot of position %d is beyond the journal's end at %d", x.position, state.LastSeq)
+		return fmt.Errorf("%w: it is of position %d, and the journal ends at %d", errApart, x.position, state.LastSeq)
 	case x.position < atLeast:
 		return fmt.Errorf("the snapshot of position %d is not as late as %d", x.position, atLeast)
 	case x.position+1 < state.FirstSeq:
@@ -160,8 +171,9 @@ func (j *Journal[W]) usable(ctx context.Context, x stored, state jetstream.Strea
 		return err
 	}
 	if hash != x.entry {
-		err := fmt.Errorf("%w: the entry at position %d is not the one that the snapshot was taken of", ErrRestoredJournal, x.position)
-		if !j.cfg.NewEpoch {
+		err := fmt.Errorf("%w: the entry at position %d is not the one that the snapshot was taken of; %s",
+			errApart, x.position, takeOrKeep(j.cfg.Bucket, x))
+		if !j.beginsEpoch() {
 			return &fatalError{err}
 		}
 		return err

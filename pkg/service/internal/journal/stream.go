@@ -46,7 +46,7 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 		}
 		if len(list) > 0 {
 			if !j.cfg.NewEpoch {
-				return fmt.Errorf("the stream %s is gone, but there are snapshots of it: where the NATS server's log says that its meta.inf or meta.sum cannot be used, copy those files from a backup, however old, and nothing is lost; otherwise %w", j.cfg.Stream, ErrRestoredJournal)
+				return fmt.Errorf("the stream %s is gone, but there are snapshots of it: where the NATS server's log says that its meta.inf or meta.sum cannot be used, copy those files from a backup, however old, and nothing is lost; otherwise %w; stop every instance, then start one with --new-epoch to go on with what the snapshot of position %d holds", j.cfg.Stream, ErrRestoredJournal, list[0].position)
 			}
 			want.FirstSeq = list[0].position + 1 // so that the snapshot can be gone on from
 		}
@@ -62,7 +62,7 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 	if err := j.store.check(ctx); err != nil {
 		return err
 	}
-	return j.writeGenesis(ctx, len(list) > 0)
+	return j.writeGenesis(ctx, list)
 }
 
 // requirements are what the journal's stream must be set to.
@@ -81,7 +81,7 @@ const headerBytes = 4 << 10
 
 // writeGenesis appends the first entry, which gives the journal its epoch,
 // unless there is one.
-func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots bool) error {
+func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots []stored) error {
 	info, err := streams.Ask(ctx, j.streamInfo)
 	switch {
 	case err != nil:
@@ -90,8 +90,8 @@ func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots bool) error {
 		return nil
 	case j.had > 0 && !j.cfg.NewEpoch:
 		return j.lostBehind(j.had, 0)
-	case snapshots && !j.cfg.NewEpoch:
-		return fmt.Errorf("%w: the stream %s is empty, but there are snapshots of it", ErrRestoredJournal, j.cfg.Stream)
+	case len(snapshots) > 0 && !j.cfg.NewEpoch:
+		return j.endsBefore(snapshots, 0)
 	}
 	j.sequence = 1
 	data, err := entry.Append(nil, &entry.Entry{

@@ -39,6 +39,7 @@ type watched struct {
 	// The rest is maintain's own: since when a snapshot is missing, until when no further
 	// one is stored for that, and what was applied at the last look.
 	missingSince, rescueAgain time.Time
+	apartSince                time.Time // since when there has been a snapshot behind the journal's end
 	applied                   uint64
 }
 
@@ -86,6 +87,9 @@ func (j *Journal[W]) look(ctx context.Context) (wrong error, missing bool, err e
 		return fmt.Errorf("the journal begins at position %d, and the newest snapshot is of position %d: what was before was purged or aged out, or the snapshots were deleted, and a start would not find it; a snapshot is being stored (keep the instances running until this is over)",
 			first, newest), true, nil
 	}
+	if err := j.lookApart(info, list); err != nil {
+		return err, false, nil
+	}
 	if err := streams.Check(info.Config, j.requirements()); err != nil {
 		return fmt.Errorf("the journal: %w", err), soon && newest < j.position(), nil
 	}
@@ -103,6 +107,24 @@ func (j *Journal[W]) droppedSoon(newest, first uint64) bool {
 	pace := applied - min(applied, j.watched.applied)
 	j.watched.applied = applied
 	return newest < first+max(looks*pace, least)
+}
+
+// lookApart returns an error where there is a snapshot behind the journal's end: another
+// instance stored it before it ended, because the journal was made anew. The first look may
+// find one that was stored meanwhile, and a server that led the stream before may lag.
+func (j *Journal[W]) lookApart(info *jetstream.StreamInfo, list []stored) error {
+	since, last := &j.watched.apartSince, max(info.State.LastSeq, j.position())
+	if len(list) == 0 || list[0].position <= last {
+		*since = time.Time{}
+		return nil
+	}
+	if since.IsZero() {
+		*since = time.Now()
+	}
+	if past := time.Since(*since); past < lookAgain || past < shorterFor && !single(info) {
+		return nil
+	}
+	return j.endsBefore(list, last)
 }
 
 func (j *Journal[W]) deletedError(newest, applied uint64) error {
