@@ -65,7 +65,7 @@ func (f *fakeLease) opens() []protocol.OpenRequest {
 
 func (f *fakeLease) open(opts client.GatewayOptions) *client.Gateway {
 	f.t.Helper()
-	c, _, _ := f.connect(client.Options{Timeout: 100 * time.Millisecond})
+	c, _, _ := f.connect(client.Options{Timeout: time.Second})
 	return openGateway(f.t, c, "gw1", opts)
 }
 
