@@ -48,6 +48,7 @@ var arrows = map[string][]string{
 	"integration/internal/wire":     {"pkg/protocol", "pkg/client", "pkg/service/servicetest", "nats.go"},
 	"integration/authcallout":       {"pkg/protocol", "nats.go"},
 	"integration/bench":             {"pkg/protocol", "pkg/broker", "pkg/client", "nats.go"},
+	"integration/docs":              {},
 }
 
 // heavy are the dependencies whose importers are limited.

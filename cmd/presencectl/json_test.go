@@ -10,17 +10,17 @@ import (
 	"presence/pkg/service/servicetest"
 )
 
-// withoutJSON are the commands that README names as those without --json.
+// withoutJSON are the commands that docs/operations.md names as those without --json.
 func withoutJSON(t *testing.T) (names []string) {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	const begin = "Every command takes `--json` but "
 	_, list, ok := strings.Cut(string(text), begin)
 	if !ok {
-		t.Fatalf("README does not say %q", begin)
+		t.Fatalf("docs/operations.md does not say %q", begin)
 	}
 	list, _, _ = strings.Cut(list, ", and")
 	for _, part := range strings.Split(list, "`") {
@@ -32,7 +32,7 @@ func withoutJSON(t *testing.T) (names []string) {
 }
 
 // TestJSON_EveryCommand: each command prints nothing but JSON with --json, one value a
-// line, or is one of those that README excepts, and says so.
+// line, or is one of those that the document excepts, and says so.
 func TestJSON_EveryCommand(t *testing.T) {
 	d := servicetest.StartDaemon(t)
 	// What follows the command, and whether it runs until it is stopped.

@@ -209,7 +209,7 @@ func aimAtInbox(t *testing.T, sc *scene) {
 // to inboxes.
 func aimElsewhere(t *testing.T, sc *scene) {
 	if !sc.outside && sc.auth != natsconfig.JWT {
-		return // presenced answers by a user of its own, which is not restricted: README, Security
+		return // presenced answers by a user of its own, which is not restricted: docs/security.md
 	}
 	sc.awaitRefusal(t, sc.mallory, wire.Subjects.Get(), "another.application")
 }
