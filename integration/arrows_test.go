@@ -22,11 +22,12 @@ var arrows = map[string][]string{
 	"pkg/service/internal/contacts":       {"pkg/protocol", "pkg/service/internal/contacts/value", "pkg/service/internal/streams", "nats.go"},
 	"pkg/service/internal/contacts/value": {"pkg/protocol"},
 	"pkg/service/internal/admission":      {"pkg/protocol"},
+	"pkg/service/internal/connections":    {"pkg/protocol", "pkg/service/internal/lograte", "pkg/service/internal/sysevent", "nats.go"},
 	"pkg/service/internal/lograte":        {},
 	"pkg/service/internal/simulation":     {},
 	"pkg/service/internal/sysevent":       {"pkg/protocol"},
-	"pkg/service": {"pkg/protocol", "pkg/service/internal/admission", "pkg/service/internal/contacts", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/state",
-		"pkg/service/internal/journal", "pkg/service/internal/lograte", "pkg/service/internal/replica", "pkg/service/internal/sysevent", "nats.go"},
+	"pkg/service": {"pkg/protocol", "pkg/service/internal/admission", "pkg/service/internal/connections", "pkg/service/internal/contacts", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/state",
+		"pkg/service/internal/journal", "pkg/service/internal/lograte", "pkg/service/internal/replica", "nats.go"},
 	// It checks instances with their own state machine, and knows nothing of how
 	// they serve; so a command may use it that has no service in it.
 	"pkg/service/verify": {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state",

@@ -19,7 +19,7 @@ func (s *Service) login(c *call) error {
 		return err
 	}
 	r.Connection = s.bindable(r.Connection)
-	reports := r.Connection != nil && s.servers.answers(r.Connection.ServerID)
+	reports := r.Connection != nil && s.connections.Reports(r.Connection.ServerID)
 	c.reply = s.loginReply
 	return s.submit(c, api.Login(user, &r, reports))
 }

@@ -31,10 +31,10 @@ const (
 )
 
 // drain ends serving.
-func (s *Service) drain(ctx context.Context, w *connectionWatch) error {
+func (s *Service) drain(ctx context.Context) error {
 	begun := time.Now()
 	s.announcer.finish()
-	s.leave(w)
+	s.leave()
 	if ctx.Err() != nil { // something failed: there is no journal to wait for
 		s.refuseWaiters()
 		return nil
@@ -53,29 +53,23 @@ func (s *Service) drain(ctx context.Context, w *connectionWatch) error {
 
 // leave takes no more requests and reports, and waits until those taken are
 // handled. A connection that is lost brings nothing more.
-func (s *Service) leave(w *connectionWatch) {
-	reports := w.drain()
+func (s *Service) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	drained := s.connections.Drain()
 	s.listener.leave()
-	deadline := time.After(drainTimeout)
 	// The subscriptions drain by themselves: each is gone when its last request was
 	// handled.
 	for s.listener.arriving() || s.gate.Active() > 0 {
 		select {
-		case <-deadline:
+		case <-ctx.Done():
 			s.log.Warn("requests were still arriving when the time to stop was over")
 			return
 		case <-time.After(time.Millisecond):
 		}
 	}
-	for w.sub != nil && s.cfg.System.IsConnected() {
-		select {
-		case <-reports:
-			return
-		case <-deadline:
-			s.log.Warn("reports of closed connections were still arriving when the time to stop was over")
-			return
-		case <-time.After(100 * time.Millisecond): // is it still connected?
-		}
+	if !drained(ctx) {
+		s.log.Warn("reports of closed connections were still arriving when the time to stop was over")
 	}
 }
 

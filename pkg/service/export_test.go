@@ -102,10 +102,3 @@ func (s *Service) SubscribeAnew() (remembered, subscriptions int) {
 	defer l.mu.Unlock()
 	return len(l.leaving), len(l.ears)
 }
-
-// Asking returns how many servers keep a place among those that are asked for connections.
-func (s *Service) Asking() int {
-	s.strangers.mu.Lock()
-	defer s.strangers.mu.Unlock()
-	return len(s.strangers.busy)
-}

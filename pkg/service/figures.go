@@ -82,8 +82,7 @@ func (s *Service) Figures() Figures {
 	}
 	s.mu.RUnlock()
 	s.gate.Remembered(f.Remembered)
-	f.Remembered["connections-to-look-up"] = s.strangers.waits()
-	f.Remembered["servers"] = s.servers.known()
+	s.connections.Remembered(f.Remembered)
 	f.Remembered["erased-to-trim"] = s.trims.wait()
 	select {
 	case <-s.opened:

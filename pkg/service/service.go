@@ -45,6 +45,7 @@ import (
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 	"presence/pkg/service/internal/admission"
+	"presence/pkg/service/internal/connections"
 	"presence/pkg/service/internal/contacts"
 	"presence/pkg/service/internal/journal"
 	"presence/pkg/service/internal/lograte"
@@ -69,20 +70,19 @@ type Service struct {
 
 	gate *admission.Gate
 
-	journal    *journal.Journal[*call]
-	contacts   *contacts.Store
-	responder  *responder
-	announcer  *announcer
-	endpoints  []*endpoint
-	listener   *listener
-	replies    *replies
-	unsent     lograte.Spaced // replies that could not be sent
-	registered atomic.Bool    // an entry of this instance is applied
-	pauses     pauses
-	servers    *servers
-	strangers  *strangers
-	trims      trims
-	noContacts atomic.Bool // they could not be reached the last time
+	journal     *journal.Journal[*call]
+	contacts    *contacts.Store
+	responder   *responder
+	announcer   *announcer
+	endpoints   []*endpoint
+	listener    *listener
+	replies     *replies
+	unsent      lograte.Spaced // replies that could not be sent
+	registered  atomic.Bool    // an entry of this instance is applied
+	pauses      pauses
+	connections *connections.Watcher
+	trims       trims
+	noContacts  atomic.Bool // they could not be reached the last time
 	// contactsWrong is what is wrong with their bucket.
 	contactsWrong finding
 	counted       counted
@@ -125,7 +125,7 @@ func New(cfg Config) (*Service, error) {
 	s.gate = admission.New(cfg.Limits.admission())
 	s.responder = newResponder(s)
 	s.announcer = newAnnouncer(s)
-	s.servers, s.strangers = newServers(), newStrangers(s)
+	s.connections = connections.New(connections.Config{System: cfg.System, Account: cfg.ClientsAccount, Leases: leases{s}, Logger: s.log})
 	s.endpoints = s.routes()
 	s.replies, s.listener = newReplies(cfg.Clients, cfg.Answers), newListener(s)
 	return s, nil
@@ -235,8 +235,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	if err := s.register(inner); err != nil {
 		return err
 	}
-	connections, err := s.watchConnections()
-	if err != nil {
+	if err := s.connections.Listen(); err != nil {
 		return err
 	}
 	defer s.listener.hearErrors()()
@@ -246,8 +245,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	owned.Go(func() { s.watchClients(ticking) })
 	owned.Go(func() { s.watchPauses(ticking) })
 	owned.Go(func() { s.watchContacts(ticking) })
-	owned.Go(func() { connections.run(ticking) })
-	owned.Go(func() { s.strangers.run(ticking, connections) })
+	owned.Go(func() { s.connections.Run(ticking) })
 	owned.Go(func() { s.replies.run(ticking, s.listener.kick) })
 	owned.Go(func() { s.listener.run(ticking, func() { s.isReady(begun) }) })
 	// What was taken is answered, whatever failed: so these end last.
@@ -263,7 +261,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	case <-inner.Done():
 	}
 	s.leaving.Store(true)
-	err = s.drain(draining, connections)
+	err := s.drain(draining)
 	stopTicking()
 	stopAnswering()
 	owned.Wait()
@@ -408,8 +406,8 @@ func (s *Service) applyToState(a *journal.Applied[*call]) (done applied, err err
 		return done, err
 	}
 	s.appliedAt = time.Now()
-	if s.cfg.System != nil && a.Entry.Header.Writer == s.writer {
-		s.strangers.add(s.state)
+	if a.Entry.Header.Writer == s.writer {
+		s.connections.LookUp(s.state.Fresh)
 	}
 	if a.Callers != nil {
 		done.answers = s.answers(a.Callers, &out)

@@ -1,4 +1,4 @@
-package service
+package connections
 
 import (
 	"fmt"
@@ -7,7 +7,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"presence/pkg/internal/entry"
 	"presence/pkg/service/internal/sysevent"
 )
 
@@ -60,31 +59,29 @@ func (v *servers) silent(id string) {
 // the one that presenced is connected to. Others are heard of while it goes on.
 const pingWait = 2 * time.Second
 
-// watchServers begins to listen for what servers say of themselves, and asks who is
-// there. Every instance hears every server.
-func (w *connectionWatch) watchServers() (err error) {
-	s := w.service
-	system := s.cfg.System
+// listenToServers begins to listen for what servers say of themselves, and asks who is there.
+func (w *Watcher) listenToServers() (err error) {
+	system := w.cfg.System
 	first := make(chan struct{})
 	var once sync.Once
 	w.pongs, err = system.Subscribe(system.NewInbox(), func(m *nats.Msg) {
 		id, err := sysevent.Server(m.Data)
 		if err != nil {
-			s.log.Warn("a NATS server's answer was not understood", "err", err)
+			w.log.Warn("a NATS server's answer was not understood", "err", err)
 			return
 		}
-		s.servers.answered(id)
+		w.servers.answered(id)
 		once.Do(func() { close(first) })
 	})
 	if err == nil {
 		w.lame, err = system.Subscribe("$SYS.SERVER.*.LAMEDUCK", func(m *nats.Msg) {
-			if err := s.lameDuck(m.Subject); err != nil {
-				s.log.Warn("a report of a NATS server that shuts down was lost", "err", err)
+			if err := w.lameDuck(m.Subject); err != nil {
+				w.log.Warn("a report of a NATS server that shuts down was lost", "err", err)
 			}
 		})
 	}
 	if err == nil {
-		err = system.FlushTimeout(openTimeout)
+		err = system.FlushTimeout(listenWithin)
 	}
 	if err != nil {
 		return fmt.Errorf("listening for NATS servers: %w", err)
@@ -93,36 +90,23 @@ func (w *connectionWatch) watchServers() (err error) {
 	select {
 	case <-first:
 	case <-time.After(pingWait):
-		s.log.Warn("no NATS server said within a moment that it is there: sessions are taken for unbound until one does")
+		w.log.Warn("no NATS server said within a moment that it is there: sessions are taken for unbound until one does")
 	}
 	return nil
 }
 
 // ping asks all servers whether they are there.
-func (w *connectionWatch) ping() {
-	if err := w.service.cfg.System.PublishRequest("$SYS.REQ.SERVER.PING", w.pongs.Subject, nil); err != nil {
-		w.service.log.Warn("the NATS servers could not be asked whether they are there", "err", err)
+func (w *Watcher) ping() {
+	if err := w.cfg.System.PublishRequest("$SYS.REQ.SERVER.PING", w.pongs.Subject, nil); err != nil {
+		w.log.Warn("the NATS servers could not be asked whether they are there", "err", err)
 	}
 }
 
-// lameDuck has it appended that a server shuts down: it reports closed connections no
-// more. Other instances do the same, and the first one counts.
-func (s *Service) lameDuck(subject string) error {
-	id, err := sysevent.LameDuck(subject)
+func (w *Watcher) lameDuck(subject string) error {
+	server, err := sysevent.LameDuck(subject)
 	if err != nil {
 		return err
 	}
-	s.servers.silent(id)
-	s.mu.RLock()
-	format, known := s.state.Format(), s.state.IsLame(id)
-	s.mu.RUnlock()
-	switch {
-	case known:
-		return nil
-	case format < 3:
-		s.log.Warn("a NATS server shuts down, and not every instance knows what to do then: leases bound to it keep their TTL", "server", id)
-		return nil
-	}
-	s.log.Info("a NATS server shuts down: leases bound to it last half their TTL", "server", id)
-	return s.journal.Report(entry.Command{Kind: entry.LameDuck, Server: id})
+	w.servers.silent(server)
+	return w.cfg.Leases.LameDuck(server)
 }

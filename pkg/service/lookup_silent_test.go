@@ -8,9 +8,9 @@ import (
 	"presence/pkg/service/servicetest"
 )
 
-// TestStrangers_SilentServer: a server that does not answer gives its place back at once
+// TestLookUp_SilentServer: a server that does not answer gives its place back at once
 // among those that are asked. A client can invent the IDs of as many as it likes.
-func TestStrangers_SilentServer(t *testing.T) {
+func TestLookUp_SilentServer(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
 	s, nc := kit.Instances[0].Service, kit.Connect(t)
@@ -26,5 +26,5 @@ func TestStrangers_SilentServer(t *testing.T) {
 		return err == nil && len(own.Sessions) == 1 && !own.Sessions[0].Bound
 	})
 	// It was kept for 10 s and more.
-	servicetest.Eventually(t, 5*time.Second, "the server's place to be free", func() bool { return s.Asking() == 0 })
+	servicetest.Eventually(t, 5*time.Second, "the server's place to be free", func() bool { return s.Figures().Remembered["servers-asked"] == 0 })
 }
