@@ -82,7 +82,7 @@ fuzz: ## each fuzz target for FUZZTIME, and GENERATED configuration files
 	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/service/internal/contacts/value
 	$(GO) test -run '^(TestFile_Garbage|TestG13_AcceptedFiles)$$' -count 1 ./pkg/broker -rapid.checks $(GENERATED)
 
-bench: ## speed, size and faults against raw NATS, about 4 minutes; AGAINST=commit: against that commit, ROUNDS=n
+bench: ## speed and size against raw NATS, about 3 minutes; AGAINST=commit: against that commit, ROUNDS=n
 	$(GO) run ./integration/bench $(if $(AGAINST),-against $(AGAINST)) $(if $(ROUNDS),-rounds $(ROUNDS))
 
 bench-full: ## the same with longer rounds and a million users, about 17 minutes

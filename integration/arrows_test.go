@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 	"integration/processes":         {},
 	"integration/internal/wire":     {"pkg/protocol", "pkg/client", "pkg/service/servicetest", "nats.go"},
 	"integration/authcallout":       {"pkg/protocol", "nats.go"},
-	"integration/bench":             {"pkg/protocol", "pkg/broker", "pkg/client", "nats.go"},
+	"integration/bench":             {"pkg/protocol", "pkg/broker", "pkg/client", "pkg/service/servicetest", "nats.go"},
 	"integration/docs":              {},
 }
 

@@ -120,11 +120,11 @@ func (b *bench) compareOnce(ctx context.Context, q question, sync string, varian
 		order = []int{1, 0}
 	}
 	for _, i := range order {
-		t, err := b.start(ctx, programs[i], "", sync)
-		defer b.end(t)
+		t, err := b.start(programs[i], sync)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", variants[i].name, err)
 		}
+		defer b.remove(t)
 		variants[i].server = t
 	}
 	if err := b.populate(ctx, variants[order[0]].server, variants[order[1]].server); err != nil {

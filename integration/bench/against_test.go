@@ -57,7 +57,7 @@ func TestAlternate(t *testing.T) {
 	var order []string
 	variants := []variant{{name: "a"}, {name: "b"}}
 	for i, name := range []string{"a", "b"} {
-		variants[i].server = &target{process: &process{cmd: &exec.Cmd{Process: &os.Process{}}}}
+		variants[i].server = &target{}
 		variants[i].run = func(context.Context, time.Duration) (sample, error) {
 			order = append(order, name)
 			return sample{count: len(order)}, nil

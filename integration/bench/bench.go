@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service/servicetest"
 )
 
 const (
@@ -34,22 +35,34 @@ var subjects = protocol.NewSubjects("")
 
 // target is a server under measurement and the load's connections to it.
 type target struct {
-	*process
-	conns []*nats.Conn
-	js    []jetstream.JetStream // one for each connection
-	dir   string
+	*servicetest.Process
+	url        string
+	readyAfter time.Duration // from its start until it said where it listens
+	conns      []*nats.Conn
+	js         []jetstream.JetStream // one for each connection
+	dir        string
+	traced     int // bytes of its trace that largestHeap has read
 }
 
 // conn returns the connection of a caller.
 func (t *target) conn(caller int) *nats.Conn { return t.conns[caller%len(t.conns)] }
 
-func (t *target) close() {
+func (t *target) disconnect() {
 	for _, nc := range t.conns {
 		nc.Close()
 	}
-	if t.process != nil {
-		t.process.stop()
-	}
+}
+
+// close is for a server of which nothing is needed any more.
+func (b *bench) close(t *target) {
+	t.disconnect()
+	t.Kill(b.program)
+}
+
+// stop ends a server in such a way that another one can go on with what it stored.
+func (b *bench) stop(t *target) {
+	t.disconnect()
+	t.Stop(b.program)
 }
 
 // bench holds what the measures share.
@@ -58,11 +71,11 @@ type bench struct {
 	progress  io.Writer
 	dir       string // temporary; everything on disk is below it
 	presenced string
+	program   *program
 
 	// By how the journal or the stream is synced.
 	interval, always       *target // presenced
 	refInterval, refAlways *target // the reference; refInterval is also "raw"
-	targets                []*target
 
 	// With -against, in place of these four.
 	against string // the short name of the other commit
@@ -77,23 +90,24 @@ func newBench(ctx context.Context, opts options, progress io.Writer) (*bench, er
 		return nil, err
 	}
 	b := &bench{opts: opts, progress: progress, dir: dir, presenced: opts.presenced}
+	b.program = &program{b: b, ctx: ctx}
 	if err := b.prepare(ctx); err != nil {
-		b.close()
+		b.end()
 		return nil, err
 	}
 	return b, nil
 }
 
-func (b *bench) close() {
-	for _, t := range b.targets {
-		t.close()
-	}
+// end leaves nothing behind.
+func (b *bench) end() {
+	b.program.end()
 	if err := os.RemoveAll(b.dir); err != nil {
 		fmt.Fprintln(b.progress, "bench:", err)
 	}
 }
 
-func (b *bench) prepare(ctx context.Context) error {
+func (b *bench) prepare(ctx context.Context) (err error) {
+	defer recovered(&err)
 	if b.presenced == "" {
 		b.logf("building presenced")
 		b.presenced = filepath.Join(b.dir, "presenced")
@@ -109,22 +123,11 @@ func (b *bench) prepare(ctx context.Context) error {
 		return nil
 	}
 	b.logf("starting the servers in %s", b.dir)
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	for _, s := range []struct {
-		t          **target
-		program    string
-		subcommand string
-		sync       string
-	}{
-		{&b.interval, b.presenced, "", "interval"},
-		{&b.always, b.presenced, "", "always"},
-		{&b.refInterval, self, referenceCommand, "interval"},
-		{&b.refAlways, self, referenceCommand, "always"},
-	} {
-		if *s.t, err = b.start(ctx, s.program, s.subcommand, s.sync); err != nil {
+	for sync, ts := range map[string][]**target{"interval": {&b.interval, &b.refInterval}, "always": {&b.always, &b.refAlways}} {
+		if *ts[0], err = b.start(b.presenced, sync); err != nil {
+			return err
+		}
+		if *ts[1], err = b.startRaw(sync); err != nil {
 			return err
 		}
 	}
@@ -132,67 +135,65 @@ func (b *bench) prepare(ctx context.Context) error {
 	return b.prepareUsers(ctx)
 }
 
-// start starts a server on an empty directory and connects to it.
-func (b *bench) start(ctx context.Context, program, subcommand, sync string) (*target, error) {
-	dir, err := os.MkdirTemp(b.dir, "data-")
+// start starts a presenced on an empty directory and connects to it.
+func (b *bench) start(program, sync string, more ...string) (*target, error) {
+	dir, err := b.tempDir("data")
 	if err != nil {
 		return nil, err
 	}
-	var args []string
-	if subcommand != "" {
-		args = []string{subcommand, "--data", dir, "--sync", sync}
-	} else {
-		args = presencedArgs(dir, sync)
+	return b.startOn(dir, program, nil, append([]string{"--sync", sync}, more...)...)
+}
+
+// startRaw starts a reference on an empty directory and connects to it.
+func (b *bench) startRaw(sync string) (*target, error) {
+	dir, err := b.tempDir("raw")
+	if err != nil {
+		return nil, err
 	}
-	t := &target{dir: dir}
-	b.targets = append(b.targets, t)
-	if t.process, err = startProcess(ctx, program, args, nil); err != nil {
+	t, err := b.startReference(dir, sync)
+	if err != nil {
 		return nil, err
 	}
 	return t, t.connect()
 }
 
-// end ends a server before the others, with what it has stored; nil does nothing.
-func (b *bench) end(t *target) {
-	if t == nil {
-		return
-	}
-	t.close()
-	b.targets = slices.DeleteFunc(b.targets, func(of *target) bool { return of == t })
-	if err := os.RemoveAll(t.dir); err != nil {
-		fmt.Fprintln(b.progress, "bench:", err)
-	}
+// startOn starts a program that is presenced on a directory, and connects to it. It
+// has its default limits but for one: a gateway of the load makes what a whole
+// service's would.
+func (b *bench) startOn(dir, program string, env []string, args ...string) (*target, error) {
+	env = append([]string{"PRESENCED_USER_CHANGES=0"}, env...)
+	args = append([]string{"--listen", "127.0.0.1:0", "--data", dir, "--gateway-ops", "-1"}, args...)
+	d := servicetest.StartProgram(b.program, program, env, args...)
+	t := &target{Process: &d.Process, url: d.URL, readyAfter: d.ReadyAfter, dir: dir}
+	return t, t.connect()
 }
 
 // startPresenced starts a presenced for one measure, on a directory, with sync
 // interval, and connects to it. more are arguments, env is added to its
 // environment.
-func (b *bench) startPresenced(ctx context.Context, dir string, env []string, more ...string) (*target, error) {
-	t := &target{dir: dir}
-	b.targets = append(b.targets, t)
-	var err error
-	if t.process, err = startProcess(ctx, b.presenced, append(presencedArgs(dir, "interval"), more...), env); err != nil {
-		return nil, err
+func (b *bench) startPresenced(dir string, env []string, more ...string) (*target, error) {
+	return b.startOn(dir, b.presenced, env, append([]string{"--sync", "interval"}, more...)...)
+}
+
+// remove ends a server before the others, with what it has stored.
+func (b *bench) remove(t *target) {
+	b.close(t)
+	if err := os.RemoveAll(t.dir); err != nil {
+		b.logf("%v", err)
 	}
-	return t, t.connect()
 }
 
 // startAlone is startPresenced on a directory of the measure's own.
-func (b *bench) startAlone(ctx context.Context, measure string, env []string, more ...string) (*target, error) {
+func (b *bench) startAlone(measure string, env []string, more ...string) (*target, error) {
 	dir, err := b.tempDir(measure)
 	if err != nil {
 		return nil, err
 	}
-	return b.startPresenced(ctx, dir, env, more...)
+	return b.startPresenced(dir, env, more...)
 }
 
 // tempDir makes a directory for a measure.
 func (b *bench) tempDir(measure string) (string, error) { return os.MkdirTemp(b.dir, measure+"-") }
-
-func presencedArgs(dir, sync string) []string {
-	// One gateway of the load makes what a whole service's would.
-	return []string{"--listen", "127.0.0.1:0", "--data", dir, "--sync", sync, "--gateway-ops", "-1"}
-}
 
 func (t *target) connect() error {
 	for range connections {

@@ -24,9 +24,13 @@ const figuresWithin = 10 * time.Second
 
 // figure asks a presenced that has withFigures for one of them; labels are part
 // of its name.
-func (p *process) figure(name string) (float64, error) {
+func (t *target) figure(name string) (float64, error) {
 	client := http.Client{Timeout: figuresWithin}
-	res, err := client.Get("http://" + p.output.figuresAddress() + "/metrics")
+	address := figuresLine.FindStringSubmatch(t.Stderr())
+	if address == nil {
+		return 0, errors.New("presenced says no figures")
+	}
+	res, err := client.Get("http://" + address[1] + "/metrics")
 	if err != nil {
 		return 0, err
 	}

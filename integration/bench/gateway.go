@@ -95,18 +95,6 @@ func (g *gateway) apply(n int, op func(i int) protocol.Op) error {
 	return g.request(protocol.OpApply, r)
 }
 
-// loginAll logs in users 0 to n-1.
-func (g *gateway) loginAll(n int, user func(int) string) error {
-	for first := 0; first < n; first += applyOps {
-		if err := g.apply(min(applyOps, n-first), func(i int) protocol.Op {
-			return protocol.Op{Op: protocol.OpKindLogin, UserID: user(first + i), SessionID: "s", Platform: "web"}
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (g *gateway) request(op string, body any) error {
 	subject, err := subjects.Gateway(g.id, op)
 	if err != nil {

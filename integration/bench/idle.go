@@ -19,11 +19,11 @@ const (
 var idleMeasure = measure{
 	name: "idle", title: "nobody does anything", slow: true,
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
-		t, err := b.startAlone(ctx, "idle", nil)
+		t, err := b.startAlone("idle", nil)
 		if err != nil {
 			return nil, err
 		}
-		defer t.close()
+		defer b.close(t)
 		users := min(b.opts.users, idleUsers)
 		if err := loginAll(ctx, t, userID, users); err != nil {
 			return nil, err

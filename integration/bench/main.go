@@ -17,12 +17,11 @@
 // within each round.
 //
 // What has no counterpart to be compared with is measured on servers of its own,
-// one measure after the other: memory, restarts, snapshots, losses, overload, floods,
-// idling, many watched users, and several presenced on a NATS cluster of three, of which some
-// are killed.
+// one measure after the other: memory, restarts, snapshots, overload and idling. What a
+// fault costs is logged by the tests of integration and of integration/processes.
 //
 // presenced has its default limits, with so many users that none of them is over
-// its rate, but for the ops of a gateway, which only a flood is limited in.
+// its rate, but for the ops of a gateway, which are not limited.
 //
 // With -against, set, get and renew are put to this tree's daemon and to that of
 // another commit, in turns, by the same load. What it prints is how many times as
@@ -48,12 +47,9 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && servers[os.Args[1]] != nil {
-		if err := servers[os.Args[1]](os.Args[2:], os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintf(os.Stderr, "bench %s: %v\n", os.Args[1], err)
-			os.Exit(1)
-		}
-		return
+	if len(os.Args) > 1 && os.Args[1] == referenceCommand {
+		fmt.Fprintf(os.Stderr, "bench %s: %v\n", referenceCommand, runReference(os.Args[2:], os.Stdout))
+		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -66,13 +62,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-}
-
-// servers are what this program is as a child of its own, by its first argument.
-var servers = map[string]func(args []string, stdin io.Reader, stdout io.Writer) error{
-	referenceCommand: runReference,
-	natsCommand:      runNATS,
-	floodCommand:     runFlood,
 }
 
 // errUsage says that the command line was wrong; the flag package has said how.
@@ -183,7 +172,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer b.end()
+	defer recovered(&err)
 	begun := time.Now()
 	measure := b.measureAll
 	if opts.against != "" {

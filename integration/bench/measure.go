@@ -76,8 +76,8 @@ type result struct {
 }
 
 // measures in the order in which they are made.
-var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure, overloadMeasure, floodMeasure, lossMeasure, detectionMeasure,
-	memoryMeasure, snapshotMeasure, watchMeasure, instancesMeasure, idleMeasure}
+var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure, overloadMeasure,
+	memoryMeasure, snapshotMeasure, idleMeasure}
 
 func measureNames() []string {
 	var names []string

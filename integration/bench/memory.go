@@ -22,18 +22,18 @@ var memoryMeasure = measure{
 		if err != nil {
 			return nil, err
 		}
-		again, err := b.measureRestart(ctx, dir, "restart to ready, behind the logins")
+		again, err := b.measureRestart(dir, "restart to ready, behind the logins")
 		return append(rows, again), err
 	},
 }
 
 // measureHeap logs the users in at a presenced on an empty directory.
 func (b *bench) measureHeap(ctx context.Context, dir string) ([]row, error) {
-	t, err := b.startPresenced(ctx, dir, []string{"GODEBUG=gctrace=1"}, neverSnapshot...)
+	t, err := b.startPresenced(dir, []string{"GODEBUG=gctrace=1"}, neverSnapshot...)
 	if err != nil {
 		return nil, err
 	}
-	defer t.close()
+	defer b.stop(t)
 	idle := t.residentBytes()
 	liveIdle, err := t.collect(ctx)
 	if err != nil {
@@ -82,7 +82,7 @@ func (t *target) collect(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, collectWithin)
 	defer cancel()
 	body := getBody(0, 100)
-	first, _ := t.output.lastCollection()
+	first, _, _ := collections(t.Stderr())
 	for {
 		if _, err := callFor(ctx, collectCallers, 50*time.Millisecond, func(caller, _ int) error {
 			return request(t.conn(caller), subjects.Get(), body)
@@ -92,7 +92,7 @@ func (t *target) collect(ctx context.Context) (uint64, error) {
 			}
 			return 0, err
 		}
-		if n, live := t.output.lastCollection(); n >= first+2 {
+		if n, live, _ := collections(t.Stderr()); n >= first+2 {
 			return live, nil
 		}
 	}

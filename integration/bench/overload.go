@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -43,8 +42,8 @@ var overloadMeasure = measure{
 		if err != nil {
 			return nil, err
 		}
-		defer raw.t.close()
-		defer ours.t.close()
+		defer b.close(raw.t)
+		defer b.close(ours.t)
 		var rounds []overloadRound
 		for i := range (b.opts.rounds+1)/2 + 1 {
 			d := b.opts.time
@@ -64,18 +63,14 @@ var overloadMeasure = measure{
 }
 
 func (b *bench) startOverload(ctx context.Context) (raw, ours *overloaded, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, nil, err
-	}
-	ref, err := b.start(ctx, self, referenceCommand, "interval")
+	ref, err := b.startRaw("interval")
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := request(ref.conns[0], refCanned+refReply, mustMarshal(protocol.ChangeReply{Status: protocol.Status{UserID: userID(0)}})); err != nil {
 		return nil, nil, err
 	}
-	t, err := b.startAlone(ctx, "overload", []string{"GODEBUG=gctrace=1"})
+	t, err := b.startAlone("overload", []string{"GODEBUG=gctrace=1"})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -183,13 +178,13 @@ func (o *overloaded) storm(ctx context.Context, s storm, d time.Duration) (*outc
 		k := first + i*connections + sender
 		return o.subjects[k%overloadUsers], setBody(k)
 	}
-	o.t.output.takeLargestHeap()
+	o.t.largestHeap()
 	out, err := s.run(ctx, o.t.conns[:connections], d)
 	if err != nil {
 		return nil, 0, err
 	}
 	o.made += 2 * out.Sent // one sender may send more than another
-	return out, o.t.output.takeLargestHeap(), ctx.Err()
+	return out, o.t.largestHeap(), ctx.Err()
 }
 
 // polite is one set.

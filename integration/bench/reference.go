@@ -40,8 +40,8 @@ const (
 // refStreamBytes bounds the stream on disk; old messages go.
 const refStreamBytes = 256 << 20
 
-// runReference serves until stdin closes or a signal ends it.
-func runReference(args []string, stdin io.Reader, stdout io.Writer) error {
+// runReference serves until a signal ends the process.
+func runReference(args []string, stdout io.Writer) error {
 	fs := flag.NewFlagSet(referenceCommand, flag.ContinueOnError)
 	data := fs.String("data", "", "directory of the server's store")
 	sync := fs.String("sync", "interval", "always or interval")
@@ -69,8 +69,7 @@ func runReference(args []string, stdin io.Reader, stdout io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(stdout, "reference listens on", s.ClientURL())
-	_, err = io.Copy(io.Discard, stdin)
-	return err
+	select {}
 }
 
 func addStream(nc *nats.Conn) error {

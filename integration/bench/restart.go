@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 )
@@ -12,12 +11,12 @@ var neverSnapshot = []string{"--snapshot-entries", "1000000000"}
 
 // measureRestart starts presenced on what another one left, stopped by SIGTERM,
 // and says what there was to read.
-func (b *bench) measureRestart(ctx context.Context, dir, name string) (row, error) {
-	t, err := b.startPresenced(ctx, dir, nil, slices.Concat(withFigures, neverSnapshot)...)
+func (b *bench) measureRestart(dir, name string) (row, error) {
+	t, err := b.startPresenced(dir, nil, slices.Concat(withFigures, neverSnapshot)...)
 	if err != nil {
 		return row{}, err
 	}
-	defer t.close()
+	defer b.close(t)
 	entries, err := t.figure("presence_journal_applied_total")
 	if err != nil {
 		return row{}, err

@@ -31,11 +31,10 @@ var snapshotMeasure = measure{
 		count(int(snapshotCallers*time.Second/snapshotEvery))),
 	slow: true,
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
-		t, err := b.startAlone(ctx, "snapshot", nil, "--snapshot-entries", snapshotEntries)
+		t, err := b.startAlone("snapshot", nil, "--snapshot-entries", snapshotEntries)
 		if err != nil {
 			return nil, err
 		}
-		defer t.close()
 		if err := loginAll(ctx, t, userID, b.opts.users); err != nil {
 			return nil, err
 		}
@@ -51,8 +50,8 @@ var snapshotMeasure = measure{
 		if err != nil {
 			return nil, err
 		}
-		t.close()
-		again, err := b.measureRestart(ctx, t.dir, "restart to ready, behind the last snapshot")
+		b.stop(t)
+		again, err := b.measureRestart(t.dir, "restart to ready, behind the last snapshot")
 		return append(rows, again), err
 	},
 }
@@ -60,7 +59,7 @@ var snapshotMeasure = measure{
 // setOverSnapshots sets texts until so many snapshots were taken meanwhile. Between
 // two of them are more than 2 s, so none is under way unnoticed at the end.
 func (b *bench) setOverSnapshots(ctx context.Context, t *target, n int) (sets, snapshots []span, err error) {
-	before := len(t.output.tookSnapshots())
+	before := len(tookSnapshots(t.Stderr()))
 	deadline := time.Now().Add(time.Duration(n) * snapshotWithin)
 	for turn := 0; len(snapshots) < n; turn++ {
 		if time.Now().After(deadline) {
@@ -74,7 +73,7 @@ func (b *bench) setOverSnapshots(ctx context.Context, t *target, n int) (sets, s
 			return nil, nil, err
 		}
 		sets = append(sets, more...)
-		snapshots = t.output.tookSnapshots()[before:]
+		snapshots = tookSnapshots(t.Stderr())[before:]
 	}
 	return sets, snapshots, nil
 }

@@ -78,32 +78,21 @@ func TestSampleRate(t *testing.T) {
 	}
 }
 
-func TestOutputLine(t *testing.T) {
-	o := &output{listens: make(chan string, 1)}
-	for _, line := range []string{
-		"gc 7 @1.215s 2%: 0.026+0.39+0.10 ms clock, 0.21+0.88/0.52/0+0.83 ms cpu, 34->36->17 MB, 35 MB goal, 0 MB stacks, 0 MB globals, 2 P",
-		`time=2026-11-24T10:00:00.000Z level=INFO msg="health and metrics by HTTP" ready=http://127.0.0.1:40003/readyz`,
-		"connected to nats://127.0.0.1:40002",
-		"presenced (devel) is ready on nats://127.0.0.1:40001",
-		`time=2026-11-24T10:00:07.123Z level=INFO msg="took a snapshot" position=812 bytes=40960 took=23ms`,
-		`time=2026-11-24T10:00:08.000Z level=INFO msg="restored a snapshot" position=812 bytes=40960 took=9ms`,
-	} {
-		o.line(line)
+func TestWhatPresencedSays(t *testing.T) {
+	const says = `gc 7 @1.215s 2%: 0.026+0.39+0.10 ms clock, 0.21+0.88/0.52/0+0.83 ms cpu, 34->36->19 MB, 35 MB goal, 0 MB stacks, 0 MB globals, 2 P
+time=2026-11-24T10:00:00.000Z level=INFO msg="health and metrics by HTTP" ready=http://127.0.0.1:40003/readyz
+time=2026-11-24T10:00:07.123Z level=INFO msg="took a snapshot" position=812 bytes=40960 took=23ms
+time=2026-11-24T10:00:08.000Z level=INFO msg="restored a snapshot" position=812 bytes=40960 took=9ms
+gc 8 @2.215s 2%: 0.026+0.39+0.10 ms clock, 0.21+0.88/0.52/0+0.83 ms cpu, 20->30->17 MB, 35 MB goal, 0 MB stacks, 0 MB globals, 2 P
+`
+	if n, live, largest := collections(says); n != 2 || live != 17<<20 || largest != 36<<20 {
+		t.Errorf("collections: got %d, %d and %d bytes, want 2, %d and %d", n, live, largest, 17<<20, 36<<20)
 	}
-	if n, live := o.lastCollection(); n != 1 || live != 17<<20 {
-		t.Errorf("lastCollection: got %d and %d bytes, want 1 and %d", n, live, 17<<20)
-	}
-	if first, again := o.takeLargestHeap(), o.takeLargestHeap(); first != 36<<20 || again != 0 {
-		t.Errorf("takeLargestHeap: got %d and then %d, want %d and 0", first, again, 36<<20)
-	}
-	if got, want := <-o.listens, "nats://127.0.0.1:40001"; got != want {
-		t.Errorf("listens: got %q, want %q", got, want)
-	}
-	if got, want := o.figuresAddress(), "127.0.0.1:40003"; got != want {
-		t.Errorf("figuresAddress: got %q, want %q", got, want)
+	if got := figuresLine.FindStringSubmatch(says); got == nil || got[1] != "127.0.0.1:40003" {
+		t.Errorf("the figures' address: got %q", got)
 	}
 	at := time.Date(2026, 11, 24, 10, 0, 7, 100e6, time.UTC)
-	if got, want := o.tookSnapshots(), []span{{at, at.Add(23 * time.Millisecond)}}; !slices.Equal(got, want) {
+	if got, want := tookSnapshots(says), []span{{at, at.Add(23 * time.Millisecond)}}; !slices.Equal(got, want) {
 		t.Errorf("tookSnapshots: got %v, want %v", got, want)
 	}
 }
@@ -179,20 +168,6 @@ func TestFindFigure(t *testing.T) {
 	}
 }
 
-func TestLongest(t *testing.T) {
-	// By the time of their begin, as one caller after the other has them.
-	calls := spans(0, 10, 20, 30, 5, 2600, 0, 40, 90, 100)
-	if got, slow := longestCall(calls); got != 2595*time.Millisecond || slow != 1 {
-		t.Errorf("longestCall: got %v and %d slow, want 2.595s and 1", got, slow)
-	}
-	if got := longestGap(calls); got != 2500*time.Millisecond {
-		t.Errorf("longestGap: got %v, want 2.5s", got)
-	}
-	if got := longestGap(calls[:1]); got != 0 {
-		t.Errorf("longestGap of one call: got %v, want 0", got)
-	}
-}
-
 func TestBesideStorm(t *testing.T) {
 	// The last quick one is not the first, the one before the end does not count.
 	calls := spans(0, 10, 20, 21, 30, 90, 95, 190, 200, 202, 210, 211)
@@ -226,13 +201,6 @@ func TestStorm(t *testing.T) {
 	s.storm = &storm{perSecond: 10}
 	if first, n := s.due(time.Second); first != 3 || n != 7 {
 		t.Errorf("due after 1 s at 10 a second, with 3 sent: got %d from %d on, want 7 from 3 on", n, first)
-	}
-}
-
-func TestSharesRow(t *testing.T) {
-	r := sharesRow([]float64{10, 0, 5}, []float64{60, 25, 30})
-	if r.Text != "50 : 25 : 25 %" || r.Value != 0.25 {
-		t.Errorf("sharesRow: got %q and %v, want 50 : 25 : 25 %% and 0.25", r.Text, r.Value)
 	}
 }
 

@@ -33,16 +33,14 @@ type storm struct {
 	silence time.Duration
 	// message makes a sender's i-th request.
 	message func(sender, i int) (subject string, body []byte)
-	// done, where there is one, is told which of them were done.
-	done func(sender, i int)
 }
 
 // outcome is what became of the requests of a storm.
 type outcome struct {
-	Sent       int            `json:"sent"`
-	Done       int            `json:"done"`
-	Refused    map[string]int `json:"refused"` // by the error's name
-	Unanswered int            `json:"unanswered"`
+	Sent       int
+	Done       int
+	Refused    map[string]int // by the error's name
+	Unanswered int
 
 	begun, ended time.Time       // from the first to the last that was sent
 	late         int             // were done in the later half of the storm's time
@@ -199,9 +197,7 @@ func (s *sender) take(m *nats.Msg) {
 		return // nobody was asked for it
 	}
 	name, _, refused := strings.Cut(m.Header.Get(protocol.ErrorHeader), ":")
-	if s.count(i, name, refused) && !refused && s.storm.done != nil {
-		s.storm.done(s.number, i)
-	}
+	s.count(i, name, refused)
 	select {
 	case s.news <- struct{}{}:
 	default:

@@ -42,7 +42,7 @@ type ClusterServer struct {
 	URL string
 
 	config, file, listen, dataDir string
-	process
+	Process
 }
 
 // StartCluster starts a cluster of n servers on free ports, with data in
@@ -267,7 +267,7 @@ func (s *ClusterServer) start(t testing.TB) {
 	}
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), configEnv+"="+s.file, listenEnv+"="+s.listen, dataEnv+"="+s.dataDir)
-	s.process.start(t, s.Name, cmd)
+	s.Process.start(t, s.Name, cmd)
 }
 
 // runServer is what the process of a ClusterServer does: it serves until SIGTERM, and

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"presence/pkg/service"
 
@@ -68,9 +69,13 @@ type Daemon struct {
 	// DataDir is where it stores; empty where the test gave --nats-url.
 	DataDir string
 
-	args []string
-	env  []string // beside that of the test
-	process
+	// ReadyAfter is the time from its last start until it was ready.
+	ReadyAfter time.Duration
+
+	program string // empty: that of Build
+	args    []string
+	env     []string // beside that of the test
+	Process
 }
 
 // readyLine is what presenced prints when it serves.
@@ -88,7 +93,13 @@ func StartDaemon(t testing.TB, args ...string) *Daemon {
 // the URL of a server in the environment, address and data are not presenced's.
 func StartDaemonIn(t testing.TB, env []string, args ...string) *Daemon {
 	t.Helper()
-	d := &Daemon{args: slices.Clone(args), env: env}
+	return StartProgram(t, "", env, args...)
+}
+
+// StartProgram is StartDaemonIn of another presenced than that of this tree.
+func StartProgram(t testing.TB, program string, env []string, args ...string) *Daemon {
+	t.Helper()
+	d := &Daemon{program: program, args: slices.Clone(args), env: env}
 	elsewhere := slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "PRESENCED_NATS_URL=") })
 	if !elsewhere && !has(args, "--nats-url") && !has(args, "--nats-config") {
 		if !has(args, "--listen") {
@@ -126,30 +137,25 @@ func RunDaemonIn(t testing.TB, env []string, args ...string) (code int, stdout, 
 
 func (d *Daemon) start(t testing.TB) {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(Build(t), "presenced"), d.args...)
+	program := d.program
+	if program == "" {
+		program = filepath.Join(Build(t), "presenced")
+	}
+	cmd := exec.Command(program, d.args...)
 	// The environment of whoever runs the tests must not configure it.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "PRESENCED_") || strings.HasPrefix(v, "NOTIFY_SOCKET=")
 	})
 	cmd.Env = append(cmd.Env, fmt.Sprint("PRESENCED_USER_CHANGES=", service.Unlimited))
 	cmd.Env = append(cmd.Env, d.env...)
-	d.process.start(t, "presenced", cmd)
+	d.Process.start(t, "presenced", cmd)
 }
 
 func (d *Daemon) waitReady(t testing.TB) {
 	t.Helper()
-	Eventually(t, waitFor, "presenced to be ready", func() bool {
-		if m := readyLine.FindStringSubmatch(d.stdout.String()); m != nil {
-			d.URL = m[1]
-			return true
-		}
-		select {
-		case <-d.exited:
-			t.Fatalf("presenced ended before it was ready:\n%s", d.stderr.String())
-		default:
-		}
-		return false
-	})
+	var line []string
+	line, d.ReadyAfter = d.Await(t, readyLine)
+	d.URL = line[1]
 }
 
 // Connect connects as a client, over TCP and without credentials. It reconnects

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,22 +16,31 @@ import (
 	"time"
 )
 
-// process is a child of the test. It is killed when the test ends and, on
+// Process is a child of the test. It is killed when the test ends and, on
 // Linux, when the test binary does.
-type process struct {
+type Process struct {
 	name           string
 	cmd            *exec.Cmd
+	begun          time.Time
 	stdout, stderr *output
 	exited         chan struct{} // closed when the process has ended
 }
 
-// start starts a command. What it writes is logged where the test fails.
-func (p *process) start(t testing.TB, name string, cmd *exec.Cmd) {
+// StartProcess starts a command. What it writes is logged where the test fails.
+func StartProcess(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
-	stdout, stderr, exited := &output{}, &output{}, make(chan struct{})
+	p := &Process{}
+	p.start(t, filepath.Base(cmd.Path), cmd)
+	return p
+}
+
+func (p *Process) start(t testing.TB, name string, cmd *exec.Cmd) {
+	t.Helper()
+	stdout, stderr, exited := newOutput(), newOutput(), make(chan struct{})
 	p.name, p.cmd, p.stdout, p.stderr, p.exited = name, cmd, stdout, stderr, exited
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = dieWithParent()
+	p.begun = time.Now()
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("starting %s: %v", name, err)
 	}
@@ -46,11 +57,34 @@ func (p *process) start(t testing.TB, name string, cmd *exec.Cmd) {
 	})
 }
 
+// Await waits until the process has written a line on stdout, and returns the line's
+// submatches and how long after the start it came. It fails the test where the process
+// ends instead.
+func (p *Process) Await(t testing.TB, line *regexp.Regexp) (submatches []string, after time.Duration) {
+	t.Helper()
+	deadline := time.After(waitFor)
+	for ended := false; ; {
+		if m := line.FindStringSubmatch(p.Stdout()); m != nil {
+			return m, time.Since(p.begun)
+		}
+		if ended {
+			t.Fatalf("%s ended before it wrote %q:\n%s", p.name, line, p.Stderr())
+		}
+		select {
+		case <-p.stdout.more:
+		case <-p.exited:
+			ended = true
+		case <-deadline:
+			t.Fatalf("%s did not write %q within %v:\n%s", p.name, line, waitFor, p.Stderr())
+		}
+	}
+}
+
 // PID is that of the process.
-func (p *process) PID() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // CommandLine is what everybody on the machine can see that the process was given.
-func (p *process) CommandLine(t testing.TB) string {
+func (p *Process) CommandLine(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID()))
 	if errors.Is(err, fs.ErrNotExist) { // there is no /proc
@@ -63,11 +97,11 @@ func (p *process) CommandLine(t testing.TB) string {
 }
 
 // Stdout and Stderr are what the process has written so far.
-func (p *process) Stdout() string { return p.stdout.String() }
-func (p *process) Stderr() string { return p.stderr.String() }
+func (p *Process) Stdout() string { return p.stdout.String() }
+func (p *Process) Stderr() string { return p.stderr.String() }
 
 // Kill ends the process with SIGKILL and waits until it is gone.
-func (p *process) Kill(t testing.TB) {
+func (p *Process) Kill(t testing.TB) {
 	t.Helper()
 	p.Signal(t, syscall.SIGKILL)
 	p.Wait(t)
@@ -75,7 +109,7 @@ func (p *process) Kill(t testing.TB) {
 
 // Stop ends the process with SIGTERM, and fails the test where it does not end
 // with exit code 0.
-func (p *process) Stop(t testing.TB) {
+func (p *Process) Stop(t testing.TB) {
 	t.Helper()
 	p.Signal(t, syscall.SIGTERM)
 	if code := p.Wait(t); code != 0 {
@@ -85,11 +119,11 @@ func (p *process) Stop(t testing.TB) {
 
 // Pause stops the process where it is, with SIGSTOP; its connections stay open
 // and silent. Resume lets it go on.
-func (p *process) Pause(t testing.TB)  { t.Helper(); p.Signal(t, syscall.SIGSTOP) }
-func (p *process) Resume(t testing.TB) { t.Helper(); p.Signal(t, syscall.SIGCONT) }
+func (p *Process) Pause(t testing.TB)  { t.Helper(); p.Signal(t, syscall.SIGSTOP) }
+func (p *Process) Resume(t testing.TB) { t.Helper(); p.Signal(t, syscall.SIGCONT) }
 
 // Signal sends a signal. That the process has ended already is no failure.
-func (p *process) Signal(t testing.TB, sig os.Signal) {
+func (p *Process) Signal(t testing.TB, sig os.Signal) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatalf("sending %v to %s: %v", sig, p.name, err)
@@ -97,11 +131,11 @@ func (p *process) Signal(t testing.TB, sig os.Signal) {
 }
 
 // Exited is closed when the process has ended.
-func (p *process) Exited() <-chan struct{} { return p.exited }
+func (p *Process) Exited() <-chan struct{} { return p.exited }
 
 // Wait waits until the process has ended and returns its exit code, -1 where a
 // signal ended it.
-func (p *process) Wait(t testing.TB) int {
+func (p *Process) Wait(t testing.TB) int {
 	t.Helper()
 	select {
 	case <-p.exited:
@@ -114,13 +148,20 @@ func (p *process) Wait(t testing.TB) int {
 
 // output collects what a process writes.
 type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	more chan struct{} // holds one: something was written
+	mu   sync.Mutex
+	buf  bytes.Buffer
 }
+
+func newOutput() *output { return &output{more: make(chan struct{}, 1)} }
 
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	select {
+	case o.more <- struct{}{}:
+	default:
+	}
 	return o.buf.Write(p)
 }
 
