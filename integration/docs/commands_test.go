@@ -26,7 +26,7 @@ func build(t *testing.T) string {
 		if binaries.dir, binaries.err = os.MkdirTemp("", "presence-docs-"); binaries.err != nil {
 			return
 		}
-		cmd := exec.Command("go", "build", "-o", binaries.dir+string(filepath.Separator), "./cmd/...")
+		cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", binaries.dir+string(filepath.Separator), "./cmd/...")
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
 			binaries.err = fmt.Errorf("go build: %w\n%s", err, out)
@@ -159,7 +159,7 @@ func (s *sandbox) runGo(t *testing.T, text string) error {
 	if err := os.WriteFile(file, []byte(s.adapt(text)), 0o644); err != nil {
 		return err
 	}
-	compile := exec.Command("go", "build", "-o", binary, file)
+	compile := exec.Command("go", "build", "-ldflags", "-s -w", "-o", binary, file)
 	compile.Dir = root
 	if out, err := compile.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s%s", err, out, text)
