@@ -1,20 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/jsm.go/natscontext"
 	"github.com/nats-io/nats.go"
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/presencectl/natscontext"
 	"presence/pkg/client"
 )
 
@@ -44,7 +44,7 @@ func (a *app) connected(f func(context.Context, *cli.Command, *conn) error) cli.
 		ctx, refuse := context.WithCancelCause(parent)
 		defer refuse(nil)
 		c := &conn{app: a, json: cmd.Bool("json"), timeout: cmd.Root().Duration("timeout"), prefix: cmd.String("prefix")}
-		nc, err := c.dial(cmd, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		nc, err := c.dial(ctx, cmd, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) && !c.settled.Load() {
 				refuse(err)
 			}
@@ -67,8 +67,8 @@ func (a *app) connected(f func(context.Context, *cli.Command, *conn) error) cli.
 }
 
 // dial connects as the nats CLI does.
-func (c *conn) dial(cmd *cli.Command, more nats.Option) (*nats.Conn, error) {
-	nctx, err := natsContext(cmd)
+func (c *conn) dial(ctx context.Context, cmd *cli.Command, more nats.Option) (*nats.Conn, error) {
+	nctx, err := natsContext(ctx, cmd)
 	if errors.Is(err, natscontext.ErrNotFound) {
 		return nil, fmt.Errorf("there is no nats context %q (nats context ls shows them)", contextName(cmd))
 	} else if err != nil {
@@ -83,7 +83,12 @@ func (c *conn) dial(cmd *cli.Command, more nats.Option) (*nats.Conn, error) {
 	if nctx.Name != "" { // the selected one may come as a surprise
 		c.server += fmt.Sprintf(" (nats context %q)", nctx.Name)
 	}
-	nc, err := nctx.Connect(append(client.ConnectOptions(),
+	opts, err := nctx.Options(ctx)
+	if err != nil {
+		return nil, c.explainDial(err, isLocal(hosts))
+	}
+	opts = append(opts, client.ConnectOptions()...)
+	nc, err := nats.Connect(c.urls, append(opts,
 		nats.Name("presencectl"),
 		nats.Timeout(c.timeout),
 		nats.RetryOnFailedConnect(false),
@@ -98,35 +103,30 @@ func (c *conn) dial(cmd *cli.Command, more nats.Option) (*nats.Conn, error) {
 // natsContext is the nats context named, with the flags on top. Without a
 // name it is the selected one, unless a server was given: that server has no
 // claim on the credentials of a context that nobody mentioned.
-func natsContext(cmd *cli.Command) (*natscontext.Context, error) {
-	name, server := cmd.String("context"), cmd.String("server")
-	opts := []natscontext.Option{
-		natscontext.WithServerURL(server),
-		natscontext.WithCreds(cmd.String("creds")),
-		natscontext.WithNKey(cmd.String("nkey")),
-		natscontext.WithCertificate(cmd.String("tlscert")),
-		natscontext.WithKey(cmd.String("tlskey")),
-		natscontext.WithCA(cmd.String("tlsca")),
-		natscontext.WithInboxPrefix(cmd.String("inbox-prefix")),
-	}
-	if user, password := cmd.String("user"), cmd.String("password"); password == "" {
-		opts = append(opts, natscontext.WithToken(user))
-	} else {
-		opts = append(opts, natscontext.WithUser(user), natscontext.WithPassword(password))
-	}
-	if strings.HasSuffix(name, ".json") {
-		if _, err := os.Stat(name); err == nil {
-			return natscontext.NewFromFile(name, opts...)
+func natsContext(ctx context.Context, cmd *cli.Command) (c *natscontext.Context, err error) {
+	c = &natscontext.Context{}
+	if name := cmd.String("context"); name != "" || cmd.String("server") == "" {
+		if c, err = natscontext.Load(ctx, name); err != nil {
+			return nil, err
 		}
 	}
-	return natscontext.New(name, name != "" || server == "", opts...)
+	for flag, field := range map[string]*string{"server": &c.URL, "creds": &c.Creds, "nkey": &c.NKey, "tlscert": &c.Cert, "tlskey": &c.Key,
+		"tlsca": &c.CA, "inbox-prefix": &c.InboxPrefix} {
+		*field = cmp.Or(cmd.String(flag), *field)
+	}
+	if user, password := cmd.String("user"), cmd.String("password"); password == "" {
+		c.Token = cmp.Or(user, c.Token)
+	} else {
+		c.User, c.Password = cmp.Or(user, c.User), password
+	}
+	return c, nil
 }
 
 func contextName(cmd *cli.Command) string {
 	if name := cmd.String("context"); name != "" {
 		return name
 	}
-	return natscontext.SelectedContext()
+	return natscontext.Selected()
 }
 
 // hostsOf returns host:port of each URL of a list. Its error, unlike that of

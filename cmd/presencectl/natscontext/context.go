@@ -1,0 +1,216 @@
+// Package natscontext reads the contexts of the nats CLI: named files with the
+// address of a NATS server and the credentials to use there.
+//
+//	c, err := natscontext.Load("dev")
+//	opts, err := c.Options(ctx)
+//	nc, err := nats.Connect(c.ServerURL(), opts...)
+//
+// A context is a file below $XDG_CONFIG_HOME/nats, or ~/.config/nats:
+//
+//	context/dev.json   {"url":"nats://127.0.0.1:4222","creds":"~/dev.creds"}
+//	context.txt        the name of the selected one
+//
+// The package that the nats CLI itself uses imports a whole NATS server.
+package natscontext
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/net/proxy"
+)
+
+// ErrNotFound says that there is no context of that name.
+var ErrNotFound = errors.New("there is no such nats context")
+
+// Context is what a file says. Its fields are those that have to do with a connection;
+// JetStream's and those for people are left out.
+type Context struct {
+	// Name is empty where there is no context, and so no credentials.
+	Name string `json:"-"`
+
+	URL         string `json:"url"`
+	SocksProxy  string `json:"socks_proxy"`
+	InboxPrefix string `json:"inbox_prefix"`
+
+	// Only one of these is used, in this order. A token is sent as well.
+	User     string `json:"user"`
+	Password string `json:"password"`
+	Creds    string `json:"creds"`
+	NSC      string `json:"nsc"` // nsc://operator/account/user, in place of Creds and URL
+	NKey     string `json:"nkey"`
+	UserJWT  string `json:"user_jwt"`
+	UserSeed string `json:"user_seed"`
+	Token    string `json:"token"`
+
+	Cert     string `json:"cert"`
+	Key      string `json:"key"`
+	CA       string `json:"ca"`
+	TLSFirst bool   `json:"tls_first"`
+
+	WindowsStore string `json:"windows_cert_store"`
+}
+
+// Load reads the context of that name, or the selected one where the name is empty. If
+// none is selected either, the context is empty. The name may be that of a .json file.
+func Load(ctx context.Context, name string) (*Context, error) {
+	if strings.HasSuffix(name, ".json") {
+		if _, err := os.Stat(name); err == nil {
+			return read(ctx, name)
+		}
+	}
+	if name == "" {
+		name = Selected()
+	}
+	if name == "" {
+		return &Context{}, nil
+	}
+	if strings.Contains(name, "..") || strings.ContainsAny(name, `/\`) {
+		return nil, fmt.Errorf(`%q is no name of a context: it has "..", "/" or "\"`, name)
+	}
+	dir, err := directory()
+	if err != nil {
+		return nil, err
+	}
+	return read(ctx, filepath.Join(dir, "context", name+".json"))
+}
+
+// Selected is the name of the selected context; empty where there is none.
+func Selected() string {
+	dir, err := directory()
+	if err != nil {
+		return ""
+	}
+	name, _ := os.ReadFile(filepath.Join(dir, "context.txt")) // none is selected
+	return strings.TrimSpace(string(name))
+}
+
+func directory() (string, error) {
+	if dir := os.Getenv("XDG_CONFIG_HOME"); dir != "" {
+		return filepath.Join(dir, "nats"), nil
+	}
+	u, err := user.Current()
+	if err != nil {
+		return "", fmt.Errorf("finding the home directory: %w", err)
+	}
+	return filepath.Join(u.HomeDir, ".config", "nats"), nil
+}
+
+func read(ctx context.Context, path string) (*Context, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotFound
+	} else if err != nil {
+		return nil, err
+	}
+	c := &Context{Name: strings.TrimSuffix(filepath.Base(path), ".json")}
+	if err := json.Unmarshal(text, c); err != nil {
+		return nil, err
+	}
+	if c.NSC == "" {
+		return c, nil
+	}
+	profile, err := nscProfile(ctx, c.NSC)
+	if err != nil {
+		return nil, err
+	}
+	if c.Creds == "" {
+		c.Creds = profile.Creds
+	}
+	if c.URL == "" {
+		c.URL = strings.Join(profile.Operator.URLs, ",")
+	}
+	return c, nil
+}
+
+// ServerURL is the URL to connect to, or several, separated by commas.
+func (c *Context) ServerURL() string {
+	if c.URL == "" {
+		return nats.DefaultURL
+	}
+	return c.URL
+}
+
+// Options are those of a connection. What is set and cannot be used is an error.
+func (c *Context) Options(ctx context.Context) (opts []nats.Option, err error) {
+	add := func(opt nats.Option, e error) {
+		opts, err = append(opts, opt), errors.Join(err, e)
+	}
+	switch {
+	case c.User != "":
+		password, err := secret(ctx, "password", c.Password)
+		add(nats.UserInfo(c.User, password), err)
+	case c.Creds != "":
+		add(credentials(ctx, c.Creds))
+	case c.NKey != "":
+		add(nkey(ctx, c.NKey))
+	case c.UserJWT != "":
+		add(c.userJWT(ctx))
+	case c.UserSeed != "":
+		return nil, errors.New("user_seed: there is no user_jwt with it")
+	}
+	if c.Token != "" {
+		token, err := secret(ctx, "token", c.Token)
+		add(nats.Token(token), err)
+	}
+	if c.InboxPrefix != "" {
+		add(nats.CustomInboxPrefix(c.InboxPrefix), nil)
+	}
+	if c.SocksProxy != "" {
+		add(throughProxy(c.SocksProxy))
+	}
+	c.addTLS(add)
+	if err != nil {
+		return nil, err
+	}
+	return opts, nil
+}
+
+func (c *Context) addTLS(add func(nats.Option, error)) {
+	if c.WindowsStore != "" {
+		add(nil, errors.New("windows_cert_store: presencectl takes certificates from files only"))
+	}
+	if c.Cert != "" || c.Key != "" {
+		add(clientCertificate(c.Cert, c.Key))
+	}
+	if c.CA != "" {
+		path, err := file("ca", c.CA)
+		add(nats.RootCAs(path), err)
+	}
+	if c.TLSFirst {
+		add(nats.TLSHandshakeFirst(), nil)
+	}
+}
+
+func clientCertificate(cert, key string) (nats.Option, error) {
+	if cert == "" || key == "" {
+		return nil, errors.New("cert and key: only one of them is there")
+	}
+	certPath, err := file("cert", cert)
+	if err != nil {
+		return nil, err
+	}
+	keyPath, err := file("key", key)
+	return nats.ClientCert(certPath, keyPath), err
+}
+
+func throughProxy(address string) (nats.Option, error) {
+	u, err := url.Parse(address)
+	if err != nil { // which would have the proxy's password in it
+		return nil, errors.New("socks_proxy: the URL is not valid: it must be like socks5://127.0.0.1:1080")
+	}
+	dialer, err := proxy.FromURL(u, proxy.Direct)
+	if err != nil {
+		return nil, fmt.Errorf("socks_proxy: %w", err)
+	}
+	return nats.SetCustomDialer(dialer), nil
+}
