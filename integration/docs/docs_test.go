@@ -40,41 +40,40 @@ func TestBlocks(t *testing.T) {
 			}
 			box := newSandbox(t, d)
 			for _, b := range d.blocks {
-				if !box.do(t, b) {
-					t.Fatalf("%s:%d: the rest of the document is not run", d.name, b.number)
+				if err := box.do(t, b); err != nil {
+					t.Fatalf("%s:%d: %s %s: %v\nThe rest of the document is not run.", d.name, b.number, b.lang, b.info, err)
 				}
 			}
 		})
 	}
 }
 
-// do runs or checks one block, and says whether it is as it should be.
-func (s *sandbox) do(t *testing.T, b block) bool {
+// errUnknown is what the author of a block reads who forgot its language, or made one up.
+var errUnknown = errors.New("the test does not know such a block: see the documentation of integration/docs")
+
+// do runs or checks one block.
+func (s *sandbox) do(t *testing.T, b block) error {
 	t.Helper()
-	err := errors.New("the test does not know such a block: see the package's documentation")
-	switch what := strings.Fields(b.lang + " " + b.info); {
+	switch what := strings.TrimSpace(b.lang + " " + b.info); {
 	case b.lang == "output":
-		err = s.compare(b)
-	case b.lang == "sh" && b.info == "":
-		err = s.run(t, b.text)
-	case b.lang == "sh" && b.info == "background":
-		err = s.start(t, b.text)
-	case b.lang == "sh" && b.info == "by hand":
-		err = s.look(t, b.text)
-	case len(what) != 1:
-	case b.lang == "go":
-		err = s.runGo(t, b.text)
-	case b.lang == "json":
-		err = checkJSON(b.text)
-	case b.lang == "conf":
-		_, err = conf.Parse(b.text)
-	case b.lang == "text" || b.lang == "ini":
-		err = nil
+		return s.compare(b)
+	case what == "sh":
+		return s.run(t, b.text)
+	case what == "sh background":
+		return s.start(t, b.text)
+	case what == "sh by hand":
+		return s.look(t, b.text)
+	case what == "go":
+		return s.runGo(t, b.text)
+	case what == "json":
+		return checkJSON(b.text)
+	case what == "conf":
+		_, err := conf.Parse(b.text)
+		return err
+	case what == "text" || what == "ini":
+		return nil
 	}
-	if err != nil {
-		t.Errorf("%s:%d: %s %s: %v", s.doc.name, b.number, b.lang, b.info, err)
-	}
-	return err == nil
+	return errUnknown
 }
 
 func checkJSON(text string) error {

@@ -64,7 +64,7 @@ func parse(t *testing.T, path string) *document {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name, err := filepath.Rel(root, path)
+	name, err := filepath.Rel(absolute(root), absolute(path))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,11 +146,13 @@ func (s *sandbox) told() string {
 	return all.String()
 }
 
-// keeper runs a command until its own stdin ends, be it because the test is gone.
-const keeper = `%s </dev/null & child=$!
-read -r _ || true
-kill "$child" 2>/dev/null || true
-wait "$child"`
+// keeper runs a command until it ends, or until stdin does, be it because the test is gone.
+const keeper = `exec 3<&0
+%s </dev/null 3<&- & child=$!
+{ read -r _ <&3 || true; kill "$child" 2>/dev/null; } & reader=$!
+wait "$child"; code=$?
+kill "$reader" 2>/dev/null
+exit $code`
 
 // start starts a command and waits until it is at work. One that starts the service takes
 // the place of an earlier one.
@@ -168,6 +170,7 @@ func (s *sandbox) start(t *testing.T, script string) error {
 	adapted := s.adapt(command)
 	cmd := exec.Command("bash", "-c", fmt.Sprintf(keeper, adapted))
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.dir, s.env(adapted), b.output, b.output
+	cmd.WaitDelay = time.Second // what the command leaves behind may hold its stdout
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -224,7 +227,7 @@ func (s *sandbox) awaitStart(b *background, service bool, exited <-chan struct{}
 func (s *sandbox) compare(b block) error {
 	for _, g := range s.backgrounds {
 		if b.info != "" && strings.Contains(g.text, b.info) {
-			return awaitShown(b.text, g.output)
+			return awaitShown(b.text, g.output, waitFor)
 		}
 	}
 	switch {
@@ -259,8 +262,8 @@ func firstMissing(want, got string) string {
 // awaitShown waits until a background command has printed the last of the lines that are
 // shown. It may leave out others: of several changes a watcher is told the last for certain.
 // What it does print must be shown.
-func awaitShown(want string, printed *output) error {
-	for deadline := time.Now().Add(waitFor); ; time.Sleep(10 * time.Millisecond) {
+func awaitShown(want string, printed *output, within time.Duration) error {
+	for deadline := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) {
 		got := printed.String()
 		shown := strings.Split(strings.TrimSpace(want), "\n")
 		for l := range strings.Lines(got) {
@@ -277,7 +280,7 @@ func awaitShown(want string, printed *output) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the last line was not printed within %v, but:\n%s", waitFor, got)
+			return fmt.Errorf("the last line was not printed within %v, but:\n%s", within, got)
 		}
 	}
 }
