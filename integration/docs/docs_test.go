@@ -192,6 +192,25 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// TestPackages: docs/architecture.md names every package, but for what is internal to the
+// commands and to the integration tests.
+func TestPackages(t *testing.T) {
+	text := read(t, "docs/architecture.md")
+	list := exec.Command("go", "list", "-f", "{{.ImportPath}}", "./...")
+	list.Dir = root
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range strings.Fields(string(out)) {
+		name := strings.TrimPrefix(path, "presence/")
+		private := strings.Contains(name, "/internal/") && !strings.HasPrefix(name, "pkg/")
+		if !private && !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("docs/architecture.md does not name %s", name)
+		}
+	}
+}
+
 // TestDependencies: docs/architecture.md says of each direct dependency what it is for.
 func TestDependencies(t *testing.T) {
 	text := read(t, "docs/architecture.md")
