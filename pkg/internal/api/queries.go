@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
@@ -19,19 +20,22 @@ func (q Queries) asOf() (revision uint64, epoch string, at protocol.Time) {
 }
 
 // Get fills in the reply to a get (PROTOCOL 4.5), whose lists are empty and not nil. asked is an
-// empty map, to find IDs that come twice.
+// empty map, to find IDs that come twice. Those, and IDs that are not valid, are taken out of the
+// request.
 func (q Queries) Get(r *protocol.GetRequest, reply *protocol.GetReply, asked map[string]struct{}) {
-	for _, id := range r.UserIDList {
-		if _, again := asked[id]; again {
-			continue
-		}
+	r.UserIDList = slices.DeleteFunc(r.UserIDList, func(id string) bool {
+		before := len(asked)
 		asked[id] = struct{}{}
-		if err := protocol.CheckUserID(id); err != nil {
-			reply.FailureUserList = append(reply.FailureUserList, protocol.Failure(id, err))
-			continue
+		if len(asked) == before {
+			return true
 		}
-		reply.SuccessUserList = append(reply.SuccessUserList, q.State.Status(id, r.Detail))
-	}
+		err := protocol.CheckUserID(id)
+		if err != nil {
+			reply.FailureUserList = append(reply.FailureUserList, protocol.Failure(id, err))
+		}
+		return err != nil
+	})
+	reply.SuccessUserList = q.State.Statuses(reply.SuccessUserList, r.UserIDList, r.Detail)
 	reply.Revision, reply.Epoch, reply.AsOf = q.asOf()
 	reply.Stale = q.Stale
 }

@@ -7,13 +7,16 @@ import (
 	"testing"
 
 	"presence/pkg/internal/entry"
+	"presence/pkg/protocol"
 )
 
 // millionUsers is a state of a million users with a session each.
-func millionUsers(b *testing.B) *State {
+func millionUsers(b *testing.B) *State { return manyUsers(b, 1_000_000) }
+
+func manyUsers(b *testing.B, users int) *State {
 	m := newMachine(b)
 	const perEntry = 4000
-	for i := 0; i < 1_000_000; i += perEntry {
+	for i := 0; i < users; i += perEntry {
 		e := entry.Entry{Header: m.header("A")}
 		e.Header.AnnouncedThrough = m.s.Position()
 		for k := i; k < i+perEntry; k++ {
@@ -66,6 +69,21 @@ func BenchmarkRestore(b *testing.B) {
 		if err != nil || s.Users() != 1_000_000 {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkStatuses reads a hundred of 40,000 users, whose order in memory is another.
+func BenchmarkStatuses(b *testing.B) {
+	const users, each = 40_000, 100
+	s := manyUsers(b, users)
+	lists := make([][]string, users/each)
+	for i := range users {
+		to := &lists[i/each]
+		*to = append(*to, fmt.Sprintf("user-%d", i*7919%users))
+	}
+	var list []protocol.Status
+	for i := 0; b.Loop(); i++ {
+		list = s.Statuses(list[:0], lists[i%len(lists)], false)
 	}
 }
 

@@ -163,9 +163,10 @@ func (s *State) tell(u *user, what owes) {
 }
 
 // statusType implements the rule of PROTOCOL 3: ONLINE while any session is
-// live, OFFLINE while one was lost without logging out, UNLOGINED without any.
+// live, OFFLINE while one was lost without logging out, UNLOGINED without any. The user
+// may be nil.
 func (u *user) statusType() protocol.StatusType {
-	if u.sessions == nil {
+	if u == nil || u.sessions == nil {
 		return protocol.Unlogined
 	}
 	if u.online() {
@@ -184,8 +185,10 @@ func (u *user) online() bool {
 }
 
 // own is what the user's own devices see.
-func (u *user) own() view {
-	t := u.statusType()
+func (u *user) own() view { return u.ownOf(u.statusType()) }
+
+// ownOf is own where the user's statusType is known.
+func (u *user) ownOf(t protocol.StatusType) view {
 	return view{statusType: t, text: u.text, textUntil: u.textUntil, availability: u.availability(t)}
 }
 
@@ -211,11 +214,14 @@ func (s *State) ownerView(u *user) protocol.Status {
 }
 
 // publicView is the status as everybody else sees it.
-func (s *State) publicView(u *user) protocol.Status {
+func (s *State) publicView(u *user) protocol.Status { return u.publicViewOf(u.statusType()) }
+
+// publicViewOf is publicView where the user's statusType is known.
+func (u *user) publicViewOf(t protocol.StatusType) protocol.Status {
 	if h := u.hidden; h != nil {
 		return h.status(u.id, h.lastSeen, h.revision, h.updatedAt)
 	}
-	return s.ownerView(u)
+	return u.ownOf(t).status(u.id, u.lastSeen, u.revision, u.updatedAt)
 }
 
 func (v view) status(id string, lastSeen int64, revision uint64, updatedAt int64) protocol.Status {
