@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -76,21 +77,13 @@ func serverOptions(cfg Config, keys accountKeys) (*server.Options, error) {
 // setDefaults chooses what opts leave open, where nats-server's own choice is
 // not the one for presenced.
 func setDefaults(opts *server.Options) {
-	if opts.PingInterval == 0 {
-		opts.PingInterval = defaultPingInterval
-	}
-	if opts.MaxPingsOut == 0 {
-		opts.MaxPingsOut = defaultPingMax
-	}
-	if opts.AuthTimeout == 0 {
-		opts.AuthTimeout = 10 // seconds; the default of 2 is short for a machine under full load
-	}
-	if opts.MaxPayload == 0 {
-		opts.MaxPayload = minPayload
-	}
-	if opts.ReconnectErrorReports == 0 {
-		opts.ReconnectErrorReports = 60 // attempts, so about a minute; the default is each, of each connection of a route
-	}
+	opts.PingInterval = cmp.Or(opts.PingInterval, defaultPingInterval)
+	opts.MaxPingsOut = cmp.Or(opts.MaxPingsOut, defaultPingMax)
+	// Seconds. The default of 2 is short for a machine under full load
+	opts.AuthTimeout = cmp.Or(opts.AuthTimeout, 10)
+	opts.MaxPayload = cmp.Or(opts.MaxPayload, minPayload)
+	// Attempts, so about a minute. The default is each attempt of each connection of a route.
+	opts.ReconnectErrorReports = cmp.Or(opts.ReconnectErrorReports, 60)
 	if opts.JetStreamMaxStore == 0 && opts.Cluster.Port == 0 && opts.Gateway.Port == 0 {
 		// The default is three quarters of what is free at the start and of what is
 		// stored: started on a disk that is almost full, the server would store

@@ -31,6 +31,7 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -79,15 +80,9 @@ const (
 const DefaultListen = "127.0.0.1:4222"
 
 func (c Config) withDefaults() Config {
-	if c.Listen == "" {
-		c.Listen = DefaultListen
-	}
-	if c.Prefix == "" {
-		c.Prefix = protocol.DefaultPrefix
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Listen = cmp.Or(c.Listen, DefaultListen)
+	c.Prefix = cmp.Or(c.Prefix, protocol.DefaultPrefix)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,24 +44,14 @@ type FileConfig struct {
 }
 
 func (c FileConfig) withDefaults() FileConfig {
-	if c.ClientsAccount == "" {
-		c.ClientsAccount = ClientsAccount
+	c.ClientsAccount = cmp.Or(c.ClientsAccount, ClientsAccount)
+	if c.SingleAccount {
+		c.JournalAccount = cmp.Or(c.JournalAccount, c.ClientsAccount)
 	}
-	if c.JournalAccount == "" {
-		c.JournalAccount = JournalAccount
-		if c.SingleAccount {
-			c.JournalAccount = c.ClientsAccount
-		}
-	}
-	if c.Replicas == 0 {
-		c.Replicas = 1
-	}
-	if c.Prefix == "" {
-		c.Prefix = protocol.DefaultPrefix
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.JournalAccount = cmp.Or(c.JournalAccount, JournalAccount)
+	c.Replicas = cmp.Or(c.Replicas, 1)
+	c.Prefix = cmp.Or(c.Prefix, protocol.DefaultPrefix)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c
 }
 
@@ -112,9 +103,7 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 
 func (b *Broker) startFile(f *file) error {
 	host, port := f.opts.Host, f.opts.Port
-	if port == 0 {
-		port = server.DEFAULT_PORT
-	}
+	port = cmp.Or(port, server.DEFAULT_PORT)
 	if err := checkFree(host, port); err != nil {
 		return err
 	}
@@ -136,7 +125,8 @@ type file struct {
 	cfg      FileConfig
 	opts     *server.Options
 	names    accountNames
-	accounts map[string]any // as they stand in the file, by name
+	text     map[string]any // as it stands in the file
+	accounts map[string]any // of the text, by name
 	oddities []error        // what nats-server only warns of
 }
 
@@ -168,12 +158,11 @@ func readFile(cfg FileConfig) (*file, error) {
 	if err != nil {
 		return nil, oneLine(withoutPath(err, cfg.Path))
 	}
+	f.text = text
 	f.accounts, _ = lookup(text, "accounts").(map[string]any)
 
 	f.names = accountNames{clients: cfg.ClientsAccount, journal: cfg.JournalAccount, system: f.opts.SystemAccount}
-	if f.names.system == "" {
-		f.names.system = server.DEFAULT_SYSTEM_ACCOUNT
-	}
+	f.names.system = cmp.Or(f.names.system, server.DEFAULT_SYSTEM_ACCOUNT)
 	if f.names.system == server.DEFAULT_SYSTEM_ACCOUNT && findAccount(f.opts, f.names.system) == nil {
 		f.opts.Accounts = append(f.opts.Accounts, server.NewAccount(f.names.system))
 	}
@@ -182,12 +171,22 @@ func readFile(cfg FileConfig) (*file, error) {
 
 // lookup returns a value by its key, whose case does not matter there.
 func lookup(m map[string]any, key string) any {
-	for k, v := range m {
-		if strings.EqualFold(k, key) {
-			return v
-		}
+	for _, k := range spellings(m, key) {
+		return m[k]
 	}
 	return nil
+}
+
+// spellings are the keys that nats-server takes for this one. Of several it takes any,
+// and perhaps another one at the next start.
+func spellings(m map[string]any, key string) (list []string) {
+	for k := range m {
+		if strings.EqualFold(k, key) {
+			list = append(list, k)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // first makes one line of what nats-server found wrong.

@@ -85,6 +85,8 @@ func TestFileRefused(t *testing.T) {
 		{"journal without JetStream", loopback + stored + "accounts { PRESENCE {}, APP {} }\n", nil, []string{"PRESENCE has no JetStream"}},
 		{"journal with JetStream disabled", loopback + stored + "accounts { PRESENCE { jetstream: disabled }, APP {} }\n", nil, []string{"PRESENCE has no JetStream"}},
 		{"single account without JetStream", loopback + stored + userless, single, []string{"APP has no JetStream"}},
+		{"accounts twice", loopback + stored + userless + "Accounts { APP {}, PRESENCE { jetstream: false } }\n", nil, []string{"Accounts and accounts are the same"}},
+		{"JetStream twice", loopback + stored + "accounts { PRESENCE { jetstream: enabled, JetStream: disabled }, APP {} }\n", nil, []string{"JetStream and jetstream are the same"}},
 		{"one account", loopback + stored + userless, clients("PRESENCE"), []string{"both in the account PRESENCE", "--single-account"}},
 		{"clients in the system account", loopback + stored + userless + "system_account: APP\n", nil, []string{"APP is the system account"}},
 		{"system account missing", loopback + stored + userless + "system_account: SYS\n", nil, []string{"SYS"}},

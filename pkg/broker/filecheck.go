@@ -12,7 +12,7 @@ import (
 
 // check refuses a file with which presenced could not work, or not safely.
 func (f *file) check() error {
-	checks := []func() error{f.checkMode, f.checkJetStream, f.checkAccounts, f.checkAnyone}
+	checks := []func() error{f.checkMode, f.checkJetStream, f.checkSpelling, f.checkAccounts, f.checkAnyone}
 	if f.operator() { // accounts are JWTs, and nobody comes in without one
 		checks = checks[:2]
 	}
@@ -61,6 +61,17 @@ func (f *file) checkJetStream() error {
 }
 
 func (f *file) clustered() bool { return f.opts.Cluster.Port != 0 }
+
+// checkSpelling refuses what has no certain meaning.
+func (f *file) checkSpelling() error {
+	journal, _ := f.accounts[f.names.journal].(map[string]any)
+	for _, list := range [][]string{spellings(f.text, "accounts"), spellings(journal, "jetstream")} {
+		if len(list) > 1 {
+			return fmt.Errorf("%s are the same to nats-server, which takes one of them by chance: make one of them", strings.Join(list, " and "))
+		}
+	}
+	return nil
+}
 
 func (f *file) checkAccounts() error {
 	n := f.names
