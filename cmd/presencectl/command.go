@@ -10,6 +10,7 @@ import (
 
 	"presence/cmd/internal/layout"
 	"presence/cmd/internal/span"
+	"presence/cmd/internal/usage"
 	"presence/pkg/protocol"
 )
 
@@ -115,18 +116,8 @@ func checkGlobalFlags(ctx context.Context, cmd *cli.Command) (context.Context, e
 
 // usageError puts an error about the command line into our words.
 func usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
-	text := strings.NewReplacer(
-		"flag provided but not defined: -", "there is no flag --",
-		" for flag -", " for --",
-		"flag needs an argument: ", "there is no value for ",
-		"strconv.ParseInt: parsing ", "",
-		"strconv.ParseUint: parsing ", "",
-		": invalid syntax", " is not such a number",
-		": value out of range", " is too large",
-		": parse error", ": it is neither true nor false",
-		"option session cannot be set along with option all", "--all and --session contradict each other",
-	).Replace(err.Error())
-	return fmt.Errorf("%s (see %s --help)", text, cmd.FullName())
+	err = usage.Error(err, "option session cannot be set along with option all", "--all and --session contradict each other")
+	return fmt.Errorf("%w (see %s --help)", err, cmd.FullName())
 }
 
 // notJSON makes an action of a command whose output is for a shell or a NATS server,

@@ -28,7 +28,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
+	"presence/cmd/internal/semver"
 	"sync"
 	"syscall"
 )
@@ -97,13 +97,4 @@ func (l *lockedWriter) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-// versionText is the linker's version, or what the go command stamped.
-func versionText() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
-}
+func versionText() string { return semver.Text(version) }

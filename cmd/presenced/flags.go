@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"presence/cmd/internal/layout"
 	"presence/cmd/internal/span"
+	"presence/cmd/internal/usage"
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
@@ -46,28 +46,12 @@ func parse(ctx context.Context, args []string, stdout, stderr io.Writer) (*confi
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 	}
 	if err := cmd.Run(ctx, args); err != nil {
-		return nil, inOurWords(err)
+		return nil, usage.Error(err)
 	}
 	if asked {
 		return nil, nil
 	}
 	return &cfg, nil
-}
-
-// inOurWords makes the library write flags as everybody else does.
-func inOurWords(err error) error {
-	return errors.New(strings.NewReplacer(
-		"flag provided but not defined: -", "there is no flag --",
-		" for flag -", " for --",
-		" for flag ", " for --", // where it comes from the environment
-		"flag needs an argument: -", "there is no value for -",
-		"strconv.ParseInt: parsing ", "",
-		"strconv.ParseUint: parsing ", "",
-		": invalid syntax", " is not such a number",
-		": value out of range", " is too large",
-		": parse error", ": it is neither true nor false",
-		" as time.Duration value", "", " as int value", "", " as uint64 value", "", " as bool value", "",
-	).Replace(err.Error()))
 }
 
 const description = `By default presenced starts a NATS server in its own process, with its data

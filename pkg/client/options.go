@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -39,27 +40,13 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Prefix == "" {
-		o.Prefix = protocol.DefaultPrefix
-	}
-	if o.Timeout <= 0 {
-		o.Timeout = 5 * time.Second
-	}
-	if o.Patience <= 0 {
-		o.Patience = 30 * time.Second
-	}
-	if o.Resync <= 0 {
-		o.Resync = time.Minute
-	}
-	if o.EventBuffer <= 0 {
-		o.EventBuffer = 16384
-	}
-	if o.Probe == 0 {
-		o.Probe = probeDefault
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Prefix = cmp.Or(o.Prefix, protocol.DefaultPrefix)
+	o.Timeout = cmp.Or(max(o.Timeout, 0), 5*time.Second)
+	o.Patience = cmp.Or(max(o.Patience, 0), 30*time.Second)
+	o.Resync = cmp.Or(max(o.Resync, 0), time.Minute)
+	o.EventBuffer = cmp.Or(max(o.EventBuffer, 0), 16384)
+	o.Probe = cmp.Or(o.Probe, probeDefault)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return o
 }
 

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -122,24 +123,22 @@ func (c Config) Check() error {
 // withDefaults returns the configuration with every default filled in, or what
 // is wrong with it.
 func (c Config) withDefaults() (Config, error) {
-	setDefault(&c.Answers, c.Clients)
-	setDefault(&c.ClientsAccount, "APP")
-	setDefault(&c.Prefix, protocol.DefaultPrefix)
-	setDefault(&c.Stream, journal.DefaultStream)
-	setDefault(&c.Snapshots, journal.DefaultBucket)
-	setDefault(&c.Contacts, contacts.DefaultBucket)
-	setDefault(&c.Replicas, 1)
-	setDefault(&c.SnapshotBytes, journal.DefaultSnapshotBytes)
-	setDefault(&c.SnapshotEntries, journal.DefaultSnapshotEntries)
-	setDefault(&c.JournalKeep, journal.DefaultKeep)
-	setDefault(&c.Grace, protocol.DefaultGrace)
-	setDefault(&c.Retention, protocol.DefaultRetention)
-	setDefault(&c.CustomStatusPolicy, PolicySession)
-	setDefault(&c.Version, "0.0.0")
-	setDefault(&c.Host, DefaultHost())
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Answers = cmp.Or(c.Answers, c.Clients)
+	c.ClientsAccount = cmp.Or(c.ClientsAccount, "APP")
+	c.Prefix = cmp.Or(c.Prefix, protocol.DefaultPrefix)
+	c.Stream = cmp.Or(c.Stream, journal.DefaultStream)
+	c.Snapshots = cmp.Or(c.Snapshots, journal.DefaultBucket)
+	c.Contacts = cmp.Or(c.Contacts, contacts.DefaultBucket)
+	c.Replicas = cmp.Or(c.Replicas, 1)
+	c.SnapshotBytes = cmp.Or(c.SnapshotBytes, journal.DefaultSnapshotBytes)
+	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, journal.DefaultSnapshotEntries)
+	c.JournalKeep = cmp.Or(c.JournalKeep, journal.DefaultKeep)
+	c.Grace = cmp.Or(c.Grace, protocol.DefaultGrace)
+	c.Retention = cmp.Or(c.Retention, protocol.DefaultRetention)
+	c.CustomStatusPolicy = cmp.Or(c.CustomStatusPolicy, PolicySession)
+	c.Version = cmp.Or(c.Version, "0.0.0")
+	c.Host = cmp.Or(c.Host, DefaultHost())
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if err := protocol.CheckPrefix(c.Prefix); err != nil {
 		return c, err
 	}
@@ -186,12 +185,5 @@ func (c *Config) params() entry.Params {
 		Retention:  c.Retention.Milliseconds(),
 		Persistent: c.CustomStatusPolicy == PolicyPersistent,
 		Sessions:   c.Limits.SessionsPerUser,
-	}
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
 	}
 }

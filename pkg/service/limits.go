@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"fmt"
 
 	"presence/pkg/protocol"
@@ -125,7 +126,7 @@ func (l *Limits) List() []Limit {
 // complete fills in the defaults, and reports what is out of bounds.
 func (l *Limits) complete() error {
 	for _, x := range l.List() {
-		setDefault(x.Value, x.Default)
+		*x.Value = cmp.Or(*x.Value, x.Default)
 		if *x.Value == Unlimited && x.MayBeUnlimited {
 			continue
 		}

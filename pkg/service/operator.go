@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 
 	"presence/pkg/internal/api"
@@ -67,8 +68,7 @@ func (s *Service) list(c *call) error {
 	if err != nil {
 		return err
 	}
-	setDefault(&r.Limit, protocol.MaxUsersPerList)
-	r.Limit = min(r.Limit, s.cfg.Limits.UsersPerList)
+	r.Limit = min(cmp.Or(r.Limit, protocol.MaxUsersPerList), s.cfg.Limits.UsersPerList)
 	if reply, ok := s.page(&r); ok {
 		c.succeed(s, reply)
 		return nil

@@ -1,9 +1,10 @@
-// Package semver is how both commands write their version where it has to be a semantic
-// one.
+// Package semver is how both commands write their version, and how where it has to be a
+// semantic one.
 package semver
 
 import (
 	"regexp"
+	"runtime/debug"
 	"strings"
 )
 
@@ -14,6 +15,17 @@ var (
 		`(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$`)
 	notBuild = regexp.MustCompile(`[^0-9A-Za-z-]+`)
 )
+
+// Text is the version that the linker set, or what the go command stamped.
+func Text(linked string) string {
+	if linked != "" {
+		return linked
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
 
 // Of makes a version what NATS micro services must have. A commit, for example, becomes
 // build metadata of 0.0.0.

@@ -19,6 +19,7 @@
 package natsconfig
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"net"
@@ -158,12 +159,8 @@ func Generate(cfg Config) ([]File, error) {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Listen == "" {
-		c.Listen = "127.0.0.1:4222"
-	}
-	if c.Prefix == "" {
-		c.Prefix = protocol.DefaultPrefix
-	}
+	c.Listen = cmp.Or(c.Listen, "127.0.0.1:4222")
+	c.Prefix = cmp.Or(c.Prefix, protocol.DefaultPrefix)
 	if c.Clients == nil {
 		c.Clients = ExampleClients
 	}
@@ -177,9 +174,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return c, err
 	}
-	if c.StoreDir == "" {
-		c.StoreDir = filepath.Join(c.Dir, "data")
-	}
+	c.StoreDir = cmp.Or(c.StoreDir, filepath.Join(c.Dir, "data"))
 	switch c.Auth {
 	case Password, NKey, JWT:
 		return c, nil

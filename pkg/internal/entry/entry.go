@@ -22,6 +22,7 @@
 package entry
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -221,9 +222,7 @@ const DefaultSessions = 32
 
 // Complete returns the parameters with what earlier versions left out.
 func (p Params) Complete() Params {
-	if p.Sessions == 0 {
-		p.Sessions = DefaultSessions
-	}
+	p.Sessions = cmp.Or(p.Sessions, DefaultSessions)
 	return p
 }
 

@@ -20,6 +20,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,12 +130,8 @@ type verification struct {
 
 // Run verifies. An error says why it could not; whatever is off is in the report.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	if cfg.Sample == 0 {
-		cfg.Sample = DefaultSample
-	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = DefaultTimeout
-	}
+	cfg.Sample = cmp.Or(cfg.Sample, DefaultSample)
+	cfg.Timeout = cmp.Or(cfg.Timeout, DefaultTimeout)
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}

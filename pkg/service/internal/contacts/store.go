@@ -102,17 +102,10 @@ type Changed struct {
 
 // Open finds the bucket, or creates it.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	bucket := cfg.Bucket
-	if bucket == "" {
-		bucket = DefaultBucket
-	}
+	bucket := cmp.Or(cfg.Bucket, DefaultBucket)
 	s := &Store{js: cfg.JetStream, prefix: "$KV." + bucket + ".", max: cfg.Max, most: cfg.MaxBytes, log: cfg.Logger}
-	if s.max == 0 {
-		s.max = protocol.MaxContacts
-	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
+	s.max = cmp.Or(s.max, protocol.MaxContacts)
+	s.log = cmp.Or(s.log, slog.New(slog.DiscardHandler))
 	want := jetstream.StreamConfig{ // what a KV bucket is, but for AllowDirect
 		Name:              "KV_" + bucket,
 		Description:       "presence: whom each user knows; written by presenced only",

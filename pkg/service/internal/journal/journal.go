@@ -39,6 +39,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -257,37 +258,21 @@ type Journal[W any] struct {
 // Open finds the stream or creates it with the first entry in it. It starts
 // no goroutine.
 func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
-	if cfg.Stream == "" {
-		cfg.Stream = DefaultStream
-	}
-	if cfg.Bucket == "" {
-		cfg.Bucket = DefaultBucket
-	}
+	cfg.Stream = cmp.Or(cfg.Stream, DefaultStream)
+	cfg.Bucket = cmp.Or(cfg.Bucket, DefaultBucket)
 	cfg.Replicas = max(cfg.Replicas, 1)
-	if cfg.SnapshotBytes == 0 {
-		cfg.SnapshotBytes = DefaultSnapshotBytes
-	}
-	if cfg.SnapshotEntries == 0 {
-		cfg.SnapshotEntries = DefaultSnapshotEntries
-	}
-	if cfg.Keep == 0 {
-		cfg.Keep = DefaultKeep
-	}
-	if cfg.MaxWaiting == 0 {
-		cfg.MaxWaiting = DefaultMaxWaiting
-	}
-	if cfg.MaxWaitingBytes == 0 {
-		cfg.MaxWaitingBytes = DefaultMaxWaitingBytes
-	}
+	cfg.SnapshotBytes = cmp.Or(cfg.SnapshotBytes, DefaultSnapshotBytes)
+	cfg.SnapshotEntries = cmp.Or(cfg.SnapshotEntries, DefaultSnapshotEntries)
+	cfg.Keep = cmp.Or(cfg.Keep, DefaultKeep)
+	cfg.MaxWaiting = cmp.Or(cfg.MaxWaiting, DefaultMaxWaiting)
+	cfg.MaxWaitingBytes = cmp.Or(cfg.MaxWaitingBytes, DefaultMaxWaitingBytes)
 	if cfg.Rank == nil {
 		cfg.Rank = func() (int, bool) { return 0, true }
 	}
 	if cfg.Alone == nil {
 		cfg.Alone = func() bool { return false }
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	j := &Journal[W]{
 		cfg:            cfg,
 		store:          &store{js: cfg.JetStream, bucket: cfg.Bucket, replicas: cfg.Replicas, stall: storeTimeout},
