@@ -78,12 +78,18 @@ func newSandbox(t *testing.T, d *document) *sandbox {
 	return s
 }
 
+// given are the ports that freePort returned, because nobody listens there at once.
+var given sync.Map
+
 // freePort finds a port outside of the range that systems give away by themselves, so that
 // no connection or listener of another test is given it meanwhile.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
 		port := fmt.Sprint(20_000 + rand.IntN(12_000))
+		if _, twice := given.LoadOrStore(port, true); twice {
+			continue
+		}
 		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
 			l.Close()
 			return port
