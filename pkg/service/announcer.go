@@ -137,7 +137,7 @@ func (a *announcer) publish() (more bool, err error) {
 	s := a.service
 	batch := a.batch[:0]
 	s.mu.RLock()
-	to, more := s.state.Owed(s.writer, turn.Cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
+	to, more := s.state.Pending(s.writer, turn.Cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
 	position := s.state.Position()
 	s.mu.RUnlock()
 	a.batch = batch

@@ -18,7 +18,7 @@ import (
 func TestApply_EmptyEntryKeepsReports(t *testing.T) {
 	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[*call]{}}
 	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
-	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "w", Sequence: 1},
+	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "w", Sequence: 1},
 		Commands: []entry.Command{{Kind: entry.Closed, Server: "N", Client: 7}}}
 	for position := uint64(1); position <= 2; position++ {
 		if err := s.apply(journal.Applied[*call]{Entry: e, Position: position, Time: 1_000, Callers: &journal.Callers[*call]{}}); err != nil {
@@ -40,7 +40,7 @@ func TestApply_SaysThatAnAmnestyBegins(t *testing.T) {
 	apply := func(after time.Duration) {
 		t.Helper()
 		at, sequence = at+after.Milliseconds(), sequence+1
-		e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "v", Sequence: sequence}}
+		e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "v", Sequence: sequence}}
 		if err := s.apply(journal.Applied[*call]{Entry: e, Position: sequence, Time: at}); err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestStamp_WhileCatchingUp(t *testing.T) {
 	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
 	s.registered.Store(true)
 	then := time.Now().Add(-time.Hour)
-	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "v", Sequence: 1}}
+	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "v", Sequence: 1}}
 	if err := s.apply(journal.Applied[*call]{Entry: e, Position: 1, Time: then.UnixMilli()}); err != nil {
 		t.Fatal(err)
 	}

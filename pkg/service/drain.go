@@ -108,6 +108,6 @@ func (s *Service) owes() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	owed := false
-	s.state.Owed(s.writer, state.Cursor{}, 1, func(state.Announcement) { owed = true })
+	s.state.Pending(s.writer, state.Cursor{}, 1, func(state.Announcement) { owed = true })
 	return owed
 }

@@ -16,7 +16,7 @@ import (
 func TestG10_ApplyPanics(t *testing.T) {
 	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[*call]{}}
 	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
-	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "w", Sequence: 1}}
+	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "w", Sequence: 1}}
 	func() {
 		defer func() {
 			if recover() == nil {

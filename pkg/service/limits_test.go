@@ -427,7 +427,7 @@ func TestLimits_SessionsPerUser_EarlierVersion(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PRESENCE_JOURNAL", Subjects: []string{"PRESENCE_JOURNAL.entries"}, Discard: jetstream.DiscardNew, DenyDelete: true}); err != nil {
 		t.Fatal(err)
 	}
-	earlier := entry.Header{Epoch: "E", Generation: 1, Writer: "earlier", MaxFormat: 1}
+	earlier := entry.Header{Epoch: "E", Generation: 1, Instance: "earlier", MaxFormat: 1}
 	publish := func(commands ...entry.Command) {
 		t.Helper()
 		earlier.Sequence++

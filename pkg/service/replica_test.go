@@ -118,7 +118,7 @@ func TestG14_DisputeIsSaidOnce(t *testing.T) {
 		t.Error("a digest that differs: got nil, want to build the state anew")
 	}
 	for i := range 1000 {
-		wrong.Writer = fmt.Sprint("writer", i%2)
+		wrong.Instance = fmt.Sprint("writer", i%2)
 		if err := s.Compare(&wrong); err != nil {
 			t.Fatal(err)
 		}

@@ -190,7 +190,7 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		Stream:    s.cfg.Stream,
 		Bucket:    s.cfg.Snapshots,
 		Replicas:  s.cfg.Replicas,
-		Writer:    s.writer,
+		Instance:  s.writer,
 		Head:      s.cfg.Head,
 		Logger:    s.log,
 
@@ -378,7 +378,7 @@ func (s *Service) apply(a journal.Applied[*call]) error {
 	s.counted.applied.Add(1)
 	s.responder.push(done.answers)
 	s.releaseWaiters(a.Position)
-	if a.Entry.Header.Writer == s.writer {
+	if a.Entry.Header.Instance == s.writer {
 		s.announcer.kick()
 	}
 	return nil
@@ -406,8 +406,8 @@ func (s *Service) applyToState(a *journal.Applied[*call]) (done applied, err err
 		return done, err
 	}
 	s.appliedAt = time.Now()
-	if a.Entry.Header.Writer == s.writer {
-		s.connections.LookUp(s.state.Fresh)
+	if a.Entry.Header.Instance == s.writer {
+		s.connections.LookUp(s.state.NewlyBound)
 	}
 	if a.Callers != nil {
 		done.answers = s.answers(a.Callers, &out)

@@ -75,7 +75,7 @@ type Header struct {
 	// Writer is one start of one instance; Sequence rises by one with each
 	// of its entries. An entry whose sequence is not above its writer's last
 	// counts as empty: a publish that timed out may be stored twice, or late.
-	Writer   string
+	Instance string
 	Sequence uint64
 	// LeaseClock, in milliseconds, is what the writer had applied when it
 	// packed the entry. One packed too long ago counts as empty.

@@ -703,7 +703,7 @@ func (z *Header) MarshalMsg(b []byte) (o []byte, err error) {
 	o = append(o, 0x9a)
 	o = msgp.AppendString(o, z.Epoch)
 	o = msgp.AppendUint32(o, z.Generation)
-	o = msgp.AppendString(o, z.Writer)
+	o = msgp.AppendString(o, z.Instance)
 	o = msgp.AppendUint64(o, z.Sequence)
 	o = msgp.AppendInt64(o, z.LeaseClock)
 	o = msgp.AppendInt64(o, z.StoreBy)
@@ -736,9 +736,9 @@ func (z *Header) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Generation")
 		return
 	}
-	z.Writer, bts, err = msgp.ReadStringBytes(bts)
+	z.Instance, bts, err = msgp.ReadStringBytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Writer")
+		err = msgp.WrapError(err, "Instance")
 		return
 	}
 	z.Sequence, bts, err = msgp.ReadUint64Bytes(bts)
@@ -782,7 +782,7 @@ func (z *Header) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Header) Msgsize() (s int) {
-	s = 1 + msgp.StringPrefixSize + len(z.Epoch) + msgp.Uint32Size + msgp.StringPrefixSize + len(z.Writer) + msgp.Uint64Size + msgp.Int64Size + msgp.Int64Size + msgp.Uint64Size + msgp.Uint8Size + msgp.Uint64Size + msgp.Uint64Size
+	s = 1 + msgp.StringPrefixSize + len(z.Epoch) + msgp.Uint32Size + msgp.StringPrefixSize + len(z.Instance) + msgp.Uint64Size + msgp.Int64Size + msgp.Int64Size + msgp.Uint64Size + msgp.Uint8Size + msgp.Uint64Size + msgp.Uint64Size
 	return
 }
 

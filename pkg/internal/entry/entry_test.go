@@ -12,7 +12,7 @@ import (
 
 func sample() *entry.Entry {
 	return &entry.Entry{
-		Header:  entry.Header{Epoch: "E1", Writer: "W1", Sequence: 7, LeaseClock: 12_345, AnnouncedThrough: 99},
+		Header:  entry.Header{Epoch: "E1", Instance: "W1", Sequence: 7, LeaseClock: 12_345, AnnouncedThrough: 99},
 		Renewed: []uint32{1, 2, 1 << 30},
 		Commands: []entry.Command{
 			{Kind: entry.Login, User: "alice", Session: "s1", Device: "pixel", Platform: "android", TTL: 30_000, Idle: true, Server: "N1", Client: 12},

@@ -17,8 +17,8 @@ type Announcement struct {
 
 // announcement is what is to be said of a user, and of the sessions that ended only of
 // those behind an owed's number.
-func (s *State) announcement(u *user, what owes, after uint64) Announcement {
-	a := Announcement{UserID: u.id, Announce: what&owePublic != 0, Tell: what&oweOwner != 0}
+func (s *State) announcement(u *user, what parts, after uint64) Announcement {
+	a := Announcement{UserID: u.id, Announce: what&partPublic != 0, Tell: what&partOwner != 0}
 	if a.Announce {
 		a.Public = protocol.Event{Status: s.publicView(u), Epoch: s.epoch, PreviousRevision: u.previous, Cause: protocol.Cause(u.cause.String())}
 		if h := u.hidden; h != nil {
@@ -29,26 +29,26 @@ func (s *State) announcement(u *user, what owes, after uint64) Announcement {
 		status := s.ownerView(u)
 		a.Status = protocol.SelfEvent{Type: protocol.SelfStatus, Status: &status, Cause: protocol.Cause(u.cause.String()), Epoch: s.epoch}
 	}
-	if u.tomb != nil {
+	if u.tombstone != nil {
 		a.erasure(u)
 	}
-	if what&oweSettings != 0 {
+	if what&partSettings != 0 {
 		settings := u.settings()
 		a.add(s, protocol.SelfEvent{Type: protocol.SelfAvailability, Availability: &settings})
 	}
-	if what&oweSessions != 0 {
+	if what&partSessions != 0 {
 		a.add(s, protocol.SelfEvent{Type: protocol.SelfSessions, Sessions: u.sessionList()})
 	}
-	if what&oweEnds == 0 {
+	if what&partEnds == 0 {
 		return a
 	}
-	for _, e := range u.untoldEnds() {
+	for _, e := range u.pendingEnds() {
 		if after == 0 || e.number > after {
 			a.add(s, protocol.SelfEvent{Type: protocol.SelfKicked, SessionID: e.session.String(), Reason: e.reason.wire()})
 		}
 	}
 	for r := u.replaced; r != nil; r = r.next {
-		if r.owed {
+		if r.pending {
 			a.add(s, protocol.SelfEvent{Type: protocol.SelfKicked, SessionID: r.session.String(), Reason: r.reason.wire()})
 		}
 	}
@@ -57,9 +57,9 @@ func (s *State) announcement(u *user, what owes, after uint64) Announcement {
 
 // erasure has it say that the user was erased, where nothing was seen of the user since.
 func (a *Announcement) erasure(u *user) {
-	status := u.tomb.status(u.id)
+	status := u.tombstone.status(u.id)
 	if a.Announce && u.publicRevision() == 0 {
-		a.Public.Status, a.Public.PreviousRevision, a.Public.Cause = status, u.tomb.previous, protocol.CauseErased
+		a.Public.Status, a.Public.PreviousRevision, a.Public.Cause = status, u.tombstone.previous, protocol.CauseErased
 	}
 	if a.Tell && u.revision == 0 {
 		a.Status.Status, a.Status.Cause = &status, protocol.CauseErased

@@ -88,5 +88,5 @@ func (s *State) setAvailability(u *user, a entry.Availability, lifetime int64) {
 		return
 	}
 	u.setChosen(lasting, override, until)
-	s.tell(u, oweSettings)
+	s.tell(u, partSettings)
 }

@@ -15,7 +15,7 @@ type clock struct {
 	wall         int64
 	lease        int64
 	amnestyUntil int64 // of the lease clock
-	turnedAt     int64 // lease clock when the stream's clock was last seen to go back; 0: not of late
+	wentBackAt   int64 // lease clock when the stream's clock was last seen to go back; 0: not of late
 }
 
 // advance moves the clocks to an entry's timestamp. What is measured is the

@@ -16,15 +16,15 @@ func (s *State) Facts() map[string]string {
 		"wall clock":         strconv.FormatInt(s.clock.wall, 10),
 		"lease clock":        strconv.FormatInt(s.clock.lease, 10),
 		"amnesty until":      strconv.FormatInt(s.clock.amnestyUntil, 10),
-		"clock went back at": strconv.FormatInt(s.clock.turnedAt, 10),
+		"clock went back at": strconv.FormatInt(s.clock.wentBackAt, 10),
 		"rules":              fmt.Sprintf("%+v", s.params),
 		"users":              strconv.Itoa(len(s.users.list)),
 		"lease numbers":      fmt.Sprintf("%d, %d of them free", len(s.leases.byNumber), len(s.leases.freed)),
 		"closed connections": strconv.Itoa(len(s.connections.closed)),
 		"lame duck servers":  s.lameFact(),
 	}
-	for _, w := range s.writers {
-		facts["writer "+w.id] = fmt.Sprintf("sequence %d, seen %d, knows format %d, owes %d", w.sequence, w.seen, w.maxFormat, w.live)
+	for _, in := range s.instances {
+		facts["instance "+in.id] = fmt.Sprintf("sequence %d, seen %d, understands format %d, pending %d", in.sequence, in.seen, in.maxFormat, in.current)
 	}
 	facts["ended sessions"] = fmt.Sprintf("%d, digest %016x", s.fenceTable.count, s.fenceTable.sum)
 	sum := uint64(0)

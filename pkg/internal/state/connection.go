@@ -25,7 +25,7 @@ type connections struct {
 	lame   []lameServer  // in the order of time
 
 	// fresh are those that the entry at hand bound and that nobody knew before.
-	fresh []connectionKey
+	newlyBound []connectionKey
 }
 
 // bind makes a connection that of a lease; none unbinds it. One that closed does
@@ -42,7 +42,7 @@ func (s *State) bind(l *lease, key connectionKey) {
 		return
 	}
 	if s.connections.known[key] == nil {
-		s.connections.fresh = append(s.connections.fresh, key)
+		s.connections.newlyBound = append(s.connections.newlyBound, key)
 	}
 	c := s.connections.findOrAdd(key)
 	l.connection, l.bound = c, int32(len(c.leases))
@@ -92,7 +92,7 @@ func (s *State) closeConnection(key connectionKey) {
 			continue
 		}
 		// Lost for its silence: a renewal brings it back, from format 3 on.
-		l.session.severed = s.format < 3
+		l.session.loginOnly = s.format < 3
 		s.unbind(l)
 	}
 }
@@ -116,8 +116,8 @@ func (s *State) unbindConnection(key connectionKey) {
 // Fresh returns the connections that the last entry bound leases to and that nobody
 // knew before: none had a lease, and none was reported closed of late. The broker may
 // know better. They are valid until the next Apply.
-func (s *State) Fresh(yield func(server string, client uint64) bool) {
-	for _, key := range s.connections.fresh {
+func (s *State) NewlyBound(yield func(server string, client uint64) bool) {
+	for _, key := range s.connections.newlyBound {
 		if !yield(key.server, key.client) {
 			return
 		}

@@ -49,15 +49,15 @@ func (s *State) Digest() uint64 {
 	b = appendNumbers(b, uint64(s.generation), uint64(s.format), s.position, uint64(s.clock.wall), uint64(s.clock.lease),
 		uint64(s.clock.amnestyUntil), uint64(s.params.Grace), uint64(s.params.Retention), flag(s.params.Persistent),
 		uint64(len(s.users.list)), uint64(len(s.leases.byNumber)), uint64(len(s.leases.freed)), uint64(len(s.connections.closed)))
-	for _, w := range s.writers {
-		b = appendText(b, w.id)
-		b = appendNumbers(b, w.sequence, uint64(w.seen), uint64(w.maxFormat), uint64(w.live))
+	for _, in := range s.instances {
+		b = appendText(b, in.id)
+		b = appendNumbers(b, in.sequence, uint64(in.seen), uint64(in.maxFormat), uint64(in.current))
 	}
 	if n := s.params.Sessions; n != entry.DefaultSessions { // as earlier versions hash it
 		b = appendNumbers(b, uint64(n))
 	}
 	b = s.appendLame(b)
-	if at := s.clock.turnedAt; at != 0 { // likewise
+	if at := s.clock.wentBackAt; at != 0 { // likewise
 		b = appendNumbers(b, uint64(at))
 	}
 	if s.fenceTable.count > 0 {
@@ -84,7 +84,7 @@ func (s *State) hash(u *user) uint64 {
 		b = appendText(b, string(x.id))
 		b = appendText(b, x.device)
 		b = appendText(b, x.platform.Value())
-		b = appendNumbers(b, uint64(x.number), uint64(x.ttl), flag(x.live)|flag(x.idle)<<1|flag(x.severed)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
+		b = appendNumbers(b, uint64(x.number), uint64(x.ttl), flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
 		if x.gateway != nil {
 			b = appendNumbers(b, uint64(x.gateway.number))
 		}

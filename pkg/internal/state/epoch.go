@@ -38,9 +38,9 @@ func (s *State) Format() uint8 { return s.format }
 // understands, and whether it is newer than the one in force.
 func (s *State) NextFormat() (uint8, bool) {
 	known := uint8(0)
-	for _, w := range s.writers {
-		if s.clock.lease-w.seen <= writerKept && (known == 0 || w.maxFormat < known) {
-			known = w.maxFormat
+	for _, in := range s.instances {
+		if s.clock.lease-in.seen <= instanceKept && (known == 0 || in.maxFormat < known) {
+			known = in.maxFormat
 		}
 	}
 	return known, known > s.format

@@ -24,8 +24,8 @@ func (s *State) Explain(userID string) protocol.ExplainReply {
 	u := s.users.get(userID)
 	if u == nil || u.erased == erasedGone {
 		r.Why = append(r.Why, "UNLOGINED: nothing is known of the user, who was never seen or is forgotten")
-		if u != nil && u.owed != nil {
-			r.OwedBy = u.owed.writer.id
+		if u != nil && u.pending != nil {
+			r.OwedBy = u.pending.instance.id
 			r.Why = append(r.Why, "erased: that is not announced for certain yet")
 		}
 		return r
@@ -42,10 +42,10 @@ func (s *State) Explain(userID string) protocol.ExplainReply {
 		r.ForgottenInSeconds = seconds(max(at-s.clock.lease, 0))
 	}
 	switch {
-	case u.owed != nil:
-		r.OwedBy = u.owed.writer.id
-	case u.isOwed():
-		r.OwedBy = u.hidden.owed.writer.id
+	case u.pending != nil:
+		r.OwedBy = u.pending.instance.id
+	case u.hasPending():
+		r.OwedBy = u.hidden.pending.instance.id
 	}
 	r.Why = s.why(u)
 	return r
@@ -53,8 +53,8 @@ func (s *State) Explain(userID string) protocol.ExplainReply {
 
 // detail adds to a session what keeps it live.
 func (s *State) detail(x *session) protocol.SessionDetail {
-	d := protocol.SessionDetail{Session: x.plain()}
-	l := x.keeper()
+	d := protocol.SessionDetail{Session: x.wire()}
+	l := x.effectiveLease()
 	if x.gateway != nil {
 		d.Process = x.gateway.key.process
 	}
@@ -69,7 +69,7 @@ func (s *State) detail(x *session) protocol.SessionDetail {
 }
 
 // keeper is the lease that decides until when a session is what it is.
-func (x *session) keeper() *lease {
+func (x *session) effectiveLease() *lease {
 	if x.gateway != nil {
 		return &x.gateway.lease
 	}
@@ -128,7 +128,7 @@ func (s *State) whyStatus(u *user, say func(string, ...any)) {
 
 // whyLive says what keeps a session live.
 func (s *State) whyLive(x *session) string {
-	l := x.keeper()
+	l := x.effectiveLease()
 	left := span(l.dueAt(s.params.Grace) - s.clock.lease)
 	by := ""
 	if x.gateway != nil {

@@ -40,7 +40,7 @@ const (
 
 // mostLease returns to where the lease clock may go at an entry at most, see clock. In
 // force with format 3.
-func (s *State) mostLease(h *entry.Header) int64 {
+func (s *State) maxLeaseClock(h *entry.Header) int64 {
 	if s.format < 3 || h.Epoch != s.epoch {
 		return math.MaxInt64
 	}
@@ -58,9 +58,9 @@ func (s *State) noteClock(h *entry.Header, gap int64) {
 	case s.format < 3:
 	case gap < -skew, h.StoreBy != 0 && h.Epoch == s.epoch && c.wall < knew-skew:
 		c.lease++
-		c.turnedAt = c.lease
-	case c.lease-c.turnedAt > maxPacked: // entries of before are too old by now
-		c.turnedAt = 0
+		c.wentBackAt = c.lease
+	case c.lease-c.wentBackAt > maxPacked: // entries of before are too old by now
+		c.wentBackAt = 0
 	}
 }
 
@@ -78,5 +78,5 @@ func (s *State) tooOld(h *entry.Header) bool {
 	case s.format < 3: // as earlier versions have it
 		return wall > h.StoreBy || wall < h.StoreBy-maxPacked-maxStep
 	}
-	return h.LeaseClock < s.clock.turnedAt || wall > h.StoreBy || wall < h.StoreBy-countsFor-skew
+	return h.LeaseClock < s.clock.wentBackAt || wall > h.StoreBy || wall < h.StoreBy-countsFor-skew
 }

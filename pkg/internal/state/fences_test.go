@@ -286,9 +286,9 @@ func TestG08_KickedForGood(t *testing.T) {
 func TestG08_EveryEndIsTold(t *testing.T) {
 	m := newMachine(t).at(entry.Format)
 	m.do(t, "open g1 p1 ttl=3600s")
-	told := func(writer string, do func()) (sessions []string) {
+	told := func(instance string, do func()) (sessions []string) {
 		do()
-		m.cursor[writer], _ = m.s.Owed(writer, m.cursor[writer], 1<<20, func(a Announcement) {
+		m.cursor[instance], _ = m.s.Pending(instance, m.cursor[instance], 1<<20, func(a Announcement) {
 			for _, e := range a.Self {
 				if e.Type == protocol.SelfKicked {
 					sessions = append(sessions, e.SessionID)
@@ -362,7 +362,7 @@ func TestFences_Upgrade(t *testing.T) {
 		}
 	}
 	var told []string
-	m.s.Owed("A", Cursor{}, 100, func(a Announcement) {
+	m.s.Pending("A", Cursor{}, 100, func(a Announcement) {
 		for _, e := range a.Self {
 			if e.Type == protocol.SelfKicked {
 				told = append(told, a.UserID+" "+e.SessionID+" "+string(e.Reason))

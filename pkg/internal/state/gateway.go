@@ -101,7 +101,7 @@ func (s *State) endGateway(g *gateway, logout bool) {
 			s.logoutSession(x)
 			continue
 		}
-		x.severed = true
+		x.loginOnly = true
 		s.lose(x)
 	}
 	s.unbind(&g.lease)
@@ -184,7 +184,7 @@ func (s *State) applyOp(g *gateway, op *entry.Command) *protocol.Error {
 
 // hold makes a gateway the one that holds a session, in the place of whoever
 // did; nil leaves it to its own lease.
-func (s *State) hold(x *session, g *gateway) {
+func (s *State) setGateway(x *session, g *gateway) {
 	if x.gateway == g {
 		return
 	}

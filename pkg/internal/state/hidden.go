@@ -27,18 +27,18 @@ type hidden struct {
 	// as forgetAt has it.
 	ended int64
 
-	owed *owed // who has yet to announce the view for certain; nil: it is announced
+	pending *pending // who has yet to announce the view for certain; nil: it is announced
 }
 
 // hide hides a user who has become invisible, before the change is given its
 // revision, and shows one who is to be seen. rest is what is to be told the owner
 // still; shown says that the user was hidden.
-func (s *State) hide(u *user, own view) (rest owes, shown bool) {
+func (s *State) hide(u *user, own view) (rest parts, shown bool) {
 	switch invisible := u.chosen() == entry.Invisible; {
 	case invisible && u.hidden == nil:
 		s.countSessions(u, -1)
 		u.needRare().hidden = s.lastView(u, own)
-		return u.split(), false
+		return u.movePending(), false
 	case !invisible && u.hidden != nil && own.statusType == protocol.Online:
 		s.show(u)
 		s.countSessions(u, +1)
@@ -49,7 +49,7 @@ func (s *State) hide(u *user, own view) (rest owes, shown bool) {
 
 // show ends the hiding of a user.
 func (s *State) show(u *user) {
-	u.hidden.settle()
+	u.hidden.dropPending()
 	u.hidden = nil
 }
 
@@ -87,7 +87,7 @@ func (h *hidden) nextStep(retention int64) (int64, bool) {
 	switch {
 	case h.statusType == protocol.Offline:
 		return roundUp(h.until, forgetGrain), true
-	case h.idleSince >= 0 && !h.gone && h.owed == nil:
+	case h.idleSince >= 0 && !h.gone && h.pending == nil:
 		return roundUp(max(h.idleSince+retention, h.ended), forgetGrain), true
 	}
 	return 0, false

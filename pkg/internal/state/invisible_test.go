@@ -38,20 +38,20 @@ func TestProperty_G09(t *testing.T) {
 
 // act is what alice does, and how long passes before it.
 type act struct {
-	wait    int64
-	writer  string
-	flush   bool // everything so far is announced for certain
-	restart bool // from a snapshot
-	do      entry.Command
+	wait     int64
+	instance string
+	flush    bool // everything so far is announced for certain
+	restart  bool // from a snapshot
+	do       entry.Command
 }
 
 var genAct = rapid.Custom(func(t *rapid.T) act {
 	a := act{
-		wait:    rapid.SampledFrom([]int64{0, 0, 1_000, 3_000, 70_000, 600_000}).Draw(t, "wait"),
-		writer:  rapid.SampledFrom([]string{"A", "B"}).Draw(t, "writer"),
-		flush:   rapid.Bool().Draw(t, "flush"),
-		restart: rapid.IntRange(0, 7).Draw(t, "restart") == 0,
-		do:      entry.Command{User: "alice", Session: rapid.SampledFrom([]string{"s1", "s2", "s3"}).Draw(t, "session")},
+		wait:     rapid.SampledFrom([]int64{0, 0, 1_000, 3_000, 70_000, 600_000}).Draw(t, "wait"),
+		instance: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "instance"),
+		flush:    rapid.Bool().Draw(t, "flush"),
+		restart:  rapid.IntRange(0, 7).Draw(t, "restart") == 0,
+		do:       entry.Command{User: "alice", Session: rapid.SampledFrom([]string{"s1", "s2", "s3"}).Draw(t, "session")},
 	}
 	switch c := &a.do; rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0, 1:
@@ -107,7 +107,7 @@ func watchAlice(t *testing.T, format uint8, invisible, persistent bool, before, 
 		}
 		w.apply("A", false, gateway(seq, lost("s1"), lost("s2"), lost("s3")))
 	}
-	for _, a := range append(slices.Clone(after), act{wait: 900_000, writer: "A", do: nothing}) {
+	for _, a := range append(slices.Clone(after), act{wait: 900_000, instance: "A", do: nothing}) {
 		if !invisible {
 			a.do = nothing
 		}
@@ -137,12 +137,12 @@ func (w *watched) play(a act) {
 		}
 		w.m.s, w.m.cursor = s, map[string]Cursor{}
 	}
-	w.apply(a.writer, a.flush, a.do)
+	w.apply(a.instance, a.flush, a.do)
 }
 
-func (w *watched) apply(writer string, flush bool, c entry.Command) {
+func (w *watched) apply(instance string, flush bool, c entry.Command) {
 	m := w.m
-	e := entry.Entry{Header: m.header(writer), Commands: []entry.Command{c}}
+	e := entry.Entry{Header: m.header(instance), Commands: []entry.Command{c}}
 	if flush {
 		e.Header.AnnouncedThrough = m.s.Position()
 	}
@@ -150,7 +150,7 @@ func (w *watched) apply(writer string, flush bool, c entry.Command) {
 		w.t.Fatal(err)
 	}
 	for _, id := range []string{"A", "B"} {
-		m.cursor[id], _ = m.s.Owed(id, m.cursor[id], 1<<20, func(a Announcement) {
+		m.cursor[id], _ = m.s.Pending(id, m.cursor[id], 1<<20, func(a Announcement) {
 			if a.Announce {
 				w.note("told by %s: %+v", id, a.Public)
 			}

@@ -30,7 +30,7 @@ func (s *State) erase(c *entry.Command, r *Result) {
 	}
 	s.touch(u, byErasure)
 	r.Ended = s.endSessions(u, func(*session) bool { return true }, byErasure, wasErased)
-	s.tell(u, owePublic|oweOwner) // its revision is gone, whether it looked like that before or not
+	s.tell(u, partPublic|partOwner) // its revision is gone, whether it looked like that before or not
 	u.text, u.textUntil, u.lastSeen = "", 0, 0
 	u.setChosen(entry.Available, entry.Keep, 0)
 	if u.hidden != nil {
@@ -39,7 +39,7 @@ func (s *State) erase(c *entry.Command, r *Result) {
 	u.erased, u.idleSince = erasedKnown, -1
 	if s.format >= erasedGoneFormat {
 		u.erased = erasedGone
-		s.touched[u.touched-1].buried = true
+		s.touched[u.touched-1].erased = true
 		s.forgetNames(u.id)
 	}
 }
@@ -49,7 +49,7 @@ const erasedGoneFormat = 3
 
 // keep has a user who is erased, but not yet forgotten, remembered. Whoever looks like
 // one never seen goes on to until there is something to know, see revise.
-func (u *user) keep() {
+func (u *user) unerase() {
 	if u.erased == erasedKnown {
 		u.erased = notErased
 	}
@@ -65,7 +65,7 @@ func (s *State) endSessions(u *user, ends func(*session) bool, cause cause, reas
 	}
 	for _, x := range which {
 		s.touch(u, cause)
-		s.tell(u, oweSessions)
+		s.tell(u, partSessions)
 		ended = append(ended, x.id.String())
 		s.endFor(x, reason, len(which))
 	}

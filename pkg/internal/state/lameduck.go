@@ -46,7 +46,7 @@ func (s *State) lameDuck(server string) {
 
 // shorten lets a live lease run no longer than if it were renewed now.
 func (s *State) shorten(l *lease) {
-	until := s.clock.lease + s.lasts(l)
+	until := s.clock.lease + s.effectiveTTL(l)
 	if !l.live || l.deadline <= until {
 		return
 	}
@@ -58,7 +58,7 @@ func (s *State) shorten(l *lease) {
 }
 
 // lasts is how long a renewal makes a lease run, in milliseconds.
-func (s *State) lasts(l *lease) int64 {
+func (s *State) effectiveTTL(l *lease) int64 {
 	if len(s.connections.lame) > 0 && l.connection != nil && l.connection.lame {
 		return int64(l.ttl) / 2
 	}

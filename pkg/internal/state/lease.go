@@ -23,9 +23,9 @@ type lease struct {
 	// device; the session was lost together with its connection or its gateway,
 	// so that only a login makes it live again, not a renewal; how it was lost,
 	// for people; and its index in gateway.sessions.
-	idle, severed bool
-	loss          loss
-	place         int32
+	idle, loginOnly bool
+	loss            loss
+	place           int32
 
 	number uint32 // names it in journal entries
 	ttl    uint32 // milliseconds
@@ -41,7 +41,7 @@ type lease struct {
 // dueAt returns when something happens to the lease's holder.
 func (l *lease) dueAt(grace int64) int64 {
 	switch {
-	case l.held():
+	case l.byGateway():
 		return math.MaxInt64 // the gateway's lease decides
 	case l.live && l.connection != nil && l.connection.closed:
 		return min(l.deadline, l.connection.closedAt+grace)
@@ -52,7 +52,7 @@ func (l *lease) dueAt(grace int64) int64 {
 }
 
 // held reports whether it is the lease of a session that a gateway holds.
-func (l *lease) held() bool { return l.session != nil && l.live && l.gateway != nil }
+func (l *lease) byGateway() bool { return l.session != nil && l.live && l.gateway != nil }
 
 // schedule makes sure that a lease's calendar bucket is not later than when it
 // is due.
@@ -74,7 +74,7 @@ func (s *State) extend(l *lease) {
 		s.countSession(l.session, +1)
 	}
 	l.live = true
-	s.setDeadline(l, s.clock.lease+s.lasts(l))
+	s.setDeadline(l, s.clock.lease+s.effectiveTTL(l))
 	s.schedule(l)
 }
 

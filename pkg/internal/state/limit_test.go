@@ -101,7 +101,7 @@ func TestSessionsPerUser_Fit(t *testing.T) {
 	if _, err := m.s.Apply(e, m.s.Position()+1, m.now, true); err != nil {
 		t.Fatal(err)
 	}
-	m.s.Owed("A", Cursor{}, 10, func(a Announcement) { of = a })
+	m.s.Pending("A", Cursor{}, 10, func(a Announcement) { of = a })
 	explained := m.s.Explain(user)
 	if len(explained.Sessions) != n || len(explained.Ended) != n {
 		t.Fatalf("%d sessions, and %d ended, want %d", len(explained.Sessions), len(explained.Ended), n)

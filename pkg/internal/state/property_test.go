@@ -26,7 +26,7 @@ type moment struct {
 	by       string   // who writes it; empty: A
 }
 
-func (m moment) writer() string {
+func (m moment) instance() string {
 	if m.by == "" {
 		return "A"
 	}
@@ -231,7 +231,7 @@ func TestProperty_Invariants(t *testing.T) {
 }
 
 func checkInvariants(t *rapid.T, s *State) {
-	sessions, holding, owes := 0, 0, map[*writer]int{}
+	sessions, holding, pending := 0, 0, map[*instance]int{}
 	digest, counted := uint64(0), &State{}
 	checkFences(t, s)
 	checkCalendar(t, "due", &s.due)
@@ -244,14 +244,14 @@ func checkInvariants(t *rapid.T, s *State) {
 		if u.id != id || u.touched != 0 || s.users.list[u.place] != u {
 			t.Fatalf("user %q: id %q, touched %d, place %d", id, u.id, u.touched, u.place)
 		}
-		if u.owed != nil {
-			owes[u.owed.writer]++
+		if u.pending != nil {
+			pending[u.pending.instance]++
 		}
-		if u.hidden != nil && u.hidden.owed != nil {
-			owes[u.hidden.owed.writer]++
+		if u.hidden != nil && u.hidden.pending != nil {
+			pending[u.hidden.pending.instance]++
 		}
-		if u.hidden != nil && u.owed != nil && u.owed.all()&owePublic != 0 {
-			t.Fatalf("what everybody sees of %s, who is hidden, is owed with what the owner does", id)
+		if u.hidden != nil && u.pending != nil && u.pending.all()&partPublic != 0 {
+			t.Fatalf("what everybody sees of %s, who is hidden, is pending together with what the owner does", id)
 		}
 		digest += s.hash(u)
 		if at := u.nextExpiry(); at != 0 && (u.expiryBucket == 0 || u.expiryBucket > bucketOf(at)) {
@@ -280,7 +280,7 @@ func checkInvariants(t *rapid.T, s *State) {
 				t.Fatalf("session %s of %s is not behind its number %d", x.id, id, x.number)
 			}
 			due := x.dueAt(s.params.Grace)
-			if !x.held() && (x.bucket == 0 || x.bucket > leaseBucket(due)) {
+			if !x.byGateway() && (x.bucket == 0 || x.bucket > leaseBucket(due)) {
 				t.Fatalf("session %s of %s is due at %d but waits in bucket %d", x.id, id, due, x.bucket)
 			}
 			if c := x.connection; c != nil && (c.leases[x.bound] != &x.lease || s.connections.known[c.key] != c || !x.live && c.closed) {
@@ -312,9 +312,9 @@ func checkInvariants(t *rapid.T, s *State) {
 	if got := s.Sessions(); got != sessions {
 		t.Fatalf("Sessions() is %d, there are %d", got, sessions)
 	}
-	for _, w := range s.writers {
-		if w.live != owes[w] {
-			t.Fatalf("writer %s owes %d, says %d", w.id, owes[w], w.live)
+	for _, w := range s.instances {
+		if w.current != pending[w] {
+			t.Fatalf("instance %s has %d pending, says %d", w.id, pending[w], w.current)
 		}
 	}
 	for _, l := range s.leases.byNumber {
@@ -341,13 +341,13 @@ func dump(s *State, exact bool) string {
 		u := s.users.get(id)
 		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s", id, u.text, u.textUntil, u.lastSeen, u.idleSince, u.updatedAt, u.cause)
 		for r := u.replaced; r != nil; r = r.next {
-			fmt.Fprintf(&b, " replaced %s until %d %s %t", r.session, r.until, r.reason.wire(), r.owed)
+			fmt.Fprintf(&b, " replaced %s until %d %s %t", r.session, r.until, r.reason.wire(), r.pending)
 		}
-		for _, e := range u.untoldEnds() {
+		for _, e := range u.pendingEnds() {
 			fmt.Fprintf(&b, " to be told of %s %s", e.session, e.reason.wire())
 		}
 		s.walkFences(u, func(f *fence) { fmt.Fprintf(&b, " %x", f.key) })
-		fmt.Fprint(&b, " set ", u.settings(), u.erased, u.fenced, u.tomb != nil)
+		fmt.Fprint(&b, " set ", u.settings(), u.erased, u.fenced, u.tombstone != nil)
 		if h := u.hidden; h != nil {
 			fmt.Fprintf(&b, " seen as %+v seen %d updated %d %s until %d idle %d gone %t ended %d", h.view, h.lastSeen, h.updatedAt, h.cause, h.until, h.idleSince, h.gone, h.ended)
 		}
@@ -359,8 +359,8 @@ func dump(s *State, exact bool) string {
 			}
 		}
 		for x := u.sessions; x != nil; x = x.next {
-			fmt.Fprintf(&b, "   %s %q %s live %t idle %t severed %t ttl %d due %d number %d login %d lost %d", x.id, x.device, x.platform.Value(),
-				x.live, x.idle, x.severed, x.ttl, x.dueAt(s.params.Grace), x.number, x.loginAt, x.lostAt)
+			fmt.Fprintf(&b, "   %s %q %s live %t idle %t loginOnly %t ttl %d due %d number %d login %d lost %d", x.id, x.device, x.platform.Value(),
+				x.live, x.idle, x.loginOnly, x.ttl, x.dueAt(s.params.Grace), x.number, x.loginAt, x.lostAt)
 			if x.connection != nil {
 				fmt.Fprintf(&b, " on %v", x.connection.key)
 			}
@@ -386,11 +386,11 @@ func dump(s *State, exact bool) string {
 	slices.Sort(all)
 	fmt.Fprintln(&b, all, s.ended)
 	if exact {
-		for _, w := range s.writers {
-			fmt.Fprint(&b, w.id, w.sequence, w.seen, w.maxFormat, w.live)
+		for _, w := range s.instances {
+			fmt.Fprint(&b, w.id, w.sequence, w.seen, w.maxFormat, w.current)
 			var items []string // whose order within an entry decides nothing
-			for _, o := range w.owed {
-				if o.counts() {
+			for _, o := range w.outbox {
+				if o.isCurrent() {
 					items = append(items, fmt.Sprint(o.position, " ", o.user.id, " ", o.hidden != nil, o.since, o.all()))
 				}
 			}
@@ -437,11 +437,11 @@ func TestG04_OwedInSteps(t *testing.T) {
 		}
 	}
 	do("login alice phone")
-	cursor, _ := m.s.Owed("A", Cursor{}, 10, func(Announcement) {})
+	cursor, _ := m.s.Pending("A", Cursor{}, 10, func(Announcement) {})
 	do("set alice text=hello", "set bob text=hello", "login alice laptop")
 	var told []string
 	for more := true; more; {
-		cursor, more = m.s.Owed("A", cursor, 1, func(a Announcement) {
+		cursor, more = m.s.Pending("A", cursor, 1, func(a Announcement) {
 			if a.Announce {
 				told = append(told, a.UserID)
 			}

@@ -103,20 +103,20 @@ func (s *State) OwnStatus(userID string) (protocol.Status, protocol.Availability
 func (u *user) sessionList() []protocol.Session {
 	sessions := []protocol.Session{}
 	for x := u.sessions; x != nil; x = x.next {
-		sessions = append(sessions, x.plain())
+		sessions = append(sessions, x.wire())
 	}
 	return sessions
 }
 
 // plain is the session as its owner sees it.
-func (x *session) plain() protocol.Session {
+func (x *session) wire() protocol.Session {
 	return protocol.Session{
 		SessionID:  x.id.String(),
 		Device:     x.device,
 		Platform:   x.platform.Value(),
 		Live:       x.live,
 		Idle:       x.idle,
-		TTLSeconds: int64(x.keeper().ttl) / 1000,
+		TTLSeconds: int64(x.effectiveLease().ttl) / 1000,
 		Bound:      x.connection != nil,
 		Connection: x.boundTo(),
 		Gateway:    x.gatewayID(),

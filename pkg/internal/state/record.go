@@ -29,8 +29,8 @@ type headerRecord struct {
 	Grace        int64 // of the parameters
 	Retention    int64
 	Persistent   bool
-	Writers      []writerRecord `msg:",limit=4096"`
-	Numbers      int            // leases.byNumber
+	Instances    []instanceRecord `msg:",limit=4096"`
+	Numbers      int              // leases.byNumber
 	Digest       uint64
 	// How many records follow, in this order.
 	Gateways, Closed, Freed, Users int
@@ -57,7 +57,7 @@ type lameRecord struct {
 // clockRecord is what is known of the stream's clock beside the time.
 //
 //msgp:tuple clockRecord
-type clockRecord struct{ TurnedAt int64 }
+type clockRecord struct{ WentBackAt int64 }
 
 // endsRecord counts the records about ended sessions. In format 3 a gatewayMoreRecord
 // stands behind each gateway, a userMoreRecord behind each user whose Owes has
@@ -96,15 +96,15 @@ const moreFollows = 1 << 7
 
 //msgp:tuple userMoreRecord
 type userMoreRecord struct {
-	Fence  uint32
-	Fenced uint16
-	Gone   bool
-	Tomb   *tombRecord // nil: none
-	Ends   []endRecord `msg:",limit=1048576"`
+	Fence     uint32
+	Fenced    uint16
+	Gone      bool
+	Tombstone *tombstoneRecord // nil: none
+	Ends      []endRecord      `msg:",limit=1048576"`
 }
 
-//msgp:tuple tombRecord
-type tombRecord struct {
+//msgp:tuple tombstoneRecord
+type tombstoneRecord struct {
 	Revision, Previous uint64
 	UpdatedAt          int64
 }
@@ -117,8 +117,8 @@ type endRecord struct {
 	Reason  uint8
 }
 
-//msgp:tuple writerRecord
-type writerRecord struct {
+//msgp:tuple instanceRecord
+type instanceRecord struct {
 	ID        string
 	Sequence  uint64
 	Seen      int64
@@ -182,13 +182,13 @@ type userRecord struct {
 	Cause     uint8
 	// Writer has yet to announce the last change: 1 + its index; 0: none. Owed
 	// are the position since which it has, and its lease clock.
-	Writer    int
-	OwedAt    uint64
-	OwedSince int64
-	Sessions  []sessionRecord  `msg:",limit=4096"`
-	Replaced  []replacedRecord `msg:",limit=4096"`
+	Instance     int
+	PendingAt    uint64
+	PendingSince int64
+	Sessions     []sessionRecord  `msg:",limit=4096"`
+	Replaced     []replacedRecord `msg:",limit=4096"`
 	// Owes is what of the last changes Writer has yet to announce.
-	Owes          uint8
+	PendingParts  uint8
 	Lasting       uint8
 	Override      uint8
 	OverrideUntil int64
@@ -211,9 +211,9 @@ type hiddenRecord struct {
 	Until, IdleSince int64
 	Ended            int64
 	Gone             bool
-	Writer           int // as in userRecord
-	OwedAt           uint64
-	OwedSince        int64
+	Instance         int // as in userRecord
+	PendingAt        uint64
+	PendingSince     int64
 }
 
 //msgp:tuple sessionRecord
@@ -232,7 +232,7 @@ type replacedRecord struct {
 	Session string
 	Until   int64
 	Reason  uint8
-	Owed    bool
+	Pending bool
 }
 
 func (r *bindingRecord) from(c *connection) {
@@ -257,13 +257,13 @@ func (r *gatewayRecord) from(g *gateway) {
 // again.
 func (r *userMoreRecord) from(u *user) bool {
 	*r = userMoreRecord{Fence: u.fence, Fenced: u.fenced, Gone: u.erased == erasedGone, Ends: r.Ends[:0]}
-	if x := u.tomb; x != nil {
-		r.Tomb = &tombRecord{x.revision, x.previous, x.updatedAt}
+	if x := u.tombstone; x != nil {
+		r.Tombstone = &tombstoneRecord{x.revision, x.previous, x.updatedAt}
 	}
-	for _, e := range u.untoldEnds() {
+	for _, e := range u.pendingEnds() {
 		r.Ends = append(r.Ends, endRecord{Session: e.session.String(), Reason: uint8(e.reason)})
 	}
-	return r.Fence != 0 || r.Fenced != 0 || r.Gone || r.Tomb != nil || len(r.Ends) > 0
+	return r.Fence != 0 || r.Fenced != 0 || r.Gone || r.Tombstone != nil || len(r.Ends) > 0
 }
 
 func (r *gatewayRecord) answer() GatewayAnswer {
@@ -283,7 +283,7 @@ func (r *userRecord) from(u *user) {
 		sessions[len(sessions)-1].from(x)
 	}
 	for p := u.replaced; p != nil; p = p.next {
-		replaced = append(replaced, replacedRecord{Session: p.session.String(), Until: p.until, Reason: uint8(p.reason), Owed: p.owed})
+		replaced = append(replaced, replacedRecord{Session: p.session.String(), Until: p.until, Reason: uint8(p.reason), Pending: p.pending})
 	}
 	*r = userRecord{
 		ID: u.id, Text: u.text, TextUntil: u.textUntil, LastSeen: u.lastSeen, IdleSince: u.idleSince,
@@ -296,19 +296,19 @@ func (r *userRecord) from(u *user) {
 			StatusType: uint8(h.statusType), Text: h.text, TextUntil: h.textUntil, LastSeen: h.lastSeen, Revision: h.revision,
 			Previous: h.previous, UpdatedAt: h.updatedAt, Cause: uint8(h.cause), Until: h.until, IdleSince: h.idleSince, Ended: h.ended, Gone: h.gone,
 		}
-		if o := h.owed; o != nil {
-			r.Hidden.Writer, r.Hidden.OwedAt, r.Hidden.OwedSince = 1+o.writer.saved, o.position, o.since
+		if p := h.pending; p != nil {
+			r.Hidden.Instance, r.Hidden.PendingAt, r.Hidden.PendingSince = 1+p.instance.saved, p.position, p.since
 		}
 	}
-	if o := u.owed; o != nil {
-		r.Writer, r.OwedAt, r.OwedSince, r.Owes = 1+o.writer.saved, o.position, o.since, uint8(o.all())
+	if p := u.pending; p != nil {
+		r.Instance, r.PendingAt, r.PendingSince, r.PendingParts = 1+p.instance.saved, p.position, p.since, uint8(p.all())
 	}
 }
 
 func (r *sessionRecord) from(x *session) {
 	*r = sessionRecord{
 		ID: x.id.String(), Device: x.device, Platform: x.platform.Value(), Number: x.number, TTL: x.ttl, Deadline: x.deadline,
-		Flags:   uint8(flag(x.live)|flag(x.idle)<<1|flag(x.severed)<<2) | uint8(x.loss)<<3,
+		Flags:   uint8(flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2) | uint8(x.loss)<<3,
 		LoginAt: x.loginAt, LostAt: x.lostAt,
 	}
 	if x.gateway != nil {

@@ -65,7 +65,7 @@ func (z clockRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// array header, size 1
 	o = append(o, 0x91)
-	o = msgp.AppendInt64(o, z.TurnedAt)
+	o = msgp.AppendInt64(o, z.WentBackAt)
 	return
 }
 
@@ -81,9 +81,9 @@ func (z *clockRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.ArrayError{Wanted: 1, Got: zb0001}
 		return
 	}
-	z.TurnedAt, bts, err = msgp.ReadInt64Bytes(bts)
+	z.WentBackAt, bts, err = msgp.ReadInt64Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "TurnedAt")
+		err = msgp.WrapError(err, "WentBackAt")
 		return
 	}
 	o = bts
@@ -568,11 +568,11 @@ func (z *headerRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendInt64(o, z.Grace)
 	o = msgp.AppendInt64(o, z.Retention)
 	o = msgp.AppendBool(o, z.Persistent)
-	o = msgp.AppendArrayHeader(o, uint32(len(z.Writers)))
-	for za0001 := range z.Writers {
-		o, err = z.Writers[za0001].MarshalMsg(o)
+	o = msgp.AppendArrayHeader(o, uint32(len(z.Instances)))
+	for za0001 := range z.Instances {
+		o, err = z.Instances[za0001].MarshalMsg(o)
 		if err != nil {
-			err = msgp.WrapError(err, "Writers", za0001)
+			err = msgp.WrapError(err, "Instances", za0001)
 			return
 		}
 	}
@@ -650,22 +650,22 @@ func (z *headerRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	var zb0002 uint32
 	zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Writers")
+		err = msgp.WrapError(err, "Instances")
 		return
 	}
 	if zb0002 > 4096 {
 		err = msgp.ErrLimitExceeded
 		return
 	}
-	if cap(z.Writers) >= int(zb0002) {
-		z.Writers = (z.Writers)[:zb0002]
+	if cap(z.Instances) >= int(zb0002) {
+		z.Instances = (z.Instances)[:zb0002]
 	} else {
-		z.Writers = make([]writerRecord, zb0002)
+		z.Instances = make([]instanceRecord, zb0002)
 	}
-	for za0001 := range z.Writers {
-		bts, err = z.Writers[za0001].UnmarshalMsg(bts)
+	for za0001 := range z.Instances {
+		bts, err = z.Instances[za0001].UnmarshalMsg(bts)
 		if err != nil {
-			err = msgp.WrapError(err, "Writers", za0001)
+			err = msgp.WrapError(err, "Instances", za0001)
 			return
 		}
 	}
@@ -706,8 +706,8 @@ func (z *headerRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *headerRecord) Msgsize() (s int) {
 	s = 3 + msgp.StringPrefixSize + len(z.Epoch) + msgp.Uint32Size + msgp.Uint8Size + msgp.Uint64Size + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.BoolSize + msgp.ArrayHeaderSize
-	for za0001 := range z.Writers {
-		s += z.Writers[za0001].Msgsize()
+	for za0001 := range z.Instances {
+		s += z.Instances[za0001].Msgsize()
 	}
 	s += msgp.IntSize + msgp.Uint64Size + msgp.IntSize + msgp.IntSize + msgp.IntSize + msgp.IntSize
 	return
@@ -730,9 +730,9 @@ func (z *hiddenRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendInt64(o, z.IdleSince)
 	o = msgp.AppendInt64(o, z.Ended)
 	o = msgp.AppendBool(o, z.Gone)
-	o = msgp.AppendInt(o, z.Writer)
-	o = msgp.AppendUint64(o, z.OwedAt)
-	o = msgp.AppendInt64(o, z.OwedSince)
+	o = msgp.AppendInt(o, z.Instance)
+	o = msgp.AppendUint64(o, z.PendingAt)
+	o = msgp.AppendInt64(o, z.PendingSince)
 	return
 }
 
@@ -808,19 +808,19 @@ func (z *hiddenRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Gone")
 		return
 	}
-	z.Writer, bts, err = msgp.ReadIntBytes(bts)
+	z.Instance, bts, err = msgp.ReadIntBytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Writer")
+		err = msgp.WrapError(err, "Instance")
 		return
 	}
-	z.OwedAt, bts, err = msgp.ReadUint64Bytes(bts)
+	z.PendingAt, bts, err = msgp.ReadUint64Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "OwedAt")
+		err = msgp.WrapError(err, "PendingAt")
 		return
 	}
-	z.OwedSince, bts, err = msgp.ReadInt64Bytes(bts)
+	z.PendingSince, bts, err = msgp.ReadInt64Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "OwedSince")
+		err = msgp.WrapError(err, "PendingSince")
 		return
 	}
 	o = bts
@@ -830,6 +830,60 @@ func (z *hiddenRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *hiddenRecord) Msgsize() (s int) {
 	s = 1 + msgp.Uint8Size + msgp.StringPrefixSize + len(z.Text) + msgp.Int64Size + msgp.Int64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Int64Size + msgp.Uint8Size + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.BoolSize + msgp.IntSize + msgp.Uint64Size + msgp.Int64Size
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *instanceRecord) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// array header, size 4
+	o = append(o, 0x94)
+	o = msgp.AppendString(o, z.ID)
+	o = msgp.AppendUint64(o, z.Sequence)
+	o = msgp.AppendInt64(o, z.Seen)
+	o = msgp.AppendUint8(o, z.MaxFormat)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *instanceRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 != 4 {
+		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
+		return
+	}
+	z.ID, bts, err = msgp.ReadStringBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "ID")
+		return
+	}
+	z.Sequence, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Sequence")
+		return
+	}
+	z.Seen, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Seen")
+		return
+	}
+	z.MaxFormat, bts, err = msgp.ReadUint8Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "MaxFormat")
+		return
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *instanceRecord) Msgsize() (s int) {
+	s = 1 + msgp.StringPrefixSize + len(z.ID) + msgp.Uint64Size + msgp.Int64Size + msgp.Uint8Size
 	return
 }
 
@@ -1014,7 +1068,7 @@ func (z *replacedRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendString(o, z.Session)
 	o = msgp.AppendInt64(o, z.Until)
 	o = msgp.AppendUint8(o, z.Reason)
-	o = msgp.AppendBool(o, z.Owed)
+	o = msgp.AppendBool(o, z.Pending)
 	return
 }
 
@@ -1045,9 +1099,9 @@ func (z *replacedRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Reason")
 		return
 	}
-	z.Owed, bts, err = msgp.ReadBoolBytes(bts)
+	z.Pending, bts, err = msgp.ReadBoolBytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Owed")
+		err = msgp.WrapError(err, "Pending")
 		return
 	}
 	o = bts
@@ -1197,7 +1251,7 @@ func (z *sessionRecord) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
-func (z tombRecord) MarshalMsg(b []byte) (o []byte, err error) {
+func (z tombstoneRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// array header, size 3
 	o = append(o, 0x93)
@@ -1208,7 +1262,7 @@ func (z tombRecord) MarshalMsg(b []byte) (o []byte, err error) {
 }
 
 // UnmarshalMsg implements msgp.Unmarshaler
-func (z *tombRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
+func (z *tombstoneRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	var zb0001 uint32
 	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
 	if err != nil {
@@ -1239,7 +1293,7 @@ func (z *tombRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z tombRecord) Msgsize() (s int) {
+func (z tombstoneRecord) Msgsize() (s int) {
 	s = 1 + msgp.Uint64Size + msgp.Uint64Size + msgp.Int64Size
 	return
 }
@@ -1252,14 +1306,14 @@ func (z *userMoreRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendUint32(o, z.Fence)
 	o = msgp.AppendUint16(o, z.Fenced)
 	o = msgp.AppendBool(o, z.Gone)
-	if z.Tomb == nil {
+	if z.Tombstone == nil {
 		o = msgp.AppendNil(o)
 	} else {
 		// array header, size 3
 		o = append(o, 0x93)
-		o = msgp.AppendUint64(o, z.Tomb.Revision)
-		o = msgp.AppendUint64(o, z.Tomb.Previous)
-		o = msgp.AppendInt64(o, z.Tomb.UpdatedAt)
+		o = msgp.AppendUint64(o, z.Tombstone.Revision)
+		o = msgp.AppendUint64(o, z.Tombstone.Previous)
+		o = msgp.AppendInt64(o, z.Tombstone.UpdatedAt)
 	}
 	o = msgp.AppendArrayHeader(o, uint32(len(z.Ends)))
 	for za0001 := range z.Ends {
@@ -1303,34 +1357,34 @@ func (z *userMoreRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		if err != nil {
 			return
 		}
-		z.Tomb = nil
+		z.Tombstone = nil
 	} else {
-		if z.Tomb == nil {
-			z.Tomb = new(tombRecord)
+		if z.Tombstone == nil {
+			z.Tombstone = new(tombstoneRecord)
 		}
 		var zb0002 uint32
 		zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
 		if err != nil {
-			err = msgp.WrapError(err, "Tomb")
+			err = msgp.WrapError(err, "Tombstone")
 			return
 		}
 		if zb0002 != 3 {
 			err = msgp.ArrayError{Wanted: 3, Got: zb0002}
 			return
 		}
-		z.Tomb.Revision, bts, err = msgp.ReadUint64Bytes(bts)
+		z.Tombstone.Revision, bts, err = msgp.ReadUint64Bytes(bts)
 		if err != nil {
-			err = msgp.WrapError(err, "Tomb", "Revision")
+			err = msgp.WrapError(err, "Tombstone", "Revision")
 			return
 		}
-		z.Tomb.Previous, bts, err = msgp.ReadUint64Bytes(bts)
+		z.Tombstone.Previous, bts, err = msgp.ReadUint64Bytes(bts)
 		if err != nil {
-			err = msgp.WrapError(err, "Tomb", "Previous")
+			err = msgp.WrapError(err, "Tombstone", "Previous")
 			return
 		}
-		z.Tomb.UpdatedAt, bts, err = msgp.ReadInt64Bytes(bts)
+		z.Tombstone.UpdatedAt, bts, err = msgp.ReadInt64Bytes(bts)
 		if err != nil {
-			err = msgp.WrapError(err, "Tomb", "UpdatedAt")
+			err = msgp.WrapError(err, "Tombstone", "UpdatedAt")
 			return
 		}
 	}
@@ -1378,7 +1432,7 @@ func (z *userMoreRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *userMoreRecord) Msgsize() (s int) {
 	s = 1 + msgp.Uint32Size + msgp.Uint16Size + msgp.BoolSize
-	if z.Tomb == nil {
+	if z.Tombstone == nil {
 		s += msgp.NilSize
 	} else {
 		s += 1 + msgp.Uint64Size + msgp.Uint64Size + msgp.Int64Size
@@ -1404,9 +1458,9 @@ func (z *userRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendUint64(o, z.Previous)
 	o = msgp.AppendInt64(o, z.UpdatedAt)
 	o = msgp.AppendUint8(o, z.Cause)
-	o = msgp.AppendInt(o, z.Writer)
-	o = msgp.AppendUint64(o, z.OwedAt)
-	o = msgp.AppendInt64(o, z.OwedSince)
+	o = msgp.AppendInt(o, z.Instance)
+	o = msgp.AppendUint64(o, z.PendingAt)
+	o = msgp.AppendInt64(o, z.PendingSince)
 	o = msgp.AppendArrayHeader(o, uint32(len(z.Sessions)))
 	for za0001 := range z.Sessions {
 		o, err = z.Sessions[za0001].MarshalMsg(o)
@@ -1423,7 +1477,7 @@ func (z *userRecord) MarshalMsg(b []byte) (o []byte, err error) {
 			return
 		}
 	}
-	o = msgp.AppendUint8(o, z.Owes)
+	o = msgp.AppendUint8(o, z.PendingParts)
 	o = msgp.AppendUint8(o, z.Lasting)
 	o = msgp.AppendUint8(o, z.Override)
 	o = msgp.AppendInt64(o, z.OverrideUntil)
@@ -1497,19 +1551,19 @@ func (z *userRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Cause")
 		return
 	}
-	z.Writer, bts, err = msgp.ReadIntBytes(bts)
+	z.Instance, bts, err = msgp.ReadIntBytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Writer")
+		err = msgp.WrapError(err, "Instance")
 		return
 	}
-	z.OwedAt, bts, err = msgp.ReadUint64Bytes(bts)
+	z.PendingAt, bts, err = msgp.ReadUint64Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "OwedAt")
+		err = msgp.WrapError(err, "PendingAt")
 		return
 	}
-	z.OwedSince, bts, err = msgp.ReadInt64Bytes(bts)
+	z.PendingSince, bts, err = msgp.ReadInt64Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "OwedSince")
+		err = msgp.WrapError(err, "PendingSince")
 		return
 	}
 	var zb0002 uint32
@@ -1556,9 +1610,9 @@ func (z *userRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			return
 		}
 	}
-	z.Owes, bts, err = msgp.ReadUint8Bytes(bts)
+	z.PendingParts, bts, err = msgp.ReadUint8Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Owes")
+		err = msgp.WrapError(err, "PendingParts")
 		return
 	}
 	z.Lasting, bts, err = msgp.ReadUint8Bytes(bts)
@@ -1617,59 +1671,5 @@ func (z *userRecord) Msgsize() (s int) {
 	} else {
 		s += z.Hidden.Msgsize()
 	}
-	return
-}
-
-// MarshalMsg implements msgp.Marshaler
-func (z *writerRecord) MarshalMsg(b []byte) (o []byte, err error) {
-	o = msgp.Require(b, z.Msgsize())
-	// array header, size 4
-	o = append(o, 0x94)
-	o = msgp.AppendString(o, z.ID)
-	o = msgp.AppendUint64(o, z.Sequence)
-	o = msgp.AppendInt64(o, z.Seen)
-	o = msgp.AppendUint8(o, z.MaxFormat)
-	return
-}
-
-// UnmarshalMsg implements msgp.Unmarshaler
-func (z *writerRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
-	var zb0001 uint32
-	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
-	if err != nil {
-		err = msgp.WrapError(err)
-		return
-	}
-	if zb0001 != 4 {
-		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
-		return
-	}
-	z.ID, bts, err = msgp.ReadStringBytes(bts)
-	if err != nil {
-		err = msgp.WrapError(err, "ID")
-		return
-	}
-	z.Sequence, bts, err = msgp.ReadUint64Bytes(bts)
-	if err != nil {
-		err = msgp.WrapError(err, "Sequence")
-		return
-	}
-	z.Seen, bts, err = msgp.ReadInt64Bytes(bts)
-	if err != nil {
-		err = msgp.WrapError(err, "Seen")
-		return
-	}
-	z.MaxFormat, bts, err = msgp.ReadUint8Bytes(bts)
-	if err != nil {
-		err = msgp.WrapError(err, "MaxFormat")
-		return
-	}
-	o = bts
-	return
-}
-
-// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z *writerRecord) Msgsize() (s int) {
-	s = 1 + msgp.StringPrefixSize + len(z.ID) + msgp.Uint64Size + msgp.Int64Size + msgp.Uint8Size
 	return
 }

@@ -19,11 +19,11 @@ package state
 //	scratch            room kept for the users that the next entry changes
 func (s *State) Remembered() map[string]int {
 	outbox, untold := 0, 0
-	for _, w := range s.writers {
-		outbox += len(w.owed)
-		for _, o := range w.owed {
-			if o.hidden == nil && o.counts() {
-				untold += len(o.user.untoldEnds())
+	for _, in := range s.instances {
+		outbox += len(in.outbox)
+		for _, p := range in.outbox {
+			if p.hidden == nil && p.isCurrent() {
+				untold += len(p.user.pendingEnds())
 			}
 		}
 	}

@@ -33,9 +33,9 @@ func (r endReason) wire() protocol.EndReason {
 // untold are the ends of a user's sessions that are to be told, in their order. They are
 // as many as a user's sessions are ended within the seconds that it takes to announce
 // something for certain: requests arrive by the connection by which events leave.
-type untold struct{ list []untoldEnd }
+type pendingEnds struct{ list []pendingEnd }
 
-type untoldEnd struct {
+type pendingEnd struct {
 	session sessionID
 	reason  endReason
 	number  uint64 // of the owed that told of it first; 0: the one at hand will
@@ -56,12 +56,12 @@ const maxNamed = 1 << 14
 // that end together.
 func (s *State) endFor(x *session, reason endReason, together int) {
 	u := x.user
-	s.tell(u, oweEnds)
+	s.tell(u, partEnds)
 	if s.format < fencesFormat {
 		u.remember(x.id, s.clock.lease, reason, max(maxReplaced, s.params.Sessions, together))
 	} else {
 		s.fence(u, x.id, reason, fenceSecond(s.clock.lease+replacedKept))
-		u.mustTell(untoldEnd{session: x.id, reason: reason})
+		u.enqueueEnd(pendingEnd{session: x.id, reason: reason})
 	}
 	s.remove(x)
 }
@@ -183,15 +183,15 @@ func (s *State) endedOf(u *user, yield func(session sessionID, reason endReason,
 }
 
 // mustTell notes an end that is to be told.
-func (u *user) mustTell(end untoldEnd) {
+func (u *user) enqueueEnd(end pendingEnd) {
 	if u.needRare().ends == nil {
-		u.ends = &untold{}
+		u.ends = &pendingEnds{}
 	}
 	u.ends.list = append(u.ends.list, end)
 }
 
 // untoldEnds returns the ends that are to be told.
-func (u *user) untoldEnds() []untoldEnd {
+func (u *user) pendingEnds() []pendingEnd {
 	if u.ends == nil {
 		return nil
 	}
@@ -199,20 +199,20 @@ func (u *user) untoldEnds() []untoldEnd {
 }
 
 // number notes which owed tells of the ends that none has told of yet.
-func (u *user) number(number uint64) {
-	ends := u.untoldEnds()
+func (u *user) numberEnds(number uint64) {
+	ends := u.pendingEnds()
 	for i := len(ends) - 1; i >= 0 && ends[i].number == 0; i-- {
 		ends[i].number = number
 	}
 }
 
 // told notes that all ends are told for certain.
-func (u *user) told() {
+func (u *user) dropEnds() {
 	if u.rare != &nothingRare {
 		u.ends = nil
 	}
 	for r := u.replaced; r != nil; r = r.next {
-		r.owed = false
+		r.pending = false
 	}
 }
 
@@ -221,7 +221,7 @@ type replaced struct {
 	session sessionID
 	until   int64 // lease clock
 	reason  endReason
-	owed    bool      // the end is to be told yet
+	pending bool      // the end is to be told yet
 	next    *replaced // in the order of their ends
 }
 
@@ -236,7 +236,7 @@ func (u *user) remember(session sessionID, now int64, reason endReason, most int
 		}
 		kept, p = kept+1, &(*p).next
 	}
-	*p = &replaced{session: session, until: now + replacedKept, reason: reason, owed: true}
+	*p = &replaced{session: session, until: now + replacedKept, reason: reason, pending: true}
 	if kept >= most {
 		u.replaced = u.replaced.next
 	}
@@ -272,8 +272,8 @@ func (s *State) startFences() {
 			if r.until > s.clock.lease {
 				all = append(all, ended{u, r})
 			}
-			if r.owed && u.owed != nil {
-				u.mustTell(untoldEnd{session: r.session, reason: r.reason, number: u.owed.number})
+			if r.pending && u.pending != nil {
+				u.enqueueEnd(pendingEnd{session: r.session, reason: r.reason, number: u.pending.number})
 			}
 		}
 		if u.hidden != nil {

@@ -116,15 +116,15 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 		s.connections.lame = append(s.connections.lame, lameServer{id: l.Server, since: l.Since})
 	}
 	s.epoch, s.generation, s.format, s.position = h.Epoch, h.Generation, h.Format, h.Position
-	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil, turnedAt: c.TurnedAt}
+	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil, wentBackAt: c.WentBackAt}
 	s.params = entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent, Sessions: rules.Sessions}.Complete()
 	if h.Epoch == "" || h.Users < 0 || h.Closed < 0 || h.Freed < 0 || h.Numbers < h.Freed ||
 		r.ends.Names < 0 || r.ends.Fences < 0 || h.Format >= fencesFormat && format < 3 {
 		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections, %d and %d ended sessions, format %d",
 			h.Users, h.Numbers, h.Freed, h.Closed, r.ends.Names, r.ends.Fences, h.Format)
 	}
-	for _, w := range h.Writers {
-		s.writers = append(s.writers, &writer{id: w.ID, sequence: w.Sequence, seen: w.Seen, maxFormat: w.MaxFormat})
+	for _, in := range h.Instances {
+		s.instances = append(s.instances, &instance{id: in.ID, sequence: in.Sequence, seen: in.Seen, maxFormat: in.MaxFormat})
 	}
 	return rest, nil
 }
@@ -270,8 +270,8 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	r.users++
 	s, u := r.s, &r.record
 	r.more = userMoreRecord{Ends: r.more.Ends[:0]}
-	if r.format >= 3 && u.Owes&moreFollows != 0 {
-		u.Owes &^= moreFollows
+	if r.format >= 3 && u.PendingParts&moreFollows != 0 {
+		u.PendingParts &^= moreFollows
 		if b, err = r.more.UnmarshalMsg(b); err != nil {
 			return nil, damaged("what else there is of user %d: %w", r.users-1, err)
 		}
@@ -296,14 +296,14 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	if s.format >= fencesFormat && len(u.Replaced) > 0 || x.fenced >= maxReplacedFences {
 		return nil, damaged("user %q has %d fences, %d of an earlier format", u.ID, x.fenced, len(u.Replaced))
 	}
-	if t := r.more.Tomb; t != nil {
-		x.needRare().tomb = &tomb{t.Revision, t.Previous, t.UpdatedAt}
+	if t := r.more.Tombstone; t != nil {
+		x.needRare().tombstone = &tombstone{t.Revision, t.Previous, t.UpdatedAt}
 	}
 	for _, e := range r.more.Ends {
 		if e.Reason > uint8(wasErased) {
 			return nil, damaged("a session of user %q ended for the reason %d", u.ID, e.Reason)
 		}
-		x.mustTell(untoldEnd{session: packID(e.Session), reason: endReason(e.Reason)})
+		x.enqueueEnd(pendingEnd{session: packID(e.Session), reason: endReason(e.Reason)})
 	}
 	x.setChosen(entry.Availability(u.Lasting), entry.Availability(u.Override), u.OverrideUntil)
 	s.users.list = append(s.users.list, x) // found by ID from finish on
@@ -325,14 +325,14 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 		if p.Reason > uint8(wasErased) {
 			return nil, damaged("a session of user %q ended for the reason %d", u.ID, p.Reason)
 		}
-		*last = &replaced{session: packID(p.Session), until: p.Until, reason: endReason(p.Reason), owed: p.Owed}
+		*last = &replaced{session: packID(p.Session), until: p.Until, reason: endReason(p.Reason), pending: p.Pending}
 		last = &(*last).next
 	}
-	if x.owed, err = r.restoreOwed(u.Writer, owed{user: x, position: u.OwedAt, since: u.OwedSince, fresh: owes(u.Owes)}); err != nil {
+	if x.pending, err = r.restorePending(u.Instance, pending{user: x, position: u.PendingAt, since: u.PendingSince, added: parts(u.PendingParts)}); err != nil {
 		return nil, err
 	}
 	if h := x.hidden; h != nil {
-		if h.owed, err = r.restoreOwed(u.Hidden.Writer, owed{user: x, hidden: h, position: u.Hidden.OwedAt, since: u.Hidden.OwedSince}); err != nil {
+		if h.pending, err = r.restorePending(u.Hidden.Instance, pending{user: x, hidden: h, position: u.Hidden.PendingAt, since: u.Hidden.PendingSince}); err != nil {
 			return nil, err
 		}
 	}
@@ -345,16 +345,16 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 }
 
 // restoreOwed restores what a writer, 1 + its index, has to announce; 0: none.
-func (r *restorer) restoreOwed(writer int, o owed) (*owed, error) {
-	if writer == 0 {
+func (r *restorer) restorePending(instance int, p pending) (*pending, error) {
+	if instance == 0 {
 		return nil, nil
 	}
-	if writer < 0 || writer > len(r.s.writers) {
-		return nil, damaged("user %q is owed by writer %d of %d", o.user.id, writer, len(r.s.writers))
+	if instance < 0 || instance > len(r.s.instances) {
+		return nil, damaged("user %q has an announcement pending at instance %d of %d", p.user.id, instance, len(r.s.instances))
 	}
-	o.writer = r.s.writers[writer-1]
-	o.writer.owed = append(o.writer.owed, &o)
-	return &o, nil
+	p.instance = r.s.instances[instance-1]
+	p.instance.outbox = append(p.instance.outbox, &p)
+	return &p, nil
 }
 
 func (u *user) restoreHidden(h *hiddenRecord) error {
@@ -378,13 +378,13 @@ func (r *restorer) restoreSession(u *user, rec *sessionRecord) (*session, error)
 		loginAt: rec.LoginAt, lostAt: rec.LostAt,
 	}
 	x.lease.session = x
-	x.idle, x.severed, x.loss = rec.Flags&2 != 0, rec.Flags&4 != 0, loss(rec.Flags>>3&3)
+	x.idle, x.loginOnly, x.loss = rec.Flags&2 != 0, rec.Flags&4 != 0, loss(rec.Flags>>3&3)
 	x.live, x.ttl = rec.Flags&1 != 0, rec.TTL
 	if rec.Gateway > 0 {
 		if rec.Gateway > len(r.gateways) || !x.live {
 			return nil, damaged("session %q of %q is held by gateway %d of %d", rec.ID, u.id, rec.Gateway, len(r.gateways))
 		}
-		r.s.hold(x, r.gateways[rec.Gateway-1])
+		r.s.setGateway(x, r.gateways[rec.Gateway-1])
 	}
 	return x, r.restoreLease(&x.lease, rec.Number, rec.Deadline, &rec.On)
 }
@@ -434,15 +434,15 @@ func (r *restorer) finish() (*State, error) {
 	if twice := s.users.index(); twice != "" {
 		return nil, damaged("user %q comes twice", twice)
 	}
-	for _, w := range s.writers {
-		items := w.owed
-		w.owed = nil
-		slices.SortFunc(items, func(a, b *owed) int {
+	for _, in := range s.instances {
+		items := in.outbox
+		in.outbox = nil
+		slices.SortFunc(items, func(a, b *pending) int {
 			return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.user.revision, b.user.revision), cmp.Compare(a.user.id, b.user.id),
 				cmp.Compare(a.all(), b.all()))
 		})
-		for _, o := range items {
-			s.give(w, o)
+		for _, p := range items {
+			s.push(in, p)
 		}
 	}
 	if got := s.Digest(); got != h.Digest {

@@ -20,7 +20,7 @@ import (
 // and what the callers are answered. Rewrite them with -rewrite and read the
 // difference.
 //
-//	entry [writer=W] [seq=N] [epoch=E] [generation=N] [max-format=N] [after=D]
+//	entry [instance=I] [seq=N] [epoch=E] [generation=N] [max-format=N] [after=D]
 //	      [lease=±D] [store-by=±D] [announced-through=N]
 //	LOGIN LINES …           one command a line, see parseCommand
 //
@@ -31,7 +31,7 @@ import (
 //	sessions USER           what the owner sees of the sessions
 //	counts                  users by what everybody sees, live sessions by platform
 //	skip                    the next position is passed over
-//	writers                 who has how much to announce
+//	instances               how many announcements of each instance are pending
 //	format                  the format in force, and what could be
 //
 // Times are those of the journal; revisions are shown as position.index.
@@ -50,7 +50,7 @@ type machine struct {
 	now       int64
 	sequence  map[string]uint64
 	cursor    map[string]Cursor
-	maxFormat uint8 // what the writers understand
+	maxFormat uint8 // what the instances understand
 	out       strings.Builder
 }
 
@@ -62,13 +62,13 @@ func newMachine(t testing.TB) *machine {
 	return m
 }
 
-func (m *machine) header(writer string) entry.Header {
-	m.sequence[writer]++
+func (m *machine) header(instance string) entry.Header {
+	m.sequence[instance]++
 	epoch := m.s.Epoch()
 	if epoch == "" {
 		epoch = "E1"
 	}
-	return entry.Header{Epoch: epoch, Generation: m.s.Generation(), Writer: writer, Sequence: m.sequence[writer], LeaseClock: m.s.LeaseClock(), MaxFormat: m.maxFormat}
+	return entry.Header{Epoch: epoch, Generation: m.s.Generation(), Instance: instance, Sequence: m.sequence[instance], LeaseClock: m.s.LeaseClock(), MaxFormat: m.maxFormat}
 }
 
 // apply applies an entry and prints results and events.
@@ -100,8 +100,8 @@ func (m *machine) apply(t testing.TB, e *entry.Entry) Outcome {
 			fmt.Fprintf(&m.out, "%s replaced %s: %v\n", m.time(), c.User, r.Replaced)
 		}
 	}
-	id := e.Header.Writer
-	m.cursor[id], _ = m.s.Owed(id, m.cursor[id], 1<<20, m.announced)
+	id := e.Header.Instance
+	m.cursor[id], _ = m.s.Pending(id, m.cursor[id], 1<<20, m.announced)
 	return out
 }
 
@@ -222,7 +222,7 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 			for _, e := range r.Ended {
 				fmt.Fprintf(&m.out, "  ended %s reason=%s for=%g\n", e.SessionID, e.Reason, e.RememberedForSeconds)
 			}
-			fmt.Fprintf(&m.out, "  forgotten=%g owed=%q amnesty=%g\n", r.ForgottenInSeconds, r.OwedBy, r.AmnestySeconds)
+			fmt.Fprintf(&m.out, "  forgotten=%g pending=%q amnesty=%g\n", r.ForgottenInSeconds, r.OwedBy, r.AmnestySeconds)
 		}
 	case "counts":
 		users, sessions := m.s.Counts()
@@ -234,9 +234,9 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 	case "format":
 		known, more := m.s.NextFormat()
 		fmt.Fprintf(&m.out, "in force %d, understood by all %d, newer %t\n", m.s.Format(), known, more)
-	case "writers":
-		for _, w := range m.s.writers {
-			fmt.Fprintf(&m.out, "%s owes %d\n", w.id, w.live)
+	case "instances":
+		for _, w := range m.s.instances {
+			fmt.Fprintf(&m.out, "%s pending %d\n", w.id, w.current)
 		}
 	default:
 		d.Fatalf(t, "unknown directive %q", d.Cmd)
@@ -245,16 +245,16 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 }
 
 func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
-	writer := "A"
+	instance := "A"
 	for _, a := range d.CmdArgs {
-		if a.Key == "writer" {
-			writer = a.Vals[0]
+		if a.Key == "instance" {
+			instance = a.Vals[0]
 		}
 	}
-	e := &entry.Entry{Header: m.header(writer)}
+	e := &entry.Entry{Header: m.header(instance)}
 	for _, a := range d.CmdArgs {
 		switch a.Key {
-		case "writer":
+		case "instance":
 		case "epoch":
 			e.Header.Epoch = a.Vals[0]
 		case "generation":
@@ -265,7 +265,7 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 			e.Header.MaxFormat = uint8(n)
 		case "seq":
 			e.Header.Sequence, _ = strconv.ParseUint(a.Vals[0], 10, 64)
-			m.sequence[writer] = max(m.sequence[writer]-1, e.Header.Sequence)
+			m.sequence[instance] = max(m.sequence[instance]-1, e.Header.Sequence)
 		case "lease":
 			e.Header.LeaseClock += parseDuration(t, a.Vals[0])
 		case "after":

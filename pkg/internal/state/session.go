@@ -42,9 +42,9 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 		}
 	}
 	s.touch(u, byLogin)
-	u.keep()
+	u.unerase()
 	if x == nil || !x.live || x.idle != c.Idle {
-		s.tell(u, oweSessions)
+		s.tell(u, partSessions)
 	}
 	if x == nil {
 		x = &session{id: packID(c.Session), user: u, platform: unique.Make(c.Platform), loginAt: s.clock.wall}
@@ -59,7 +59,7 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	if by != nil && s.format >= 3 {
 		x.ttl = by.ttl // for people to read: the gateway's lease decides
 	}
-	s.hold(x, by)
+	s.setGateway(x, by)
 	s.bind(&x.lease, connectionKey{c.Server, c.Client})
 	s.revive(x)
 	if s.overdue(&x.lease) {
@@ -129,7 +129,7 @@ func (s *State) makeRoom(u *user, device string) *protocol.Error {
 
 // revive makes a session live from now for its TTL.
 func (s *State) revive(x *session) {
-	x.severed, x.loss, x.lostAt = false, lostSilent, 0
+	x.loginOnly, x.loss, x.lostAt = false, lostSilent, 0
 	s.extend(&x.lease)
 }
 
@@ -141,7 +141,7 @@ func (s *State) renew(c *entry.Command) *protocol.Error {
 		return protocol.ErrSessionReplaced
 	case x == nil:
 		return protocol.ErrSessionNotFound
-	case x.severed:
+	case x.loginOnly:
 		return protocol.ErrSessionNotFound.With("the session was lost with its connection: log in again")
 	}
 	if c.SetIdle {
@@ -154,12 +154,12 @@ func (s *State) renew(c *entry.Command) *protocol.Error {
 // renewSession extends a session's own lease. One that a gateway holds needs no
 // renewal, and one that was lost with what it was bound to takes none.
 func (s *State) renewSession(x *session) {
-	if x.severed || x.gateway != nil {
+	if x.loginOnly || x.gateway != nil {
 		return
 	}
 	if !x.live {
 		s.touch(x.user, byLogin)
-		s.tell(x.user, oweSessions)
+		s.tell(x.user, partSessions)
 	}
 	s.revive(x)
 }
@@ -170,7 +170,7 @@ func (s *State) setIdle(x *session, idle bool) {
 		return
 	}
 	s.touch(x.user, bySet)
-	s.tell(x.user, oweSessions)
+	s.tell(x.user, partSessions)
 	x.idle = idle
 }
 
@@ -192,7 +192,7 @@ func (s *State) logout(c *entry.Command) {
 
 func (s *State) logoutSession(x *session) {
 	s.touch(x.user, byLogout)
-	s.tell(x.user, oweSessions)
+	s.tell(x.user, partSessions)
 	s.remove(x)
 }
 
@@ -200,7 +200,7 @@ func (s *State) logoutSession(x *session) {
 func (s *State) remove(x *session) {
 	u := x.user
 	u.unlink(x)
-	s.hold(x, nil)
+	s.setGateway(x, nil)
 	s.unbind(&x.lease)
 	s.freeLease(&x.lease)
 	if x.live {
@@ -214,9 +214,9 @@ func (s *State) remove(x *session) {
 // lose ends a live session without a logout: it is kept for the retention.
 func (s *State) lose(x *session) {
 	s.touch(x.user, byLoss)
-	s.tell(x.user, oweSessions)
+	s.tell(x.user, partSessions)
 	switch {
-	case x.gateway != nil || x.severed: // it is by the end of its gateway
+	case x.gateway != nil || x.loginOnly: // it is by the end of its gateway
 		x.loss = lostByGateway
 	case x.connection != nil && x.connection.closed:
 		x.loss = lostWithConnection
@@ -224,8 +224,8 @@ func (s *State) lose(x *session) {
 		x.loss = lostSilent
 	}
 	if x.loss != lostSilent {
-		x.severed = true
-		s.hold(x, nil)
+		x.loginOnly = true
+		s.setGateway(x, nil)
 		s.unbind(&x.lease)
 	}
 	s.countSession(x, -1)
@@ -266,7 +266,7 @@ func (s *State) moveLost(by int64) {
 // forget ends a lost session whose retention is over.
 func (s *State) forget(x *session) {
 	s.touch(x.user, byExpiry)
-	s.tell(x.user, oweSessions)
+	s.tell(x.user, partSessions)
 	s.remove(x)
 }
 

@@ -73,15 +73,15 @@ func (s *State) BeginSnapshot() *Snapshot {
 		x.format = max(x.format, 3)
 		x.links.Lame = append(x.links.Lame, lameRecord{Server: l.id, Since: l.since})
 	}
-	if s.clock.turnedAt != 0 {
-		x.format, x.clock.TurnedAt = max(x.format, 3), s.clock.turnedAt
+	if s.clock.wentBackAt != 0 {
+		x.format, x.clock.WentBackAt = max(x.format, 3), s.clock.wentBackAt
 	}
 	if s.format >= fencesFormat {
 		x.format, x.ends = snapshotFormat, endsRecord{Names: len(x.names), Fences: s.fenceTable.count, First: s.fenceTable.first}
 	}
-	for i, w := range s.writers {
-		w.saved = i
-		x.header.Writers = append(x.header.Writers, writerRecord{ID: w.id, Sequence: w.sequence, Seen: w.seen, MaxFormat: w.maxFormat})
+	for i, in := range s.instances {
+		in.saved = i
+		x.header.Instances = append(x.header.Instances, instanceRecord{ID: in.id, Sequence: in.sequence, Seen: in.seen, MaxFormat: in.maxFormat})
 	}
 	// In an order, so that two states that are the same write the same.
 	for _, g := range slices.SortedFunc(maps.Values(s.gateways), func(a, b *gateway) int { return a.key.compare(b.key) }) {
@@ -174,7 +174,7 @@ func (x *Snapshot) write(b []byte, u *user) []byte {
 	if x.format < 3 || !x.more.from(u) {
 		return must(x.record.MarshalMsg(b))
 	}
-	x.record.Owes |= moreFollows
+	x.record.PendingParts |= moreFollows
 	return must(x.more.MarshalMsg(must(x.record.MarshalMsg(b))))
 }
 

@@ -63,7 +63,7 @@ func TestProperty_Snapshot(t *testing.T) {
 				beyond, at = append(beyond, quiet...), append(at, times...)
 			}
 			m.now += mo.after
-			e := entry.Entry{Header: m.header(mo.writer()), Commands: mo.commands, Renewed: mo.renewed}
+			e := entry.Entry{Header: m.header(mo.instance()), Commands: mo.commands, Renewed: mo.renewed}
 			if i%3 == 0 {
 				e.Header.AnnouncedThrough = m.s.Position() - min(m.s.Position(), 2)
 			}

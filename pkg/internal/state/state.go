@@ -47,7 +47,7 @@ const (
 	maxClosed  = 1 << 20
 	// writerKept is how long a silent writer is remembered. Longer than
 	// maxPacked, after which its late entries count as empty anyway.
-	writerKept = 60_000
+	instanceKept = 60_000
 	// takeover is how old a writer's oldest change may be before another
 	// writer announces it.
 	takeover = 10_000
@@ -78,7 +78,7 @@ type State struct {
 	gateways    map[gatewayKey]*gateway
 	leases      leases
 	connections connections
-	writers     []*writer // in order of appearance
+	instances   []*instance // in order of appearance
 
 	// due holds leases by their deadlines, those of lost sessions by when they
 	// are forgotten; forgets holds users that have nothing left to remember, and
@@ -91,11 +91,11 @@ type State struct {
 	counts counts // derived from users, see Counts
 	// lastOwed numbers what is to be announced, for all writers: one that was
 	// forgotten and comes back goes on from where it was.
-	lastOwed uint64
+	lastPending uint64
 
 	// While an entry is applied: its writer, the revision of the change at
 	// hand, and the users it touched.
-	writer   *writer
+	instance *instance
 	revision uint64
 	touched  []touched
 
@@ -174,13 +174,13 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 	}
 	s.position = position
 	gap := at - s.clock.wall
-	s.clock.advance(at, first, s.mostLease(&e.Header))
+	s.clock.advance(at, first, s.maxLeaseClock(&e.Header))
 	s.noteClock(&e.Header, gap)
 	defer s.noteDigest()
-	s.writer = s.findWriter(e.Header.Writer)
-	s.connections.fresh = s.connections.fresh[:0]
+	s.instance = s.findInstance(e.Header.Instance)
+	s.connections.newlyBound = s.connections.newlyBound[:0]
 
-	out := Outcome{Fenced: s.fences(&e.Header)}
+	out := Outcome{Fenced: s.isFenced(&e.Header)}
 	if out.Fenced {
 		s.begin(0)
 		s.fallDue()
@@ -224,7 +224,7 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 		}
 	}
 	s.takeOver()
-	s.forgetWriters()
+	s.forgetInstances()
 	return out, nil
 }
 

@@ -37,7 +37,7 @@ func (s *State) set(c *entry.Command) *protocol.Error {
 		u = s.addUser(c.User)
 	}
 	s.touch(u, bySet)
-	u.keep()
+	u.unerase()
 	if !c.KeepText {
 		u.text, u.textUntil = c.Text, until
 	}
@@ -101,7 +101,7 @@ func (s *State) expire() {
 		}
 		if s.expired(u.overrideUntil) {
 			u.setChosen(u.lasting, entry.Keep, 0)
-			s.tell(u, oweSettings)
+			s.tell(u, partSettings)
 		}
 		if u.hidden != nil && s.expired(u.hidden.textUntil) {
 			s.expireHiddenText(u)

@@ -17,9 +17,9 @@ type user struct {
 
 	// Of the last change that the owner sees:
 	revision  uint64
-	previous  uint64 // what everybody else saw before; of no meaning while hidden
-	updatedAt int64  // wall time
-	owed      *owed  // who has yet to announce it for certain; nil: it is announced
+	previous  uint64   // what everybody else saw before; of no meaning while hidden
+	updatedAt int64    // wall time
+	pending   *pending // who has yet to announce it for certain; nil: it is announced
 	cause     cause
 
 	lasting  entry.Availability
@@ -39,12 +39,12 @@ type user struct {
 // rare is what there is of few users only. The others share nothingRare, and
 // take no room for it.
 type rare struct {
-	overrideUntil int64     // wall time at which override ends
-	hidden        *hidden   // what everybody else sees; nil: what the owner does
-	replaced      *replaced // the first of the sessions that were ended, below format 3
-	ends          *untold   // those whose end is to be told, from format 3 on; nil: none
-	tomb          *tomb     // nil: the user was not erased, or that is announced for certain
-	expiryBucket  int64     // where the user waits in the calendar expiries; 0: nowhere
+	overrideUntil int64        // wall time at which override ends
+	hidden        *hidden      // what everybody else sees; nil: what the owner does
+	replaced      *replaced    // the first of the sessions that were ended, below format 3
+	ends          *pendingEnds // those whose end is to be told, from format 3 on; nil: none
+	tombstone     *tombstone   // nil: the user was not erased, or that is announced for certain
+	expiryBucket  int64        // where the user waits in the calendar expiries; 0: nowhere
 }
 
 var nothingRare rare // is never written to
@@ -71,20 +71,20 @@ const (
 
 // tomb is what is to be announced of a user who was erased. It outlives that the user does
 // something that nobody sees: until something is seen again, it is the last change.
-type tomb struct {
+type tombstone struct {
 	revision, previous uint64
 	updatedAt          int64
 }
 
 // status is the status that the erasure is announced by.
-func (x *tomb) status(id string) protocol.Status {
+func (x *tombstone) status(id string) protocol.Status {
 	return protocol.Status{UserID: id, StatusType: protocol.Unlogined, Revision: x.revision, UpdatedAt: protocol.Time(x.updatedAt)}
 }
 
 // bury makes a user who is being erased one never seen, whose erasure is to be announced.
 // previous is the revision of what everybody saw.
-func (s *State) bury(u *user, previous uint64) {
-	u.needRare().tomb = &tomb{revision: s.revision, previous: previous, updatedAt: s.clock.wall}
+func (s *State) setTombstone(u *user, previous uint64) {
+	u.needRare().tombstone = &tombstone{revision: s.revision, previous: previous, updatedAt: s.clock.wall}
 	u.revision, u.previous, u.updatedAt = 0, 0, 0
 }
 
@@ -120,8 +120,8 @@ type touched struct {
 	own, public view
 	revision    uint64 // of the public view
 	cause       cause
-	owes        owes // what is to be told besides
-	buried      bool // the change erased the user, for everybody to see
+	parts       parts // what is to be told besides
+	erased      bool  // the change erased the user, for everybody to see
 }
 
 // addUser adds a user of whom nothing is remembered. It stands for change.
@@ -157,9 +157,9 @@ func (s *State) note(u *user) {
 }
 
 // tell adds to what is to be told of the change at hand.
-func (s *State) tell(u *user, what owes) {
+func (s *State) tell(u *user, what parts) {
 	s.change(u)
-	s.touched[u.touched-1].owes |= what
+	s.touched[u.touched-1].parts |= what
 }
 
 // statusType implements the rule of PROTOCOL 3: ONLINE while any session is
@@ -278,14 +278,14 @@ func (s *State) finish() {
 // revise gives what is seen of a user the revision of the change at hand, where
 // that changed it, and leaves its announcement to the entry's writer.
 func (s *State) revise(t *touched) {
-	u, what := t.user, t.owes
+	u, what := t.user, t.parts
 	if u.erased == erasedGone && !u.isForgettable() {
 		u.erased = notErased // there is something to know again
 	}
 	own := u.own()
 	rest, shown := s.hide(u, own)
 	online := t.own.statusType == protocol.Online && own.statusType == protocol.Online
-	if own != t.own || what&oweOwner != 0 {
+	if own != t.own || what&partOwner != 0 {
 		u.revision, u.updatedAt, u.cause = s.revision, s.clock.wall, t.cause
 		switch {
 		case shown:
@@ -293,31 +293,31 @@ func (s *State) revise(t *touched) {
 		case online && t.cause != byExpiry: // the end of the only active session, say
 			u.cause = bySet
 		}
-		what |= oweOwner
+		what |= partOwner
 	}
-	if public := u.public(own); public != t.public || what&owePublic != 0 {
-		what |= owePublic
+	if public := u.public(own); public != t.public || what&partPublic != 0 {
+		what |= partPublic
 		if h := u.hidden; h != nil {
 			h.revision, h.previous, h.updatedAt = s.revision, t.revision, s.clock.wall
 		} else {
 			u.previous = t.revision
 		}
 	}
-	if t.buried {
-		s.bury(u, t.revision)
+	if t.erased {
+		s.setTombstone(u, t.revision)
 	}
 	if !online {
-		what &^= oweSessions // there is no other device to tell
+		what &^= partSessions // there is no other device to tell
 	}
 	s.countUser(t.public.statusType, t.revision, -1)
 	s.countUser(u.public(own).statusType, u.publicRevision(), +1)
 	s.users.reorder(u, t.revision)
-	if u.hidden != nil && what&owePublic != 0 {
-		what &^= owePublic
-		s.oweHidden(s.writer, u)
+	if u.hidden != nil && what&partPublic != 0 {
+		what &^= partPublic
+		s.enqueueHidden(s.instance, u)
 	}
 	if what |= rest; what != 0 {
-		s.owe(s.writer, u, what)
+		s.enqueue(s.instance, u, what)
 	}
 }
 
@@ -371,7 +371,7 @@ func (s *State) forgetAt(u *user) int64 {
 // nextForget returns when something about a user is forgotten, and false for
 // never, or not before something is announced.
 func (s *State) nextForget(u *user) (at int64, ok bool) {
-	if u.idleSince >= 0 && !u.isOwed() {
+	if u.idleSince >= 0 && !u.hasPending() {
 		at, ok = s.forgetAt(u), true
 	}
 	if u.hidden != nil {
@@ -407,7 +407,7 @@ func (s *State) forgetUsers() {
 			switch {
 			case u.idleSince < 0 || s.forgetAt(u) > s.clock.lease:
 				s.scheduleForget(u)
-			case u.isOwed() || u.touched > 0: // comes back when its end is announced
+			case u.hasPending() || u.touched > 0: // comes back when its end is announced
 			default:
 				s.forgetUser(u)
 			}

@@ -220,7 +220,7 @@ func (r *replay) applyEntry(position uint64, at int64, data []byte) (err error) 
 	if own, ok := r.state.DigestAt(h.DigestAt); ok && h.Epoch == r.state.Epoch() {
 		r.report.Digests++
 		if own != h.Digest {
-			r.report.differs(Difference{Instance: h.Writer, Position: h.DigestAt,
+			r.report.differs(Difference{Instance: h.Instance, Position: h.DigestAt,
 				What: fmt.Sprintf("the entry at position %d says that the digest of position %d is %016x, by the journal it is %016x", position, h.DigestAt, h.Digest, own)})
 		}
 	}

@@ -74,7 +74,7 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	j.publishedAt = time.Now()
 	j.mu.Unlock()
 
-	e.Header.Writer, e.Header.Sequence = j.cfg.Writer, sequence
+	e.Header.Instance, e.Header.Sequence = j.cfg.Instance, sequence
 	j.cfg.Stamp(&e.Header, arrived)
 	data, err := entry.Append(nil, e)
 	if err != nil {

@@ -39,7 +39,7 @@ func (j *Journal[W]) appendEpoch(ctx context.Context, epoch string, last uint64,
 	e := &entry.Entry{Commands: commands}
 	j.mu.Lock()
 	j.sequence++
-	e.Header.Writer, e.Header.Sequence = j.cfg.Writer, j.sequence
+	e.Header.Instance, e.Header.Sequence = j.cfg.Instance, j.sequence
 	j.mu.Unlock()
 	j.cfg.Stamp(&e.Header, time.Now())
 	e.Header.Epoch, e.Header.Generation = epoch, max(j.generation, e.Header.Generation)+1

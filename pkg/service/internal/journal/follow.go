@@ -312,7 +312,7 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 	}
 	a := Applied[W]{Entry: e, Position: position, Time: at}
 	var f *inFlight[W]
-	if e.Header.Writer == j.cfg.Writer {
+	if e.Header.Instance == j.cfg.Instance {
 		f = j.takeInFlight(e.Header.Sequence)
 	}
 	if f != nil {
@@ -353,7 +353,7 @@ func (j *Journal[W]) applyNow(a Applied[W], f *inFlight[W]) error {
 // giveBackSkipped gives back who waits for an entry that is passed over, if it is one
 // of this journal's.
 func (j *Journal[W]) giveBackSkipped(e *entry.Entry, data []byte) {
-	if entry.Decode(data, e) != nil || e.Header.Writer != j.cfg.Writer {
+	if entry.Decode(data, e) != nil || e.Header.Instance != j.cfg.Instance {
 		return
 	}
 	if f := j.takeInFlight(e.Header.Sequence); f != nil {

@@ -101,7 +101,7 @@ type Config[W any] struct {
 	Stream    string // default DefaultStream
 	Bucket    string // default DefaultBucket
 	Replicas  int    // of a stream that is created; default 1
-	Writer    string // a new one for every start
+	Instance  string // a new one for every start
 	Head      string // path of a file beside the store, see head; none by default
 	Logger    *slog.Logger
 

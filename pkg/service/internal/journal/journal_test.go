@@ -79,7 +79,7 @@ func openWith(t *testing.T, nc *nats.Conn, writer string, opts ...func(*Config[s
 	}
 	r := &rig{nc: nc, js: js, answered: map[string]string{}, run: make(chan error, 1)}
 	cfg := Config[string]{
-		JetStream: js, Writer: writer, Epoch: "E1",
+		JetStream: js, Instance: writer, Epoch: "E1",
 		Genesis:  []entry.Command{{Kind: entry.RequestsLost}},
 		Stamp:    func(h *entry.Header, _ time.Time) { h.Epoch = "E1" },
 		Apply:    r.apply,

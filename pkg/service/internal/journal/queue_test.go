@@ -160,7 +160,7 @@ func TestQueue_SmallPayload(t *testing.T) {
 		entries := 0
 		for ; !q.Empty(); entries++ {
 			e, _ := q.Take()
-			e.Header = entry.Header{Epoch: strings.Repeat("E", 36), Writer: strings.Repeat("W", 64)}
+			e.Header = entry.Header{Epoch: strings.Repeat("E", 36), Instance: strings.Repeat("W", 64)}
 			data, err := entry.Append(nil, e)
 			if err != nil {
 				t.Fatal(err)

@@ -86,7 +86,7 @@ func (r *rig) putBack(t *testing.T, back, foreign int) {
 		data = append(data, m.Data)
 	}
 	for i := range foreign {
-		b, err := entry.Append(nil, &entry.Entry{Header: entry.Header{Epoch: "E1", Writer: "else", Sequence: uint64(i + 1)},
+		b, err := entry.Append(nil, &entry.Entry{Header: entry.Header{Epoch: "E1", Instance: "else", Sequence: uint64(i + 1)},
 			Commands: []entry.Command{{Kind: entry.Set, User: fmt.Sprint("foreign", i)}}})
 		if err != nil {
 			t.Fatal(err)

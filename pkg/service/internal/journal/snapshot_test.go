@@ -445,7 +445,7 @@ func TestStore_Sweep(t *testing.T) {
 
 func configOf(r *rig, writer string) Config[string] {
 	cfg := r.cfg
-	cfg.Writer = writer
+	cfg.Instance = writer
 	return cfg
 }
 

@@ -95,7 +95,7 @@ func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots []stored) error
 	}
 	j.sequence = 1
 	data, err := entry.Append(nil, &entry.Entry{
-		Header:   entry.Header{Epoch: j.cfg.Epoch, Generation: j.generation + 1, Writer: j.cfg.Writer, Sequence: 1, MaxFormat: entry.Format},
+		Header:   entry.Header{Epoch: j.cfg.Epoch, Generation: j.generation + 1, Instance: j.cfg.Instance, Sequence: 1, MaxFormat: entry.Format},
 		Commands: j.cfg.Genesis,
 	})
 	if err != nil {

@@ -262,7 +262,7 @@ func purgeUnapplied(t *testing.T, js jetstream.JetStream, applies *rig, misses .
 	}
 	for i := range 3 {
 		user := fmt.Sprint("lost", i)
-		data, err := entry.Append(nil, &entry.Entry{Header: entry.Header{Epoch: "E1", Writer: "gone", Sequence: uint64(i + 1)},
+		data, err := entry.Append(nil, &entry.Entry{Header: entry.Header{Epoch: "E1", Instance: "gone", Sequence: uint64(i + 1)},
 			Commands: []entry.Command{{Kind: entry.Set, User: user}}})
 		if err != nil {
 			t.Fatal(err)

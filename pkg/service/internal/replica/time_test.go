@@ -12,7 +12,7 @@ import (
 // is not in the table, and none is while no request reaches the instance.
 func TestDue(t *testing.T) {
 	s := state.New()
-	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "A", Sequence: 1}}
+	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "A", Sequence: 1}}
 	if _, err := s.Apply(e, 1, 1_700_000_000_000, false); err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func (p *process) pack() {
 	f := &flight{p: p, sequence: p.sequence, entry: e, callers: callers, packedAt: p.w.now, arrived: oldest(callers, p.w.now), offset: p.offset}
 	p.inFlight[f.sequence] = f
 	h := &e.Header
-	h.Writer, h.Sequence = p.writer, f.sequence
+	h.Instance, h.Sequence = p.writer, f.sequence
 	replica.Stamp(h, p.state, f.arrived-p.applied, p.registered)
 	p.digests.Stamp(h, p.state)
 	h.AnnouncedThrough = p.ledger.AnnouncedThrough()

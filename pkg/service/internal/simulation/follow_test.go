@@ -64,7 +64,7 @@ func (p *process) apply(position uint64, x *stored) {
 		w.violated("journal", "position %d: %v", position, err)
 	}
 	var f *flight
-	if e.Header.Writer == p.writer {
+	if e.Header.Instance == p.writer {
 		f = p.inFlight[e.Header.Sequence]
 	}
 	switch verdict, _ := p.digests.Compare(p.state, &e.Header); verdict {
@@ -109,7 +109,7 @@ func (p *process) apply(position uint64, x *stored) {
 		p.landed(f)
 	}
 	p.release()
-	if e.Header.Writer == p.writer {
+	if e.Header.Instance == p.writer {
 		p.kick()
 	}
 	if p.wanted {

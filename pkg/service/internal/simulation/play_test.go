@@ -46,7 +46,7 @@ func play(p *plan, tracing bool) (w *world, v *violation) {
 // populate begins a history.
 func (w *world) populate() {
 	p := w.plan
-	genesis := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Writer: "genesis", Sequence: 1, MaxFormat: entry.Format},
+	genesis := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "genesis", Sequence: 1, MaxFormat: entry.Format},
 		Commands: []entry.Command{{Kind: entry.Configure, Params: &entry.Params{
 			Grace: grace.Milliseconds(), Retention: p.retention.Milliseconds(), Persistent: p.persistent}}, {Kind: entry.SetFormat, Seq: uint64(p.format)}}}
 	data, err := entry.Append(nil, genesis)

@@ -10,7 +10,7 @@ import (
 // writer is one start of one instance, as far as the journal tells. Apart from
 // fencing its late entries, the state remembers which changes it has yet to
 // announce for certain, so that another writer can do it in its place (G4).
-type writer struct {
+type instance struct {
 	id        string
 	sequence  uint64 // of its last accepted entry
 	seen      int64  // lease clock of its last accepted entry
@@ -19,29 +19,29 @@ type writer struct {
 	// owed are the changes it has to announce, in order. An item counts while
 	// it is its user's; live counts those. The others are dropped when they are
 	// half of all, so owed stays within twice the users.
-	owed []*owed
-	live int
+	outbox  []*pending
+	current int
 
 	saved int // index in the snapshot at hand
 }
 
 // accept notes an entry of the writer at hand.
 func (s *State) accept(h *entry.Header) {
-	w := s.writer
-	w.sequence, w.seen, w.maxFormat = h.Sequence, s.clock.lease, h.MaxFormat
-	s.settle(w, h.AnnouncedThrough)
+	in := s.instance
+	in.sequence, in.seen, in.maxFormat = h.Sequence, s.clock.lease, h.MaxFormat
+	s.dropAnnounced(in, h.AnnouncedThrough)
 }
 
 // findWriter returns the writer of an ID; a new one where there is none.
-func (s *State) findWriter(id string) *writer {
-	for _, w := range s.writers {
-		if w.id == id {
-			return w
+func (s *State) findInstance(id string) *instance {
+	for _, in := range s.instances {
+		if in.id == id {
+			return in
 		}
 	}
-	w := &writer{id: id, seen: s.clock.lease}
-	s.writers = append(s.writers, w)
-	return w
+	in := &instance{id: id, seen: s.clock.lease}
+	s.instances = append(s.instances, in)
+	return in
 }
 
 // fences reports whether an entry counts as empty: one of another epoch, one
@@ -50,13 +50,13 @@ func (s *State) findWriter(id string) *writer {
 // out may be stored minutes later. One that is too old has its sequence used up:
 // its callers are told that nothing was done, so its next copy may do nothing
 // either, whatever the clock says by then.
-func (s *State) fences(h *entry.Header) bool {
-	w := s.writer
-	if h.Epoch != s.epoch || h.Sequence <= w.sequence {
+func (s *State) isFenced(h *entry.Header) bool {
+	in := s.instance
+	if h.Epoch != s.epoch || h.Sequence <= in.sequence {
 		return true
 	}
 	if s.tooOld(h) {
-		w.sequence = h.Sequence
+		in.sequence = h.Sequence
 		return true
 	}
 	return false
@@ -65,25 +65,25 @@ func (s *State) fences(h *entry.Header) bool {
 // takeOver gives to the writer of the entry at hand what another one, dead or
 // unable to publish, has owed for too long.
 func (s *State) takeOver() {
-	for _, w := range s.writers {
-		if w == s.writer || w.live == 0 || s.clock.lease-w.oldest().since <= takeover {
+	for _, in := range s.instances {
+		if in == s.instance || in.current == 0 || s.clock.lease-in.oldest().since <= takeover {
 			continue
 		}
 		// Each by its own age: what the user of a younger one did besides may
 		// not have that announced again (G9).
-		n := slices.IndexFunc(w.owed, func(o *owed) bool { return s.clock.lease-o.since <= takeover })
+		n := slices.IndexFunc(in.outbox, func(p *pending) bool { return s.clock.lease-p.since <= takeover })
 		if n < 0 {
-			n = len(w.owed)
+			n = len(in.outbox)
 		}
-		items := w.owed[:n:n]
-		w.owed = w.owed[n:]
-		for _, o := range items {
+		items := in.outbox[:n:n]
+		in.outbox = in.outbox[n:]
+		for _, p := range items {
 			switch {
-			case !o.counts():
-			case o.hidden != nil:
-				s.oweHidden(s.writer, o.user)
+			case !p.isCurrent():
+			case p.hidden != nil:
+				s.enqueueHidden(s.instance, p.user)
 			default:
-				s.owe(s.writer, o.user, 0)
+				s.enqueue(s.instance, p.user, 0)
 			}
 		}
 	}
@@ -92,18 +92,18 @@ func (s *State) takeOver() {
 // forgetWriters forgets writers that were silent for long and owe nothing: one that
 // is long dead may owe what fell due just now, at an entry of its own that was stored
 // so late that it counts as empty.
-func (s *State) forgetWriters() {
-	s.writers = slices.DeleteFunc(s.writers, func(w *writer) bool {
-		return w != s.writer && w.live == 0 && s.clock.lease-w.seen > writerKept
+func (s *State) forgetInstances() {
+	s.instances = slices.DeleteFunc(s.instances, func(in *instance) bool {
+		return in != s.instance && in.current == 0 && s.clock.lease-in.seen > instanceKept
 	})
 }
 
 // Instances returns the table of writers, as operators see it.
 func (s *State) Instances() []protocol.InstanceStats {
-	list := make([]protocol.InstanceStats, 0, len(s.writers))
-	for _, w := range s.writers {
-		known := protocol.ParseWriter(w.id)
-		list = append(list, protocol.InstanceStats{Writer: w.id, Host: known.Host, Version: known.Version, SilentMs: s.clock.lease - w.seen, Owes: w.live, Format: int(w.maxFormat)})
+	list := make([]protocol.InstanceStats, 0, len(s.instances))
+	for _, in := range s.instances {
+		known := protocol.ParseWriter(in.id)
+		list = append(list, protocol.InstanceStats{Writer: in.id, Host: known.Host, Version: known.Version, SilentMs: s.clock.lease - in.seen, Owes: in.current, Format: int(in.maxFormat)})
 	}
 	return list
 }
@@ -112,11 +112,11 @@ func (s *State) Instances() []protocol.InstanceStats {
 // ago, from 0, and false where it is not among them.
 func (s *State) Rank(id string) (int, bool) {
 	rank := 0
-	for _, w := range s.writers {
-		if w.id == id {
+	for _, in := range s.instances {
+		if in.id == id {
 			return rank, true
 		}
-		if s.clock.lease-w.seen <= writerKept {
+		if s.clock.lease-in.seen <= instanceKept {
 			rank++
 		}
 	}
@@ -126,9 +126,9 @@ func (s *State) Rank(id string) (int, bool) {
 // SilentFor returns for how many milliseconds of the lease clock a writer has
 // appended nothing; 0 where it is not in the table.
 func (s *State) SilentFor(id string) int64 {
-	for _, w := range s.writers {
-		if w.id == id {
-			return s.clock.lease - w.seen
+	for _, in := range s.instances {
+		if in.id == id {
+			return s.clock.lease - in.seen
 		}
 	}
 	return 0
