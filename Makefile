@@ -75,7 +75,7 @@ fuzz: ## each fuzz target for FUZZTIME, and GENERATED configuration files
 	$(GO) test -run '^$$' -fuzz FuzzToken -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzParseUser -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./pkg/protocol
-	$(GO) test -run '^$$' -fuzz FuzzPlain -fuzztime $(FUZZTIME) ./pkg/protocol
+	$(GO) test -run '^$$' -fuzz FuzzJSONScan -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/internal/entry
 	$(GO) test -run '^$$' -fuzz FuzzRestore -fuzztime $(FUZZTIME) ./pkg/internal/state
 	$(GO) test -run '^$$' -fuzz FuzzConnections -fuzztime $(FUZZTIME) ./pkg/service/internal/sysevent

@@ -48,7 +48,7 @@ func TestFits_Pages(t *testing.T) {
 		Ended:  []protocol.EndedSession{{SessionID: id, Reason: protocol.EndReplaced, RememberedForSeconds: 3600}},
 		OwedBy: "host-of-a-long-name.example.com/" + id,
 	}
-	stats := protocol.StatsReply{Instances: []protocol.InstanceStats{{Writer: protocol.Writer{Host: "presence-of-a-region-1", Version: "0.0.0+d5ac433-dirty", Start: id[:8]}.ID(), Version: "0.0.0+d5ac433-dirty", SilentMs: 100, Answering: true, Format: 3}}, Sessions: map[string]int{}, Epoch: id, Revision: 1 << 50, AsOf: at(0)}
+	stats := protocol.StatsReply{Instances: []protocol.InstanceStats{{Writer: protocol.InstanceID{Host: "presence-of-a-region-1", Version: "0.0.0+d5ac433-dirty", Start: id[:8]}.String(), Version: "0.0.0+d5ac433-dirty", SilentMs: 100, Answering: true, Format: 3}}, Sessions: map[string]int{}, Epoch: id, Revision: 1 << 50, AsOf: at(0)}
 	for _, p := range strings.Fields("android ios iphone ipad web linux windows mac watch television car") {
 		stats.Sessions[p] = 1_000_000
 	}

@@ -101,7 +101,7 @@ func answeredBy(list []protocol.InstanceStats) string {
 
 // instanceName is how an instance is called in all outputs: its host and which start of
 // it. The whole ID is in the JSON.
-func instanceName(writer string) string { return printable(protocol.ParseWriter(writer).Name()) }
+func instanceName(writer string) string { return printable(protocol.ParseInstanceID(writer).Name()) }
 
 func instanceRows(list []protocol.InstanceStats) (rows [][]string) {
 	for _, i := range list {

@@ -45,7 +45,7 @@ func TestBounded(t *testing.T) {
 		}
 	})
 	t.Run("sessions of a gateway", func(t *testing.T) {
-		h := heldSessions{}
+		h := gatewaySessions{}
 		for i := range cycles {
 			op := protocol.Op{Op: protocol.OpKindLogin, UserID: "alice", SessionID: fmt.Sprint("s", i), Platform: fmt.Sprint("p", i%100)}
 			h.note(&op)

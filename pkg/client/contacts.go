@@ -67,7 +67,7 @@ type contacts struct {
 
 // contactsEvent merges a change. Of one that does not follow what is known, only
 // a snapshot tells. It needs mu.
-func (o *owner) contactsEvent(ev *protocol.SelfEvent) {
+func (o *selfWatch) contactsEvent(ev *protocol.SelfEvent) {
 	c := &o.contacts
 	if ev.Version == 0 { // the user was erased: it counts from the beginning
 		c.heard = 0
@@ -91,7 +91,7 @@ func (o *owner) contactsEvent(ev *protocol.SelfEvent) {
 }
 
 // fetchContacts asks for all contacts.
-func (o *owner) fetchContacts(ctx context.Context) error {
+func (o *selfWatch) fetchContacts(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		reply, err := o.w.c.Contacts(ctx, o.id)
 		if errors.Is(err, protocol.ErrFeatureDisabled) {
@@ -111,7 +111,7 @@ func (o *owner) fetchContacts(ctx context.Context) error {
 
 // takeContacts takes a snapshot, unless it is older than what was heard and there
 // will be another.
-func (o *owner) takeContacts(reply *protocol.ContactsReply, last bool) bool {
+func (o *selfWatch) takeContacts(reply *protocol.ContactsReply, last bool) bool {
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
 	if reply.Version < o.contacts.heard && !last {
@@ -123,7 +123,7 @@ func (o *owner) takeContacts(reply *protocol.ContactsReply, last bool) bool {
 }
 
 // follow makes the contacts watched, and nobody else as such.
-func (o *owner) follow() error {
+func (o *selfWatch) follow() error {
 	o.w.mu.Lock()
 	var want []string
 	if o.contacts.watched {
@@ -145,7 +145,7 @@ func (o *owner) follow() error {
 }
 
 // unfollow ends the watching as contacts of those that which says.
-func (o *owner) unfollow(which func(id string) bool) {
+func (o *selfWatch) unfollow(which func(id string) bool) {
 	var gone []*watched
 	for id, u := range o.followed {
 		if which(id) {

@@ -63,7 +63,7 @@ type Gateway struct {
 
 	queue   chan *gatewayOp
 	ended   endedSessions
-	held    atomic.Int64            // how many sessions
+	count   atomic.Int64            // how many sessions
 	abort   context.CancelCauseFunc // makes run give up what it is doing
 	closing chan struct{}           // closed when no more changes are taken
 	once    sync.Once               // closes closing
@@ -140,7 +140,7 @@ func (g *Gateway) ID() string { return g.id }
 
 // Sessions returns how many sessions the gateway holds: those that it has logged
 // in, and neither ended nor learned to have ended.
-func (g *Gateway) Sessions() int { return int(g.held.Load()) }
+func (g *Gateway) Sessions() int { return int(g.count.Load()) }
 
 // Done is closed when the gateway has ended: by Close, or because the *nats.Conn
 // is closed.

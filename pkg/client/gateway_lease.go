@@ -103,7 +103,7 @@ func (r *gatewayRun) startOver(retire bool) {
 	r.process, r.seq, r.opened = uuid.NewString(), 0, false
 	r.putBack()
 	r.forgetEnding()
-	r.again = r.held.keys()
+	r.again = r.sessions.keys()
 	r.warn("a gateway's lease was lost", "sessions", len(r.again))
 }
 
@@ -139,8 +139,8 @@ func (r *gatewayRun) forgetEnding() {
 	for _, o := range r.backlog {
 		switch o.Op.Op {
 		case protocol.OpKindLogin, protocol.OpKindLogout, protocol.OpKindLost:
-			if _, ok := r.held[heldKey(&o.Op)]; ok {
-				last[heldKey(&o.Op)] = o
+			if _, ok := r.sessions[sessionKey(&o.Op)]; ok {
+				last[sessionKey(&o.Op)] = o
 			}
 		}
 	}
@@ -149,9 +149,9 @@ func (r *gatewayRun) forgetEnding() {
 	}
 	backlog := make([]*gatewayOp, 0, len(r.backlog)+len(last))
 	for _, o := range r.backlog {
-		if key := heldKey(&o.Op); last[key] == o && o.Op.Op != protocol.OpKindLogin {
+		if key := sessionKey(&o.Op); last[key] == o && o.Op.Op != protocol.OpKindLogin {
 			if o.Op.Op == protocol.OpKindLogout {
-				backlog = append(backlog, r.held.login(key))
+				backlog = append(backlog, r.sessions.login(key))
 			}
 			r.drop(&o.Op)
 		}

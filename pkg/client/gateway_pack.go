@@ -85,7 +85,7 @@ func (r *gatewayRun) pack() bool {
 func (r *gatewayRun) packAgain() {
 	r.flight.again = true
 	for r.room() && len(r.again) > 0 {
-		r.flight.add(r.held.login(r.again[0]))
+		r.flight.add(r.sessions.login(r.again[0]))
 		r.again = r.again[1:]
 	}
 	r.seal()
@@ -221,8 +221,8 @@ func (r *gatewayRun) judge(o *protocol.Op, err error) error {
 	}
 	switch {
 	case err == nil:
-		r.held.note(o)
-		r.g.held.Store(int64(len(r.held))) // before the caller hears of it
+		r.sessions.note(o)
+		r.g.count.Store(int64(len(r.sessions))) // before the caller hears of it
 	case ended || r.flight.again:
 		r.drop(o)
 	}
@@ -233,6 +233,6 @@ func (r *gatewayRun) judge(o *protocol.Op, err error) error {
 }
 
 func (r *gatewayRun) drop(o *protocol.Op) {
-	r.held.drop(o)
-	r.g.held.Store(int64(len(r.held)))
+	r.sessions.drop(o)
+	r.g.count.Store(int64(len(r.sessions)))
 }

@@ -19,10 +19,10 @@ import (
 // process after an earlier lease was lost. So a late copy of a request of the
 // earlier lease cannot be taken for one of this lease with the same seq.
 type gatewayRun struct {
-	g       *Gateway
-	process string
-	retired string // a process whose lease may still be there, to be closed
-	held    heldSessions
+	g        *Gateway
+	process  string
+	retired  string // a process whose lease may still be there, to be closed
+	sessions gatewaySessions
 
 	opened  bool
 	conn    context.Context // that the lease was bound to; never ends where unbound
@@ -38,7 +38,7 @@ type gatewayRun struct {
 }
 
 func (r *gatewayRun) init(g *Gateway) {
-	r.g, r.process, r.held = g, uuid.NewString(), heldSessions{}
+	r.g, r.process, r.sessions = g, uuid.NewString(), gatewaySessions{}
 }
 
 // loop makes requests until the gateway is closed, which is ErrGatewayClosed,
@@ -176,6 +176,6 @@ func (r *gatewayRun) giveUp(err error) {
 	for _, o := range r.backlog {
 		o.finish(err)
 	}
-	r.backlog, r.held, r.again = nil, nil, nil
-	r.g.held.Store(0)
+	r.backlog, r.sessions, r.again = nil, nil, nil
+	r.g.count.Store(0)
 }

@@ -32,8 +32,8 @@ const (
 	// unheardFor is how long the event may take of a change that a snapshot has shown already. What
 	// a killed instance owed another announces after about 10 s.
 	unheardFor = 15 * time.Second
-	// deafRetry is how often a refused subscription to a user's own events is tried again.
-	deafRetry = 5 * time.Second
+	// refusedRetry is how often a refused subscription to a user's own events is tried again.
+	refusedRetry = 5 * time.Second
 )
 
 // errUnheard is why a subscription is made anew that the broker has not complained of.
@@ -83,7 +83,7 @@ func (w *watch) connectionError(err error) {
 // deny marks the subscription to a subject as dead.
 func (w *watch) deny(subject string, err error) {
 	if isForAnswers(w.c.nc, subject) {
-		notify(w.c.dog.deaf)
+		notify(w.c.dog.answersLost)
 		return
 	}
 	w.mu.Lock()
@@ -126,9 +126,9 @@ func (w *watch) crowd(err error) {
 
 // refuse has an owner's subscription made anew, after a while where it was refused already. It needs
 // the watch's mu.
-func (o *owner) refuse(err error) {
+func (o *selfWatch) refuse(err error) {
 	o.refused = err
-	if !o.deaf {
+	if !o.refusedBefore {
 		o.miss()
 	}
 }
@@ -295,7 +295,7 @@ func (w *watch) markDead(ids []string, err error) {
 }
 
 // hear makes the subscription to a user's own events anew, where the broker has refused it.
-func (o *owner) hear() error {
+func (o *selfWatch) hear() error {
 	o.w.mu.Lock()
 	refused := o.refused
 	o.refused = nil
@@ -313,12 +313,12 @@ func (o *owner) hear() error {
 }
 
 // checkDeaf takes note of whether the user's own events are heard, once the broker has answered.
-func (o *owner) checkDeaf() {
+func (o *selfWatch) checkRefused() {
 	o.w.toldErrors()
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
-	if err := o.refused; err != nil && !o.deaf {
-		o.w.c.opts.Logger.Warn("changes of a user's own are not heard, but fetched now and then", "user", o.id, "every", deafRetry, "err", err)
+	if err := o.refused; err != nil && !o.refusedBefore {
+		o.w.c.opts.Logger.Warn("changes of a user's own are not heard, but fetched now and then", "user", o.id, "every", refusedRetry, "err", err)
 	}
-	o.deaf = o.refused != nil
+	o.refusedBefore = o.refused != nil
 }

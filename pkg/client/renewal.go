@@ -136,7 +136,7 @@ func (s *Session) login(ctx context.Context) error {
 	s.c.watch.ownMissed(s.userID) // what happened while it was not logged in
 	s.conn, s.said, s.sure = conn, idle, true
 	s.mu.Lock()
-	s.held.done(reply.Epoch, reply.Revision)
+	s.logins.done(reply.Epoch, reply.Revision)
 	s.ttl = max(time.Duration(reply.TTLSeconds)*time.Second, time.Second)
 	s.mu.Unlock()
 	return nil

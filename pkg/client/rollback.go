@@ -223,7 +223,7 @@ func (k *known) forget() {
 	k.asOf, k.fetched = 0, false
 }
 
-func (o *owner) forget() {
+func (o *selfWatch) forget() {
 	o.status.forget()
 	o.availabilityAsOf, o.sessionsAsOf, o.complete = 0, 0, false
 }

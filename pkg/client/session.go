@@ -55,7 +55,7 @@ type Session struct {
 	mu     sync.Mutex
 	id     string
 	shared bool // the ID of opts is another client's by now
-	held   heldLogin
+	logins logins
 	idle   bool
 	ttl    time.Duration
 	err    error // why it ended

@@ -36,7 +36,7 @@ type watch struct {
 
 	mu      sync.Mutex
 	users   map[string]*watched
-	owners  map[string]*owner // users who are logged in through the Client by sessions
+	owners  map[string]*selfWatch // users who are logged in through the Client by sessions
 	awaits  map[string][]*await
 	epoch   string // of the journal that all revisions in users and owners are of
 	state   State
@@ -82,7 +82,7 @@ func newWatch(c *Client) *watch {
 		events:   make(chan *nats.Msg, max(c.opts.EventBuffer, 2)),
 		wake:     make(chan struct{}, 1),
 		users:    map[string]*watched{},
-		owners:   map[string]*owner{},
+		owners:   map[string]*selfWatch{},
 		awaits:   map[string][]*await{},
 		state:    State{Reason: Disconnected},
 		confirm:  map[string]time.Time{},

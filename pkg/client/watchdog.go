@@ -15,10 +15,10 @@ const (
 	probePatienceMax = time.Minute
 	// probePause is the least time between two PINGs, however many answers stay away.
 	probePause = time.Second
-	// deafWait is the least time between two connections that are replaced because answers are not
-	// heard. It doubles up to deafWaitMax.
-	deafWait    = 2 * time.Second
-	deafWaitMax = time.Minute
+	// answersWait is the least time between two connections that are replaced because answers are not
+	// heard. It doubles up to answersWaitMax.
+	answersWait    = 2 * time.Second
+	answersWaitMax = time.Minute
 	// lameDuckSpread is the time over which the clients of a server in lame duck mode leave it.
 	// It is below the 10 s after which such a server begins to close connections.
 	lameDuckSpread = 5 * time.Second
@@ -35,16 +35,16 @@ const (
 //	                                 ├─► PING ─► answered, or something else came: alive
 //	an answer stayed away ───────────┘        └► nothing within half of Options.Probe: dead
 type watchdog struct {
-	c       *Client
-	doubt   chan struct{} // an answer stayed away; holds one
-	leaving chan struct{} // the server is in lame duck mode; holds one
-	deaf    chan struct{} // answers cannot be heard any more; holds one
+	c           *Client
+	doubt       chan struct{} // an answer stayed away; holds one
+	leaving     chan struct{} // the server is in lame duck mode; holds one
+	answersLost chan struct{} // answers cannot be heard any more; holds one
 
 	patience time.Duration // of run: how long a PING may be unanswered
 }
 
 func newWatchdog(c *Client) *watchdog {
-	return &watchdog{c: c, doubt: make(chan struct{}, 1), leaving: make(chan struct{}, 1), deaf: make(chan struct{}, 1), patience: c.opts.Probe / 2}
+	return &watchdog{c: c, doubt: make(chan struct{}, 1), leaving: make(chan struct{}, 1), answersLost: make(chan struct{}, 1), patience: c.opts.Probe / 2}
 }
 
 // run watches until ctx ends.
@@ -54,7 +54,7 @@ func (d *watchdog) run(ctx context.Context) {
 		every = probeDefault // look after the error handler all the same
 	}
 	var earliest time.Time // of the next PING
-	var cure deafness
+	var cure answersBackoff
 	for heard := d.heard(); ; {
 		timer := time.NewTimer(jitter(every))
 		doubt := false
@@ -62,7 +62,7 @@ func (d *watchdog) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-d.leaving:
 			d.move(ctx)
-		case <-d.deaf:
+		case <-d.answersLost:
 			conn := d.c.link.current()
 			if d.c.opts.Probe > 0 && sleep(ctx, cure.next()) && conn.Err() == nil {
 				d.c.opts.Logger.Warn("the NATS server refuses the subscription for answers, or has ended it: making another connection")
@@ -144,19 +144,19 @@ func (d *watchdog) reconnect() {
 	}
 }
 
-// deafness is how long to wait before the connection is replaced because its subscription for
+// answersBackoff is how long to wait before the connection is replaced because its subscription for
 // answers was refused. That one belongs to nats.go, which makes it anew on a new connection only.
 // Where it is refused there too, the next attempt comes later each time.
-type deafness struct {
+type answersBackoff struct {
 	last time.Time
 	wait time.Duration
 }
 
-func (c *deafness) next() time.Duration {
-	if time.Since(c.last) > 2*deafWaitMax {
-		c.wait = deafWait
+func (c *answersBackoff) next() time.Duration {
+	if time.Since(c.last) > 2*answersWaitMax {
+		c.wait = answersWait
 	} else {
-		c.wait = min(2*c.wait, deafWaitMax)
+		c.wait = min(2*c.wait, answersWaitMax)
 	}
 	c.last = time.Now()
 	return jitter(c.wait)

@@ -150,7 +150,7 @@ func Unmarshal(body []byte, v any) error {
 	if len(body) > MaxBodyBytes {
 		return ErrRequestTooLarge.Withf("the body has %d bytes, at most %d are allowed", len(body), MaxBodyBytes)
 	}
-	if p, ok := v.(plainDecoder); ok && p.decodePlain(body) {
+	if p, ok := v.(jsonScanner); ok && p.scanJSON(body) {
 		return nil
 	}
 	return unmarshal(body, v)
@@ -162,7 +162,7 @@ func unmarshal(body []byte, v any) error {
 	if len(trimmed) == 0 || trimmed[0] != '{' {
 		return ErrInvalidRequest.With("the body must be a JSON object")
 	}
-	body, err := strict(body, v)
+	body, err := checkKeys(body, v)
 	if err != nil {
 		return err
 	}

@@ -172,7 +172,7 @@ func DefaultHost() string {
 // newWriter returns the ID of this start.
 func (c *Config) newWriter() string {
 	start := strings.ReplaceAll(uuid.NewString(), "-", "")
-	return protocol.Writer{Host: c.Host, Version: c.Version, Start: start[:startDigits]}.ID()
+	return protocol.InstanceID{Host: c.Host, Version: c.Version, Start: start[:startDigits]}.String()
 }
 
 // startDigits are enough that no two starts have the same: 62 bits by chance.

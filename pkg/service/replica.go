@@ -70,18 +70,18 @@ func (s *Service) alone() bool {
 func (s *Service) compare(h *entry.Header) error {
 	verdict, own := s.digests.Compare(s.state, h)
 	switch verdict {
-	case replica.TheyErr:
+	case replica.OtherWrong:
 		s.counted.mismatches.Add(1)
 		if !s.disputed.Due(h.Instance, time.Now()) {
 			return nil
 		}
 		s.log.Error("this instance's state was built anew and still differs from what another holds: that one must be wrong",
-			"position", h.DigestAt, "instance", protocol.ParseWriter(h.Instance).Name(), "digest", fmt.Sprintf("%016x", own), "theirs", fmt.Sprintf("%016x", h.Digest))
+			"position", h.DigestAt, "instance", protocol.ParseInstanceID(h.Instance).Name(), "digest", fmt.Sprintf("%016x", own), "theirs", fmt.Sprintf("%016x", h.Digest))
 	case replica.Rebuild:
 		s.counted.mismatches.Add(1)
 		s.untrusted = true
 		return fmt.Errorf("%w: at position %d this instance's digest is %016x, that of instance %s %016x (G14)",
-			journal.ErrRebuild, h.DigestAt, own, protocol.ParseWriter(h.Instance).Name(), h.Digest)
+			journal.ErrRebuild, h.DigestAt, own, protocol.ParseInstanceID(h.Instance).Name(), h.Digest)
 	}
 	return nil
 }

@@ -273,7 +273,7 @@ func (s *Service) isReady(begun time.Time) {
 	close(s.ready)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	s.log.Info("ready", "instance", protocol.ParseWriter(s.writer).Name(), "users", s.state.Users(), "sessions", s.state.Sessions(), "revision", s.state.Revision(),
+	s.log.Info("ready", "instance", protocol.ParseInstanceID(s.writer).Name(), "users", s.state.Users(), "sessions", s.state.Sessions(), "revision", s.state.Revision(),
 		"epoch", s.state.Epoch(), "took", time.Since(begun).Round(time.Millisecond))
 }
 

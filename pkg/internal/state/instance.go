@@ -102,7 +102,7 @@ func (s *State) forgetInstances() {
 func (s *State) Instances() []protocol.InstanceStats {
 	list := make([]protocol.InstanceStats, 0, len(s.instances))
 	for _, in := range s.instances {
-		known := protocol.ParseWriter(in.id)
+		known := protocol.ParseInstanceID(in.id)
 		list = append(list, protocol.InstanceStats{Writer: in.id, Host: known.Host, Version: known.Version, SilentMs: s.clock.lease - in.seen, Owes: in.current, Format: int(in.maxFormat)})
 	}
 	return list

@@ -112,7 +112,7 @@ func (v *verification) compare(ctx context.Context, i *protocol.InstanceReply) e
 	position := positionOf(i.Revision)
 	seen := Instance{Writer: i.Writer, Host: i.Host, Version: i.Version, Position: position, NotReady: i.NotReady}
 	if i.NotReady != "" {
-		v.report.note("instance %s is not ready: %s", protocol.ParseWriter(i.Writer).Name(), i.NotReady)
+		v.report.note("instance %s is not ready: %s", protocol.ParseInstanceID(i.Writer).Name(), i.NotReady)
 	}
 	what, err := v.judge(ctx, i)
 	seen.Same = what == ""
@@ -131,7 +131,7 @@ func (v *verification) compare(ctx context.Context, i *protocol.InstanceReply) e
 	}
 	if now.Digest == v.digest() {
 		v.report.differs(d)
-		v.report.note("instance %s holds the right state now, at position %d: it was built anew", protocol.ParseWriter(i.Writer).Name(), v.state.Position())
+		v.report.note("instance %s holds the right state now, at position %d: it was built anew", protocol.ParseInstanceID(i.Writer).Name(), v.state.Position())
 		return nil
 	}
 	d.Fields = diff(now.Facts, v.state.Facts())

@@ -62,16 +62,16 @@ func startBroker(t *testing.T) *nats.Conn {
 }
 
 // open opens a journal; wrap may stand between it and JetStream.
-func open(t *testing.T, nc *nats.Conn, writer string, wrap func(jetstream.JetStream) jetstream.JetStream) *rig {
+func open(t *testing.T, nc *nats.Conn, instance string, wrap func(jetstream.JetStream) jetstream.JetStream) *rig {
 	t.Helper()
-	return openWith(t, nc, writer, func(cfg *Config[string]) {
+	return openWith(t, nc, instance, func(cfg *Config[string]) {
 		if wrap != nil {
 			cfg.JetStream = wrap(cfg.JetStream)
 		}
 	})
 }
 
-func openWith(t *testing.T, nc *nats.Conn, writer string, opts ...func(*Config[string])) *rig {
+func openWith(t *testing.T, nc *nats.Conn, instance string, opts ...func(*Config[string])) *rig {
 	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -79,7 +79,7 @@ func openWith(t *testing.T, nc *nats.Conn, writer string, opts ...func(*Config[s
 	}
 	r := &rig{nc: nc, js: js, answered: map[string]string{}, run: make(chan error, 1)}
 	cfg := Config[string]{
-		JetStream: js, Instance: writer, Epoch: "E1",
+		JetStream: js, Instance: instance, Epoch: "E1",
 		Genesis:  []entry.Command{{Kind: entry.RequestsLost}},
 		Stamp:    func(h *entry.Header, _ time.Time) { h.Epoch = "E1" },
 		Apply:    r.apply,

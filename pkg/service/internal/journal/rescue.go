@@ -18,8 +18,8 @@ import (
 // chooses between the two.
 
 var (
-	// errApart is of a snapshot that this journal does not go on from.
-	errApart = fmt.Errorf("%w: a snapshot does not fit it", ErrRestoredJournal)
+	// errOtherJournal is of a snapshot that this journal does not go on from.
+	errOtherJournal = fmt.Errorf("%w: a snapshot does not fit it", ErrRestoredJournal)
 	// errLaterEpoch says that what an instance has applied is of an epoch that is over.
 	errLaterEpoch = errors.New("a later epoch has begun, so what this instance has applied is not stored")
 )
@@ -107,9 +107,9 @@ func (j *Journal[W]) storedAlready(ctx context.Context, of begunSnapshot) (x sto
 	return list[i], true, nil
 }
 
-// goOnApart goes on with a snapshot that was restored and does not fit the journal, whose
+// goOnFromSnapshot goes on with a snapshot that was restored and does not fit the journal, whose
 // entries count for nothing. The next entry must be behind both.
-func (j *Journal[W]) goOnApart(ctx context.Context, x stored, last uint64) error {
+func (j *Journal[W]) goOnFromSnapshot(ctx context.Context, x stored, last uint64) error {
 	j.cfg.Logger.Warn("going on with the snapshot, which is not of this journal: what the journal has is given up", "position", x.position, "journal", last)
 	if last >= x.position {
 		return j.passOver(last)

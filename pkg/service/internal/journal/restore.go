@@ -34,8 +34,8 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 	stands := true // the state is still the one of the last position applied
 	for _, x := range Candidates(list, avoid, state.FirstSeq <= 1) {
 		err := j.usable(ctx, x, state, atLeast)
-		apart := errors.Is(err, errApart) && j.beginsEpoch()
-		if err != nil && !apart {
+		otherJournal := errors.Is(err, errOtherJournal) && j.beginsEpoch()
+		if err != nil && !otherJournal {
 			if _, fatal := errors.AsType[*fatalError](err); fatal || transient(err) {
 				return err
 			}
@@ -54,8 +54,8 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 			j.cfg.Logger.Error("a snapshot cannot be used: trying the one before", "position", x.position, "err", err)
 			continue
 		}
-		if apart {
-			return j.goOnApart(ctx, x, state.LastSeq)
+		if otherJournal {
+			return j.goOnFromSnapshot(ctx, x, state.LastSeq)
 		}
 		return nil
 	}
@@ -158,7 +158,7 @@ func Candidates[T any](list []T, avoid int, whole bool) []T {
 func (j *Journal[W]) usable(ctx context.Context, x stored, state jetstream.StreamState, atLeast uint64) error {
 	switch {
 	case x.position > state.LastSeq:
-		return fmt.Errorf("%w: it is of position %d, and the journal ends at %d", errApart, x.position, state.LastSeq)
+		return fmt.Errorf("%w: it is of position %d, and the journal ends at %d", errOtherJournal, x.position, state.LastSeq)
 	case x.position < atLeast:
 		return fmt.Errorf("the snapshot of position %d is not as late as %d", x.position, atLeast)
 	case x.position+1 < state.FirstSeq:
@@ -172,7 +172,7 @@ func (j *Journal[W]) usable(ctx context.Context, x stored, state jetstream.Strea
 	}
 	if hash != x.entry {
 		err := fmt.Errorf("%w: the entry at position %d is not the one that the snapshot was taken of; %s",
-			errApart, x.position, takeOrKeep(j.cfg.Bucket, x))
+			errOtherJournal, x.position, takeOrKeep(j.cfg.Bucket, x))
 		if !j.beginsEpoch() {
 			return &fatalError{err}
 		}

@@ -443,9 +443,9 @@ func TestStore_Sweep(t *testing.T) {
 	}
 }
 
-func configOf(r *rig, writer string) Config[string] {
+func configOf(r *rig, instance string) Config[string] {
 	cfg := r.cfg
-	cfg.Instance = writer
+	cfg.Instance = instance
 	return cfg
 }
 

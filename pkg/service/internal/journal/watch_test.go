@@ -209,8 +209,8 @@ func TestG03_PurgedUnapplied(t *testing.T) {
 			nc := startBroker(t)
 			alone := func(cfg *Config[string]) { cfg.Alone = func() bool { return !another } }
 			var missed []*rig
-			for _, writer := range []string{"A", "B"} {
-				r := openWith(t, nc, writer, alone)
+			for _, instance := range []string{"A", "B"} {
+				r := openWith(t, nc, instance, alone)
 				r.stream = &heldStream{Stream: r.stream}
 				missed = append(missed, r.start(t))
 			}

@@ -6,25 +6,28 @@ import (
 )
 
 // Digests compares an instance's state with the others' by the digests that
-// entries carry (G14). Who differs builds its state anew, from a snapshot and the
-// journal. Who was built anew for that position and differs still knows that it
-// is the other who is wrong, and says so in the journal: then that one does the
-// same.
+// entries carry (G14). An instance whose digest differs builds its state anew, from
+// a snapshot and the journal. If it differs again after that, the other instance
+// is wrong. It then puts its digest into the journal once more, and the other
+// instance builds its state anew.
 type Digests struct {
-	// confirmed is the last position whose digest is in the journal and is this
-	// state's, rebuilt the last for which the state was built anew because the
-	// digest was another. disputed, where not 0, is a position whose digest is
-	// to be journaled although another is.
-	confirmed, rebuilt, disputed uint64
+	// confirmed is the last position at which a digest in the journal is this
+	// state's too.
+	confirmed uint64
+	// rebuilt is the last position whose digest made this state be built anew.
+	rebuilt uint64
+	// repeat is a position whose digest goes into the journal although another
+	// instance's digest of it is there; 0: none.
+	repeat uint64
 }
 
 // Verdict is what follows from a comparison.
 type Verdict uint8
 
 const (
-	Agree   Verdict = iota // or there is nothing to compare
-	Rebuild                // this state is to be built anew
-	TheyErr                // this one was, so it must be the other that is wrong
+	Agree      Verdict = iota // or there is nothing to compare
+	Rebuild                   // this state is to be built anew
+	OtherWrong                // this one was, so it must be the other that is wrong
 )
 
 // Compare compares the digest that an entry carries with a state's, before the
@@ -38,8 +41,8 @@ func (d *Digests) Compare(s *state.State, h *entry.Header) (v Verdict, own uint6
 		d.confirmed = max(d.confirmed, h.DigestAt)
 		return Agree, own
 	case h.DigestAt <= d.rebuilt:
-		d.disputed = h.DigestAt
-		return TheyErr, own
+		d.repeat = h.DigestAt
+		return OtherWrong, own
 	}
 	d.rebuilt = h.DigestAt
 	return Rebuild, own
@@ -49,8 +52,8 @@ func (d *Digests) Compare(s *state.State, h *entry.Header) (v Verdict, own uint6
 // compared, unless another entry does.
 func (d *Digests) Stamp(h *entry.Header, s *state.State) {
 	at := s.Position() / state.DigestEvery * state.DigestEvery
-	if d.disputed != 0 {
-		at, d.disputed = d.disputed, 0
+	if d.repeat != 0 {
+		at, d.repeat = d.repeat, 0
 	} else if at <= d.confirmed {
 		return
 	}

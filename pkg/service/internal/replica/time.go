@@ -32,13 +32,13 @@ const (
 // knows that no request reaches it appends none: were it the only one left, those
 // who renew in vain would be lost while it lets time go by (G6). If nobody else
 // does either, an amnesty follows by itself.
-func Due(s *state.State, writer string, silent time.Duration, reachable bool) bool {
+func Due(s *state.State, instance string, silent time.Duration, reachable bool) bool {
 	if !reachable {
 		return false
 	}
 	wait, waits := s.NextDue()
-	rank, known := s.Rank(writer)
-	mine := time.Duration(s.SilentFor(writer)) * time.Millisecond
+	rank, known := s.Rank(instance)
+	mine := time.Duration(s.SilentFor(instance)) * time.Millisecond
 	turn := time.Duration(min(rank, maxTurns)) * tickTurn
 	switch {
 	case silent >= tickEvery-TickGrain/2+turn,

@@ -51,7 +51,7 @@ func (p *process) announced(more bool) {
 func (p *process) publishOwed(done func(more bool, err error)) {
 	turn := p.ledger.Turn()
 	var batch []state.Announcement
-	to, more := p.state.Pending(p.writer, turn.Cursor, p.w.plan.announceBatch, func(a state.Announcement) { batch = append(batch, a) })
+	to, more := p.state.Pending(p.instance, turn.Cursor, p.w.plan.announceBatch, func(a state.Announcement) { batch = append(batch, a) })
 	position, corrupt := p.state.Position(), p.corrupt
 	if len(batch) == 0 && !more {
 		done(p.ledger.Published(turn, to, position, more), nil)

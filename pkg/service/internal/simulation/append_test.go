@@ -34,7 +34,7 @@ func (f *flight) String() string {
 		return "the first"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s/%d of %.3f", f.p.writer, f.sequence, f.packedAt.Seconds())
+	fmt.Fprintf(&b, "%s/%d of %.3f", f.p.instance, f.sequence, f.packedAt.Seconds())
 	if len(f.entry.Renewed) > 0 {
 		fmt.Fprintf(&b, " renews %v", f.entry.Renewed)
 	}
@@ -75,7 +75,7 @@ func (p *process) pack() {
 	f := &flight{p: p, sequence: p.sequence, entry: e, callers: callers, packedAt: p.w.now, arrived: oldest(callers, p.w.now), offset: p.offset}
 	p.inFlight[f.sequence] = f
 	h := &e.Header
-	h.Instance, h.Sequence = p.writer, f.sequence
+	h.Instance, h.Sequence = p.instance, f.sequence
 	replica.Stamp(h, p.state, f.arrived-p.applied, p.registered)
 	p.digests.Stamp(h, p.state)
 	h.AnnouncedThrough = p.ledger.AnnouncedThrough()
@@ -115,7 +115,7 @@ func (p *process) publish(f *flight) {
 		}
 		if err == nil {
 			if position != 0 && position <= applied {
-				p.w.violated("journal", "%s: position %d is acknowledged after %d was applied", p.writer, position, applied)
+				p.w.violated("journal", "%s: position %d is acknowledged after %d was applied", p.instance, position, applied)
 			}
 			p.acknowledged(f)
 			return
@@ -158,7 +158,7 @@ func (p *process) acknowledged(f *flight) {
 	p.after(time.Second, func() { p.nextOne(f) })
 	p.after(f.arrived+journal.GiveUp-p.w.now, func() { // journal.giveBackOverdue
 		if p.inFlight[f.sequence] == f {
-			p.w.say("%s has no answer for the callers of %d, which is stored", p.writer, f.sequence)
+			p.w.say("%s has no answer for the callers of %d, which is stored", p.instance, f.sequence)
 			p.giveBack(f, journal.ErrOutcomeUnknown)
 		}
 	})
@@ -185,7 +185,7 @@ func (p *process) giveUp(f *flight, outcome error) {
 	}
 	f.landed = true
 	if p.inFlight[f.sequence] != nil {
-		p.w.say("%s gives up %d: %v", p.writer, f.sequence, outcome)
+		p.w.say("%s gives up %d: %v", p.instance, f.sequence, outcome)
 		p.giveBack(f, outcome)
 	}
 	p.nextOne(f)

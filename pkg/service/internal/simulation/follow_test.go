@@ -44,7 +44,7 @@ func (p *process) receive(position uint64, x *stored) {
 	switch {
 	case position == next-1:
 		if p.last != nil && string(p.last) != string(x.data) {
-			p.w.violated("journal", "%s: the entry at %d is not the one that was applied", p.writer, position)
+			p.w.violated("journal", "%s: the entry at %d is not the one that was applied", p.instance, position)
 		}
 	case position < next: // delivered again
 	case position > next && p.w.stream.first > next:
@@ -64,22 +64,22 @@ func (p *process) apply(position uint64, x *stored) {
 		w.violated("journal", "position %d: %v", position, err)
 	}
 	var f *flight
-	if e.Header.Instance == p.writer {
+	if e.Header.Instance == p.instance {
 		f = p.inFlight[e.Header.Sequence]
 	}
 	switch verdict, _ := p.digests.Compare(p.state, &e.Header); verdict {
 	case replica.Rebuild:
 		w.judge.differs(p, x.of.p)
-		p.untrusted = true
+		p.rebuilding = true
 		p.rebuild(0, 1, "its digest is another")
 		return
-	case replica.TheyErr:
+	case replica.OtherWrong:
 		w.judge.differs(p, x.of.p)
 	}
 	wanted := f != nil
 	if p.host.damage && len(e.Commands) > 0 {
 		p.host.damage = false
-		w.say("%s: its memory is damaged at %d", p.writer, position)
+		w.say("%s: its memory is damaged at %d", p.instance, position)
 		p.corrupt, p.damaged = true, true
 		e.Commands = nil
 		wanted = false
@@ -87,7 +87,7 @@ func (p *process) apply(position uint64, x *stored) {
 	was := p.corrupt // what it answers is of that, though it may end as it should
 	out, err := p.state.Apply(&e, position, x.at, wanted)
 	if err != nil {
-		w.violated("journal", "%s cannot apply position %d: %v", p.writer, position, err)
+		w.violated("journal", "%s cannot apply position %d: %v", p.instance, position, err)
 	}
 	p.last, p.applied, p.offset = x.data, w.now, x.offset
 	w.judge.holds(p)
@@ -109,7 +109,7 @@ func (p *process) apply(position uint64, x *stored) {
 		p.landed(f)
 	}
 	p.release()
-	if e.Header.Instance == p.writer {
+	if e.Header.Instance == p.instance {
 		p.kick()
 	}
 	if p.wanted {

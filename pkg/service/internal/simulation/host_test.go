@@ -31,11 +31,11 @@ func (h *host) start() {
 		return
 	}
 	w := h.w
-	w.writers++
-	p := &process{w: w, host: h, writer: fmt.Sprintf("%s.%d", h.name, w.writers), state: state.New(), inFlight: map[uint64]*flight{}, known: h.link}
+	w.instances++
+	p := &process{w: w, host: h, instance: fmt.Sprintf("%s.%d", h.name, w.instances), state: state.New(), inFlight: map[uint64]*flight{}, known: h.link}
 	h.p = p
 	p.lastAt = w.now
-	w.say("%s starts as %s", h.name, p.writer)
+	w.say("%s starts as %s", h.name, p.instance)
 	p.begin(0, 0)
 	p.every(2*time.Second, p.maintain)
 }
@@ -75,8 +75,8 @@ func (h *host) resume(stood time.Duration) {
 	if p == nil {
 		return
 	}
-	held := p.held
-	p.held = nil
+	held := p.paused
+	p.paused = nil
 	if stood > protocol.StaleAfter {
 		p.wake()
 	}
@@ -111,18 +111,18 @@ func (h *host) mendClients() {
 // journal and its announcer. What package service does on several goroutines is
 // here a chain of happenings for each of them.
 type process struct {
-	w      *world
-	host   *host
-	writer string
-	dead   bool
-	held   []func() // while the host is paused
+	w        *world
+	host     *host
+	instance string
+	dead     bool
+	paused   []func() // while the host is paused
 
 	state   *state.State
 	digests replica.Digests
 	// caughtUp, registered and member come in this order: the journal's end was
 	// reached, an entry is applied, requests are taken.
 	caughtUp, registered, member, leaving bool
-	untrusted, waking                     bool
+	rebuilding, waking                    bool
 	corrupt, damaged                      bool // its state is wrong; was
 
 	// Of the journal:
@@ -188,7 +188,7 @@ func (p *process) after(d time.Duration, do func()) {
 		switch {
 		case p.dead:
 		case p.host.paused:
-			p.held = append(p.held, do)
+			p.paused = append(p.paused, do)
 		default:
 			do()
 		}
@@ -217,14 +217,14 @@ func (p *process) register() {
 			return
 		}
 		p.registered, p.member = true, true
-		p.w.say("%s is ready at %d", p.writer, p.state.Position())
+		p.w.say("%s is ready at %d", p.instance, p.state.Position())
 		p.every(replica.TickGrain, p.tick)
 	})
 }
 
 // tick is Service.tick.
 func (p *process) tick() {
-	if replica.Due(p.state, p.writer, p.silent(), p.host.noClients == 0 || p.host.swallows) {
+	if replica.Due(p.state, p.instance, p.silent(), p.host.noClients == 0 || p.host.swallows) {
 		p.packing.Tick()
 		p.poke()
 	}
@@ -245,7 +245,7 @@ func (p *process) barrier(done func(error)) {
 func (p *process) report(c entry.Command) {
 	p.w.judge.reports(p, &c)
 	if err := p.packing.Report(c); err != nil {
-		p.w.violated("journal", "%s cannot report: %v", p.writer, err)
+		p.w.violated("journal", "%s cannot report: %v", p.instance, err)
 	}
 	p.poke()
 }

@@ -16,8 +16,8 @@ func (j *judge) end() {
 			w.violated("calm", "%s does not serve", h.name)
 		case p.state.Position()+8 < w.stream.last():
 			w.violated("calm", "%s is at %d of %d", h.name, p.state.Position(), w.stream.last())
-		case p.corrupt && !p.untrusted && !j.agrees(p) && !j.agreed(p) && !w.poisoned: // see doc.go
-			w.violated("G14", "nobody noticed that the state of %s is wrong", p.writer)
+		case p.corrupt && !p.rebuilding && !j.agrees(p) && !j.agreed(p) && !w.poisoned: // see doc.go
+			w.violated("G14", "nobody noticed that the state of %s is wrong", p.instance)
 		}
 		j.settled(p)
 	}

@@ -21,10 +21,10 @@ func (j *judge) holds(p *process) {
 		return
 	}
 	if !j.agrees(p) {
-		j.w.violated("G14", "%s has the digest %016x at %d, want %016x", p.writer, p.state.Digest(), position, j.digests[position-1])
+		j.w.violated("G14", "%s has the digest %016x at %d, want %016x", p.instance, p.state.Digest(), position, j.digests[position-1])
 	}
 	if ok && p.writing == nil && wholeOf(p.state) != want {
-		j.w.violated("G14", "the state of %s at %d is another, though its digest is the same", p.writer, position)
+		j.w.violated("G14", "the state of %s at %d is another, though its digest is the same", p.instance, position)
 	}
 }
 
@@ -49,7 +49,7 @@ func (j *judge) answers(position uint64, out *state.Outcome) {
 // differs: only who was damaged may.
 func (j *judge) differs(p, other *process) {
 	if !p.damaged && !other.damaged {
-		j.w.violated("G14", "%s differs from %s at %d", p.writer, other.writer, p.state.Position())
+		j.w.violated("G14", "%s differs from %s at %d", p.instance, other.instance, p.state.Position())
 	}
 }
 

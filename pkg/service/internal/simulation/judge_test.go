@@ -80,8 +80,8 @@ func newJudge(w *world) *judge {
 
 // packed checks nothing; an entry that a writer packs has its sequence once.
 func (j *judge) packed(f *flight) {
-	if f.sequence <= j.sequences[f.p.writer] {
-		j.w.violated("journal", "%s packs %d again", f.p.writer, f.sequence)
+	if f.sequence <= j.sequences[f.p.instance] {
+		j.w.violated("journal", "%s packs %d again", f.p.instance, f.sequence)
 	}
 }
 
@@ -101,7 +101,7 @@ func (j *judge) settled(p *process) {
 		}
 	}
 	if slices.Sort(lost); len(lost) > 0 {
-		j.w.violated("journal", "%s lost the reports of connections %v", p.writer, lost)
+		j.w.violated("journal", "%s lost the reports of connections %v", p.instance, lost)
 	}
 }
 
@@ -176,8 +176,8 @@ func (j *judge) checkFence(position uint64, x *stored, fenced bool) {
 	switch {
 	case j.took[f]:
 		w.violated("G8", "entry %s took effect twice, again at %d", f, position)
-	case f.sequence <= j.sequences[f.p.writer]:
-		w.violated("G8", "entry %s took effect at %d after entry %d of its writer", f, position, j.sequences[f.p.writer])
+	case f.sequence <= j.sequences[f.p.instance]:
+		w.violated("G8", "entry %s took effect at %d after entry %d of its writer", f, position, j.sequences[f.p.instance])
 	case age > state.CountsFor+state.Skew && !turned && len(f.entry.Commands) > 0 && f.entry.Header.StoreBy != 0:
 		w.violated("G8", "entry %s took effect at %d, which the leader had %v after it arrived", f, position, age)
 	case j.rejected[f]:
@@ -191,7 +191,7 @@ func (j *judge) checkFence(position uint64, x *stored, fenced bool) {
 			w.violated("G8", "%s {%s} took effect at %d, and had waited for %v before it was packed", r.what, show(&r.command), position, waited)
 		}
 	}
-	j.took[f], j.sequences[f.p.writer] = true, f.sequence
+	j.took[f], j.sequences[f.p.instance] = true, f.sequence
 }
 
 // checkSettled: what a fresh read shows that was sent protocol.OutcomeWithin after a
@@ -218,7 +218,7 @@ func (j *judge) checkSettled(position uint64, f *flight, fenced bool) {
 // within protocol.OutcomeWithin of the request's arrival, unless the process stood still.
 func (j *judge) answersInTime(p *process, r *request) {
 	if waited := j.w.now - r.begun; waited > protocol.OutcomeWithin && !r.inside && p.host.resumedAt <= r.begun {
-		j.w.violated("G10", "%s of %s waited %v for its answer", r.what, p.writer, waited)
+		j.w.violated("G10", "%s of %s waited %v for its answer", r.what, p.instance, waited)
 	}
 }
 

@@ -26,14 +26,14 @@ func (j *judge) finished(r *request, a *reply) {
 		return
 	}
 	if r.fresh && a.revision < r.floor {
-		w.violated("G2", "a fresh read of %s is as of %s, after %s was acknowledged", r.from.writer, showRevision(a.revision), showRevision(r.floor))
+		w.violated("G2", "a fresh read of %s is as of %s, after %s was acknowledged", r.from.instance, showRevision(a.revision), showRevision(r.floor))
 	}
 	if a.revision < r.minRevision {
-		w.violated("G2", "a read of %s is as of %s, less than %s", r.from.writer, showRevision(a.revision), showRevision(r.minRevision))
+		w.violated("G2", "a read of %s is as of %s, less than %s", r.from.instance, showRevision(a.revision), showRevision(r.minRevision))
 	}
 	for i := range a.statuses {
 		if want := j.at(r.get[i], a.revision/entry.IndexSpan); !same(&a.statuses[i], want) {
-			w.violated("G3", "a read of %s at %s: got %+v, want %+v", r.from.writer, showRevision(a.revision), a.statuses[i], *want)
+			w.violated("G3", "a read of %s at %s: got %+v, want %+v", r.from.instance, showRevision(a.revision), a.statuses[i], *want)
 		}
 	}
 }
@@ -62,9 +62,9 @@ func (j *judge) acknowledged(r *request, a *reply) {
 // announces checks an event (G3, G7).
 func (j *judge) announces(p *process, e *protocol.Event, corrupt bool) {
 	w := j.w
-	w.say("%s announces %s %v %q, revision %s", p.writer, e.UserID, e.StatusType, e.CustomStatus, showRevision(e.Revision))
+	w.say("%s announces %s %v %q, revision %s", p.instance, e.UserID, e.StatusType, e.CustomStatus, showRevision(e.Revision))
 	if j.quiet {
-		w.violated("G7", "%s announces %s, revision %s", p.writer, e.UserID, showRevision(e.Revision))
+		w.violated("G7", "%s announces %s, revision %s", p.instance, e.UserID, showRevision(e.Revision))
 	}
 	if corrupt {
 		return

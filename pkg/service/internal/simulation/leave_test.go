@@ -57,7 +57,7 @@ func (p *process) settle(end func(string)) {
 		}
 		p.barrier(func(err error) {
 			owes := false
-			p.state.Pending(p.writer, state.Cursor{}, 1, func(state.Announcement) { owes = true })
+			p.state.Pending(p.instance, state.Cursor{}, 1, func(state.Announcement) { owes = true })
 			switch {
 			case err != nil:
 				end("it cannot append")

@@ -151,7 +151,7 @@ func (p *process) handle(r *request) {
 // query is Service.get.
 func (p *process) query(r *request) {
 	switch {
-	case p.untrusted || r.fresh && p.stale():
+	case p.rebuilding || r.fresh && p.stale():
 		p.reply(r, &reply{err: protocol.ErrUnavailable})
 	case r.fresh:
 		p.waiting++
@@ -262,7 +262,7 @@ func (w *world) disconnected(connection uint64) {
 			return
 		}
 		p := members[w.chance.IntN(len(members))]
-		w.say("connection %d closed, %s hears", connection, p.writer)
+		w.say("connection %d closed, %s hears", connection, p.instance)
 		p.after(0, func() { p.report(entry.Command{Kind: entry.Closed, Server: "N", Client: connection}) })
 	})
 }

@@ -29,20 +29,20 @@ func (p *process) begin(atLeast uint64, avoid int) {
 				return b, nil
 			}, nil)
 			if err != nil {
-				p.w.violated("G14", "%s cannot restore the snapshot of %d: %v", p.writer, x.position, err)
+				p.w.violated("G14", "%s cannot restore the snapshot of %d: %v", p.instance, x.position, err)
 			}
 			p.replace(restored)
 			p.lastSnapshot = x.position
 			p.corrupt, p.damaged = x.corrupt, p.damaged || x.corrupt
 			p.w.poisoned = p.w.poisoned || x.corrupt && x != s.snapshots[0]
 			p.w.judge.holds(p)
-			p.w.say("%s restored the snapshot of %d", p.writer, x.position)
+			p.w.say("%s restored the snapshot of %d", p.instance, x.position)
 			p.giveBackInFlight()
 			p.follow()
 			return
 		}
 		if s.first > 1 {
-			p.w.violated("journal", "%s finds no snapshot to begin at before %d", p.writer, s.first)
+			p.w.violated("journal", "%s finds no snapshot to begin at before %d", p.instance, s.first)
 		}
 		p.replace(state.New())
 		p.giveBackInFlight()
@@ -52,7 +52,7 @@ func (p *process) begin(atLeast uint64, avoid int) {
 
 // replace is Service.replace.
 func (p *process) replace(with *state.State) {
-	p.state, p.untrusted, p.corrupt, p.last = with, false, false, nil
+	p.state, p.rebuilding, p.corrupt, p.last = with, false, false, nil
 	p.applied = p.w.now
 	p.ledger.Again()
 	p.kick()
@@ -60,7 +60,7 @@ func (p *process) replace(with *state.State) {
 
 // rebuild builds the state anew, as journal.forgetState and begin do.
 func (p *process) rebuild(atLeast uint64, avoid int, why string) {
-	p.w.say("%s builds its state anew: %s", p.writer, why)
+	p.w.say("%s builds its state anew: %s", p.instance, why)
 	p.lastAt = -time.Hour
 	p.giveBackInFlight()
 	p.begin(atLeast, avoid)
@@ -77,8 +77,8 @@ func (p *process) giveBackInFlight() {
 
 // maintain is a model of journal.maintain.
 func (p *process) maintain() {
-	rank, ok := p.state.Rank(p.writer)
-	if !ok || !p.caughtUp || p.corrupt || p.untrusted {
+	rank, ok := p.state.Rank(p.instance)
+	if !ok || !p.caughtUp || p.corrupt || p.rebuilding {
 		return
 	}
 	s := p.w.stream
@@ -106,7 +106,7 @@ func (p *process) beginSnapshot() {
 	x.Step = p.w.plan.snapshotStep
 	p.writing, p.dueSince = x, 0
 	image := &image{position: x.Position(), corrupt: p.corrupt}
-	p.w.say("%s begins a snapshot of %d", p.writer, image.position)
+	p.w.say("%s begins a snapshot of %d", p.instance, image.position)
 	p.writeSnapshot(x, p.state, image)
 }
 
@@ -117,7 +117,7 @@ func (p *process) writeSnapshot(x *state.Snapshot, of *state.State, to *image) {
 			to.blocks = append(to.blocks, block)
 		}
 		switch {
-		case err != nil || p.untrusted || p.state != of: // see service.snapshot
+		case err != nil || p.rebuilding || p.state != of: // see service.snapshot
 			p.writing = nil
 			x.End()
 		case more:

@@ -11,25 +11,25 @@ import (
 // have told: what it takes to log them in again. The key of a session
 // is its user, a zero byte, which no ID contains, and its ID. With a UUID it takes
 // about 140 bytes.
-type heldSessions map[string]heldSession
+type gatewaySessions map[string]gatewaySession
 
-type heldSession struct {
+type gatewaySession struct {
 	device   string
 	platform unique.Handle[string] // there are few
 	idle     bool
 }
 
-func heldKey(o *protocol.Op) string { return o.UserID + "\x00" + o.SessionID }
+func sessionKey(o *protocol.Op) string { return o.UserID + "\x00" + o.SessionID }
 
 // note records that an op was done.
-func (h heldSessions) note(o *protocol.Op) {
+func (h gatewaySessions) note(o *protocol.Op) {
 	switch o.Op {
 	case protocol.OpKindLogin:
-		h[heldKey(o)] = heldSession{device: strings.Clone(o.Device), platform: unique.Make(o.Platform), idle: o.Idle}
+		h[sessionKey(o)] = gatewaySession{device: strings.Clone(o.Device), platform: unique.Make(o.Platform), idle: o.Idle}
 	case protocol.OpKindLogout, protocol.OpKindLost:
 		h.drop(o)
 	case protocol.OpKindIdle:
-		key := heldKey(o)
+		key := sessionKey(o)
 		if s, ok := h[key]; ok {
 			s.idle = o.Idle
 			h[key] = s
@@ -38,10 +38,10 @@ func (h heldSessions) note(o *protocol.Op) {
 }
 
 // drop forgets the session that an op is about.
-func (h heldSessions) drop(o *protocol.Op) { delete(h, heldKey(o)) }
+func (h gatewaySessions) drop(o *protocol.Op) { delete(h, sessionKey(o)) }
 
 // login is the op that logs a session in again.
-func (h heldSessions) login(key string) *gatewayOp {
+func (h gatewaySessions) login(key string) *gatewayOp {
 	s := h[key]
 	userID, sessionID, _ := strings.Cut(key, "\x00")
 	return &gatewayOp{Op: protocol.Op{
@@ -51,7 +51,7 @@ func (h heldSessions) login(key string) *gatewayOp {
 }
 
 // keys returns every session's.
-func (h heldSessions) keys() []string {
+func (h gatewaySessions) keys() []string {
 	keys := make([]string, 0, len(h))
 	for key := range h {
 		keys = append(keys, key)

@@ -14,12 +14,12 @@ import (
 // encoding/json is laxer than the contract in two ways: it takes a field's name
 // in any spelling of upper and lower case, where other receivers ignore what
 // they do not know, and it replaces text that is no Unicode by U+FFFD, which
-// makes two texts one. strict sees to both before it decodes.
+// makes two texts one. checkKeys sees to both before it decodes.
 
-// strict returns a body in which no name of a field of v is spelled otherwise
+// checkKeys returns a body in which no name of a field of v is spelled otherwise
 // than it is defined, or what is wrong with its text. The body may be anything:
 // what is not JSON is left for the decoder to refuse.
-func strict(body []byte, v any) ([]byte, error) {
+func checkKeys(body []byte, v any) ([]byte, error) {
 	if !utf8.Valid(body) {
 		return nil, ErrInvalidRequest.With("the body is not valid UTF-8")
 	}

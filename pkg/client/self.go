@@ -50,16 +50,16 @@ func (o Own) clone() Own {
 	return o
 }
 
-// owner is a user who is logged in through the Client by sessions: NATS interest
+// selfWatch is a user who is logged in through the Client by sessions: NATS interest
 // in self.<user>, which all devices of the user are told on, and what is known.
 // It lasts from the first login to the end of the last session. Its goroutine
 // makes all of its requests:
 //
-//	self.<user> ─► events ─► merge ─► ownKnown ─► delivery ─► callbacks
+//	self.<user> ─► events ─► merge ─► selfKnown ─► delivery ─► callbacks
 //	                            │        ▲
 //	                     missed │        │      ┌─► contacts are watched
 //	                            └─► run: fetch, follow
-type owner struct {
+type selfWatch struct {
 	w        *watch
 	id       string
 	sub      *nats.Subscription
@@ -68,19 +68,19 @@ type owner struct {
 	followed map[string]*watched // of run: contacts that are watched
 
 	// What follows is guarded by the watch's mu.
-	sessions map[*Session]struct{}
-	missed   bool  // something may have been missed: fetch
-	refused  error // by the broker: the subscription brings nothing
-	deaf     bool  // it was so when it was tried last; only run changes it
-	ownKnown
+	sessions      map[*Session]struct{}
+	missed        bool  // something may have been missed: fetch
+	refused       error // by the broker: the subscription brings nothing
+	refusedBefore bool  // it was so when it was tried last; only run changes it
+	selfKnown
 	contacts contacts
 	complete bool // all of it was fetched once in this epoch
 	told     Own
 }
 
-// ownKnown is what is known of a user's own view, each part as of a revision of
+// selfKnown is what is known of a user's own view, each part as of a revision of
 // the watch's epoch.
-type ownKnown struct {
+type selfKnown struct {
 	status       known
 	availability protocol.AvailabilitySettings
 	sessionList  []protocol.Session
@@ -108,7 +108,7 @@ func (w *watch) own(s *Session) error {
 	if o != nil {
 		return nil
 	}
-	o = &owner{w: w, id: s.userID, wake: make(chan struct{}, 1), followed: map[string]*watched{}, sessions: map[*Session]struct{}{s: {}}}
+	o = &selfWatch{w: w, id: s.userID, wake: make(chan struct{}, 1), followed: map[string]*watched{}, sessions: map[*Session]struct{}{s: {}}}
 	if o.sub, err = w.c.nc.ChanSubscribe(subject, w.events); err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (w *watch) ownMissed(userID string) {
 }
 
 // miss needs mu.
-func (o *owner) miss() {
+func (o *selfWatch) miss() {
 	o.missed = true
 	notify(o.wake)
 }
@@ -223,7 +223,7 @@ func (w *watch) ownEvent(id string, ev *protocol.SelfEvent) (ended *Session) {
 
 // statusEvent needs mu. Of the sessions of one who becomes ONLINE, or stops being
 // it, there is no other event.
-func (o *owner) statusEvent(s *protocol.Status) {
+func (o *selfWatch) statusEvent(s *protocol.Status) {
 	before := o.status.status.StatusType
 	if !o.status.event(*s) {
 		return
@@ -236,7 +236,7 @@ func (o *owner) statusEvent(s *protocol.Status) {
 
 // tellStatus tells callbacks of a new status, unless they are told what everybody
 // sees of the user. It needs mu.
-func (o *owner) tellStatus() {
+func (o *selfWatch) tellStatus() {
 	if !o.w.isVisible(o.id) {
 		o.w.delivery.tell(o.id, o.status.status)
 	}
@@ -245,7 +245,7 @@ func (o *owner) tellStatus() {
 
 // tell tells what is new, once all of it is known and as long as a session lasts:
 // a fetch may outlive it. It needs mu.
-func (o *owner) tell() {
+func (o *selfWatch) tell() {
 	if !o.complete || o.w.owners[o.id] != o {
 		return
 	}
@@ -263,15 +263,15 @@ func (w *watch) isVisible(userID string) bool {
 }
 
 // run fetches and follows until the last session has ended.
-func (o *owner) run(ctx context.Context) {
+func (o *selfWatch) run(ctx context.Context) {
 	defer o.end()
 	defer o.leave()
 	for failures := 0; ; {
 		again := o.w.c.opts.Resync
 		if err := o.work(ctx); err == nil {
 			failures = 0
-			if o.deaf {
-				again = min(again, deafRetry)
+			if o.refusedBefore {
+				again = min(again, refusedRetry)
 			}
 		} else if ctx.Err() == nil {
 			again = backoff(failures, ownRetry, ownRetryMax)
@@ -295,7 +295,7 @@ func (o *owner) run(ctx context.Context) {
 }
 
 // work does what there is to do.
-func (o *owner) work(ctx context.Context) error {
+func (o *selfWatch) work(ctx context.Context) error {
 	var err error
 	if o.setMissed(false) {
 		if err = o.fetch(ctx); err != nil {
@@ -305,7 +305,7 @@ func (o *owner) work(ctx context.Context) error {
 	return errors.Join(err, o.follow())
 }
 
-func (o *owner) setMissed(missed bool) (before bool) {
+func (o *selfWatch) setMissed(missed bool) (before bool) {
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
 	before, o.missed = o.missed, missed
@@ -313,13 +313,13 @@ func (o *owner) setMissed(missed bool) (before bool) {
 }
 
 // end stops hearing and watching.
-func (o *owner) end() {
+func (o *selfWatch) end() {
 	_ = o.sub.Unsubscribe() // it fails where the connection is closed: then there is no interest
 	o.unfollow(func(string) bool { return true })
 }
 
 // fetch asks for everything.
-func (o *owner) fetch(ctx context.Context) error {
+func (o *selfWatch) fetch(ctx context.Context) error {
 	if err := o.hear(); err != nil {
 		return err
 	}
@@ -334,7 +334,7 @@ func (o *owner) fetch(ctx context.Context) error {
 		}
 		return protocol.ErrUnavailable.Withf("the instance that answered is at revision %d, asked for was %d", own.Revision, revision)
 	}
-	o.checkDeaf()
+	o.checkRefused()
 	o.apply(&own)
 	err = o.fetchContacts(ctx)
 	o.w.mu.Lock()
@@ -347,7 +347,7 @@ func (o *owner) fetch(ctx context.Context) error {
 // newest returns what an answer must not be older than: what was changed through
 // the Client, and what events have told of. Of the sessions there may be no other
 // event than the one that has them fetched.
-func (o *owner) newest() (epoch string, revision uint64) {
+func (o *selfWatch) newest() (epoch string, revision uint64) {
 	epoch, revision = o.w.c.own.newest()
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
@@ -358,7 +358,7 @@ func (o *owner) newest() (epoch string, revision uint64) {
 }
 
 // apply merges a snapshot.
-func (o *owner) apply(own *protocol.OwnStatusReply) {
+func (o *selfWatch) apply(own *protocol.OwnStatusReply) {
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
 	if o.w.owners[o.id] != o {

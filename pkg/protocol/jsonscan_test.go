@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// FuzzPlain: what the fast way accepts, the general way does with the same
+// FuzzJSONScan: what the fast way accepts, the general way does with the same
 // result.
-func FuzzPlain(f *testing.F) {
+func FuzzJSONScan(f *testing.F) {
 	for _, s := range []string{
 		`{"userIDList":["alice","bob@example.com"]}`, ` { "userIDList" : [ "a" , "b" ] , "detail" : true } `, `{"userIDList":[]}`, `{}`,
 		`{"userIDList":["a"],"minRevision":339521537,"epoch":"e","fresh":false}`, `{"userIDList":["a"],"userIDList":["b"]}`,
@@ -22,18 +22,18 @@ func FuzzPlain(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		comparePlain[GetRequest](t, body)
-		comparePlain[SetRequest](t, body)
-		comparePlain[RenewRequest](t, body)
+		compareScan[GetRequest](t, body)
+		compareScan[SetRequest](t, body)
+		compareScan[RenewRequest](t, body)
 	})
 }
 
-func comparePlain[T any, P interface {
+func compareScan[T any, P interface {
 	*T
-	plainDecoder
+	jsonScanner
 }](t *testing.T, body []byte) {
 	var fast, general, none T
-	if !P(&fast).decodePlain(body) {
+	if !P(&fast).scanJSON(body) {
 		if !reflect.DeepEqual(fast, none) {
 			t.Errorf("%q was not read, and left %+v", body, fast)
 		}
@@ -56,16 +56,16 @@ func TestPlain(t *testing.T) {
 	}
 	for _, body := range []string{string(compact), `{"userIDList": ["alice", "bob"], "detail": false, "minRevision": 0}`} {
 		var got GetRequest
-		if !got.decodePlain([]byte(body)) {
+		if !got.scanJSON([]byte(body)) {
 			t.Errorf("%.100s: was not read the fast way", body)
 		}
 	}
 	var set SetRequest
-	if body := `{"customStatus":"会议中 🎧","expiresInSeconds":3600}`; !set.decodePlain([]byte(body)) {
+	if body := `{"customStatus":"会议中 🎧","expiresInSeconds":3600}`; !set.scanJSON([]byte(body)) {
 		t.Errorf("%s: was not read the fast way", body)
 	}
 	var renew RenewRequest
-	if body := `{"sessionID":"0b6b0c5a","idle":true}`; !renew.decodePlain([]byte(body)) {
+	if body := `{"sessionID":"0b6b0c5a","idle":true}`; !renew.scanJSON([]byte(body)) {
 		t.Errorf("%s: was not read the fast way", body)
 	}
 }

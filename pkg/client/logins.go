@@ -8,9 +8,9 @@ import (
 	"presence/pkg/protocol"
 )
 
-// heldLogin is what a session knows of its logins, to tell news of it from what is older than
+// logins are what a session knows of its logins, to tell news of it from what is older than
 // the last login, and its own connections from another client's.
-type heldLogin struct {
+type logins struct {
 	epoch    string
 	revision uint64 // of the last login that was answered
 	own      []protocol.Connection
@@ -32,7 +32,7 @@ const (
 const ownConnections = 8
 
 // done notes that a login was answered. It answers every loss before it.
-func (h *heldLogin) done(epoch string, revision uint64) {
+func (h *logins) done(epoch string, revision uint64) {
 	h.epoch, h.revision = epoch, revision
 	if h.news == isLost && h.newsAsOf <= revision {
 		h.news = noNews
@@ -40,7 +40,7 @@ func (h *heldLogin) done(epoch string, revision uint64) {
 }
 
 // bind notes a connection that a login is about to name.
-func (h *heldLogin) bind(c *protocol.Connection) {
+func (h *logins) bind(c *protocol.Connection) {
 	if c == nil || slices.Contains(h.own, *c) {
 		return
 	}
@@ -51,7 +51,7 @@ func (h *heldLogin) bind(c *protocol.Connection) {
 }
 
 // look tells the sessions of this Client what the service says of them. It needs the watch's mu.
-func (o *owner) look() {
+func (o *selfWatch) look() {
 	for s := range o.sessions {
 		id := s.ID()
 		for i := range o.sessionList {
@@ -66,7 +66,7 @@ func (o *owner) look() {
 func (s *Session) see(x *protocol.Session, epoch string, revision uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := &s.held
+	h := &s.logins
 	switch {
 	case epoch != h.epoch || revision <= h.revision: // its last login is newer, or has no answer yet
 		return
@@ -84,7 +84,7 @@ func (s *Session) see(x *protocol.Session, epoch string, revision uint64) {
 func (s *Session) hasNews() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.held.news != noNews
+	return s.logins.news != noNews
 }
 
 // takeNews reports whether the session has to log in because of what the service says. Where another
@@ -92,8 +92,8 @@ func (s *Session) hasNews() bool {
 func (s *Session) takeNews() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	news := s.held.news
-	s.held.news = noNews
+	news := s.logins.news
+	s.logins.news = noNews
 	if news == isShared {
 		old := s.id
 		s.id, s.shared = uuid.NewString(), true
@@ -111,6 +111,6 @@ func (s *Session) request(idle bool, connection *protocol.Connection) *protocol.
 	if s.shared {
 		req.Device = "" // it is the name of the shared session, which would be replaced
 	}
-	s.held.bind(connection)
+	s.logins.bind(connection)
 	return req
 }

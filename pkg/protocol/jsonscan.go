@@ -9,14 +9,14 @@ import (
 // decoder. So the messages that come by the ten thousand a second have a faster
 // way: what is written as most clients write it is read directly; whatever is not
 // is left to the general way, which alone decides what is wrong with a body.
-// FuzzPlain holds the two to the same result.
+// FuzzJSONScan holds the two to the same result.
 
-// plainDecoder is a message that can be read the fast way. decodePlain reports
+// jsonScanner is a message that can be read the fast way. scanJSON reports
 // whether it was; where not, it left the message alone.
-type plainDecoder interface{ decodePlain(body []byte) bool }
+type jsonScanner interface{ scanJSON(body []byte) bool }
 
-func (r *GetRequest) decodePlain(body []byte) bool {
-	p, got := plain{rest: string(body)}, GetRequest{}
+func (r *GetRequest) scanJSON(body []byte) bool {
+	p, got := jsonScan{rest: string(body)}, GetRequest{}
 	p.open('{')
 	for p.more('}') {
 		switch p.name() {
@@ -48,8 +48,8 @@ func (r *GetRequest) decodePlain(body []byte) bool {
 	return true
 }
 
-func (r *SetRequest) decodePlain(body []byte) bool {
-	p, got := plain{rest: string(body)}, SetRequest{}
+func (r *SetRequest) scanJSON(body []byte) bool {
+	p, got := jsonScan{rest: string(body)}, SetRequest{}
 	p.open('{')
 	for p.more('}') {
 		switch p.name() {
@@ -70,8 +70,8 @@ func (r *SetRequest) decodePlain(body []byte) bool {
 	return true
 }
 
-func (r *RenewRequest) decodePlain(body []byte) bool {
-	p, got := plain{rest: string(body)}, RenewRequest{}
+func (r *RenewRequest) scanJSON(body []byte) bool {
+	p, got := jsonScan{rest: string(body)}, RenewRequest{}
 	p.open('{')
 	for p.more('}') {
 		switch p.name() {
@@ -93,14 +93,14 @@ func (r *RenewRequest) decodePlain(body []byte) bool {
 // plain reads JSON that is plain: nothing in a text is escaped, numbers are a few
 // digits, and the only white space is blanks. Once something is not, failed is set
 // and nothing is read any more. The texts it returns share the body's memory.
-type plain struct {
+type jsonScan struct {
 	rest   string
 	first  bool // of an object or a list
 	failed bool
 }
 
 // take takes a byte, after blanks, and reports whether it was there.
-func (p *plain) take(c byte) bool {
+func (p *jsonScan) take(c byte) bool {
 	for len(p.rest) > 0 && p.rest[0] == ' ' {
 		p.rest = p.rest[1:]
 	}
@@ -111,7 +111,7 @@ func (p *plain) take(c byte) bool {
 	return true
 }
 
-func (p *plain) want(c byte) {
+func (p *jsonScan) want(c byte) {
 	if !p.take(c) {
 		p.failed = true
 	}
@@ -119,12 +119,12 @@ func (p *plain) want(c byte) {
 
 // open begins an object or a list, more goes on to its next element and reports
 // whether there is one.
-func (p *plain) open(c byte) {
+func (p *jsonScan) open(c byte) {
 	p.want(c)
 	p.first = true
 }
 
-func (p *plain) more(end byte) bool {
+func (p *jsonScan) more(end byte) bool {
 	switch first := p.first; {
 	case p.take(end):
 		p.first = false
@@ -136,13 +136,13 @@ func (p *plain) more(end byte) bool {
 	return !p.failed
 }
 
-func (p *plain) name() string {
+func (p *jsonScan) name() string {
 	name := p.text()
 	p.want(':')
 	return name
 }
 
-func (p *plain) text() string {
+func (p *jsonScan) text() string {
 	p.want('"')
 	ascii := true
 	for i := 0; i < len(p.rest); i++ {
@@ -163,7 +163,7 @@ func (p *plain) text() string {
 	return ""
 }
 
-func (p *plain) flag() bool {
+func (p *jsonScan) flag() bool {
 	for _, word := range []string{"true", "false"} {
 		if p.take(word[0]) {
 			if rest, ok := strings.CutPrefix(p.rest, word[1:]); ok {
@@ -178,7 +178,7 @@ func (p *plain) flag() bool {
 }
 
 // number reads at most 18 digits, which no 64 bits overflow.
-func (p *plain) number() (n uint64) {
+func (p *jsonScan) number() (n uint64) {
 	if p.take('0') {
 		return 0 // what may follow is no digit, or not plain
 	}
@@ -192,6 +192,6 @@ func (p *plain) number() (n uint64) {
 }
 
 // end reports whether all was read and plain.
-func (p *plain) end() bool {
+func (p *jsonScan) end() bool {
 	return !p.failed && strings.Trim(p.rest, " ") == ""
 }

@@ -18,7 +18,7 @@ const (
 )
 
 // Writer is what the ID of one tells.
-type Writer struct {
+type InstanceID struct {
 	Host, Version string // empty: not known
 	Start         string // letters, digits, _ and -
 }
@@ -34,8 +34,8 @@ func CheckHost(host string) error {
 
 // ID returns the writer's ID. What cannot be in it is left out, and what is too long is
 // cut.
-func (w Writer) ID() string {
-	host, version := writerPart(w.Host, MaxHostBytes), writerPart(w.Version, MaxVersionBytes)
+func (w InstanceID) String() string {
+	host, version := instanceIDPart(w.Host, MaxHostBytes), instanceIDPart(w.Version, MaxVersionBytes)
 	if host == "" && version == "" {
 		return w.Start
 	}
@@ -43,7 +43,7 @@ func (w Writer) ID() string {
 }
 
 // writerPart encodes a part of an ID.
-func writerPart(s string, limit int) string {
+func instanceIDPart(s string, limit int) string {
 	token, err := EncodeToken(strings.ToValidUTF8(s[:min(len(s), limit)], ""))
 	if err != nil {
 		return ""
@@ -51,20 +51,20 @@ func writerPart(s string, limit int) string {
 	return token
 }
 
-// ParseWriter reads an ID. Of one that says less, the whole is the Start.
-func ParseWriter(id string) Writer {
+// ParseInstanceID reads an ID. Of one that says less, the whole is the Start.
+func ParseInstanceID(id string) InstanceID {
 	parts := strings.Split(id, ":")
 	if len(parts) != 3 || parts[2] == "" {
-		return Writer{Start: id}
+		return InstanceID{Start: id}
 	}
-	w := Writer{Start: parts[2]}
+	w := InstanceID{Start: parts[2]}
 	for i, to := range []*string{&w.Host, &w.Version} {
 		if parts[i] == "" {
 			continue
 		}
 		var err error
 		if *to, err = DecodeToken(parts[i]); err != nil {
-			return Writer{Start: id}
+			return InstanceID{Start: id}
 		}
 	}
 	return w
@@ -75,7 +75,7 @@ const shownStart = 8
 
 // Name is how people call the writer: its host, and the beginning of what tells this
 // start from others. Two lines with the same name are of the same start.
-func (w Writer) Name() string {
+func (w InstanceID) Name() string {
 	if w.Host == "" {
 		return w.Start
 	}
