@@ -5,18 +5,18 @@ import "presence/pkg/protocol"
 // Announcement is what is to be published about a user's last changes.
 type Announcement struct {
 	UserID string
-	// Public is for everybody where Announce.
+	// Public is the event for everybody. It counts if Announce is set.
 	Public   protocol.Event
 	Announce bool
-	// Status is the owner's view where Tell, and Self what else the user's own
-	// devices are told.
+	// Status is the owner's view. It counts if Tell is set. Self is what else the
+	// user's own devices are told.
 	Status protocol.SelfEvent
 	Tell   bool
 	Self   []protocol.SelfEvent
 }
 
-// announcement is what is to be said of a user, and of the sessions that ended only of
-// those behind an owed's number.
+// announcement makes the announcement of some parts of a user. Of ended sessions it
+// has those whose first pending announcement has a number above after; 0: all.
 func (s *State) announcement(u *user, what parts, after uint64) Announcement {
 	a := Announcement{UserID: u.id, Announce: what&partPublic != 0, Tell: what&partOwner != 0}
 	if a.Announce {
@@ -55,7 +55,8 @@ func (s *State) announcement(u *user, what parts, after uint64) Announcement {
 	return a
 }
 
-// erasure has it say that the user was erased, where nothing was seen of the user since.
+// erasure makes the announcement say that the user was erased, unless something of the
+// user has been seen since.
 func (a *Announcement) erasure(u *user) {
 	status := u.tombstone.status(u.id)
 	if a.Announce && u.publicRevision() == 0 {
@@ -66,7 +67,7 @@ func (a *Announcement) erasure(u *user) {
 	}
 }
 
-// add adds an event that is as of the state's revision.
+// add adds an event as of the state's revision.
 func (a *Announcement) add(s *State, e protocol.SelfEvent) {
 	e.Revision, e.Epoch = s.Revision(), s.epoch
 	a.Self = append(a.Self, e)

@@ -8,25 +8,25 @@ import (
 	"presence/pkg/protocol"
 )
 
-// gateway is one run of a gateway's process: a lease of its own for all the
-// sessions that it holds (PROTOCOL 4.7). A restarted gateway is another one: the
-// sessions of its earlier run end with that one's lease unless it logs them in
-// again, and nothing that the earlier run sends late touches those it did.
+// gateway is one process of a gateway. It has one lease for all of its sessions
+// (PROTOCOL 4.7). After a restart there is another process, with another lease. The
+// sessions of the earlier process end with its lease, unless the new process logs them
+// in again. Nothing that the earlier process sends late touches those.
 type gateway struct {
 	lease
 	key      gatewayKey
 	sessions []*session
 
-	// seq is that of the last request applied, answer what became of it: the
-	// last one repeated gets its answer again.
+	// seq is the number of the last request that was applied, answer is its result.
+	// If that request comes again, it is answered with answer.
 	seq    uint64
 	answer GatewayAnswer
 	body   uint64 // a hash of that request; 0: not known
 
-	saved int // index in the snapshot at hand
+	saved int // index in the snapshot that is being taken
 }
 
-// gatewayKey names one run of a gateway's process.
+// gatewayKey names one process of a gateway.
 type gatewayKey struct{ gateway, process string }
 
 func (k gatewayKey) compare(with gatewayKey) int {
@@ -40,8 +40,8 @@ type GatewayAnswer struct {
 	Failures []protocol.OpFailure
 }
 
-// openGateway opens or resumes a gateway's lease. On a connection that closed
-// longer than a grace ago it is lost at once.
+// openGateway opens or resumes a gateway's lease. If its connection closed longer ago
+// than the grace, the lease ends at once.
 func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
 	key := gatewayKey{c.Gateway, c.Process}
 	g := s.gateways[key]
@@ -62,7 +62,7 @@ func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
 	return nil
 }
 
-// findGateway returns the gateway that a command is of.
+// findGateway returns the gateway that a command names.
 func (s *State) findGateway(c *entry.Command) (*gateway, *protocol.Error) {
 	if g := s.gateways[gatewayKey{c.Gateway, c.Process}]; g != nil {
 		return g, nil
@@ -80,8 +80,8 @@ func (s *State) renewGateway(c *entry.Command, r *Result) *protocol.Error {
 	return nil
 }
 
-// closeGateway ends a gateway's lease by its own wish. Closing what is not
-// there is not an error.
+// closeGateway ends a lease because its gateway asks for it. Closing a lease that does
+// not exist is not an error.
 func (s *State) closeGateway(c *entry.Command, r *Result) {
 	if g, err := s.findGateway(c); err == nil {
 		r.TTL = int64(g.ttl)
@@ -109,7 +109,7 @@ func (s *State) endGateway(g *gateway, logout bool) {
 	delete(s.gateways, g.key)
 }
 
-// applyOps does a gateway's ops in order, as one change.
+// applyOps carries out a gateway's ops in order, as one change.
 func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 	g, err := s.findGateway(c)
 	if err != nil {
@@ -144,16 +144,15 @@ func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 	return nil
 }
 
-// hasLateLogin reports whether one of the ops of a gateway whose connection closed
-// would take a session back from where it is by now.
+// hasLateLogin reports whether one of the ops is a late login, see isLate. The gateway's
+// connection has closed.
 func (s *State) hasLateLogin(ops []entry.Command, g *gateway) bool {
 	return slices.ContainsFunc(ops, func(op entry.Command) bool {
 		return op.Kind == entry.Login && s.isLate(g.connection, s.users.get(op.User), &op, g)
 	})
 }
 
-// applyOp does one op. What a gateway does to sessions touches only those that
-// it holds.
+// applyOp carries out one op. A gateway can change only its own sessions.
 func (s *State) applyOp(g *gateway, op *entry.Command) *protocol.Error {
 	switch op.Kind {
 	case entry.Login:
@@ -182,8 +181,8 @@ func (s *State) applyOp(g *gateway, op *entry.Command) *protocol.Error {
 	return nil
 }
 
-// hold makes a gateway the one that holds a session, in the place of whoever
-// did; nil leaves it to its own lease.
+// setGateway makes a gateway keep a session live, instead of another gateway or the
+// session's own lease. nil gives the session back to its own lease.
 func (s *State) setGateway(x *session, g *gateway) {
 	if x.gateway == g {
 		return

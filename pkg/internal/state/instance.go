@@ -7,32 +7,32 @@ import (
 	"presence/pkg/protocol"
 )
 
-// writer is one start of one instance, as far as the journal tells. Apart from
-// fencing its late entries, the state remembers which changes it has yet to
-// announce for certain, so that another writer can do it in its place (G4).
+// instance is one start of one presenced, as the journal knows it. The state needs it
+// to fence late entries. And it remembers which changes the instance has not announced
+// for certain, so that another instance can announce them (G4).
 type instance struct {
 	id        string
 	sequence  uint64 // of its last accepted entry
 	seen      int64  // lease clock of its last accepted entry
 	maxFormat uint8  // the newest entry format it understands
 
-	// owed are the changes it has to announce, in order. An item counts while
-	// it is its user's; live counts those. The others are dropped when they are
-	// half of all, so owed stays within twice the users.
+	// outbox has the announcements that the instance has to make, in order. current
+	// counts those that no later change has replaced. The replaced ones are dropped
+	// when they are half of all, so an outbox is at most twice as long as there are users.
 	outbox  []*pending
 	current int
 
 	saved int // index in the snapshot at hand
 }
 
-// accept notes an entry of the writer at hand.
+// accept notes an entry that takes effect.
 func (s *State) accept(h *entry.Header) {
 	in := s.instance
 	in.sequence, in.seen, in.maxFormat = h.Sequence, s.clock.lease, h.MaxFormat
 	s.dropAnnounced(in, h.AnnouncedThrough)
 }
 
-// findWriter returns the writer of an ID; a new one where there is none.
+// findInstance returns the instance with an ID. It adds one if there is none.
 func (s *State) findInstance(id string) *instance {
 	for _, in := range s.instances {
 		if in.id == id {
@@ -44,12 +44,13 @@ func (s *State) findInstance(id string) *instance {
 	return in
 }
 
-// fences reports whether an entry counts as empty: one of another epoch, one
-// that was stored twice or after a later one of its writer, and one that was
-// packed too long ago for its callers to expect it yet. A publish that timed
-// out may be stored minutes later. One that is too old has its sequence used up:
-// its callers are told that nothing was done, so its next copy may do nothing
-// either, whatever the clock says by then.
+// isFenced reports whether an entry counts as empty: it is of another epoch, it was
+// stored twice or after a later entry of its instance, or it is too old. A publish
+// that timed out may be stored minutes later.
+//
+// The sequence of an entry that is too old is used up. Its callers are told that
+// nothing was done, so another copy of it must do nothing either, whatever the clock
+// says by then.
 func (s *State) isFenced(h *entry.Header) bool {
 	in := s.instance
 	if h.Epoch != s.epoch || h.Sequence <= in.sequence {
@@ -62,15 +63,15 @@ func (s *State) isFenced(h *entry.Header) bool {
 	return false
 }
 
-// takeOver gives to the writer of the entry at hand what another one, dead or
-// unable to publish, has owed for too long.
+// takeOver moves announcements that are pending for too long into the outbox of the
+// current entry's instance. Their instance is dead, or cannot publish.
 func (s *State) takeOver() {
 	for _, in := range s.instances {
 		if in == s.instance || in.current == 0 || s.clock.lease-in.oldest().since <= takeover {
 			continue
 		}
-		// Each by its own age: what the user of a younger one did besides may
-		// not have that announced again (G9).
+		// Each goes by its own age. A younger one must not be announced again because
+		// something else of the same user is old (G9).
 		n := slices.IndexFunc(in.outbox, func(p *pending) bool { return s.clock.lease-p.since <= takeover })
 		if n < 0 {
 			n = len(in.outbox)
@@ -89,16 +90,16 @@ func (s *State) takeOver() {
 	}
 }
 
-// forgetWriters forgets writers that were silent for long and owe nothing: one that
-// is long dead may owe what fell due just now, at an entry of its own that was stored
-// so late that it counts as empty.
+// forgetInstances forgets instances that have been silent for long and have nothing
+// pending. A dead instance can have something pending that is new: its last entry is
+// stored so late that it counts as empty, and a deadline that is due then is its to announce.
 func (s *State) forgetInstances() {
 	s.instances = slices.DeleteFunc(s.instances, func(in *instance) bool {
 		return in != s.instance && in.current == 0 && s.clock.lease-in.seen > instanceKept
 	})
 }
 
-// Instances returns the table of writers, as operators see it.
+// Instances returns the table of instances, as operators see it.
 func (s *State) Instances() []protocol.InstanceStats {
 	list := make([]protocol.InstanceStats, 0, len(s.instances))
 	for _, in := range s.instances {
@@ -108,8 +109,8 @@ func (s *State) Instances() []protocol.InstanceStats {
 	return list
 }
 
-// Rank returns a writer's place among those in the table that appended not long
-// ago, from 0, and false where it is not among them.
+// Rank returns an instance's place, from 0, among the instances that have appended
+// recently. It returns false if the instance is not in the table.
 func (s *State) Rank(id string) (int, bool) {
 	rank := 0
 	for _, in := range s.instances {
@@ -123,8 +124,8 @@ func (s *State) Rank(id string) (int, bool) {
 	return 0, false
 }
 
-// SilentFor returns for how many milliseconds of the lease clock a writer has
-// appended nothing; 0 where it is not in the table.
+// SilentFor returns for how many milliseconds of the lease clock an instance has
+// appended nothing. It returns 0 if the instance is not in the table.
 func (s *State) SilentFor(id string) int64 {
 	for _, in := range s.instances {
 		if in.id == id {

@@ -6,23 +6,22 @@ import (
 	"slices"
 )
 
-// lease is what keeps sessions live: one session's own, or that of one run of a
-// gateway's process for all the sessions that it holds. It runs out at its
-// deadline unless it is renewed, and a grace after its connection closed,
-// whatever renewals come.
+// lease keeps sessions live. A session has its own lease. A gateway's process has one
+// lease for all sessions that it logged in. A lease runs out at its deadline unless it
+// is renewed. When its connection closes it runs out after the grace, renewed or not.
 type lease struct {
-	// session is whose lease it is; nil: the gateway's.
+	// session has this lease; nil: the gateway has it.
 	session *session
-	// gateway is whose lease it is or, of a session's, which gateway holds the
-	// session while it is live, in the place of this lease.
+	// gateway has this lease if session is nil. Otherwise it is the gateway that keeps
+	// the session live instead of this lease; nil: none does.
 	gateway *gateway
 
 	live bool
 
-	// Of a session's lease alone, here because there is room: nobody is at the
-	// device; the session was lost together with its connection or its gateway,
-	// so that only a login makes it live again, not a renewal; how it was lost,
-	// for people; and its index in gateway.sessions.
+	// These belong to the session; they are here to save memory. idle: nobody uses the
+	// device. loginOnly: the session was lost with its connection or its gateway, so a
+	// login makes it live again, but a renewal does not. loss: how it was lost, for
+	// people. place: its index in gateway.sessions.
 	idle, loginOnly bool
 	loss            loss
 	place           int32
@@ -31,11 +30,11 @@ type lease struct {
 	ttl    uint32 // milliseconds
 	bound  int32  // index in connection.leases
 	bucket uint32 // where it waits in the calendar due; 0: nowhere
-	// deadline, of the lease clock: when it runs out; of a lost session, when
-	// that is forgotten.
+	// deadline, by the lease clock, is when the lease runs out. Of a lost session it is
+	// when the session is forgotten.
 	deadline int64
 
-	connection *connection // what it is bound to; nil for nothing
+	connection *connection // the connection that it is bound to; nil: none
 }
 
 // dueAt returns when something happens to the lease's holder.
@@ -51,11 +50,10 @@ func (l *lease) dueAt(grace int64) int64 {
 	return l.deadline
 }
 
-// held reports whether it is the lease of a session that a gateway holds.
+// byGateway reports whether it is the lease of a session that a gateway keeps live.
 func (l *lease) byGateway() bool { return l.session != nil && l.live && l.gateway != nil }
 
-// schedule makes sure that a lease's calendar bucket is not later than when it
-// is due.
+// schedule puts a lease into the calendar, in a bucket that is not later than its end.
 func (s *State) schedule(l *lease) {
 	due := l.dueAt(s.params.Grace)
 	if due == math.MaxInt64 {
@@ -64,7 +62,7 @@ func (s *State) schedule(l *lease) {
 	s.due.put(l, leaseBucket(due))
 }
 
-// extend makes a lease run from now for its TTL.
+// extend makes a lease live from now on for its TTL.
 func (s *State) extend(l *lease) {
 	if l.session != nil {
 		s.preserve(l.session.user)
@@ -78,20 +76,21 @@ func (s *State) extend(l *lease) {
 	s.schedule(l)
 }
 
-// setDeadline keeps the digest. A session's lease is preserved by the caller.
+// setDeadline changes a deadline and the digest. The caller has preserved the session's
+// user.
 func (s *State) setDeadline(l *lease, at int64) {
 	s.digest += deadlineHash(l.number, at) - deadlineHash(l.number, l.deadline)
 	l.deadline = at
 }
 
-// overdue reports whether a lease that was just bound and extended has run out
-// nevertheless: its connection closed longer than a grace ago.
+// overdue reports whether a lease that was just bound and extended has run out all the
+// same, because its connection closed longer ago than the grace.
 func (s *State) overdue(l *lease) bool {
 	return l.dueAt(s.params.Grace) <= s.clock.lease && !s.clock.inAmnesty()
 }
 
-// renewNumber extends a lease by its number. Whether it still stands was looked
-// up when the renewal was packed, so what is gone since is passed over.
+// renewNumber extends the lease with a number. The lease existed when the renewal was
+// packed. If it has ended since, nothing happens.
 func (s *State) renewNumber(number uint32) {
 	l := s.leases.get(number)
 	switch {
@@ -103,8 +102,8 @@ func (s *State) renewNumber(number uint32) {
 	}
 }
 
-// expireLeases lets the leases that are due run out, in the order of when they
-// were: live sessions and gateways are lost, lost sessions forgotten.
+// expireLeases ends the leases that are due, in the order of their deadlines. Live
+// sessions and gateways are lost, lost sessions are forgotten.
 func (s *State) expireLeases() {
 	grace := s.params.Grace
 	var due []*lease
@@ -142,13 +141,12 @@ func (s *State) expireLeases() {
 	}
 }
 
-// leases gives each lease a small number, by which renewals name it in the
-// journal. A number is used again only a quarantine after it was freed: a
-// renewal that was packed before and applied after must not find another lease
-// behind it.
+// leases gives each lease a small number, by which renewals in the journal name it. A
+// freed number is not used again during the quarantine: a renewal that was packed before
+// must not renew another lease.
 type leases struct {
 	byNumber []*lease
-	freed    []freed // in the order of their freeing; what is in it is never changed
+	freed    []freed // in the order in which they were freed; the elements are never changed
 }
 
 type freed struct {

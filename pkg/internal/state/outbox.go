@@ -5,36 +5,39 @@ import (
 	"slices"
 )
 
-// owes are what of a user is to be announced.
+// parts say what is to be announced of a user.
 type parts uint8
 
 const (
-	partPublic   parts = 1 << iota // what everybody sees
+	partPublic   parts = 1 << iota // the view that everybody sees
 	partOwner                      // what the owner does
 	partSettings                   // the availability that is set
 	partSessions
 	partEnds // of sessions, see untold
 )
 
-// owed is what a writer has to announce of a user. A later change takes it over,
-// to whose writer the announcement is left then. Only what everybody sees of a
-// hidden user is owed apart, see hidden.owed: nothing that the user does may have
-// it announced once more.
+// pending is an announcement that an instance has in its outbox, for one user. A
+// later change of the user makes a new one, in the outbox of the instance that
+// committed the change; it includes what was still to be announced.
+//
+// The public view of a hidden user has a pending announcement of its own, see
+// hidden.pending: nothing that the user does may announce that view again.
 type pending struct {
 	user     *user
-	hidden   *hidden // whose view it is; nil: all that there is to say of the user
+	hidden   *hidden // the hidden user's public view; nil: everything about the user
 	instance *instance
-	number   uint64 // rises from item to item, for Owed to go on from
-	position uint64 // the entry that made it this writer's to announce
+	number   uint64 // rises from one to the next; a Cursor refers to it
+	position uint64 // the entry that put it into this outbox
 	since    int64  // lease clock of that entry
 
-	// fresh is what the change made due, carried what an earlier item of the
-	// same writer did, whose number is upTo: that may be published.
+	// added is what this change has to announce. earlier comes from the pending
+	// announcement that this one replaced in the same outbox, whose number is
+	// earlierNumber: it may already be published.
 	added, earlier parts
 	earlierNumber  uint64
 }
 
-// counts reports whether the item is its user's, and not one of an earlier change.
+// isCurrent reports whether p still stands: a later change has not replaced it.
 func (p *pending) isCurrent() bool {
 	if p.hidden != nil {
 		return p.user.hidden == p.hidden && p.hidden.pending == p
@@ -42,7 +45,7 @@ func (p *pending) isCurrent() bool {
 	return p.user.pending == p
 }
 
-// all is everything that is owed.
+// all returns everything that is to be announced.
 func (p *pending) all() parts {
 	if p.hidden != nil {
 		return partPublic
@@ -50,8 +53,8 @@ func (p *pending) all() parts {
 	return p.added | p.earlier
 }
 
-// owe leaves it to a writer, from now on, to announce something of a user, and
-// what was still to be announced.
+// enqueue puts an announcement of a user into an instance's outbox. It includes
+// what was still to be announced of the user.
 func (s *State) enqueue(in *instance, u *user, what parts) {
 	s.preserve(u)
 	p := &pending{user: u, instance: in, position: s.position, since: s.clock.lease, added: what}
@@ -67,7 +70,7 @@ func (s *State) enqueue(in *instance, u *user, what parts) {
 	s.push(in, p)
 }
 
-// oweHidden is owe for what everybody sees of a hidden user.
+// enqueueHidden is enqueue for the public view of a hidden user.
 func (s *State) enqueueHidden(in *instance, u *user) {
 	s.preserve(u)
 	h := u.hidden
@@ -76,7 +79,7 @@ func (s *State) enqueueHidden(in *instance, u *user) {
 	s.push(in, h.pending)
 }
 
-// settle notes that nothing is to be announced of the view any more.
+// dropPending drops the pending announcement of the view.
 func (h *hidden) dropPending() {
 	if h.pending != nil {
 		h.pending.instance.current--
@@ -84,8 +87,9 @@ func (h *hidden) dropPending() {
 	}
 }
 
-// split makes what is owed of the public view that of the view of a user who is
-// being hidden, as it is: it may be published already. It returns the rest.
+// movePending moves a pending announcement of the public view to the view of a user
+// who is being hidden. It keeps its number, because it may already be published. It
+// returns the parts that are not moved.
 func (u *user) movePending() (rest parts) {
 	p := u.pending
 	if p == nil || p.all()&partPublic == 0 {
@@ -96,12 +100,13 @@ func (u *user) movePending() (rest parts) {
 	return rest
 }
 
-// isOwed reports whether something of a user is to be announced.
+// hasPending reports whether something of a user is still to be announced.
 func (u *user) hasPending() bool {
 	return u.pending != nil || u.hidden != nil && u.hidden.pending != nil
 }
 
-// give appends an item that counts.
+// push appends a current announcement to an outbox. When half of a long outbox is
+// replaced announcements, it removes those first.
 func (s *State) push(in *instance, p *pending) {
 	if len(in.outbox) >= 1024 && len(in.outbox) >= 2*in.current {
 		in.outbox = slices.DeleteFunc(in.outbox, func(p *pending) bool { return !p.isCurrent() })
@@ -115,8 +120,8 @@ func (s *State) push(in *instance, p *pending) {
 	in.outbox = append(in.outbox, p)
 }
 
-// oldest returns the first item that counts. What does not count must not decide
-// anything: how long it is kept is nobody's business.
+// oldest returns the first current announcement. It drops the ones before, which were
+// replaced: nothing may depend on how long those are kept.
 func (in *instance) oldest() *pending {
 	for !in.outbox[0].isCurrent() {
 		in.outbox = in.outbox[1:]
@@ -124,7 +129,7 @@ func (in *instance) oldest() *pending {
 	return in.outbox[0]
 }
 
-// settle drops what a writer announced up to a position.
+// dropAnnounced drops what an instance has announced for certain, up to a position.
 func (s *State) dropAnnounced(in *instance, position uint64) {
 	n := 0
 	for n < len(in.outbox) && in.outbox[n].position <= position {
@@ -141,7 +146,7 @@ func (s *State) dropAnnounced(in *instance, position uint64) {
 	}
 }
 
-// announced notes that an item that counts is.
+// dequeue notes that a current announcement is made for certain.
 func (s *State) dequeue(p *pending) {
 	defer s.scheduleForget(p.user) // which may have waited for it
 	defer func() {
@@ -160,17 +165,15 @@ func (s *State) dequeue(p *pending) {
 	p.instance.current--
 }
 
-// Cursor is how far somebody is who goes through what a writer owes. The zero
-// value is before everything.
+// Cursor is a place in an instance's outbox. The zero value is before everything.
 type Cursor struct {
-	last uint64 // number of the last item looked at
-	seen uint64 // the highest number that there was at that time
+	last uint64 // number of the last announcement read
+	seen uint64 // the highest number that existed at that time
 }
 
-// Owed calls yield for what a writer has to announce behind a cursor, at most
-// limit times, each as the user's status is now, and returns the cursor to go on
-// from. more says whether there may be others; where not, everything up to
-// State.Position is covered.
+// Pending calls yield for the announcements in an instance's outbox behind a cursor,
+// at most limit times. Each has the user's status of now. It returns the cursor to
+// continue from. Without more, everything up to State.Position has been read.
 func (s *State) Pending(id string, from Cursor, limit int, yield func(Announcement)) (to Cursor, more bool) {
 	i := slices.IndexFunc(s.instances, func(in *instance) bool { return in.id == id })
 	if i < 0 {
@@ -189,8 +192,8 @@ func (s *State) Pending(id string, from Cursor, limit int, yield func(Announceme
 		}
 		limit--
 		what, after := p.all(), uint64(0)
-		// What it took over was published if it did not exist yet when the earlier
-		// item was looked at, and not passed over as one that does not count.
+		// The earlier parts are published if the reader was given the earlier
+		// announcement. That was while it was current: before this one existed.
 		if p.hidden == nil && from.last >= p.earlierNumber && p.number > from.seen {
 			what, after = p.added, p.earlierNumber
 		}

@@ -9,22 +9,22 @@ import (
 	"presence/pkg/protocol"
 )
 
-// session is one login of one device. It is live until it is lost or ended;
-// lost ones are kept for the retention and may be renewed. Where its lease
-// names a gateway, that holds it.
+// session is one login of one device. It is live until it is lost or ended. A lost
+// session is kept for the retention and may be renewed. If its lease names a gateway,
+// the gateway keeps it live.
 type session struct {
 	lease
 	id       sessionID
 	device   string
-	platform unique.Handle[string] // there are few
+	platform unique.Handle[string] // there are few platforms
 	user     *user                 // nil once it has ended
 	next     *session              // of the same user, in order of login
 
 	loginAt, lostAt int64 // wall time
 }
 
-// login opens a session or resumes the one with its ID (PROTOCOL 4.1). by is
-// the gateway that does it for the user, or nil.
+// login opens a session, or resumes the session with the same ID (PROTOCOL 4.1). by is
+// the gateway that logs the user in, or nil.
 func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error {
 	u := s.users.get(c.User)
 	if by == nil && s.isLate(s.connections.known[connectionKey{c.Server, c.Client}], u, c, nil) {
@@ -65,8 +65,8 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	if s.overdue(&x.lease) {
 		s.lose(x)
 	}
-	// The earlier session of the device goes after the new one is live, so
-	// that replacing it is no moment offline.
+	// The earlier session of the device ends after the new one is live, so that the
+	// user is never offline in between.
 	for y := u.sessions; y != nil; {
 		next := y.next
 		if y != x && c.Device != "" && y.device == c.Device {
@@ -79,10 +79,10 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	return nil
 }
 
-// isLate reports whether a login on a connection would end, or take, a live session
-// although the connection has closed: its process may have died before it came, and
-// the device be there again. by is the gateway that logs in, or nil. In force with
-// format 2.
+// isLate reports whether a login comes from a closed connection and would end or take
+// over a live session. Its process may have died after sending it, and the device may
+// be back by another login. by is the gateway that logs in, or nil. In force from
+// format 2 on.
 func (s *State) isLate(on *connection, u *user, c *entry.Command, by *gateway) bool {
 	if s.format < 2 || on == nil || !on.closed || u == nil {
 		return false
@@ -98,9 +98,9 @@ func (s *State) isLate(on *connection, u *user, c *entry.Command, by *gateway) b
 	return false
 }
 
-// makeRoom makes sure that a user may have one more session once those of the
-// device are replaced: the oldest lost ones are forgotten if need be, more than one
-// where fewer are allowed than once were.
+// makeRoom makes sure that a user may have one more session, not counting those of the
+// device, which will be replaced. It forgets the oldest lost sessions if necessary:
+// several, if the limit was lowered.
 func (s *State) makeRoom(u *user, device string) *protocol.Error {
 	live := 0
 	var lost []*session
@@ -133,7 +133,7 @@ func (s *State) revive(x *session) {
 	s.extend(&x.lease)
 }
 
-// renew extends a session's lease by its name (PROTOCOL 4.2).
+// renew extends the lease of a session that is given by its ID (PROTOCOL 4.2).
 func (s *State) renew(c *entry.Command) *protocol.Error {
 	x := s.users.get(c.User).session(c.Session)
 	switch {
@@ -151,8 +151,8 @@ func (s *State) renew(c *entry.Command) *protocol.Error {
 	return nil
 }
 
-// renewSession extends a session's own lease. One that a gateway holds needs no
-// renewal, and one that was lost with what it was bound to takes none.
+// renewSession extends a session's own lease. A session of a gateway needs no renewal.
+// A session that was lost with its connection needs a login.
 func (s *State) renewSession(x *session) {
 	if x.loginOnly || x.gateway != nil {
 		return
@@ -164,7 +164,7 @@ func (s *State) renewSession(x *session) {
 	s.revive(x)
 }
 
-// setIdle notes whether somebody is at a session's device.
+// setIdle notes whether a session's device is idle: nobody is using it.
 func (s *State) setIdle(x *session, idle bool) {
 	if x.idle == idle {
 		return
@@ -196,7 +196,7 @@ func (s *State) logoutSession(x *session) {
 	s.remove(x)
 }
 
-// remove ends a session: it is not remembered.
+// remove ends a session and forgets it.
 func (s *State) remove(x *session) {
 	u := x.user
 	u.unlink(x)
@@ -211,12 +211,12 @@ func (s *State) remove(x *session) {
 	x.user = nil
 }
 
-// lose ends a live session without a logout: it is kept for the retention.
+// lose ends a live session without a logout. The session is kept for the retention.
 func (s *State) lose(x *session) {
 	s.touch(x.user, byLoss)
 	s.tell(x.user, partSessions)
 	switch {
-	case x.gateway != nil || x.loginOnly: // it is by the end of its gateway
+	case x.gateway != nil || x.loginOnly: // its gateway has ended
 		x.loss = lostByGateway
 	case x.connection != nil && x.connection.closed:
 		x.loss = lostWithConnection
@@ -235,9 +235,8 @@ func (s *State) lose(x *session) {
 	s.leaveOnline(x.user)
 }
 
-// lostUntil is until when a session is kept that is lost now. From format 3 on it is to
-// the millisecond, so that it can be moved with the retention; it is rounded up where it
-// is used.
+// lostUntil returns until when a session that is lost now is kept. From format 3 on it
+// has milliseconds, so that it can move when the retention changes. dueAt rounds it up.
 func (s *State) lostUntil() int64 {
 	until := s.clock.lease + s.params.Retention
 	if s.format < 3 {
@@ -246,8 +245,9 @@ func (s *State) lostUntil() int64 {
 	return until
 }
 
-// moveLost has whoever was lost before the retention changed be kept as long as who is
-// lost after it, hidden users as if they had been.
+// moveLost moves the end of lost sessions when the retention changes, so that sessions
+// lost before and after the change are kept equally long. The views of hidden users move
+// as well.
 func (s *State) moveLost(by int64) {
 	for _, l := range s.leases.byNumber {
 		if l != nil && l.session != nil && !l.live {
@@ -270,7 +270,8 @@ func (s *State) forget(x *session) {
 	s.remove(x)
 }
 
-// liveSession reports whether a user, who may be nil, has a live session of that ID.
+// liveSession returns an error unless a user, who may be nil, has a live session with
+// that ID.
 func (s *State) liveSession(u *user, user, id string) *protocol.Error {
 	x := u.session(id)
 	switch {
@@ -282,7 +283,7 @@ func (s *State) liveSession(u *user, user, id string) *protocol.Error {
 	return nil
 }
 
-// session returns the session of an ID; nil where there is none, or no user.
+// session returns the session with an ID, or nil. u may be nil.
 func (u *user) session(name string) *session {
 	if u == nil {
 		return nil

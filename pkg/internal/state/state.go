@@ -1,4 +1,4 @@
-// Package state is what the journal's entries mean: a deterministic state
+// Package state gives the journal's entries their meaning: a deterministic state
 // machine of users, sessions, leases and texts.
 //
 //	s := state.New()
@@ -7,15 +7,30 @@
 //
 // It is pure: no I/O, no clock, no goroutine, no randomness, and nothing
 // depends on the order of a map. Two states that applied the same entries are
-// the same, answer the same and announce the same; that is what makes several
-// instances one service. Time is what the entries say (see clock).
+// equal: they answer and announce the same. So several instances are one service.
+// The entries also bring the time (see clock).
 //
-// Apply follows three rules for each entry: first its renewals, then what fell
-// due, then its commands, each of these with a revision of its own. A change is
-// visible, and announced, when the view of a user differs before and after it.
+// Apply does three things with each entry, in this order: its renewals, then
+// everything that is due, then its commands. Each of them has a revision of its
+// own. A change is visible, and is announced, if the user's view differs before
+// and after it.
 //
-// A State is not safe for concurrent use: guard Apply with a lock and the
-// methods that read with its read side.
+// A State is not safe for concurrent use: call Apply under a lock, and the methods
+// that read under its read lock.
+//
+// Words:
+//
+//	instance     one start of one presenced. It has an ID that is never used again.
+//	entry        one message of the journal: commands that arrived together
+//	lease        keeps sessions live until its deadline; renewals move the deadline
+//	lease clock  time that passes only while the service runs, see clock
+//	amnesty      the time after an outage in which no lease ends
+//	grace        how long a session outlives its closed connection
+//	retention    how long lost sessions, and users without any, are remembered
+//	fence        remembers that a session was ended and must not come back
+//	outbox       what an instance has to announce, until it is announced for certain
+//	format       the version of entries and snapshots; newer behaviour needs a newer one
+//	epoch        the life of one journal; all revisions are of an epoch
 package state
 
 import (
@@ -29,37 +44,37 @@ import (
 // Bounds of what is remembered. All times are of the lease clock, in
 // milliseconds.
 const (
-	// maxStep is what the lease clock advances by at most from one entry to
-	// the next; a longer silence was an outage of ours and starts an amnesty.
+	// maxStep is the most by which the lease clock advances from one entry to the
+	// next. A longer silence was an outage of the service: it starts an amnesty.
 	maxStep = 2_000
 	// amnesty is how long after an outage no deadline falls due.
 	amnesty = 30_000
 	// maxPacked is how old an entry may be when it is applied (PROTOCOL 6,
 	// outcome_unknown).
 	maxPacked = 10_000
-	// quarantine is how long a lease's number is not used again: a late renewal
-	// must not find another session behind it. Much longer than one can wait to
-	// be packed and then to be stored, which is maxPacked each.
+	// quarantine is how long the number of an ended lease is not used again, so
+	// that a late renewal does not renew another session. A renewal waits at most
+	// maxPacked to be packed and maxPacked to be stored, much less than this.
 	quarantine = 60_000
-	// closedKept and maxClosed bound the memory of closed connections. A login
-	// that arrives after its connection closed is at most that late.
+	// closedKept and maxClosed bound the memory of closed connections. A login that
+	// arrives after the close of its own connection arrives within closedKept.
 	closedKept = 120_000
 	maxClosed  = 1 << 20
-	// writerKept is how long a silent writer is remembered. Longer than
-	// maxPacked, after which its late entries count as empty anyway.
+	// instanceKept is how long a silent instance is remembered. It is longer than
+	// maxPacked, after which late entries of the instance count as empty anyway.
 	instanceKept = 60_000
-	// takeover is how old a writer's oldest change may be before another
-	// writer announces it.
+	// takeover is how long an announcement may be pending before another instance
+	// takes it over.
 	takeover = 10_000
-	// replacedKept is how long sessions that were ended are remembered. maxReplaced
-	// bounds those of a user below format 3, see fences for the bound from then on;
-	// of a user who may have more sessions than that, as many are remembered.
+	// replacedKept is how long ended sessions are remembered. Below format 3
+	// maxReplaced bounds how many of a user are, or the user's limit of sessions
+	// where that is higher. From format 3 on the bound is in fences.
 	replacedKept = int64(protocol.ReplacedKept / 1e6)
 	maxReplaced  = 32
-	// scratchKept is for how many users the room is kept to change them at once.
+	// scratchKept is how many entries of State.touched are kept allocated.
 	scratchKept = 4096
-	// forgetGrain is what the moment of forgetting is rounded up to, so that a
-	// week of lost sessions shares some ten thousand calendar buckets.
+	// forgetGrain rounds up the moment at which something is forgotten, so that a
+	// week of lost sessions shares about ten thousand calendar buckets.
 	forgetGrain = 60_000
 )
 
@@ -74,36 +89,36 @@ type State struct {
 
 	users       users
 	fenceTable  fences
-	ended       []endedSession // the latest, in their order; what is in it is never changed
+	ended       []endedSession // the latest, in order; the elements are never changed
 	gateways    map[gatewayKey]*gateway
 	leases      leases
 	connections connections
 	instances   []*instance // in order of appearance
 
-	// due holds leases by their deadlines, those of lost sessions by when they
-	// are forgotten; forgets holds users that have nothing left to remember, and
-	// hidden ones. Both run on the lease clock. expiries holds what users said,
-	// by wall time.
+	// due has the leases by their deadlines; a lost session's deadline is when it is
+	// forgotten. forgets has the users of whom nothing is left to remember, and the
+	// hidden ones. Both go by the lease clock. expiries has the users whose text or
+	// override expires, by wall time.
 	due      calendar[uint32, *lease]
 	forgets  calendar[uint32, *user]
 	expiries calendar[int64, *user]
 
 	counts counts // derived from users, see Counts
-	// lastOwed numbers what is to be announced, for all writers: one that was
-	// forgotten and comes back goes on from where it was.
+	// lastPending is the number of the newest pending announcement of all instances.
+	// Numbers are never given again, so a forgotten instance that comes back can go on.
 	lastPending uint64
 
-	// While an entry is applied: its writer, the revision of the change at
-	// hand, and the users it touched.
+	// While an entry is applied: its instance, the revision of the current change,
+	// and the users that this change touched.
 	instance *instance
 	revision uint64
 	touched  []touched
 
-	snapshot  *Snapshot // the one being taken, or nil
-	snapshots uint16    // numbers them, see user.saved
+	snapshot  *Snapshot // the one that is being taken, or nil
+	snapshots uint16    // the number of the newest snapshot, see user.saved
 
-	// digest is the sum of the hashes of users and deadlines, see Digest;
-	// digests remembers those of past positions, scratch is what hashing needs.
+	// digest is the sum of the hashes of users and deadlines, see Digest. digests
+	// has the digests of past positions. scratch is a buffer for hashing.
 	digest  uint64
 	digests [digestsKept]pointDigest
 	scratch []byte
@@ -112,8 +127,8 @@ type State struct {
 // New returns the state before the first entry.
 func New() *State { return NewAt(0) }
 
-// NewAt returns a state without users as of a position, for the beginning of a
-// new epoch in a journal whose earlier entries are lost.
+// NewAt returns a state without users as of a position. A new epoch begins with it
+// where the journal's earlier entries are lost.
 func NewAt(position uint64) *State {
 	return &State{
 		due:         calendar[uint32, *lease]{at: func(l *lease) *uint32 { return &l.bucket }},
@@ -134,18 +149,18 @@ func NewAt(position uint64) *State {
 
 // Outcome is what became of an entry.
 type Outcome struct {
-	// Fenced says that the entry counted as empty: its writer may tell its
+	// Fenced says that the entry counted as empty: its instance may tell the
 	// callers that nothing was done.
 	Fenced bool
-	// Results of the entry's commands, where they were asked for.
+	// Results has one element for each command, if Apply was asked for results.
 	Results []Result
 }
 
 // Result is what became of one command.
 type Result struct {
-	// Err is nil where the command did what it should; else nothing was done.
+	// Err is nil if the command succeeded. Otherwise it did nothing.
 	Err *protocol.Error
-	// Revision is that of the command, whether it changed anything or not.
+	// Revision is the revision of the command, even if it changed nothing.
 	Revision uint64
 	// Status is the owner's view right after the command.
 	Status protocol.Status
@@ -155,15 +170,15 @@ type Result struct {
 	Replaced []string
 	// Ended answers a Kick and an Erase.
 	Ended []string
-	// Seq answers an Open: that of the last Apply. Gateway answers an Apply.
+	// Seq, the number of the last Apply, answers an Open. Gateway answers an Apply.
 	Seq     uint64
 	Gateway GatewayAnswer
 }
 
-// Apply applies the entry at a position of the journal with its timestamp in
-// milliseconds since 1970. Positions must come one after the other without a
-// gap. Results are filled in where wanted. An error means that the entry
-// cannot be understood; the state must not be used afterwards.
+// Apply applies the entry at a position of the journal. at is the entry's timestamp
+// in milliseconds since 1970. Positions must come in order and without a gap. With
+// wanted, the outcome has results. An error means that the entry cannot be
+// understood; the state must not be used after it.
 func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (Outcome, error) {
 	if position != s.position+1 {
 		return Outcome{}, fmt.Errorf("applying position %d after %d", position, s.position)
@@ -279,8 +294,8 @@ func (s *State) configure(c *entry.Command) error {
 	if moved := s.params.Retention - before; moved != 0 && s.format >= 3 {
 		s.moveLost(moved)
 	}
-	// Deadlines depend on the parameters, so they are set anew: one that moved
-	// earlier must not wait in its old bucket.
+	// Deadlines depend on the parameters, so all are scheduled again: a deadline
+	// that moved earlier must not wait in its old bucket.
 	for _, l := range s.leases.byNumber {
 		if l != nil {
 			s.schedule(l)
@@ -292,8 +307,8 @@ func (s *State) configure(c *entry.Command) error {
 	return nil
 }
 
-// fallDue lets everything happen that is due: texts that expire, leases that run
-// out, lost sessions and users that are forgotten.
+// fallDue does everything that is due: texts expire, leases run out, lost sessions
+// and users are forgotten.
 func (s *State) fallDue() {
 	s.expire()
 	s.expireConnections()
@@ -306,9 +321,9 @@ func (s *State) fallDue() {
 	s.forgetUsers()
 }
 
-// Skip passes over the entry at a position as if it held nothing, not even a
-// writer: one that an operator has every instance skip because it cannot be
-// applied. at is its timestamp.
+// Skip passes over the entry at a position as if it were empty and of no instance.
+// An operator has every instance skip an entry that cannot be applied. at is the
+// entry's timestamp.
 func (s *State) Skip(position uint64, at int64) error {
 	if position != s.position+1 {
 		return fmt.Errorf("skipping position %d after %d", position, s.position)
@@ -319,8 +334,8 @@ func (s *State) Skip(position uint64, at int64) error {
 	return nil
 }
 
-// NextDue returns in how many milliseconds the next deadline falls due, as the
-// clocks stand now, and false where none waits.
+// NextDue returns in how many milliseconds, from the last entry on, the next
+// deadline is due. It returns false if there is no deadline.
 func (s *State) NextDue() (int64, bool) {
 	wait, found := int64(0), false
 	consider := func(at int64, ok bool, now int64) {

@@ -11,45 +11,45 @@ type user struct {
 	text      string
 	textUntil int64 // wall time at which the text expires; 0: never
 	lastSeen  int64 // wall time at which the user last stopped being ONLINE
-	idleSince int64 // lease clock since when there is nothing to remember; -1: there is
+	idleSince int64 // lease clock since when nothing is to be remembered; -1: something is
 	sessions  *session
 	*rare
 
 	// Of the last change that the owner sees:
 	revision  uint64
-	previous  uint64   // what everybody else saw before; of no meaning while hidden
+	previous  uint64   // revision of the public view before; means nothing while hidden
 	updatedAt int64    // wall time
-	pending   *pending // who has yet to announce it for certain; nil: it is announced
+	pending   *pending // in an instance's outbox; nil: the change is announced
 	cause     cause
 
 	lasting  entry.Availability
 	override entry.Availability // Keep: none
 	erased   erasure
 
-	saved   uint16 // the last snapshot that has the user, see Snapshot
+	saved   uint16 // number of the last snapshot that contains the user, see Snapshot
 	fenced  uint16 // how many sessions were replaced since the last trimFences
 	touched int32  // 1 + index in State.touched while a change is at hand
 	place   int32  // index in users.list
 
 	forgetBucket uint32 // where the user waits in the calendar forgets; 0: nowhere
 
-	fence uint32 // the newest of a session that was replaced; 0: none
+	fence uint32 // number of the newest fence of a replaced session; 0: none
 }
 
-// rare is what there is of few users only. The others share nothingRare, and
-// take no room for it.
+// rare has the fields that few users need. All other users share nothingRare, so
+// these fields take no memory.
 type rare struct {
 	overrideUntil int64        // wall time at which override ends
-	hidden        *hidden      // what everybody else sees; nil: what the owner does
+	hidden        *hidden      // the public view; nil: everybody sees the owner's view
 	replaced      *replaced    // the first of the sessions that were ended, below format 3
-	ends          *pendingEnds // those whose end is to be told, from format 3 on; nil: none
-	tombstone     *tombstone   // nil: the user was not erased, or that is announced for certain
+	ends          *pendingEnds // ends of sessions to be announced, from format 3 on; nil: none
+	tombstone     *tombstone   // nil: the user was not erased, or the erasure is announced for certain
 	expiryBucket  int64        // where the user waits in the calendar expiries; 0: nowhere
 }
 
 var nothingRare rare // is never written to
 
-// needRare must be called before anything rare of a user is set.
+// needRare must be called before a field of rare is set.
 func (u *user) needRare() *rare {
 	if u.rare == &nothingRare {
 		u.rare = &rare{}
@@ -57,32 +57,32 @@ func (u *user) needRare() *rare {
 	return u.rare
 }
 
-// erasure says whether a user was erased, and is to be forgotten as soon as that is
-// announced.
+// erasure says whether a user was erased. An erased user is forgotten as soon as the
+// erasure is announced.
 type erasure uint8
 
 const (
 	notErased erasure = iota
-	// erasedKnown, below format 3, looks until then like one with a last change.
+	// erasedKnown: below format 3 the user shows the revision of the erasure until then.
 	erasedKnown
-	// erasedGone is one never seen at once, with a tomb.
+	// erasedGone: the user is at once like one never seen, and has a tombstone.
 	erasedGone
 )
 
-// tomb is what is to be announced of a user who was erased. It outlives that the user does
-// something that nobody sees: until something is seen again, it is the last change.
+// tombstone is the erasure of a user, to be announced. It stays when the user does
+// something that nobody sees. It is the last change until something is seen again.
 type tombstone struct {
 	revision, previous uint64
 	updatedAt          int64
 }
 
-// status is the status that the erasure is announced by.
+// status returns the status that announces the erasure.
 func (x *tombstone) status(id string) protocol.Status {
 	return protocol.Status{UserID: id, StatusType: protocol.Unlogined, Revision: x.revision, UpdatedAt: protocol.Time(x.updatedAt)}
 }
 
-// bury makes a user who is being erased one never seen, whose erasure is to be announced.
-// previous is the revision of what everybody saw.
+// setTombstone makes an erased user look like one never seen, and has the erasure
+// announced. previous is the revision of the public view before.
 func (s *State) setTombstone(u *user, previous uint64) {
 	u.needRare().tombstone = &tombstone{revision: s.revision, previous: previous, updatedAt: s.clock.wall}
 	u.revision, u.previous, u.updatedAt = 0, 0, 0
@@ -106,7 +106,8 @@ func (c cause) String() string {
 		protocol.CauseKicked, protocol.CauseErased}[c])
 }
 
-// view is what a change must differ in to be a visible one (PROTOCOL 2).
+// view is what can be seen of a user. A change that leaves it equal is not visible
+// (PROTOCOL 2).
 type view struct {
 	text         string
 	textUntil    int64
@@ -114,17 +115,17 @@ type view struct {
 	availability entry.Availability
 }
 
-// touched is a user that the command at hand may have changed, as it was before.
+// touched is a user that the current command may have changed, as the user was before.
 type touched struct {
 	user        *user
 	own, public view
 	revision    uint64 // of the public view
 	cause       cause
-	parts       parts // what is to be told besides
-	erased      bool  // the change erased the user, for everybody to see
+	parts       parts // what is to be announced besides the views
+	erased      bool  // the change erased the user, from format 3 on
 }
 
-// addUser adds a user of whom nothing is remembered. It stands for change.
+// addUser adds a user of whom nothing is remembered. It includes a call of change.
 func (s *State) addUser(id string) *user {
 	u := &user{id: id, idleSince: -1, lasting: entry.Available, rare: &nothingRare}
 	s.users.add(u)
@@ -135,10 +136,10 @@ func (s *State) addUser(id string) *user {
 	return u
 }
 
-// change must be called before anything of a user changes that a snapshot
-// holds, sessions included, but for the deadlines of leases (see extend) and
-// what is owed: it has the user saved as it was, and takes it out of the digest
-// until finish.
+// change must be called before anything of a user changes that a snapshot contains,
+// sessions included. The deadlines of leases (see extend) and the outbox are
+// exceptions. It saves the user for the snapshot that is being taken, and takes the
+// user out of the digest until finish.
 func (s *State) change(u *user) {
 	if u.touched > 0 {
 		return
@@ -148,7 +149,7 @@ func (s *State) change(u *user) {
 	s.note(u)
 }
 
-// note has finish look at a user.
+// note adds a user to those that finish looks at.
 func (s *State) note(u *user) {
 	t := touched{user: u, own: u.own(), revision: u.publicRevision()}
 	t.public = u.public(t.own)
@@ -156,7 +157,7 @@ func (s *State) note(u *user) {
 	u.touched = int32(len(s.touched))
 }
 
-// tell adds to what is to be told of the change at hand.
+// tell adds to what the current change has to announce of a user.
 func (s *State) tell(u *user, what parts) {
 	s.change(u)
 	s.touched[u.touched-1].parts |= what
@@ -184,7 +185,7 @@ func (u *user) online() bool {
 	return false
 }
 
-// own is what the user's own devices see.
+// own returns the view of the user's own devices.
 func (u *user) own() view { return u.ownOf(u.statusType()) }
 
 // ownOf is own where the user's statusType is known.
@@ -192,7 +193,7 @@ func (u *user) ownOf(t protocol.StatusType) view {
 	return view{statusType: t, text: u.text, textUntil: u.textUntil, availability: u.availability(t)}
 }
 
-// public is what everybody else sees; own is what own returns.
+// public returns the view of everybody else. own is the result of user.own.
 func (u *user) public(own view) view {
 	if u.hidden != nil {
 		return u.hidden.view
@@ -200,7 +201,7 @@ func (u *user) public(own view) view {
 	return own
 }
 
-// publicRevision is that of the last change of the public view.
+// publicRevision is the revision of the public view's last change.
 func (u *user) publicRevision() uint64 {
 	if u.hidden != nil {
 		return u.hidden.revision
@@ -245,20 +246,20 @@ func unknownUser(id string) protocol.Status {
 	return protocol.Status{UserID: id, StatusType: protocol.Unlogined}
 }
 
-// begin starts the change with an index in the entry at hand.
+// begin starts the change with an index in the current entry.
 func (s *State) begin(index int) {
 	s.revision = s.position<<12 | uint64(index)
 }
 
-// touch is change, with the cause that an event will name, where what everybody
-// sees of the user may change.
+// touch is change with the cause that the event will have. It is for changes that may
+// be visible.
 func (s *State) touch(u *user, cause cause) {
 	s.change(u)
 	s.touched[u.touched-1].cause = cause
 }
 
-// finish gives the users whose view differs from before the change its
-// revision, and leaves their announcement to the entry's writer.
+// finish ends a change. Users whose view has changed get its revision, and an
+// announcement in the outbox of the entry's instance.
 func (s *State) finish() {
 	for i := range s.touched {
 		t := &s.touched[i]
@@ -275,8 +276,7 @@ func (s *State) finish() {
 	}
 }
 
-// revise gives what is seen of a user the revision of the change at hand, where
-// that changed it, and leaves its announcement to the entry's writer.
+// revise is finish for one user.
 func (s *State) revise(t *touched) {
 	u, what := t.user, t.parts
 	if u.erased == erasedGone && !u.isForgettable() {
@@ -290,7 +290,7 @@ func (s *State) revise(t *touched) {
 		switch {
 		case shown:
 			u.cause = byLogin
-		case online && t.cause != byExpiry: // the end of the only active session, say
+		case online && t.cause != byExpiry: // for example the end of the only active session
 			u.cause = bySet
 		}
 		what |= partOwner
@@ -321,9 +321,9 @@ func (s *State) revise(t *touched) {
 	}
 }
 
-// leaveOnline does what goes with the end of a user's last live session: the
-// moment is remembered, and the text goes with the session unless it is
-// persistent (PROTOCOL 3). Who comes and goes by one change was not seen.
+// leaveOnline is called when a live session has ended. If it was the user's last one,
+// the time is remembered, and the text is cleared unless the policy is persistent
+// (PROTOCOL 3). A user who came and went within one change was not seen.
 func (s *State) leaveOnline(u *user) {
 	if u.online() {
 		return
@@ -336,8 +336,8 @@ func (s *State) leaveOnline(u *user) {
 	}
 }
 
-// markIdle notes since when there is nothing to remember of a user but
-// lastSeen, and has the user forgotten a retention later.
+// markIdle notes since when nothing but lastSeen is to be remembered of a user. A
+// retention later the user is forgotten.
 func (s *State) markIdle(u *user) {
 	idle := u.isForgettable()
 	switch {
@@ -348,15 +348,15 @@ func (s *State) markIdle(u *user) {
 	}
 }
 
-// isForgettable reports whether there is nothing to remember of a user but
-// lastSeen and which sessions were ended.
+// isForgettable reports whether nothing is to be remembered of a user but lastSeen and
+// which sessions were ended.
 func (u *user) isForgettable() bool {
 	return u.sessions == nil && u.text == "" && u.lasting == entry.Available && u.override == entry.Keep &&
 		(u.hidden == nil || u.hidden.gone)
 }
 
-// forgetAt returns when an idle user is forgotten: one who was erased at once,
-// any other not before its ended sessions are.
+// forgetAt returns when a user with nothing to remember is forgotten. An erased user is
+// forgotten at once, any other not before the user's ended sessions.
 func (s *State) forgetAt(u *user) int64 {
 	if u.erased != notErased {
 		return u.idleSince
@@ -368,8 +368,8 @@ func (s *State) forgetAt(u *user) int64 {
 	return roundUp(at, forgetGrain)
 }
 
-// nextForget returns when something about a user is forgotten, and false for
-// never, or not before something is announced.
+// nextForget returns when something about a user is forgotten next. It returns false
+// for never, and while something has to be announced before.
 func (s *State) nextForget(u *user) (at int64, ok bool) {
 	if u.idleSince >= 0 && !u.hasPending() {
 		at, ok = s.forgetAt(u), true
@@ -382,8 +382,8 @@ func (s *State) nextForget(u *user) (at int64, ok bool) {
 	return at, ok
 }
 
-// scheduleForget puts a user of whom something is to be forgotten into the
-// calendar. What is to be announced first is put there once it is.
+// scheduleForget puts a user of whom something is to be forgotten into the calendar.
+// Where something has to be announced before, dequeue calls it again.
 func (s *State) scheduleForget(u *user) {
 	at, ok := s.nextForget(u)
 	if !ok {
@@ -392,8 +392,8 @@ func (s *State) scheduleForget(u *user) {
 	s.forgets.put(u, leaseBucket(at))
 }
 
-// forgetUsers forgets the users that have been idle for long enough, and lets
-// happen what is due to the views of hidden ones.
+// forgetUsers forgets the users whose time is over, and advances the views of hidden
+// users that are due.
 func (s *State) forgetUsers() {
 	for {
 		users := s.forgets.pop(s.clock.lease)
@@ -407,7 +407,7 @@ func (s *State) forgetUsers() {
 			switch {
 			case u.idleSince < 0 || s.forgetAt(u) > s.clock.lease:
 				s.scheduleForget(u)
-			case u.hasPending() || u.touched > 0: // comes back when its end is announced
+			case u.hasPending() || u.touched > 0: // scheduled again once it is announced
 			default:
 				s.forgetUser(u)
 			}
@@ -422,7 +422,7 @@ func (s *State) forgetUser(u *user) {
 	s.digest -= s.hash(u)
 	s.countUser(u.public(u.own()).statusType, u.publicRevision(), -1)
 	if moved := s.users.remove(u); moved != nil {
-		s.preserve(moved) // the walk of a snapshot may be past its new place
+		s.preserve(moved) // a snapshot may have passed the user's new place
 	}
 }
 
