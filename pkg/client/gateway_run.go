@@ -29,7 +29,8 @@ type gatewayRun struct {
 	back    <-chan struct{} // closed where the journal went back since: the lease may have, too
 	ttl     time.Duration
 	renewAt time.Time
-	missed  int // renewals in a row
+	missed  int             // renewals in a row
+	nudged  <-chan struct{} // the nudge that await has not answered yet closes it
 
 	seq     uint64       // of the last request answered
 	flight  gatewayPack  // the request that is due to be answered, if any
@@ -39,6 +40,7 @@ type gatewayRun struct {
 
 func (r *gatewayRun) init(g *Gateway) {
 	r.g, r.process, r.sessions = g, uuid.NewString(), gatewaySessions{}
+	r.nudged = g.c.link.nudges()
 }
 
 // loop makes requests until the gateway is closed, which is ErrGatewayClosed,
@@ -141,7 +143,8 @@ func (r *gatewayRun) await(ctx context.Context) bool {
 	case <-r.g.closing:
 	case <-r.conn.Done():
 	case <-r.back:
-	case <-r.g.c.link.nudges():
+	case <-r.nudged:
+		r.nudged = r.g.c.link.nudges()
 		r.renewAt = time.Now()
 	case <-timer.C:
 	case <-ctx.Done():

@@ -132,7 +132,8 @@ func (l *link) nudge() {
 	l.nudged = make(chan struct{})
 }
 
-// nudges is closed by the next nudge.
+// nudges is closed by the next nudge. Who answers nudges keeps it, so that none is missed while
+// something else is done, and asks for another one when it is closed.
 func (l *link) nudges() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()

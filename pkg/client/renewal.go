@@ -64,7 +64,8 @@ func (s *Session) pause(conn context.Context, d time.Duration) bool {
 			}
 		case <-s.life.Done():
 		case <-conn.Done():
-		case <-s.c.link.nudges():
+		case <-s.nudged:
+			s.nudged = s.c.link.nudges()
 		case <-t.C:
 		}
 		return s.life.Err() == nil

@@ -42,7 +42,8 @@ type Session struct {
 	closing sync.Once
 	closed  error // what Close answers; guarded by closing
 
-	wake chan struct{} // has keep look at what held says; holds one
+	wake   chan struct{}   // has keep look at what held says; holds one
+	nudged <-chan struct{} // the nudge that keep has not answered yet closes it
 
 	// turn holds a token while a login, renewal or logout is under way:
 	// requests are not ordered among each other (PROTOCOL 1).
@@ -75,7 +76,7 @@ func (c *Client) Login(ctx context.Context, userID string, opts LoginOptions) (*
 	s := &Session{
 		c: c, userID: userID, id: opts.SessionID, opts: opts, idle: opts.Idle,
 		kept: make(chan struct{}), done: make(chan struct{}), turn: make(chan struct{}, 1),
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), nudged: c.link.nudges(),
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	requests, abort := context.WithCancel(context.Background())
