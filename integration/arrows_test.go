@@ -33,7 +33,7 @@ var arrows = map[string][]string{
 	"pkg/service/verify": {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state",
 		"pkg/service/internal/journal", "nats.go"},
 	"pkg/client":                    {"pkg/protocol", "nats.go"},
-	"pkg/client/clienttest":         {"pkg/protocol", "pkg/client", "nats.go", "nats-server"},
+	"pkg/client/clienttest":         {"pkg/protocol", "pkg/client", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/state", "nats.go", "nats-server"},
 	"pkg/broker":                    {"pkg/protocol", "nats.go", "nats-server"},
 	"pkg/service/servicetest":       {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
 	"cmd/presenced/internal/stdlog": {},

@@ -15,14 +15,12 @@
 //		s.Advance(time.Hour)              // texts and overrides expire
 //	}
 //
-// Users, texts, availability, invisible users, contacts, gateways and operators'
-// requests follow the contract (PROTOCOL): Conformance says how far, and runs
-// against this fake and the real service alike. What is other here:
+// The fake has the service's own state machine, so a request means what it means there. Conformance
+// runs against this fake and the real service alike. What is different here:
 //
-//   - Time stands still but for Advance, which lets texts and overrides expire and
-//     lost sessions be forgotten. Leases do not run out, and a closed connection is
-//     not noticed: Lose says that a user's sessions were lost.
-//   - The custom status is cleared when its user stops being ONLINE; there is no
-//     other policy.
-//   - There is one instance, without permissions, limits on rates and "fresh".
+//   - Time stands still but for Advance, which documents what happens meanwhile.
+//   - There is no journal on a disk. A change is applied at once, and a fresh read is like any other.
+//     A read does not wait for its minRevision.
+//   - There is one instance, with the default configuration, without permissions and without limits
+//     on rates.
 package clienttest

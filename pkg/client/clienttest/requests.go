@@ -1,268 +1,161 @@
 package clienttest
 
 import (
-	"slices"
-	"time"
-
-	"github.com/google/uuid"
-
+	"presence/pkg/internal/api"
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
 
-// opened is what a login says, by a user or by a gateway for one.
-type opened struct {
-	userID, sessionID, device, platform string
-	idle, bound                         bool
-	connection                          *protocol.Connection
-	ttl                                 time.Duration
-	lease                               *lease
+// handlers answer each kind of request. They hold mu.
+var handlers = map[string]handler{
+	protocol.OpLogin:    handle((*Service).login),
+	protocol.OpRenew:    handle(byCommand(api.Renew)),
+	protocol.OpLogout:   handle(byCommand(api.Logout)),
+	protocol.OpSet:      handle(byCommand(api.Set)),
+	protocol.OpStatus:   query((*Service).ownStatus),
+	protocol.OpContacts: handle((*Service).contacts),
+	"get":               query((*Service).get),
+	"gateway.open":      handle((*Service).open),
+	"gateway.renew":     handle(byLease(api.RenewGateway)),
+	"gateway.apply":     handle((*Service).apply),
+	"gateway.close":     handle(byLease(api.Close)),
+	"stats":             query((*Service).stats),
+	"list":              query((*Service).list),
+	"explain":           query((*Service).explain),
+	"admin.kick":        handle((*Service).kick),
+	"admin.erase":       handle((*Service).erase),
 }
 
-// open opens or resumes a session (PROTOCOL 4.1). It returns those replaced.
-func (c *change) open(o opened) (replaced []string, err error) {
-	u := c.s.user(o.userID)
-	x := u.session(o.sessionID)
-	if _, ended := u.ended[o.sessionID]; ended && x == nil {
-		return nil, protocol.ErrSessionReplaced
-	}
-	old := slices.IndexFunc(u.sessions, func(y *session) bool { return o.device != "" && y.Device == o.device && y != x })
-	if x == nil && old < 0 && len(u.sessions) >= protocol.MaxSessionsPerUser {
-		lost := slices.IndexFunc(u.sessions, func(y *session) bool { return !y.Live })
-		if lost < 0 {
-			return nil, protocol.ErrTooManySessions
+type handler struct {
+	answer func(*Service, Request) (any, error)
+	query  bool // an instance that is cut off answers it
+}
+
+// handle decodes and checks a request's body for the method that answers it.
+func handle[T any](f func(*Service, Request, *T) (any, error)) handler {
+	return handler{answer: func(s *Service, r Request) (any, error) {
+		body := new(T)
+		err := r.Into(body)
+		if err == nil {
+			err = check(body)
 		}
-		u.sessions = slices.Delete(u.sessions, lost, lost+1)
-	}
-	t := c.touch(o.userID, protocol.CauseLogin)
-	if old >= 0 {
-		replaced = append(replaced, t.sessions[old].SessionID)
-		u.endFor(u.sessions[old], protocol.EndReplaced)
-	}
-	if x == nil {
-		x = &session{Session: protocol.Session{SessionID: o.sessionID, LoginAt: protocol.TimeOf(c.s.now)}}
-		u.sessions = append(u.sessions, x)
-	}
-	x.Device, x.Platform, x.Idle, x.Bound, x.Connection = o.device, o.platform, o.idle, o.bound, o.connection
-	if x.Platform == "" {
-		x.Platform = "unknown"
-	}
-	x.Live, x.LostAt, x.severed, x.lease, x.Gateway = true, 0, false, o.lease, ""
-	x.TTLSeconds = int64(o.ttl / time.Second)
-	if o.lease != nil {
-		x.Gateway = o.lease.key.gateway
-	}
-	return replaced, nil
-}
-
-func (s *Service) login(r Request, m *protocol.LoginRequest) (any, error) {
-	if m.SessionID == "" {
-		m.SessionID = uuid.NewString()
-	}
-	o := opened{userID: r.UserID, sessionID: m.SessionID, device: m.Device, platform: m.Platform, idle: m.Idle,
-		bound: m.Connection != nil, connection: m.Connection, ttl: time.Duration(m.TTLSeconds) * time.Second}
-	if o.ttl == 0 && o.bound {
-		o.ttl = protocol.DefaultBoundTTL
-	} else if o.ttl == 0 {
-		o.ttl = protocol.DefaultTTL
-	}
-	var replaced []string
-	var err error
-	s.change(func(c *change) { replaced, err = c.open(o) })
-	if err != nil {
-		return nil, err
-	}
-	return protocol.LoginReply{SessionID: m.SessionID, TTLSeconds: s.seconds(o.ttl), GraceSeconds: protocol.DefaultGrace.Seconds(),
-		Replaced: replaced, Status: s.user(r.UserID).owner, Revision: s.revision, Epoch: s.epoch}, nil
-}
-
-// seconds is a TTL as it is answered.
-func (s *Service) seconds(ttl time.Duration) int64 {
-	if s.ttl != 0 {
-		ttl = s.ttl
-	}
-	return int64(ttl / time.Second)
-}
-
-// find returns a session that is there.
-func (u *user) find(id string) (*session, error) {
-	if x := u.session(id); x != nil {
-		return x, nil
-	}
-	if _, ended := u.ended[id]; ended {
-		return nil, protocol.ErrSessionReplaced
-	}
-	return nil, protocol.ErrSessionNotFound
-}
-
-// findLive returns a session that is live.
-func (u *user) findLive(id string) (*session, error) {
-	x, err := u.find(id)
-	if err == nil && !x.Live {
-		err = protocol.ErrSessionNotFound
-	}
-	return x, err
-}
-
-func (s *Service) renew(r Request, m *protocol.RenewRequest) (any, error) {
-	u := s.user(r.UserID)
-	x, err := u.find(m.SessionID)
-	switch {
-	case err != nil:
-		return nil, err
-	case !x.Live && (x.Bound || x.severed):
-		return nil, protocol.ErrSessionNotFound
-	}
-	s.change(func(c *change) {
-		c.touch(r.UserID, protocol.CauseLogin)
-		if x.Live {
-			c.touch(r.UserID, protocol.CauseSet)
+		if err != nil {
+			return nil, err
 		}
-		x.Live, x.LostAt = true, 0
-		if m.Idle != nil {
-			x.Idle = *m.Idle
-		}
-	})
-	return s.changed(u)
+		return f(s, r, body)
+	}}
 }
 
-func (s *Service) changed(u *user) (any, error) {
-	return protocol.ChangeReply{Status: u.owner, Revision: s.revision, Epoch: s.epoch}, nil
-}
-
-func (s *Service) logout(r Request, m *protocol.LogoutRequest) (any, error) {
-	s.change(func(c *change) {
-		t := c.touch(r.UserID, protocol.CauseLogout)
-		if m.All {
-			t.endAll("", protocol.EndLogout)
-		} else if x := t.session(m.SessionID); x != nil {
-			t.remove(x)
-		}
-	})
-	return s.changed(s.user(r.UserID))
-}
-
-// endAll ends one session, or all where id is empty, and returns their IDs.
-func (u *user) endAll(id string, reason protocol.EndReason) []string {
-	ended := []string{}
-	for _, x := range slices.Clone(u.sessions) {
-		if id == "" || x.SessionID == id {
-			ended = append(ended, x.SessionID)
-			u.endFor(x, reason)
-		}
-	}
-	return ended
-}
-
-func (s *Service) set(r Request, m *setRequest) (any, error) {
-	var err error
-	s.change(func(c *change) { err = c.set(r.UserID, &m.SetRequest) })
-	if err != nil {
-		return nil, err
-	}
-	return s.changed(s.user(r.UserID))
-}
-
-// setRequest is one whose Check needs no argument.
-type setRequest struct{ protocol.SetRequest }
-
-func (r *setRequest) Check() error { return r.SetRequest.Check(protocol.MaxCustomStatusBytes) }
-
-// set changes what a user says (PROTOCOL 4.4).
-func (c *change) set(userID string, m *protocol.SetRequest) error {
-	u := c.s.user(userID)
-	if m.SessionID != "" {
-		if _, err := u.findLive(m.SessionID); err != nil {
-			return err
-		}
-	}
-	if m.IfRevision != nil && *m.IfRevision != u.owner.Revision {
-		return protocol.ErrRevisionConflict.Withf("the status has revision %d, not %d", u.owner.Revision, *m.IfRevision)
-	}
-	t := c.touch(userID, protocol.CauseSet)
-	if m.CustomStatus != nil {
-		t.text, t.textUntil = *m.CustomStatus, c.s.after(m.ExpiresInSeconds)
-	}
-	if m.Availability == nil {
-		return nil
-	}
-	if until := c.s.after(m.AvailabilityExpiresInSeconds); until.IsZero() {
-		t.user.settings, t.overrideUntil = protocol.AvailabilitySettings{Lasting: *m.Availability}, time.Time{}
-	} else {
-		t.user.settings.Override, t.user.settings.OverrideExpiresAt, t.overrideUntil = *m.Availability, protocol.TimeOf(until), until
+func check(body any) error {
+	switch b := body.(type) {
+	case interface{ Check() error }:
+		return b.Check()
+	case interface{ Check(maxText int) error }:
+		return b.Check(protocol.MaxCustomStatusBytes)
 	}
 	return nil
 }
 
-func (s *Service) after(seconds *int64) time.Time {
-	if seconds == nil {
-		return time.Time{}
+func query[T any](f func(*Service, Request, *T) (any, error)) handler {
+	h := handle(f)
+	h.query = true
+	return h
+}
+
+// byCommand answers a user's request by a command.
+func byCommand[T any](command func(user string, r *T) entry.Command) func(*Service, Request, *T) (any, error) {
+	return func(s *Service, r Request, m *T) (any, error) {
+		result, err := s.do(command(r.UserID, m))
+		return *s.replies().Change(&result), err
 	}
-	return s.now.Add(time.Duration(*seconds) * time.Second)
+}
+
+// byLease does the same for a gateway.
+func byLease[T any](command func(gateway string, r *T) entry.Command) func(*Service, Request, *T) (any, error) {
+	return func(s *Service, r Request, m *T) (any, error) {
+		result, err := s.do(command(r.Gateway, m))
+		return s.replies().Lease(&result), err
+	}
+}
+
+func (s *Service) replies() api.Replies { return api.RepliesOf(s.state) }
+func (s *Service) queries() api.Queries { return api.Queries{State: s.state, Stale: s.stale} }
+
+func (s *Service) login(r Request, m *protocol.LoginRequest) (any, error) {
+	result, err := s.bind(api.Login(r.UserID, m, m.Connection != nil && m.Connection.ServerID == s.server.ID()))
+	return s.replies().Login(&result), err
+}
+
+func (s *Service) open(r Request, m *protocol.OpenRequest) (any, error) {
+	result, err := s.bind(api.Open(r.Gateway, m))
+	return s.replies().Lease(&result), err
+}
+
+// bind does a command that may bind a lease to a connection. A connection that is not there
+// is then treated as the service does when it has asked for it.
+func (s *Service) bind(c entry.Command) (state.Result, error) {
+	if s.ttl != 0 {
+		c.TTL = uint32(s.ttl.Milliseconds())
+	}
+	result, err := s.do(c)
+	switch {
+	case c.Server == "" || s.conns[c.Client] != nil && c.Server == s.server.ID():
+	case c.Server == s.server.ID():
+		s.append(nil, entry.Command{Kind: entry.Closed, Server: c.Server, Client: c.Client})
+	default:
+		s.append(nil, entry.Command{Kind: entry.Unbind, Server: c.Server, Client: c.Client})
+	}
+	return result, err
+}
+
+func (s *Service) apply(r Request, m *protocol.ApplyRequest) (any, error) {
+	command, ops := api.Apply(r.Gateway, m, r.Body, protocol.MaxCustomStatusBytes)
+	result, err := s.do(command)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := s.replies().Apply(&result, ops, protocol.MaxBodyBytes)
+	return *reply, err
 }
 
 func (s *Service) get(_ Request, m *protocol.GetRequest) (any, error) {
-	reply := protocol.GetReply{SuccessUserList: []protocol.Status{}, FailureUserList: []protocol.UserFailure{},
-		Revision: s.revision, Epoch: s.epoch, AsOf: protocol.TimeOf(s.now), Stale: s.stale}
-	asked := map[string]bool{}
-	for _, id := range m.UserIDList {
-		if asked[id] {
-			continue
-		}
-		asked[id] = true
-		if err := protocol.CheckUserID(id); err != nil {
-			reply.FailureUserList = append(reply.FailureUserList, protocol.Failure(id, err))
-			continue
-		}
-		reply.SuccessUserList = append(reply.SuccessUserList, s.public(id, m.Detail))
-	}
+	reply := protocol.GetReply{SuccessUserList: []protocol.Status{}, FailureUserList: []protocol.UserFailure{}}
+	s.queries().Get(m, &reply, map[string]struct{}{})
 	return reply, nil
 }
 
-// public is what everybody sees.
-func (s *Service) public(id string, detail bool) protocol.Status {
-	u := s.users[id]
-	if u == nil {
-		return protocol.Status{UserID: id, StatusType: protocol.Unlogined}
-	}
-	v := u.public
-	if detail {
-		v.Platforms = u.platforms()
-	}
-	return v
-}
-
 func (s *Service) ownStatus(r Request, _ *struct{}) (any, error) {
-	u := s.user(r.UserID)
-	return protocol.OwnStatusReply{Status: u.owner, Availability: u.settings, Sessions: u.list(),
-		Revision: s.revision, Epoch: s.epoch, AsOf: protocol.TimeOf(s.now), Stale: s.stale}, nil
+	return s.queries().OwnStatus(r.UserID), nil
 }
 
-func (s *Service) contacts(r Request, m *protocol.ContactsRequest) (any, error) {
-	u := s.user(r.UserID)
-	list := append(slices.Clone(u.contacts), m.Add...)
-	if m.Replace != nil {
-		list = slices.Clone(*m.Replace)
-	}
-	list = slices.DeleteFunc(list, func(id string) bool { return slices.Contains(m.Remove, id) })
-	slices.Sort(list)
-	if list = slices.Compact(list); len(list) > protocol.MaxContacts {
-		return nil, protocol.ErrRequestTooLarge.Withf("there would be %d contacts, at most %d are allowed", len(list), protocol.MaxContacts)
-	}
-	s.setContacts(u, list)
-	return protocol.ContactsReply{Contacts: append([]string{}, u.contacts...), FriendNotifications: s.friendNotifications, Version: u.version}, nil
+func (s *Service) stats(Request, *struct{}) (any, error) {
+	reply := s.queries().Stats(instance)
+	reply.Limits, reply.Refusals = map[string]int64{}, map[string]uint64{}
+	return *reply, nil
 }
 
-// setContacts changes a user's contacts, if it is a change.
-func (s *Service) setContacts(u *user, list []string) {
-	if slices.Equal(list, u.contacts) {
-		return
+func (s *Service) list(_ Request, m *protocol.ListRequest) (any, error) {
+	for !s.state.Ordered() {
+		s.state.Order(protocol.MaxUsersPerList)
 	}
-	ev := protocol.SelfEvent{Type: protocol.SelfContacts, PreviousVersion: u.version, Version: u.version + 1,
-		Added: without(list, u.contacts), Removed: without(u.contacts, list)}
-	u.contacts, u.version = list, ev.Version
-	s.tell(u, ev)
+	if m.Limit == 0 {
+		m.Limit = protocol.MaxUsersPerList
+	}
+	return *s.queries().List(m, protocol.MaxBodyBytes), nil
 }
 
-func without(list, others []string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(id string) bool { return slices.Contains(others, id) })
+func (s *Service) explain(_ Request, m *protocol.UserRequest) (any, error) {
+	return *s.queries().Explain(m.UserID), nil
+}
+
+func (s *Service) kick(_ Request, m *protocol.KickRequest) (any, error) {
+	result, err := s.do(api.Kick(m))
+	return *s.replies().Ended(&result), err
+}
+
+func (s *Service) erase(_ Request, m *protocol.EraseRequest) (any, error) {
+	s.setContacts(m.UserID, nil)
+	result, err := s.do(api.Erase(m))
+	return *s.replies().Ended(&result), err
 }

@@ -1,16 +1,16 @@
 package clienttest
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 
+	"presence/pkg/internal/api"
+	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
 )
-
-// scripted is the ID of the session that SetStatus opens.
-const scripted = "clienttest"
 
 // SetStatus makes a user show a status as others bring it about, and announces
 // what that changes: ONLINE by a session of its own, unless there is a live one,
@@ -23,38 +23,59 @@ func (s *Service) SetStatus(userID string, statusType protocol.StatusType, text 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u := s.user(userID)
-	s.change(func(c *change) {
-		if statusType != protocol.Unlogined && (statusType == protocol.Online && u.owner.StatusType != protocol.Online || len(u.sessions) == 0) {
-			delete(u.ended, scripted)
-			_, _ = c.open(opened{userID: userID, sessionID: scripted, ttl: protocol.DefaultTTL}) // it cannot fail: none is live
-		}
-		switch statusType {
-		case protocol.Online:
-			if u.text != text || u.textUntil != (time.Time{}) {
-				cause := protocol.CauseSet
-				if u.owner.StatusType != protocol.Online {
-					cause = protocol.CauseLogin
-				}
-				c.touch(userID, cause)
-				u.text, u.textUntil = text, time.Time{}
-			}
-		case protocol.Offline:
-			c.loseAll(u)
-		case protocol.Unlogined:
-			c.touch(userID, protocol.CauseLogout)
-			u.sessions = nil
-		}
-	})
-	return u.public
-}
-
-func (c *change) loseAll(u *user) {
-	for _, x := range u.sessions {
-		if x.Live {
-			c.lose(u.id, x)
+	own, _, sessions := s.state.OwnStatus(userID)
+	var ops []entry.Command
+	if own.CustomStatus != text || own.CustomStatusExpiresAt != 0 {
+		ops = append(ops, api.Set(userID, &protocol.SetRequest{CustomStatus: &text}))
+	}
+	if len(sessions) == 0 && statusType != protocol.Unlogined || own.StatusType != protocol.Online && statusType == protocol.Online {
+		s.scripted++
+		opened := protocol.Session{SessionID: fmt.Sprint(instance, "-", s.scripted), Live: true}
+		ops = append(ops, take(userID, opened))
+		sessions = append(sessions, opened)
+	}
+	switch statusType {
+	case protocol.Offline:
+		ops = append(ops, lose(userID, sessions)...)
+	case protocol.Unlogined:
+		for _, x := range sessions {
+			ops = append(ops, take(userID, x), entry.Command{Kind: entry.Logout, User: userID, Session: x.SessionID})
 		}
 	}
+	s.act(ops)
+	return s.state.Status(userID, true)
+}
+
+// act does something as a gateway of the script's, in one change. What a gateway logs in it
+// holds, and may lose or log out.
+func (s *Service) act(ops []entry.Command) {
+	if len(ops) == 0 {
+		return
+	}
+	open := api.Open(instance, &protocol.OpenRequest{Process: instance, TTLSeconds: int64(protocol.MaxTTL / time.Second)})
+	r, err := s.do(open)
+	if err == nil {
+		r, err = s.do(entry.Command{Kind: entry.Apply, Gateway: instance, Process: instance, Seq: r.Seq + 1, Ops: ops})
+	}
+	s.complain(err)
+	for _, f := range r.Gateway.Failures {
+		s.complain(f.Err())
+	}
+}
+
+// take has the script's gateway hold a session, which is opened where it is not there.
+func take(userID string, x protocol.Session) entry.Command {
+	return entry.Command{Kind: entry.Login, User: userID, Session: x.SessionID, Device: x.Device, Platform: cmp.Or(x.Platform, "unknown"), Idle: x.Idle}
+}
+
+// lose has the live ones of a user's sessions lost.
+func lose(userID string, sessions []protocol.Session) (ops []entry.Command) {
+	for _, x := range sessions {
+		if x.Live {
+			ops = append(ops, take(userID, x), entry.Command{Kind: entry.Lost, User: userID, Session: x.SessionID})
+		}
+	}
+	return ops
 }
 
 // SetAvailability sets the lasting value of what a user says, as the user would.
@@ -63,21 +84,22 @@ func (s *Service) SetAvailability(userID string, a protocol.Availability) {
 	s.check(a.Check())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.change(func(c *change) { _ = c.set(userID, &protocol.SetRequest{Availability: &a}) })
+	s.append(nil, api.Set(userID, &protocol.SetRequest{Availability: &a}))
 }
 
 // Status returns what everybody sees of a user.
 func (s *Service) Status(userID string) protocol.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.public(userID, true)
+	return s.state.Status(userID, true)
 }
 
 // Sessions returns a user's sessions, lost ones included.
 func (s *Service) Sessions(userID string) []protocol.Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.user(userID).list()
+	_, _, sessions := s.state.OwnStatus(userID)
+	return sessions
 }
 
 // Kick ends all sessions of a user as an operator does, or those of these IDs.
@@ -85,32 +107,27 @@ func (s *Service) Kick(userID string, sessionIDs ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(sessionIDs) == 0 {
-		s.end(userID, "")
+		sessionIDs = []string{""}
 	}
 	for _, id := range sessionIDs {
-		s.end(userID, id)
+		s.append(nil, api.Kick(&protocol.KickRequest{UserID: userID, SessionID: id}))
 	}
 }
 
-// Lose has all live sessions of a user lost, as their connections' end or their
-// leases' would. A client that holds one logs in again when it next renews.
+// Lose has all live sessions of a user lost at once, as with a gateway that held them. A client
+// that holds one logs in again as soon as it learns that.
 func (s *Service) Lose(userID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.change(func(c *change) { c.loseAll(s.user(userID)) })
+	_, _, sessions := s.state.OwnStatus(userID)
+	s.act(lose(userID, sessions))
 }
 
-// Forget makes it as if the service had never known a session.
+// Forget has the service not know a session any more, as if somebody else had logged it out.
 func (s *Service) Forget(userID, sessionID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.change(func(c *change) {
-		t := c.touch(userID, protocol.CauseExpired)
-		delete(t.user.ended, sessionID)
-		if x := t.session(sessionID); x != nil {
-			t.remove(x)
-		}
-	})
+	s.append(nil, api.Logout(userID, &protocol.LogoutRequest{SessionID: sessionID}))
 }
 
 // SetContacts changes whom a user knows, as another device would.
@@ -131,31 +148,25 @@ func (s *Service) SetFriendNotifications(on bool) {
 	s.friendNotifications = on
 }
 
-// Advance lets time pass: texts and overrides expire, lost sessions are forgotten
-// after protocol.DefaultRetention. Leases do not run out.
+// Advance lets time pass, in multiples of 100 ms: texts and overrides expire, leases run out,
+// sessions whose connection closed are lost after the grace, and lost ones are forgotten after
+// protocol.DefaultRetention.
+//
+// Meanwhile clients that are connected renew what is bound to their connection, unless Fail has
+// renewals fail. What is bound to no connection is not renewed. Where nobody runs (Leave) leases do
+// not run out, nor in the 30 s after Return (PROTOCOL 8, G6).
 func (s *Service) Advance(d time.Duration) {
+	s.helper()
+	if d < 0 {
+		s.check(fmt.Errorf("Advance(%v): time does not go back", d))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.now = s.now.Add(d)
-	past := func(t time.Time) bool { return !t.IsZero() && !t.After(s.now) }
-	for _, u := range s.users {
-		s.change(func(c *change) {
-			if past(u.textUntil) {
-				c.touch(u.id, protocol.CauseExpired)
-				u.text, u.textUntil = "", time.Time{}
-			}
-			if past(u.overrideUntil) {
-				c.touch(u.id, protocol.CauseExpired)
-				u.settings.Override, u.settings.OverrideExpiresAt, u.overrideUntil = "", 0, time.Time{}
-			}
-			for _, x := range append([]*session(nil), u.sessions...) {
-				if !x.Live && past(x.LostAt.Time().Add(protocol.DefaultRetention)) {
-					c.touch(u.id, protocol.CauseExpired)
-					u.remove(x)
-				}
-			}
-		})
+	if d = d.Truncate(grain); s.subs == nil {
+		s.now = s.now.Add(d)
+		return
 	}
+	s.pass(d)
 }
 
 // Fail has requests of a kind (Request.Op) answered with an error, or with
@@ -209,8 +220,8 @@ func (s *Service) SetMute(mute bool) {
 	s.mute = mute
 }
 
-// SetTTL is what logins and leases are answered in place of what they asked for,
-// to have clients renew soon: whole seconds.
+// SetTTL is what sessions and leases get in place of what they ask for, to have clients
+// renew soon: whole seconds.
 func (s *Service) SetTTL(ttl time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -222,8 +233,7 @@ func (s *Service) SetTTL(ttl time.Duration) {
 func (s *Service) NewEpoch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forget()
-	s.revision = 1
+	s.forget(uuid.NewString())
 }
 
 // NextEpoch begins a new epoch on the state as it is, as a restart of presenced with a server
@@ -231,7 +241,7 @@ func (s *Service) NewEpoch() {
 func (s *Service) NextEpoch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.epoch = uuid.NewString()
+	s.appendTo(uuid.NewString(), s.state.Generation()+1, nil, entry.Command{Kind: entry.NewEpoch})
 }
 
 // Rollback is NewEpoch without a new epoch: as where a NATS server that is not presenced's was put
@@ -239,9 +249,7 @@ func (s *Service) NextEpoch() {
 func (s *Service) Rollback() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	epoch := s.epoch
-	s.forget()
-	s.epoch, s.revision = epoch, 1
+	s.forget(s.state.Epoch())
 }
 
 // Publish publishes a message in the service's name, whatever it is.
@@ -250,8 +258,8 @@ func (s *Service) Publish(subject string, body []byte) {
 	s.check(s.nc.Publish(subject, body))
 }
 
-// Epoch names the journal, Revision is the last one of it.
-func (s *Service) Epoch() string { s.mu.Lock(); defer s.mu.Unlock(); return s.epoch }
+// Epoch names the journal.
+func (s *Service) Epoch() string { s.mu.Lock(); defer s.mu.Unlock(); return s.state.Epoch() }
 
-// Revision is that of the last change.
-func (s *Service) Revision() uint64 { s.mu.Lock(); defer s.mu.Unlock(); return s.revision }
+// Revision is what answers are as of.
+func (s *Service) Revision() uint64 { s.mu.Lock(); defer s.mu.Unlock(); return s.state.Revision() }

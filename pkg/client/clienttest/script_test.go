@@ -110,6 +110,48 @@ func TestAdvance(t *testing.T) {
 	}
 }
 
+// Time ends the sessions of clients that are away or do not renew, and no others.
+func TestAdvanceEndsSessions(t *testing.T) {
+	s := clienttest.New(t, clienttest.Options{})
+	cable := s.Cable()
+	c, err := client.New(s.Connect(nats.InProcessServer(cable)), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if _, err := c.Login(t.Context(), "alice", client.LoginOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.SetStatus("bob", protocol.Online, "")
+	after := func(d time.Duration, what string, want protocol.StatusType) {
+		t.Helper()
+		s.Advance(d)
+		if got := s.Status("alice"); got.StatusType != want {
+			t.Errorf("%s: got %+v, want %v", what, got, want)
+		}
+	}
+	after(3*time.Hour, "connected", protocol.Online)
+	cable.Cut()
+	after(protocol.DefaultGrace-100*time.Millisecond, "a moment before the grace ends", protocol.Online)
+	after(100*time.Millisecond, "at the end of the grace", protocol.Offline)
+	cable.Mend()
+	for deadline := time.Now().Add(20 * time.Second); s.Status("alice").StatusType != protocol.Online; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("alice does not log in again")
+		}
+	}
+	s.Leave()
+	after(time.Hour, "while nobody ran", protocol.Online)
+	s.Return()
+	after(time.Second, "in the amnesty", protocol.Online)
+	s.Fail(protocol.OpLogin, clienttest.ErrNoAnswer)
+	s.Fail(protocol.OpRenew, clienttest.ErrNoAnswer)
+	after(protocol.DefaultBoundTTL, "without renewals", protocol.Offline)
+	if got := s.Status("bob"); got.StatusType != protocol.Online {
+		t.Errorf("whom SetStatus made ONLINE: got %+v", got)
+	}
+}
+
 // An instance that is cut off says so, and changes nothing.
 func TestSetStale(t *testing.T) {
 	s := clienttest.New(t, clienttest.Options{})

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"regexp"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,7 +92,7 @@ func (s *Service) Mend() { s.cable.Mend() }
 //	cable := s.Cable()
 //	nc := s.Connect(nats.InProcessServer(cable))
 type Cable struct {
-	to nats.InProcessConnProvider
+	of *Service
 
 	mu    sync.Mutex
 	isCut bool
@@ -98,7 +100,7 @@ type Cable struct {
 }
 
 // Cable returns one to the fake's server.
-func (s *Service) Cable() *Cable { return &Cable{to: s.server} }
+func (s *Service) Cable() *Cable { return &Cable{of: s} }
 
 // InProcessConn implements nats.InProcessConnProvider.
 func (c *Cable) InProcessConn() (net.Conn, error) {
@@ -107,11 +109,11 @@ func (c *Cable) InProcessConn() (net.Conn, error) {
 	if c.isCut {
 		return nil, errors.New("the cable is cut")
 	}
-	end, err := c.to.InProcessConn()
+	end, err := c.of.server.InProcessConn()
 	if err != nil {
 		return nil, err
 	}
-	conn := &cableConn{Conn: end}
+	conn := &cableConn{Conn: end, of: c.of}
 	c.conns = append(c.conns, conn)
 	return conn, nil
 }
@@ -147,8 +149,13 @@ func (c *Cable) Silence() {
 // cableConn is the client's end of a connection by a cable.
 type cableConn struct {
 	net.Conn
+	of      *Service
 	silent  atomic.Bool
+	greeted bool   // its first bytes have come; of the goroutine that reads
 	connect []byte // held back, of the goroutine that connects
+
+	id     uint64 // guarded by the service's mu, 0: not known
+	closed bool   // likewise
 }
 
 // Write writes at once, but for the CONNECT, which goes with the PING behind it. The server's end
@@ -171,10 +178,31 @@ func (c *cableConn) Write(b []byte) (int, error) {
 
 func (c *cableConn) Read(b []byte) (int, error) {
 	for {
-		if n, err := c.Conn.Read(b); err != nil || !c.silent.Load() {
+		n, err := c.Conn.Read(b)
+		if err == nil && !c.greeted {
+			c.greeted = true
+			c.greet(b[:n])
+		}
+		if err != nil || !c.silent.Load() {
 			return n, err
 		}
 	}
+}
+
+// clientID is in the first line that the server sends.
+var clientID = regexp.MustCompile(`^INFO .*"client_id":([0-9]+)`)
+
+func (c *cableConn) greet(line []byte) {
+	if m := clientID.FindSubmatch(line); m != nil {
+		id, _ := strconv.ParseUint(string(m[1]), 10, 64)
+		c.of.connected(c, id)
+	}
+}
+
+// Close has the service know at once that the connection is closed.
+func (c *cableConn) Close() error {
+	defer c.of.disconnected(c)
+	return c.Conn.Close()
 }
 
 // Silence makes the connections of all clients fall silent, as Cable.Silence does.

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
 
@@ -51,14 +52,16 @@ type Service struct {
 
 	mu       sync.Mutex
 	subs     []*nats.Subscription // nil: nobody answers
-	epoch    string
-	revision uint64
+	state    *state.State
+	sequence uint64       // of the last entry
+	cursor   state.Cursor // how far changes are announced
 	now      time.Time
-	users    map[string]*user
-	leases   map[leaseKey]*lease
+	conns    map[uint64]*cableConn // of clients, by client ID
+	known    map[string]contactList
 
 	friendNotifications bool
-	ttl                 time.Duration // in replies, where not 0
+	ttl                 time.Duration // of sessions and leases, where not 0
+	scripted            int           // sessions that SetStatus opened
 	stale, mute         bool
 	fails               map[string]failure
 	intercept           func(Request, func() (any, error)) (any, error)
@@ -101,12 +104,13 @@ func start(t testing.TB, opts Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		t: t, server: srv, access: a, cable: &Cable{to: srv}, subjects: protocol.NewSubjects(opts.Prefix),
+		t: t, server: srv, access: a, cable: new(Cable), subjects: protocol.NewSubjects(opts.Prefix),
 		friendNotifications: opts.FriendNotifications,
-		revision:            1, now: time.Now(), fails: map[string]failure{},
+		now:                 time.Now().Truncate(grain), conns: map[uint64]*cableConn{}, fails: map[string]failure{},
 	}
+	s.cable.of = s
 	s.atClose(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	s.forget()
+	s.forget(uuid.NewString())
 	if s.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(serviceUser, serviceUser), nats.MaxReconnects(-1)); err != nil {
 		s.Close()
 		return nil, err
@@ -164,8 +168,9 @@ func (s *Service) complain(err error) {
 }
 
 // forget begins an epoch without anybody.
-func (s *Service) forget() {
-	s.epoch, s.users, s.leases = uuid.NewString(), map[string]*user{}, map[leaseKey]*lease{}
+func (s *Service) forget(epoch string) {
+	s.known = map[string]contactList{}
+	s.begin(epoch)
 }
 
 // Leave makes it as if no instance ran: nobody answers, until Return.
@@ -279,7 +284,7 @@ type failure struct {
 func (s *Service) serve(r Request) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f, ok := handlers[r.Op]
+	h, ok := handlers[r.Op]
 	if !ok {
 		return nil, ErrNoAnswer
 	}
@@ -289,55 +294,8 @@ func (s *Service) serve(r Request) (any, error) {
 		}
 		return nil, fails.err
 	}
-	if s.stale && !slices.Contains([]string{"get", protocol.OpStatus, "stats", "list", "explain"}, r.Op) {
+	if s.stale && !h.query {
 		return nil, protocol.ErrUnavailable
 	}
-	return f(s, r)
-}
-
-// handlers answer each kind of request. They hold mu.
-var handlers = map[string]func(*Service, Request) (any, error){
-	protocol.OpLogin:    handle((*Service).login),
-	protocol.OpRenew:    handle((*Service).renew),
-	protocol.OpLogout:   handle((*Service).logout),
-	protocol.OpSet:      handle((*Service).set),
-	protocol.OpStatus:   handle((*Service).ownStatus),
-	protocol.OpContacts: handle((*Service).contacts),
-	"get":               handle((*Service).get),
-	"gateway.open":      handle((*Service).open),
-	"gateway.renew":     handle((*Service).renewLease),
-	"gateway.apply":     handle((*Service).apply),
-	"gateway.close":     handle((*Service).closeLease),
-	"stats":             handle((*Service).stats),
-	"list":              handle((*Service).list),
-	"explain":           handle((*Service).explain),
-	"admin.kick":        handle((*Service).kick),
-	"admin.erase":       handle((*Service).erase),
-}
-
-// handle decodes a request's body for the method that answers it.
-func handle[T any](f func(*Service, Request, *T) (any, error)) func(*Service, Request) (any, error) {
-	return func(s *Service, r Request) (any, error) {
-		body := new(T)
-		if err := r.Into(body); err != nil {
-			return nil, err
-		}
-		if c, ok := any(body).(interface{ Check() error }); ok {
-			if err := c.Check(); err != nil {
-				return nil, err
-			}
-		}
-		return f(s, r, body)
-	}
-}
-
-func (s *Service) publish(subject string, err error, event any) {
-	if err != nil || s.mute {
-		return
-	}
-	body, err := protocol.Marshal(event)
-	if err == nil {
-		err = s.nc.Publish(subject, body)
-	}
-	s.complain(err)
+	return h.answer(s, r)
 }

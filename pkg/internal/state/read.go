@@ -1,6 +1,7 @@
 package state
 
 import (
+	"iter"
 	"slices"
 
 	"presence/pkg/internal/entry"
@@ -183,6 +184,22 @@ func (x *session) gatewayID() string {
 		return ""
 	}
 	return x.gateway.key.gateway
+}
+
+// BoundTo goes through the live leases that are bound to a connection: the number of each, by which
+// an entry may renew it, and whether it is a gateway's.
+func (s *State) BoundTo(server string, client uint64) iter.Seq2[uint32, bool] {
+	return func(yield func(uint32, bool) bool) {
+		c := s.connections.known[connectionKey{server, client}]
+		if c == nil {
+			return
+		}
+		for _, l := range c.leases {
+			if l.live && !yield(l.number, l.session == nil) {
+				return
+			}
+		}
+	}
 }
 
 // Bound returns the connections that leases are bound to and that are not known
