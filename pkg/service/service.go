@@ -406,7 +406,7 @@ func (s *Service) applyToState(a *journal.Applied[*call]) (done applied, err err
 		return done, err
 	}
 	s.appliedAt = time.Now()
-	if a.Entry.Header.Instance == s.writer {
+	if s.cfg.System != nil && a.Entry.Header.Instance == s.writer {
 		s.connections.LookUp(s.state.NewlyBound)
 	}
 	if a.Callers != nil {
