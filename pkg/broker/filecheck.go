@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -170,15 +171,11 @@ func (l listener) address() string { return net.JoinHostPort(l.host, l.port) }
 func (f *file) listeners() (list []listener) {
 	o := f.opts
 	add := func(block, host string, port int, anyone string) {
-		if anyone == "" {
-			anyone = o.NoAuthUser
-		}
+		anyone = cmp.Or(anyone, o.NoAuthUser)
 		list = append(list, listener{block, host, strconv.Itoa(port), anyone})
 	}
 	port := o.Port
-	if port == 0 {
-		port = server.DEFAULT_PORT
-	}
+	port = cmp.Or(port, server.DEFAULT_PORT)
 	add("", o.Host, port, "")
 	if o.Websocket.Port != 0 {
 		add("websocket", o.Websocket.Host, o.Websocket.Port, o.Websocket.NoAuthUser)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,9 +103,7 @@ func (c *Client) OpenGateway(ctx context.Context, gatewayID string, opts Gateway
 	if err := checked.Check(); err != nil {
 		return nil, fmt.Errorf("opening the gateway %q: %w", gatewayID, err)
 	}
-	if opts.MaxWaiting <= 0 {
-		opts.MaxWaiting = 1 << 16
-	}
+	opts.MaxWaiting = cmp.Or(max(opts.MaxWaiting, 0), 1<<16)
 	g := &Gateway{
 		c: c, id: gatewayID, opts: opts,
 		queue:   make(chan *gatewayOp, opts.MaxWaiting),

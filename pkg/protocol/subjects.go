@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -33,9 +34,7 @@ type Subjects struct {
 // NewSubjects returns the subjects below a prefix, DefaultPrefix where it is
 // empty. A prefix that CheckPrefix refuses makes subjects nobody answers.
 func NewSubjects(prefix string) Subjects {
-	if prefix == "" {
-		prefix = DefaultPrefix
-	}
+	prefix = cmp.Or(prefix, DefaultPrefix)
 	return Subjects{prefix: prefix}
 }
 

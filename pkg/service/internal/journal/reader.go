@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,9 +30,7 @@ type StoredSnapshot struct {
 // OpenReader finds a journal by the names of its stream and its bucket; defaults
 // where they are empty.
 func OpenReader(ctx context.Context, js jetstream.JetStream, stream, bucket string) (*Reader, error) {
-	if stream == "" {
-		stream = DefaultStream
-	}
+	stream = cmp.Or(stream, DefaultStream)
 	if bucket == "" {
 		bucket = DefaultBucket
 	}
