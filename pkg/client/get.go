@@ -58,6 +58,8 @@ type query struct {
 	current bool
 	// patience bounds each page; 0: the context alone does.
 	patience time.Duration
+	// back is closed when the journal turns out to have gone back; fetchOnce sets it.
+	back <-chan struct{}
 }
 
 var errEpochChanged = errors.New("the journal was replaced meanwhile")
@@ -79,7 +81,8 @@ func (c *Client) fetch(ctx context.Context, ids []string, q query) (pages []prot
 func (c *Client) fetchOnce(ctx context.Context, ids []string, q query) ([]protocol.GetReply, error) {
 	var pages []protocol.GetReply
 	req := protocol.GetRequest{Detail: q.detail, Fresh: q.fresh}
-	if !q.fresh { // which includes all that was done before anyhow
+	q.back = c.own.seen.back() // before the revision is read that is waited for
+	if !q.fresh {              // which includes all that was done before anyhow
 		req.Epoch, req.MinRevision = c.own.newest()
 	}
 	for chunk := range slices.Chunk(ids, protocol.MaxUsersPerGet) {
@@ -134,11 +137,11 @@ func (c *Client) pageWhole(ctx context.Context, req protocol.GetRequest, q query
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	if req.MinRevision > 0 {
-		waiting, back, done := c.overdue(ctx)
+		waiting, done := c.overdue(ctx, q.back)
 		defer done()
 		reply, err := c.pageCurrent(waiting, req, q)
 		select {
-		case <-back: // that revision may never come
+		case <-q.back: // that revision may never come
 			return reply, fmt.Errorf("waiting for revision %d: %w", req.MinRevision, errEpochChanged)
 		default:
 			return reply, err

@@ -70,8 +70,7 @@ func (h *horizon) seen() (epoch string, revision uint64) {
 	return h.epoch, h.newest
 }
 
-// forget drops what was seen up to a revision, and has those go on who watch back. It reports
-// whether there was anything to drop.
+// forget drops what was seen up to a revision. It reports whether there was anything to drop.
 func (h *horizon) forget(epoch string, revision uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -79,14 +78,21 @@ func (h *horizon) forget(epoch string, revision uint64) bool {
 		return false // somebody else has noticed it
 	}
 	h.newest, h.before, h.settled = 0, 0, 0
+	return true
+}
+
+// tellBack closes the channel of back.
+func (h *horizon) tellBack() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.replaced != nil {
 		close(h.replaced)
 		h.replaced = nil
 	}
-	return true
 }
 
-// back is closed when the journal turns out to have gone back.
+// back is closed when the journal turns out to have gone back. Whoever waits for a revision has to
+// call it before it reads which one: the revision is forgotten first, then the channel is closed.
 func (h *horizon) back() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -114,6 +120,7 @@ func (c *Client) wentBack(epoch string, revision uint64) {
 		return
 	}
 	c.own.forget(epoch)
+	c.own.seen.tellBack()
 	c.link.nudge() // sessions that the service does not know any more log in again
 	w := c.watch
 	w.mu.Lock()
@@ -177,8 +184,7 @@ func (w *watch) checkJournal(ctx context.Context) {
 
 // overdue has it asked whether the journal went back where an answer that waits for a revision
 // stays away, and ends ctx where it did. done is to be called at last.
-func (c *Client) overdue(ctx context.Context) (bounded context.Context, back <-chan struct{}, done func()) {
-	back = c.own.seen.back()
+func (c *Client) overdue(ctx context.Context, back <-chan struct{}) (bounded context.Context, done func()) {
 	bounded, cancel := context.WithCancel(ctx)
 	timer := time.AfterFunc(overdueAfter, func() {
 		c.watch.doubt()
@@ -188,7 +194,7 @@ func (c *Client) overdue(ctx context.Context) (bounded context.Context, back <-c
 		case <-bounded.Done():
 		}
 	})
-	return bounded, back, func() { timer.Stop(); cancel() }
+	return bounded, func() { timer.Stop(); cancel() }
 }
 
 // rewind makes everything that is known of users count as of an earlier epoch: it is compared with

@@ -89,6 +89,7 @@ func TestG11_JournalWentBack(t *testing.T) {
 			eventually(t, "bob, of whom nothing is known any more", shows(c, "bob", ""))
 			f.set("bob", "now")
 			eventually(t, "what comes then", shows(c, "bob", "now"))
+			eventually(t, "told of it", func() bool { return o.last("bob", "now") })
 			if !o.told("bob", "lost", "", "now") || !o.told("carol", "") {
 				t.Errorf("told %v, want what changed, once", o.texts)
 			}

@@ -109,14 +109,18 @@ func (w *watch) own(s *Session) error {
 		return nil
 	}
 	o = &selfWatch{w: w, id: s.userID, wake: make(chan struct{}, 1), followed: map[string]*watched{}, sessions: map[*Session]struct{}{s: {}}}
-	if o.sub, err = w.c.nc.ChanSubscribe(subject, w.events); err != nil {
-		return err
-	}
 	ctx, leave := context.WithCancel(context.Background())
 	o.leave = leave
 	w.mu.Lock()
-	w.owners[o.id] = o
+	w.owners[o.id] = o // first, because the broker may refuse the subscription at once
 	w.mu.Unlock()
+	if o.sub, err = w.c.nc.ChanSubscribe(subject, w.events); err != nil {
+		leave()
+		w.mu.Lock()
+		delete(w.owners, o.id)
+		w.mu.Unlock()
+		return err
+	}
 	w.c.done.Go(func() { o.run(ctx) })
 	return nil
 }

@@ -1,7 +1,6 @@
 package client_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -420,16 +419,18 @@ func TestOwnEndsWithTheLastSession(t *testing.T) {
 // and asks.
 func TestOwnWithoutPermission(t *testing.T) {
 	f := newFakeWith(t, clienttest.Options{DenySubscribe: []string{"presence.v1.self.*"}})
-	var log bytes.Buffer // read once the client is closed
+	var log lockedBuffer
+	said := func() int { return strings.Count(log.String(), "not heard") }
 	c, _, _ := f.connect(client.Options{Resync: 20 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	own := observeOwn(c)
 	login(t, c, client.LoginOptions{})
+	eventually(t, "the broker refuses", func() bool { return said() > 0 })
 	f.set("alice", "asked for")
 	eventually(t, "the text", own.is(func(o client.Own) bool { return o.Status.CustomStatus == "asked for" }))
 	f.set("alice", "again")
 	eventually(t, "the text", own.is(func(o client.Own) bool { return o.Status.CustomStatus == "again" }))
 	must(t, c.Close())
-	if n := strings.Count(log.String(), "not heard"); n != 1 {
+	if n := said(); n != 1 {
 		t.Errorf("said %d times:\n%s", n, log.String())
 	}
 }
