@@ -84,8 +84,10 @@ func TestGate_WorkAfterFailure(t *testing.T) {
 		if len(told) != 2 || g.Active() != 0 {
 			t.Fatalf("%d of 2 were done, %d are active", len(told), g.Active())
 		}
-		if <-told == nil || <-told == nil {
-			t.Error("they were not told to give up")
+		for range 2 {
+			if <-told == nil {
+				t.Error("one was not told to give up")
+			}
 		}
 		stop()
 		<-ended
