@@ -2,10 +2,8 @@ package service
 
 import (
 	"bytes"
-	"context"
 	"strings"
 
-	"presence/pkg/protocol"
 	"presence/pkg/service/internal/admission"
 )
 
@@ -26,7 +24,7 @@ func (l *Limits) admission() admission.Limits {
 
 // admit refuses a call by what it costs nothing to know, before its body is read.
 func (s *Service) admit(c *call) error {
-	if err := s.gate.Body(len(c.request.Data())); err != nil {
+	if err := s.gate.Body(len(c.msg.Data)); err != nil {
 		return err
 	}
 	if c.endpoint.admit == nil {
@@ -37,58 +35,39 @@ func (s *Service) admit(c *call) error {
 
 // admitChange takes a change off the allowance of the user in the subject.
 func (s *Service) admitChange(c *call) error {
-	return s.gate.Change(s.subjects.UserToken(c.request.Subject()), c.begun)
+	return s.gate.Change(s.subjects.UserToken(c.msg.Subject), c.begun)
 }
 
 // admitContacts takes a change off the user's allowance. A read is no change. Its body, an
 // empty object, shows that it is one.
 func (s *Service) admitContacts(c *call) error {
-	if string(bytes.TrimSpace(c.request.Data())) != "{}" {
+	if string(bytes.TrimSpace(c.msg.Data)) != "{}" {
 		return s.admitChange(c)
 	}
-	return s.gate.ReadContacts(&c.ticket, c.request.Subject())
+	return s.gate.ReadContacts(&c.ticket, c.msg.Subject)
 }
 
 // admitRenewal refuses unread what is no client any more.
 func (s *Service) admitRenewal(c *call) error {
-	return s.gate.ReadRenewal(c.request.Subject(), c.begun)
+	return s.gate.ReadRenewal(c.msg.Subject, c.begun)
 }
 
 // admitOps takes a request off the allowance of the gateway in the subject.
 func (s *Service) admitOps(c *call) error {
-	gateway, err := s.subjects.ParseGateway(c.request.Subject())
+	gateway, err := s.subjects.ParseGateway(c.msg.Subject)
 	if err != nil {
 		return err
 	}
-	return s.gate.GatewayRequest(gateway, len(c.request.Data()), c.begun)
-}
-
-// admitApply checks an apply and takes its ops off the gateway's allowance.
-func (s *Service) admitApply(c *call, r *protocol.ApplyRequest, gateway string) error {
-	if err := r.Check(); err != nil {
-		return err
-	}
-	return s.gate.Apply(&c.ticket, gateway, len(r.Ops), len(c.request.Data()), c.begun)
-}
-
-// Handle is called by the gate where a query's turn has come.
-func (c *call) Handle() { c.endpoint.service.handle(c, func() error { return c.endpoint.handle(c) }) }
-
-// Refuse is called by the gate where a call is refused before it is handled.
-func (c *call) Refuse(err error) { c.fail(c.endpoint.service, err) }
-
-// forContacts has a worker do a call about a user's contacts, and answer it.
-func (s *Service) forContacts(c *call, do func(context.Context) error) error {
-	return s.gate.Contacts(c.user, func(ctx context.Context) { s.handle(c, func() error { return do(ctx) }) })
+	return s.gate.GatewayRequest(gateway, len(c.msg.Data), c.begun)
 }
 
 // asker says whose query a call is: the user whose own status is asked for, or the connection
 // that the answer goes to, as far as its inbox tells.
 func (s *Service) asker(c *call) string {
-	if user := s.subjects.UserToken(c.request.Subject()); user != "" {
+	if user := s.subjects.UserToken(c.msg.Subject); user != "" {
 		return user
 	}
-	return inbox(c.request.Reply())
+	return inbox(c.msg.Reply)
 }
 
 // inbox returns a reply subject without its last token, which tells the answers

@@ -16,12 +16,12 @@ import (
 // because it was stored too late, say, loses no report that nobody waits for.
 // White-box, because a broker that is that slow takes long.
 func TestApply_EmptyEntryKeepsReports(t *testing.T) {
-	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[*call]{}}
+	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
 	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
 	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "w", Sequence: 1},
 		Commands: []entry.Command{{Kind: entry.Closed, Server: "N", Client: 7}}}
 	for position := uint64(1); position <= 2; position++ {
-		if err := s.apply(journal.Applied[*call]{Entry: e, Position: position, Time: 1_000, Callers: &journal.Callers[*call]{}}); err != nil {
+		if err := s.apply(journal.Applied[waiter]{Entry: e, Position: position, Time: 1_000, Callers: &journal.Callers[waiter]{}}); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := s.journal.Unpacked(), position == 2; got != want {
@@ -34,14 +34,14 @@ func TestApply_EmptyEntryKeepsReports(t *testing.T) {
 // it in the log, once, and not for what was before this instance.
 func TestApply_SaysThatAnAmnestyBegins(t *testing.T) {
 	var logged strings.Builder
-	s := &Service{log: slog.New(slog.NewTextHandler(&logged, nil)), writer: "w", state: state.New(), journal: &journal.Journal[*call]{}}
+	s := &Service{log: slog.New(slog.NewTextHandler(&logged, nil)), writer: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
 	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
 	at, sequence := int64(1_000), uint64(0)
 	apply := func(after time.Duration) {
 		t.Helper()
 		at, sequence = at+after.Milliseconds(), sequence+1
 		e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "v", Sequence: sequence}}
-		if err := s.apply(journal.Applied[*call]{Entry: e, Position: sequence, Time: at}); err != nil {
+		if err := s.apply(journal.Applied[waiter]{Entry: e, Position: sequence, Time: at}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -75,12 +75,12 @@ func TestOutcomeWithin(t *testing.T) {
 // TestStamp_WhileCatchingUp: an entry that is packed while the instance catches up
 // is not good for longer than its callers wait. White-box, like the one above.
 func TestStamp_WhileCatchingUp(t *testing.T) {
-	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[*call]{}}
+	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
 	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
 	s.registered.Store(true)
 	then := time.Now().Add(-time.Hour)
 	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "v", Sequence: 1}}
-	if err := s.apply(journal.Applied[*call]{Entry: e, Position: 1, Time: then.UnixMilli()}); err != nil {
+	if err := s.apply(journal.Applied[waiter]{Entry: e, Position: 1, Time: then.UnixMilli()}); err != nil {
 		t.Fatal(err)
 	}
 	var h entry.Header

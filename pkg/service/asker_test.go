@@ -23,7 +23,7 @@ func TestAsker(t *testing.T) {
 		{"get", ".", "."},
 		{"user.alice.status", "_INBOX.abc.1", "alice"},
 	} {
-		c := &call{request: request{&nats.Msg{Subject: s.subjects.Prefix() + "." + x.subject, Reply: x.reply}}}
+		c := &call{msg: &nats.Msg{Subject: s.subjects.Prefix() + "." + x.subject, Reply: x.reply}}
 		if got := s.asker(c); got != x.want {
 			t.Errorf("%s with the answer to %q: got the asker %q, want %q", x.subject, x.reply, got, x.want)
 		}

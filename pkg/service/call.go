@@ -2,6 +2,7 @@ package service
 
 import (
 	"errors"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -15,74 +16,75 @@ import (
 	"presence/pkg/service/internal/journal"
 )
 
-// call is one request between its arrival and its answer.
+// call is what every kind of request has, between its arrival and its answer. The kinds embed it:
+// change, renewal, query and contactsCall. Each has fields of its own and none of another's.
 type call struct {
 	endpoint *endpoint
-	request  request
+	msg      *nats.Msg
 	begun    time.Time
-	// reply builds the reply's body from what became of the command.
-	reply func(*call, *state.Result) (any, error)
-	get   *protocol.GetRequest // of a query that waits for the journal
-	user  string               // of a request about one user
-	gone  *protocol.Error      // of a renewal whose lease is not there any more
-	// session is that of a renewal by a user.
-	session string
-	reads   bool // of a request for contacts that changes none
-	ticket  admission.Ticket
-
-	done chan error // of the service's own barriers, in place of all the above
+	owner    string // the user or gateway in the subject; empty where it names none
+	reads    bool   // it changes nothing
+	ticket   admission.Ticket
 }
 
-// request is the message that a call came by.
-type request struct{ msg *nats.Msg }
+// waiter waits for an entry to be applied: a call, or a barrier of the service's own.
+type waiter interface {
+	arrived() time.Time
+	// failed says what it means to the waiter that the journal failed.
+	failed(err error) *protocol.Error
+	// done is told the outcome, by the goroutine that sends answers.
+	done(a *answer)
+}
 
-func (r request) Subject() string { return r.msg.Subject }
-func (r request) Reply() string   { return r.msg.Reply }
-func (r request) Data() []byte    { return r.msg.Data }
-
-// answer is a call with its outcome: an error or a command's result.
+// answer is a waiter with its outcome: an error, or a command's result.
 type answer struct {
-	call   *call
+	to     waiter
 	result state.Result
 	err    *protocol.Error
 }
 
-// wantsReply reports whether somebody waits: a request without a reply subject
-// is fire-and-forget.
-func (c *call) wantsReply() bool { return c.request.Reply() != "" }
-
-// late reports whether there is no time left to do the call within
-// protocol.OutcomeWithin: the process stood still since it came.
-func (c *call) late() bool { return time.Since(c.begun) > journal.LateAfter }
-
-// answer builds and sends the reply.
-func (a *answer) send(s *Service) {
-	c := a.call
-	if c.done != nil {
-		if a.err != nil {
-			c.done <- a.err
-		}
-		close(c.done)
-		return
+// failure returns the error in an outcome; nil where there is none.
+func (a *answer) failure() *protocol.Error {
+	if a.err != nil {
+		return a.err
 	}
-	err := a.err
-	if err == nil {
-		err = a.result.Err
-	}
-	if err != nil {
-		c.fail(s, err)
-		return
-	}
-	body, e := c.reply(c, &a.result)
-	if e != nil {
-		c.fail(s, e)
-		return
-	}
-	c.succeed(s, body)
+	return a.result.Err
 }
 
+func (c *call) base() *call { return c }
+
+func (c *call) arrived() time.Time { return c.begun }
+
+func (c *call) failed(err error) *protocol.Error { return journalError(err) }
+
+// Refuse is called by the gate where a call is refused before it is handled.
+func (c *call) Refuse(err error) { c.fail(err) }
+
+// handle does something for a call, which is answered with the error where it
+// fails or panics.
+func (c *call) handle(do func() error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.endpoint.service.log.Error("a request made its handler panic", "subject", c.msg.Subject, "panic", p, "stack", string(debug.Stack()))
+			c.fail(protocol.ErrInternal)
+		}
+	}()
+	if err := do(); err != nil {
+		c.fail(err)
+	}
+}
+
+// wantsReply reports whether somebody waits: a request without a reply subject
+// is fire-and-forget.
+func (c *call) wantsReply() bool { return c.msg.Reply != "" }
+
+// late reports whether there is no time left to do what arrived then within
+// protocol.OutcomeWithin: the process stood still since.
+func late(arrived time.Time) bool { return time.Since(arrived) > journal.LateAfter }
+
 // succeed sends a reply.
-func (c *call) succeed(s *Service, body any) {
+func (c *call) succeed(body any) {
+	s := c.endpoint.service
 	buffer := replyBuffers.Get().(*[]byte)
 	defer replyBuffers.Put(buffer)
 	data, err := protocol.AppendMarshal((*buffer)[:0], body)
@@ -94,12 +96,12 @@ func (c *call) succeed(s *Service, body any) {
 		err = s.tooLarge(c, len(data))
 	}
 	if err != nil {
-		c.fail(s, err)
+		c.fail(err)
 		return
 	}
-	c.finish(s, nil)
+	c.finish(nil)
 	if c.wantsReply() {
-		c.respond(s, data, nil)
+		c.respond(data, nil)
 	}
 }
 
@@ -108,12 +110,13 @@ var replyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); retur
 
 // fail sends an error reply. What is not an error of the wire is a defect: it
 // is logged here, and answered as internal.
-func (c *call) fail(s *Service, err error) {
+func (c *call) fail(err error) {
+	s := c.endpoint.service
 	e := protocol.AsError(err)
 	if e == protocol.ErrInternal {
-		s.log.Error("a request failed", "subject", c.request.Subject(), "err", err)
+		s.log.Error("a request failed", "subject", c.msg.Subject, "err", err)
 	}
-	c.finish(s, e)
+	c.finish(e)
 	if !c.wantsReply() {
 		return
 	}
@@ -122,35 +125,36 @@ func (c *call) fail(s *Service, err error) {
 		s.log.Error("an error reply cannot be encoded", "err", err)
 		return
 	}
-	c.respond(s, data, errorHeader(e))
+	c.respond(data, errorHeader(e))
 }
 
 // finish counts a call that is about to be answered, and gives back what it held.
-func (c *call) finish(s *Service, e *protocol.Error) {
+func (c *call) finish(e *protocol.Error) {
 	c.endpoint.stats.done(c.begun, e)
-	s.gate.Release(&c.ticket)
+	c.endpoint.service.gate.Release(&c.ticket)
 }
 
 // respond sends a reply. The reply subject was checked when the request arrived.
-func (c *call) respond(s *Service, data []byte, header nats.Header) {
-	err := s.replies.send(&nats.Msg{Subject: c.request.Reply(), Header: header, Data: data})
+func (c *call) respond(data []byte, header nats.Header) {
+	s := c.endpoint.service
+	err := s.replies.send(&nats.Msg{Subject: c.msg.Reply, Header: header, Data: data})
 	if errors.Is(err, errUnsafe) {
-		c.respondUnsent(s)
+		c.respondUnsent()
 		return
 	}
 	if err != nil && s.unsent.Due(time.Now()) {
-		s.log.Warn("a reply could not be sent", "subject", c.request.Subject(), "err", err)
+		s.log.Warn("a reply could not be sent", "subject", c.msg.Subject, "err", err)
 	}
 }
 
 // respondUnsent answers in the place of a reply that is too large to be sent.
-func (c *call) respondUnsent(s *Service) {
+func (c *call) respondUnsent() {
 	e := protocol.ErrOutcomeUnknown.With("the reply could not be sent; the change may have been made")
-	if c.endpoint.query {
+	if c.reads {
 		e = protocol.ErrUnavailable.With("the reply could not be sent: try again")
 	}
 	if data, err := protocol.Marshal(e); err == nil {
-		c.respond(s, data, errorHeader(e))
+		c.respond(data, errorHeader(e))
 	}
 }
 

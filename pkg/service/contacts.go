@@ -15,59 +15,69 @@ import (
 // longer than drain waits: a bucket without a leader for 4 to 9 s finds another.
 const contactsWithin = protocol.OutcomeWithin
 
-// ownContacts implements PROTOCOL 4.6.
-func (s *Service) ownContacts(c *call) error {
-	r := &protocol.ContactsRequest{}
-	user, err := s.decodeUser(c, r)
-	if err == nil {
-		err = r.Check()
-	}
-	if err != nil {
+// contactsCall implements PROTOCOL 4.6.
+type contactsCall struct {
+	call
+	route *route[protocol.ContactsRequest, *protocol.ContactsReply]
+	body  protocol.ContactsRequest
+}
+
+func (s *Service) contactsRoute(r route[protocol.ContactsRequest, *protocol.ContactsReply]) *endpoint {
+	return r.endpoint(s, func() request { return &contactsCall{route: &r} })
+}
+
+func (c *contactsCall) Handle() { c.handle(c.readOrChange) }
+
+func (c *contactsCall) readOrChange() error {
+	s := c.endpoint.service
+	if err := c.route.read(&c.call, &c.body); err != nil {
 		return err
 	}
-	c.reads = !r.Changes()
-	return s.withContacts(c, func(ctx context.Context) error {
+	c.reads = !c.body.Changes()
+	return s.withContacts(&c.call, c.owner, func(ctx context.Context) error {
 		if c.reads {
-			list, err := s.contacts.Get(ctx, user)
+			list, err := s.contacts.Get(ctx, c.owner)
 			s.noteContacts(err)
-			return s.contactsAnswer(c, list, err)
+			return c.answer(list, err)
 		}
-		changed, err := s.contacts.Change(ctx, user, r)
+		changed, err := s.contacts.Change(ctx, c.owner, &c.body)
 		s.noteContacts(err)
 		if err == nil {
-			s.tellContacts(user, &changed)
+			s.tellContacts(c.owner, &changed)
 		}
-		return s.contactsAnswer(c, changed.List, err)
+		return c.answer(changed.List, err)
 	})
 }
 
-func (s *Service) contactsAnswer(c *call, list contacts.List, err error) error {
+func (c *contactsCall) answer(list contacts.List, err error) error {
 	if err != nil {
 		return err
 	}
-	reply := &protocol.ContactsReply{Contacts: list.Users, FriendNotifications: s.cfg.FriendNotifications, Version: list.Version}
+	reply := &protocol.ContactsReply{Contacts: list.Users, FriendNotifications: c.endpoint.service.cfg.FriendNotifications, Version: list.Version}
 	if reply.Contacts == nil {
 		reply.Contacts = []string{}
 	}
-	c.succeed(s, reply)
+	c.succeed(reply)
 	return nil
 }
 
 // withContacts has a worker do a call about a user's contacts, in contactsWithin
 // of its arrival.
 // Where the instance is cut off it is refused at once: contacts are where the journal is.
-func (s *Service) withContacts(c *call, do func(context.Context) error) error {
+func (s *Service) withContacts(c *call, user string, do func(context.Context) error) error {
 	if s.stale() {
 		return errCutOff
 	}
-	return s.forContacts(c, func(ctx context.Context) error {
-		ctx, cancel := context.WithDeadline(ctx, c.begun.Add(contactsWithin))
-		defer cancel()
-		// In this order: while what is sent on the connection is stuck, asking it waits too.
-		if s.stale() || !s.cfg.Journal.IsConnected() {
-			return errCutOff
-		}
-		return do(ctx)
+	return s.gate.Contacts(user, func(ctx context.Context) {
+		c.handle(func() error {
+			ctx, cancel := context.WithDeadline(ctx, c.begun.Add(contactsWithin))
+			defer cancel()
+			// In this order: while what is sent on the connection is stuck, asking it waits too.
+			if s.stale() || !s.cfg.Journal.IsConnected() {
+				return errCutOff
+			}
+			return do(ctx)
+		})
 	})
 }
 
@@ -121,32 +131,47 @@ func (s *Service) publishSelf(user string, e *protocol.SelfEvent) error {
 // that is in the journal. Where the second fails the caller is told and does both
 // again; the other way round a failure would leave the contacts of somebody whom
 // the journal has forgotten.
-func (s *Service) erase(c *call) error {
-	var r protocol.EraseRequest
-	err := c.decode(&r)
-	if err == nil {
-		err = r.Check()
-	}
+type erase struct {
+	change[protocol.EraseRequest, *protocol.KickReply]
+}
+
+func (s *Service) eraseRoute(r route[protocol.EraseRequest, *protocol.KickReply]) *endpoint {
+	return r.endpoint(s, func() request {
+		c := &erase{}
+		c.route = &r
+		return c
+	})
+}
+
+func (c *erase) Handle() { c.handle(c.submit) }
+
+func (c *erase) submit() error {
+	s := c.endpoint.service
+	err := c.route.read(&c.call, &c.body)
 	if err == nil {
 		err = s.refuseChange()
 	}
-	if err == nil && r.Trim && s.trims.full() {
+	if err == nil && c.body.Trim && s.trims.full() {
 		err = protocol.ErrOverloaded.With("too many erased users wait to be trimmed: nothing was done, try again")
 	}
 	if err != nil {
 		return err
 	}
-	c.user, c.reply = r.UserID, s.kickReply
-	if r.Trim {
-		c.reply = s.eraseReply
-	}
-	return s.withContacts(c, func(ctx context.Context) error {
-		changed, err := s.contacts.Erase(ctx, r.UserID)
+	user := c.body.UserID
+	return s.withContacts(&c.call, user, func(ctx context.Context) error {
+		changed, err := s.contacts.Erase(ctx, user)
 		s.noteContacts(err) // and not what the journal says below
 		if err != nil {
 			return err
 		}
-		s.tellContacts(r.UserID, &changed)
-		return s.submit(c, api.Erase(&r))
+		s.tellContacts(user, &changed)
+		return s.submit(c, api.Erase(&c.body))
 	})
+}
+
+func (c *erase) done(a *answer) {
+	if c.body.Trim && a.failure() == nil {
+		c.endpoint.service.trims.add(c.body.UserID)
+	}
+	c.change.done(a)
 }

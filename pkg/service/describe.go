@@ -2,26 +2,12 @@ package service
 
 import (
 	"presence/pkg/internal/api"
-	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
 
 // describe implements PROTOCOL 4.9. It is answered whatever the instance's health:
 // who asks wants to know what it holds, be it wrong.
-func (s *Service) describe(c *call) error {
-	var r protocol.InstanceRequest
-	err := c.decode(&r)
-	if err == nil {
-		err = r.Check()
-	}
-	if err != nil {
-		return err
-	}
-	c.reply = func(*call, *state.Result) (any, error) { return s.description(&r), nil }
-	return s.answerNow(c)
-}
-
-func (s *Service) description(r *protocol.InstanceRequest) *protocol.InstanceReply {
+func (s *Service) describe(_ string, r *protocol.InstanceRequest) *protocol.InstanceReply {
 	stale := s.stale()
 	reply := &protocol.InstanceReply{Writer: s.writer, Host: s.cfg.Host, Version: s.cfg.Version}
 	if err := s.Health(); err != nil {

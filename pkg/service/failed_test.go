@@ -14,7 +14,7 @@ import (
 // is half changed is not shown to anybody. White-box, because no entry makes it panic
 // that is known.
 func TestG10_ApplyPanics(t *testing.T) {
-	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[*call]{}}
+	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
 	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
 	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "w", Sequence: 1}}
 	func() {
@@ -23,8 +23,8 @@ func TestG10_ApplyPanics(t *testing.T) {
 				t.Error("it did not panic")
 			}
 		}()
-		more := &journal.Callers[*call]{Commands: []*call{{}}} // than the entry has commands
-		_ = s.apply(journal.Applied[*call]{Entry: e, Position: 1, Time: 1_000, Callers: more})
+		more := &journal.Callers[waiter]{Commands: []waiter{nil}} // than the entry has commands
+		_ = s.apply(journal.Applied[waiter]{Entry: e, Position: 1, Time: 1_000, Callers: more})
 	}()
 	if !s.mu.TryLock() {
 		t.Fatal("the state stays locked")

@@ -2,86 +2,78 @@ package service
 
 import (
 	"presence/pkg/internal/api"
+	"presence/pkg/internal/entry"
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
 
 // gatewayOpen implements "open" of PROTOCOL 4.7.
-func (s *Service) gatewayOpen(c *call) error {
-	var r protocol.OpenRequest
-	gateway, err := s.decodeGateway(c, &r)
-	if err == nil {
-		err = r.Check()
-	}
-	if err != nil {
-		return err
-	}
+func (s *Service) gatewayOpen(gateway string, r *protocol.OpenRequest) entry.Command {
 	r.Connection = s.bindable(r.Connection)
-	c.reply = s.leaseReply
-	return s.submit(c, api.Open(gateway, &r))
+	return api.Open(gateway, r)
 }
 
-// gatewayRenew implements "renew" of PROTOCOL 4.7.
-func (s *Service) gatewayRenew(c *call) error {
-	var r protocol.LeaseRequest
-	gateway, err := s.decodeGateway(c, &r)
+// Renewals of gateways ("renew" of PROTOCOL 4.7).
+
+func gatewayLease(st *state.State, gateway string, r *protocol.LeaseRequest) (uint32, bool) {
+	return st.GatewayLease(gateway, r.Process)
+}
+
+func lostGateway(*state.State, string, *protocol.LeaseRequest) *protocol.Error {
+	return protocol.ErrLeaseNotFound
+}
+
+// gatewayAllowance names a gateway's allowance of renewals, as no user's token can be.
+func (s *Service) gatewayAllowance(subject string) string {
+	gateway, _ := s.subjects.ParseGateway(subject) // which was read before
+	return "gateway." + gateway
+}
+
+// apply implements "apply" of PROTOCOL 4.7.
+type apply struct {
+	change[protocol.ApplyRequest, *protocol.ApplyReply]
+	ops *api.Ops
+}
+
+func (s *Service) applyRoute(r route[protocol.ApplyRequest, *protocol.ApplyReply]) *endpoint {
+	return r.endpoint(s, func() request {
+		c := &apply{}
+		c.route = &r
+		return c
+	})
+}
+
+func (c *apply) Handle() { c.handle(c.submit) }
+
+// submit submits the ops that are valid. The others are failures of the reply and do not reach
+// the journal. The request does even where no op is left, so that its seq is used up.
+func (c *apply) submit() error {
+	s := c.endpoint.service
+	err := c.route.read(&c.call, &c.body)
 	if err == nil {
-		err = r.Check()
+		err = s.gate.Apply(&c.ticket, c.owner, len(c.body.Ops), len(c.msg.Data), c.begun)
 	}
 	if err == nil {
-		err = s.refuseStale()
+		err = s.refuseApply(&c.body)
 	}
 	if err != nil {
 		return err
 	}
-	c.reply, c.gone = s.leaseReply, protocol.ErrLeaseNotFound
-	s.mu.RLock()
-	number, ok := s.state.GatewayLease(gateway, r.Process)
-	s.mu.RUnlock()
-	if ok {
-		return s.submitRenewal(c, number, "gateway."+gateway) // which is no user's token
-	}
-	if err := s.admitOps(c); err != nil {
-		return err
-	}
-	// It may have been opened by an entry that is not applied here yet.
-	return s.submit(c, api.RenewGateway(gateway, &r))
-}
-
-// gatewayClose implements "close" of PROTOCOL 4.7.
-func (s *Service) gatewayClose(c *call) error {
-	var r protocol.CloseRequest
-	gateway, err := s.decodeGateway(c, &r)
-	if err == nil {
-		err = r.Check()
-	}
-	if err != nil {
-		return err
-	}
-	c.reply = s.leaseReply
-	return s.submit(c, api.Close(gateway, &r))
-}
-
-func (s *Service) leaseReply(_ *call, r *state.Result) (any, error) {
-	return s.replying().Lease(r), nil
-}
-
-// gatewayApply implements "apply" of PROTOCOL 4.7. Ops that are not valid are
-// failures of the reply and do not reach the journal; the request does even
-// where none is left, so that its seq is used up.
-func (s *Service) gatewayApply(c *call) error {
-	var r protocol.ApplyRequest
-	gateway, err := s.decodeGateway(c, &r)
-	if err == nil {
-		err = s.admitApply(c, &r, gateway)
-	}
-	if err == nil {
-		err = s.refuseApply(&r)
-	}
-	if err != nil {
-		return err
-	}
-	command, ops := api.Apply(gateway, &r, c.request.Data(), s.cfg.Limits.CustomStatusBytes)
-	c.reply = func(_ *call, r *state.Result) (any, error) { return s.replying().Apply(r, ops, s.maxBody()) }
+	command, ops := api.Apply(c.owner, &c.body, c.msg.Data, s.cfg.Limits.CustomStatusBytes)
+	c.ops = ops
 	return s.submit(c, command)
+}
+
+func (c *apply) done(a *answer) {
+	if e := a.failure(); e != nil {
+		c.fail(e)
+		return
+	}
+	s := c.endpoint.service
+	reply, err := s.replying().Apply(&a.result, c.ops, s.maxBody())
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.succeed(reply)
 }

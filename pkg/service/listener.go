@@ -98,7 +98,7 @@ func newListener(s *Service) *listener {
 	l := &listener{service: s, nc: s.cfg.Clients, wake: make(chan struct{}, 1)}
 	l.stopping, l.stop = context.WithCancel(context.Background())
 	for _, e := range s.endpoints {
-		l.ears = append(l.ears, &ear{subject: e.subject, queue: e.queue(), endpoint: e, handle: s.handler(e)})
+		l.ears = append(l.ears, &ear{subject: e.subject, queue: e.queue(), endpoint: e, handle: e.receive})
 	}
 	l.ears = append(l.ears, s.discovery()...)
 	return l

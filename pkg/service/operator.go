@@ -5,30 +5,18 @@ import (
 	"context"
 
 	"presence/pkg/internal/api"
-	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
 
 // stats implements "stats" of PROTOCOL 4.8.
-func (s *Service) stats(c *call) error {
-	if err := c.decode(&struct{}{}); err != nil {
-		return err
-	}
-	if err := s.refuseUntrusted(); err != nil {
-		return err
-	}
-	c.reply = s.statsReply
-	return s.answerNow(c)
-}
-
-func (s *Service) statsReply(*call, *state.Result) (any, error) {
+func (s *Service) stats(string, *struct{}) *protocol.StatsReply {
 	limits, refusals, stale := s.cfg.limits(), s.refusals(), s.stale()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	limits[maxSessions] = int64(s.state.Params().Sessions)
 	reply := api.Queries{State: s.state, Stale: stale}.Stats(s.writer)
 	reply.Limits, reply.Refusals = limits, refusals
-	return reply, nil
+	return reply
 }
 
 // limits are those of this instance, by the names of their flags.
@@ -53,38 +41,48 @@ func (s *Service) refusals() map[string]uint64 {
 // about a millisecond.
 const orderStep = 500
 
-// list implements "list" of PROTOCOL 4.8. The first one has the users put in
-// order, a million in two to three seconds, for which only other lists wait: they have a worker of their
-// own.
-func (s *Service) list(c *call) error {
-	r := protocol.ListRequest{}
-	err := c.decode(&r)
-	if err == nil {
-		err = r.Check()
-	}
-	if err == nil {
-		err = s.refuseUntrusted()
-	}
-	if err != nil {
+// list implements "list" of PROTOCOL 4.8. The first one has the users put in order, a million
+// in two to three seconds. Only other lists wait for that: they have a worker of their own.
+type list struct {
+	query[protocol.ListRequest, *protocol.ListReply]
+}
+
+func (s *Service) listRoute(r route[protocol.ListRequest, *protocol.ListReply]) *endpoint {
+	return r.queryEndpoint(s, func() request {
+		c := &list{}
+		c.route = &r
+		return c
+	})
+}
+
+func (c *list) Handle() { c.handle(c.answerOrWait) }
+
+func (c *list) answerOrWait() error {
+	s := c.endpoint.service
+	if err := c.read(); err != nil {
 		return err
 	}
-	r.Limit = min(cmp.Or(r.Limit, protocol.MaxUsersPerList), s.cfg.Limits.UsersPerList)
-	if reply, ok := s.page(&r); ok {
-		c.succeed(s, reply)
+	c.body.Limit = min(cmp.Or(c.body.Limit, protocol.MaxUsersPerList), s.cfg.Limits.UsersPerList)
+	if reply, ok := s.page(&c.body); ok {
+		c.succeed(reply)
 		return nil
 	}
 	return s.gate.Order(func(ctx context.Context) {
-		s.handle(c, func() error {
-			for ctx.Err() == nil {
-				if reply, ok := s.page(&r); ok {
-					c.succeed(s, reply)
-					return nil
-				}
-				s.order(orderStep)
-			}
-			return protocol.ErrUnavailable
-		})
+		c.handle(func() error { return c.order(ctx) })
 	})
+}
+
+// order puts the users in order, and answers.
+func (c *list) order(ctx context.Context) error {
+	s := c.endpoint.service
+	for ctx.Err() == nil {
+		if reply, ok := s.page(&c.body); ok {
+			c.succeed(reply)
+			return nil
+		}
+		s.order(orderStep)
+	}
+	return protocol.ErrUnavailable
 }
 
 // order puts some more users in order.
@@ -106,43 +104,9 @@ func (s *Service) page(r *protocol.ListRequest) (*protocol.ListReply, bool) {
 }
 
 // explain implements "explain" of PROTOCOL 4.8.
-func (s *Service) explain(c *call) error {
-	var r protocol.UserRequest
-	err := c.decode(&r)
-	if err == nil {
-		err = r.Check()
-	}
-	if err == nil {
-		err = s.refuseUntrusted()
-	}
-	if err != nil {
-		return err
-	}
-	c.user, c.reply = r.UserID, s.explainReply
-	return s.answerNow(c)
-}
-
-func (s *Service) explainReply(c *call, _ *state.Result) (any, error) {
+func (s *Service) explain(_ string, r *protocol.UserRequest) *protocol.ExplainReply {
 	stale := s.stale()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return api.Queries{State: s.state, Stale: stale}.Explain(c.user), nil
-}
-
-// kick implements "admin.kick" of PROTOCOL 4.8.
-func (s *Service) kick(c *call) error {
-	var r protocol.KickRequest
-	err := c.decode(&r)
-	if err == nil {
-		err = r.Check()
-	}
-	if err != nil {
-		return err
-	}
-	c.reply = s.kickReply
-	return s.submit(c, api.Kick(&r))
-}
-
-func (s *Service) kickReply(_ *call, r *state.Result) (any, error) {
-	return s.replying().Ended(r), nil
+	return api.Queries{State: s.state, Stale: stale}.Explain(r.UserID)
 }

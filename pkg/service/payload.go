@@ -56,7 +56,7 @@ func (s *Service) maxBody() int {
 // tooLarge is the error of a reply of so many bytes. A change that was made cannot be
 // refused any more.
 func (s *Service) tooLarge(c *call, bytes int) error {
-	if !c.endpoint.query && !c.reads {
+	if !c.reads {
 		return protocol.ErrOutcomeUnknown.Withf("the change was made, and the reply has %d bytes, of which at most %d can be sent: read what is there", bytes, s.maxBody())
 	}
 	return protocol.ErrRequestTooLarge.Withf("the reply would have %d bytes, at most %d are allowed: ask for less", bytes, s.maxBody())

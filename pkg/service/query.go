@@ -7,78 +7,83 @@ import (
 
 	"presence/pkg/internal/api"
 	"presence/pkg/internal/entry"
-	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
 
 // maxWaiters bounds the queries that wait for a revision; more are refused.
 const maxWaiters = 1 << 14
 
-// waiter is a query that waits until the instance has reached a position.
-type waiter struct {
-	call     *call
+// waitingGet is a query that waits until the instance has reached a position.
+type waitingGet struct {
+	call     *get
 	position uint64
 	deadline time.Time
 }
 
-// get implements PROTOCOL 4.5.
-func (s *Service) get(c *call) error {
-	var r protocol.GetRequest
-	err := c.decode(&r)
-	if err == nil {
-		err = r.Check()
-	}
-	if n := len(r.UserIDList); err == nil && n > s.cfg.Limits.UsersPerGet {
-		err = protocol.ErrTooManyUsers.Withf("userIDList has %d IDs, at most %d are allowed", n, s.cfg.Limits.UsersPerGet)
-	}
-	if err != nil {
+// get implements PROTOCOL 4.5. It may wait for the journal, or for a revision.
+type get struct {
+	query[protocol.GetRequest, *getReply]
+}
+
+func (s *Service) getRoute(r route[protocol.GetRequest, *getReply]) *endpoint {
+	return r.queryEndpoint(s, func() request {
+		c := &get{}
+		c.route = &r
+		return c
+	})
+}
+
+func (s *Service) checkGet(r *protocol.GetRequest) error {
+	if err := r.Check(); err != nil {
 		return err
 	}
-	if err := s.refuseUntrusted(); err != nil {
+	if n := len(r.UserIDList); n > s.cfg.Limits.UsersPerGet {
+		return protocol.ErrTooManyUsers.Withf("userIDList has %d IDs, at most %d are allowed", n, s.cfg.Limits.UsersPerGet)
+	}
+	return nil
+}
+
+func (c *get) Handle() { c.handle(c.answerOrWait) }
+
+func (c *get) answerOrWait() error {
+	s := c.endpoint.service
+	if err := c.read(); err != nil {
 		return err
 	}
-	c.get, c.reply = &r, s.getReply
-	if r.Fresh {
+	if c.body.Fresh {
 		return s.readFresh(c)
 	}
-	if s.mustWait(&r) {
-		return s.waitFor(c, r.MinRevision/entry.IndexSpan)
+	if s.mustWait(&c.body) {
+		return s.waitFor(c, c.body.MinRevision/entry.IndexSpan)
 	}
-	return s.answerNow(c)
+	c.succeed(s.getReply(&c.body))
+	return nil
+}
+
+// failed: a read changes nothing, whether its entry is stored or not.
+func (c *get) failed(error) *protocol.Error {
+	return protocol.ErrUnavailable.With("the journal did not answer in time: try again")
+}
+
+func (c *get) done(a *answer) {
+	if a.err != nil {
+		c.fail(a.err)
+		return
+	}
+	c.succeed(c.endpoint.service.getReply(&c.body))
 }
 
 // ownStatus answers user.<user>.status: the owner's view (PROTOCOL 4.5).
-func (s *Service) ownStatus(c *call) error {
-	if _, err := s.decodeUser(c, &struct{}{}); err != nil {
-		return err
-	}
-	if err := s.refuseUntrusted(); err != nil {
-		return err
-	}
-	c.reply = s.ownStatusReply
-	return s.answerNow(c)
-}
-
-// refuseUntrusted refuses queries while the state is known to be wrong (G14).
-func (s *Service) refuseUntrusted() error {
-	if !s.trusted() {
-		return protocol.ErrUnavailable.With("this instance is building its state anew: try again")
-	}
-	return nil
-}
-
-func (s *Service) answerNow(c *call) error {
-	body, err := c.reply(c, nil)
-	if err != nil {
-		return err
-	}
-	c.succeed(s, body)
-	return nil
+func (s *Service) ownStatus(user string, _ *struct{}) protocol.OwnStatusReply {
+	stale := s.stale()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return api.Queries{State: s.state, Stale: stale}.OwnStatus(user)
 }
 
 // readFresh answers once an entry is applied that was appended after the query
 // arrived: that makes the read linearizable.
-func (s *Service) readFresh(c *call) error {
+func (s *Service) readFresh(c *get) error {
 	if err := s.refuseChange(); err != nil {
 		return err
 	}
@@ -108,20 +113,13 @@ func (r *getReply) release() {
 	getReplies.Put(r)
 }
 
-func (s *Service) getReply(c *call, _ *state.Result) (any, error) {
+func (s *Service) getReply(r *protocol.GetRequest) *getReply {
 	reply := getReplies.Get().(*getReply)
 	stale := s.stale()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	api.Queries{State: s.state, Stale: stale}.Get(c.get, &reply.GetReply, reply.asked)
-	return reply, nil
-}
-
-func (s *Service) ownStatusReply(c *call, _ *state.Result) (any, error) {
-	stale := s.stale()
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return api.Queries{State: s.state, Stale: stale}.OwnStatus(c.user), nil
+	api.Queries{State: s.state, Stale: stale}.Get(r, &reply.GetReply, reply.asked)
+	return reply
 }
 
 // mustWait reports whether a query asks for a revision of this journal that the
@@ -136,13 +134,13 @@ func (s *Service) mustWait(r *protocol.GetRequest) bool {
 }
 
 // waitFor keeps a query until a position is applied, or MinRevisionWait is over.
-func (s *Service) waitFor(c *call, position uint64) error {
+func (s *Service) waitFor(c *get, position uint64) error {
 	s.waitMu.Lock()
 	if len(s.waiters) >= maxWaiters {
 		s.waitMu.Unlock()
 		return protocol.ErrOverloaded
 	}
-	s.waiters = append(s.waiters, waiter{call: c, position: position, deadline: time.Now().Add(protocol.MinRevisionWait)})
+	s.waiters = append(s.waiters, waitingGet{call: c, position: position, deadline: time.Now().Add(protocol.MinRevisionWait)})
 	s.waitMu.Unlock()
 	// It may have been applied since mustWait looked.
 	s.mu.RLock()
@@ -167,7 +165,7 @@ func (s *Service) refuseWaiters() {
 	s.waitMu.Unlock()
 	var answers []answer
 	for _, w := range waiters {
-		answers = append(answers, answer{call: w.call, err: protocol.ErrUnavailable})
+		answers = append(answers, answer{to: w.call, err: protocol.ErrUnavailable})
 	}
 	s.responder.push(answers)
 }
@@ -182,12 +180,12 @@ func (s *Service) releaseWaiters(applied uint64) {
 	}
 	now := time.Now()
 	var answers []answer
-	s.waiters = slices.DeleteFunc(s.waiters, func(w waiter) bool {
+	s.waiters = slices.DeleteFunc(s.waiters, func(w waitingGet) bool {
 		switch {
 		case w.position <= applied:
-			answers = append(answers, answer{call: w.call})
+			answers = append(answers, answer{to: w.call})
 		case now.After(w.deadline):
-			answers = append(answers, answer{call: w.call, err: protocol.ErrUnavailable.With("this instance has not reached minRevision in time: try again")})
+			answers = append(answers, answer{to: w.call, err: protocol.ErrUnavailable.With("this instance has not reached minRevision in time: try again")})
 		default:
 			return false
 		}

@@ -49,7 +49,7 @@ func (r *responder) run(ctx context.Context) {
 		batch, r.queue = r.queue, batch[:0]
 		r.mu.Unlock()
 		for i := range batch {
-			batch[i].send(r.service)
+			batch[i].to.done(&batch[i])
 		}
 		if len(batch) > 0 {
 			clear(batch)

@@ -70,7 +70,7 @@ type Service struct {
 
 	gate *admission.Gate
 
-	journal     *journal.Journal[*call]
+	journal     *journal.Journal[waiter]
 	contacts    *contacts.Store
 	responder   *responder
 	announcer   *announcer
@@ -100,7 +100,7 @@ type Service struct {
 	disputed  lograte.Doubling // who is said to be wrong
 
 	waitMu  sync.Mutex // guards waiters
-	waiters []waiter
+	waiters []waitingGet
 }
 
 // New checks the configuration. It starts nothing.
@@ -185,7 +185,7 @@ func (s *Service) open(ctx context.Context) error {
 
 func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err error) {
 	params := s.cfg.params()
-	s.journal, err = journal.Open(ctx, journal.Config[*call]{
+	s.journal, err = journal.Open(ctx, journal.Config[waiter]{
 		JetStream: js,
 		Stream:    s.cfg.Stream,
 		Bucket:    s.cfg.Snapshots,
@@ -207,7 +207,7 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		Stamp:    s.stamp,
 		Apply:    s.apply,
 		Failed:   s.failed,
-		Arrived:  func(c *call) time.Time { return c.begun },
+		Arrived:  waiter.arrived,
 		Restore:  s.restore,
 		Reset:    s.reset,
 		Snapshot: s.snapshot,
@@ -342,12 +342,12 @@ func (s *Service) configure() error {
 func (s *Service) barrier(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	done := make(chan error, 1)
-	if err := s.journal.Barrier(&call{done: done, begun: time.Now()}); err != nil {
+	b := &barrier{begun: time.Now(), outcome: make(chan error, 1)}
+	if err := s.journal.Barrier(b); err != nil {
 		return err
 	}
 	select {
-	case err := <-done:
+	case err := <-b.outcome:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -364,7 +364,7 @@ func (s *Service) stamp(h *entry.Header, arrived time.Time) {
 }
 
 // apply is the journal's Apply: it applies an entry and hands on what follows.
-func (s *Service) apply(a journal.Applied[*call]) error {
+func (s *Service) apply(a journal.Applied[waiter]) error {
 	done, err := s.applyToState(&a)
 	if err != nil {
 		return err
@@ -392,7 +392,7 @@ type applied struct {
 
 // applyToState applies an entry to the state. Where that fails or panics the state may
 // be half changed, so it is not trusted from then on; the journal stops.
-func (s *Service) applyToState(a *journal.Applied[*call]) (done applied, err error) {
+func (s *Service) applyToState(a *journal.Applied[waiter]) (done applied, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.compare(&a.Entry.Header); err != nil {
@@ -419,49 +419,45 @@ func (s *Service) applyToState(a *journal.Applied[*call]) (done applied, err err
 
 // answers pairs the callers of an entry with what became of their commands.
 // The state's lock is held.
-func (s *Service) answers(callers *journal.Callers[*call], out *state.Outcome) []answer {
+func (s *Service) answers(callers *journal.Callers[waiter], out *state.Outcome) []answer {
 	answers := make([]answer, 0, len(callers.Commands)+len(callers.Renewals)+len(callers.Barriers))
 	if out.Fenced {
 		for _, c := range callers.Commands {
-			answers = append(answers, answer{call: c, err: protocol.ErrUnavailable})
+			answers = append(answers, answer{to: c, err: protocol.ErrUnavailable})
 		}
 		for _, r := range callers.Renewals {
-			answers = append(answers, answer{call: r.Caller, err: protocol.ErrUnavailable})
+			answers = append(answers, answer{to: r.Caller, err: protocol.ErrUnavailable})
 		}
 	} else {
 		for i, c := range callers.Commands {
-			answers = append(answers, answer{call: c, result: out.Results[i]})
+			answers = append(answers, answer{to: c, result: out.Results[i]})
 		}
 		for _, r := range callers.Renewals {
 			answers = append(answers, s.renewedAnswer(r))
 		}
 	}
 	for _, c := range callers.Barriers {
-		answers = append(answers, answer{call: c})
+		answers = append(answers, answer{to: c})
 	}
 	return answers
 }
 
-func (s *Service) renewedAnswer(r journal.Renewing[*call]) answer {
+func (s *Service) renewedAnswer(r journal.Renewing[waiter]) answer {
 	status, ttl, ok := s.state.Renewed(r.Number)
 	if !ok {
-		c := r.Caller
-		if c.user != "" && s.state.WasReplaced(c.user, c.session) {
-			return answer{call: c, err: protocol.ErrSessionReplaced}
-		}
-		return answer{call: c, err: c.gone}
+		lost := r.Caller.(interface {
+			lost(*state.State) *protocol.Error
+		})
+		return answer{to: r.Caller, err: lost.lost(s.state)}
 	}
-	return answer{call: r.Caller, result: state.Result{Revision: s.state.Revision(), Status: status, TTL: ttl}}
+	return answer{to: r.Caller, result: state.Result{Revision: s.state.Revision(), Status: status, TTL: ttl}}
 }
 
 // failed is the journal's Failed.
-func (s *Service) failed(callers []*call, err error) {
+func (s *Service) failed(callers []waiter, err error) {
 	answers := make([]answer, len(callers))
 	for i, c := range callers {
-		answers[i] = answer{call: c, err: journalError(err)}
-		if c.get != nil { // a read changes nothing, whether its entry is stored or not
-			answers[i].err = protocol.ErrUnavailable.With("the journal did not answer in time: try again")
-		}
+		answers[i] = answer{to: c, err: c.failed(err)}
 	}
 	s.responder.push(answers)
 }

@@ -50,12 +50,6 @@ func (t *trims) forgotten(s *state.State) (any bool) {
 	return any
 }
 
-// eraseReply answers an erase that is to be trimmed, once it is applied.
-func (s *Service) eraseReply(c *call, r *state.Result) (any, error) {
-	s.trims.add(c.user)
-	return s.kickReply(c, r)
-}
-
 // trimErased has the journal trimmed behind users who were forgotten.
 func (s *Service) trimErased() {
 	s.mu.RLock()
