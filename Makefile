@@ -15,7 +15,7 @@ SEED ?= 0
 AGAINST ?=
 ROUNDS ?=
 
-.PHONY: run build test race processes histories simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak check clean
+.PHONY: run build test race processes histories bounded simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -23,7 +23,7 @@ run: build ## build and run the daemon with its own NATS server, data in ./data
 build: ## build both commands into bin/
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
-test: race processes histories ## all tests
+test: race processes histories bounded ## all tests
 
 # Most of a test's time is waiting, for a TTL or a server to start: so many run at
 # once.
@@ -43,6 +43,9 @@ processes: ## those of processes: clusters, chaos, floods, full disks
 # draws others.
 histories: ## half a minute of simulate, from a seed that stays
 	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate 30s
+
+bounded: ## a million times the same to one user, for about a minute
+	$(GO) test -run '^TestBounded$$' ./pkg/internal/state
 
 simulate: ## histories of several instances under a seeded scheduler for SIMULATE; SEED=n plays that one first
 	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate $(SIMULATE) -seed $(SEED)
