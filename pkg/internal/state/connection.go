@@ -24,7 +24,8 @@ type connections struct {
 	closed []*connection // in the order of their closing; what is in it is never changed
 	lame   []lameServer  // in the order of time
 
-	// fresh are those that the entry at hand bound and that nobody knew before.
+	// newlyBound has the connections that the current entry bound and that were not known
+	// before.
 	newlyBound []connectionKey
 }
 
@@ -113,9 +114,9 @@ func (s *State) unbindConnection(key connectionKey) {
 	}
 }
 
-// Fresh returns the connections that the last entry bound leases to and that nobody
-// knew before: none had a lease, and none was reported closed of late. The broker may
-// know better. They are valid until the next Apply.
+// NewlyBound yields the connections that the last entry bound leases to and that were not
+// known before: they had no lease, and were not reported closed recently. The broker may
+// know that they are closed. The connections are valid until the next Apply.
 func (s *State) NewlyBound(yield func(server string, client uint64) bool) {
 	for _, key := range s.connections.newlyBound {
 		if !yield(key.server, key.client) {

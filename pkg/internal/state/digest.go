@@ -39,7 +39,7 @@ func (s *State) DigestAt(position uint64) (uint64, bool) {
 // Digest hashes everything that decides what the state does next, in a way that
 // does not depend on how it came to be: two instances that applied the same
 // journal have the same (G14). Users and deadlines are hashed when they change,
-// so that it costs a walk over writers and gateways only.
+// so that it costs a walk over instances and gateways only.
 func (s *State) Digest() uint64 {
 	sum := s.digest + s.fenceTable.sum
 	for _, g := range s.gateways {
@@ -67,9 +67,8 @@ func (s *State) Digest() uint64 {
 	return sum + xxhash.Sum64(b)
 }
 
-// hash hashes a user with all sessions, but for deadlines, which change with
-// every renewal and are hashed apart, and but for what is owed and what a closed
-// connection makes of a live session.
+// hash hashes a user with all sessions. Deadlines change with every renewal and are hashed
+// separately. Pending announcements, and whether a connection is closed, are left out.
 func (s *State) hash(u *user) uint64 {
 	b := appendText(s.scratch[:0], u.id)
 	b = appendText(b, u.text)

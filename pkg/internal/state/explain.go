@@ -68,7 +68,8 @@ func (s *State) detail(x *session) protocol.SessionDetail {
 	return d
 }
 
-// keeper is the lease that decides until when a session is what it is.
+// effectiveLease returns the lease that decides when a session's status ends: its own, or
+// its gateway's.
 func (x *session) effectiveLease() *lease {
 	if x.gateway != nil {
 		return &x.gateway.lease

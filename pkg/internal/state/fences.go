@@ -7,34 +7,36 @@ import (
 	"slices"
 )
 
-// fences remember which sessions were ended by somebody else than their clients,
-// and must not be opened again by them for 24 hours (PROTOCOL 4.1). In force with
-// format 3; below it they are in user.replaced.
+// fences remember which sessions were ended by somebody else than their clients. Their
+// clients must not open them again for 24 hours (PROTOCOL 4.1). In force from format 3 on;
+// below it user.replaced remembers them.
 //
-// A fence says neither whose it is nor which session's: it has a hash of both. So it
-// takes 20 bytes, and the index about 2 more, and it outlives what is known of the
-// user. How many there are is bounded by rates: one is made by ending a session, which
-// had to be opened. A user who may make 20 changes in 5 s, and does nothing else than to
-// log in and to log all sessions out, makes 172,800 in 24 hours: 4 MB. Operators and
-// gateways, who are trusted, make as many as their requests end. Of the sessions that a
-// login of their device replaced only the last ones of a user are kept, see trimFences.
+// A fence names neither the user nor the session: it has a hash of both. So it takes 20
+// bytes, plus about 2 in the index, and it can outlive what is known of the user.
 //
-// Fences have numbers in the order of their ends, which is the order in which they are
-// forgotten too, because all are kept equally long. 256 numbers are a page. A page that
-// lost fences closes up, so it takes room for those that are left.
+// The number of fences is bounded by rates. Each fence is an ended session, which had to
+// be opened before. A user may make 20 changes in 5 s. One who only logs in and logs all
+// sessions out makes 172,800 fences in 24 hours: 4 MB. Operators and gateways are trusted,
+// and make as many as their requests end. Of sessions that a login of their device
+// replaced, only the last ones of a user are kept, see trimFences.
+//
+// Fences are numbered in the order of their ends. They are forgotten in the same order,
+// because all are kept equally long. 256 numbers are a page. A page keeps no gaps for
+// forgotten fences, so it takes memory only for those that are left.
 type fences struct {
 	pages       []*fencePage // of the numbers from first on; nil: nothing is left of it
-	first, next uint32       // the oldest number in use, and the one that is given next; they may wrap
+	first, next uint32       // the oldest number in use, and the next new one; they may wrap
 	count       int
 	sum         uint64 // of the fences' hashes, for the digest
 
-	// heads is a hash table with chains: the newest fence of each chain. It grows and
-	// shrinks by one chain at a time (linear hashing), so no fence waits for all.
+	// heads is a hash table with chains. It has the newest fence of each chain. It grows
+	// and shrinks by one chain at a time (linear hashing), so no command waits for a
+	// rebuild of the whole table.
 	heads []uint32
 }
 
-// fence is one ended session. Links are numbers; 0 is none, and so is a number whose
-// fence is forgotten.
+// fence is one ended session. Links are numbers. The link 0, or to a forgotten fence,
+// ends a chain.
 type fence struct {
 	key   fenceKey
 	meta  uint16 // the reason in the lowest 2 bits, then the seconds since fencePage.since
@@ -42,10 +44,10 @@ type fence struct {
 	prev  uint32 // the next older that was replaced, of the same user
 }
 
-// fenceKey is a hash of a user and a session. A collision refuses a login that should
-// have been let in: with a million fences and a million new sessions a second for a
-// year, once with a chance of 1 in 30,000. Nobody can cause one for another: that takes
-// 2^80 attempts at SHA-256 for a session ID that the other has not used yet.
+// fenceKey is a hash of a user and a session. A collision refuses a login that should be
+// accepted. With a million fences, and a million new sessions a second for a year, the
+// chance of one collision is 1 in 30,000. Nobody can cause a collision for somebody else:
+// that takes 2^80 attempts at SHA-256, for a session ID that is not used yet.
 type fenceKey [10]byte
 
 // fencePage holds the fences of 256 numbers in a row.
@@ -60,12 +62,12 @@ const (
 	pageSize = 1 << pageBits
 	// maxSince is how much later than the first of its page a fence may end.
 	maxSince = 1<<14 - 1
-	// minChains is how many chains the table has at least. Of more there are so many that
-	// they have between minLength and maxLength fences in the mean.
+	// minChains is the least number of chains. A larger table has as many that a chain has
+	// between minLength and maxLength fences on average.
 	minChains            = 16
 	minLength, maxLength = 2, 3
 	// maxReplacedFences is how many fences of a user's replaced sessions are kept at
-	// least. Up to twice as many are, so that the older half goes at once.
+	// least. At twice as many the older half is forgotten at once.
 	maxReplacedFences = 1024
 )
 
@@ -90,8 +92,8 @@ func (f *fence) hash(until uint32) uint64 {
 	return deadlineHash(until<<2|uint32(f.reason()), int64(binary.LittleEndian.Uint64(f.key[:])^uint64(f.key[8])<<32^uint64(f.key[9])<<40))
 }
 
-// add remembers one more fence until a second of the lease clock, which must not be
-// before that of the last one added, and returns its number.
+// add adds a fence that ends at a second of the lease clock, and returns its number. until
+// must not be before the end of the fence that was added last.
 func (fs *fences) add(key fenceKey, reason endReason, until, prev uint32) uint32 {
 	page := fs.lastPage()
 	if page == nil || until-page.since > maxSince {
@@ -121,7 +123,7 @@ func (fs *fences) add(key fenceKey, reason endReason, until, prev uint32) uint32
 	return number
 }
 
-// lastPage is the page that the next number is of, nil where that is a new one.
+// lastPage returns the page of the next number; nil: it needs a new page.
 func (fs *fences) lastPage() *fencePage {
 	if fs.next%pageSize == 0 || len(fs.pages) == 0 {
 		return nil
@@ -148,7 +150,7 @@ func (fs *fences) pageOf(number uint32) uint32 {
 	return (number>>pageBits - fs.first>>pageBits) & (1<<(32-pageBits) - 1)
 }
 
-// rank is a number's index in the list of its page.
+// rank returns a number's index in the list of its page.
 func (p *fencePage) rank(number uint32) (n int) {
 	word := number % pageSize / 64
 	for _, w := range p.has[:word] {
@@ -225,8 +227,8 @@ func (fs *fences) skip() {
 	}
 }
 
-// chainOf is the chain of a key's index: as many of the index's bits as there are
-// chains for, one less where that chain is not there yet.
+// chainOf returns the chain of a key's index. It takes as many bits of the index as the
+// number of chains has. Where that chain does not exist yet, it takes one bit less.
 func (fs *fences) chainOf(index uint32) uint32 {
 	n := uint32(len(fs.heads))
 	wide := uint32(1)<<bits.Len32(n-1) - 1
@@ -254,7 +256,7 @@ func (fs *fences) unlink(number uint32, f *fence) {
 	*p = f.chain
 }
 
-// grow adds a chain, and moves into it what belongs there of the one that it splits.
+// grow adds a chain. It splits an existing chain between the two.
 func (fs *fences) grow() {
 	n := uint32(len(fs.heads))
 	fs.heads = append(fs.heads, 0)
@@ -262,7 +264,7 @@ func (fs *fences) grow() {
 	fs.relink(split)
 }
 
-// shrink takes the last chain out, and moves what is in it to where that belongs.
+// shrink removes the last chain, and moves its fences to the chain that it once split.
 func (fs *fences) shrink() {
 	last := len(fs.heads) - 1
 	number := fs.heads[last]
@@ -279,7 +281,7 @@ func (fs *fences) relink(chain uint32) {
 	fs.linkAll(number)
 }
 
-// linkAll links a fence anew, and all behind it.
+// linkAll puts a fence, and all behind it in its chain, into the chains where they belong.
 func (fs *fences) linkAll(number uint32) {
 	for number != 0 {
 		f, _ := fs.get(number)

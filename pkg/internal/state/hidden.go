@@ -5,11 +5,11 @@ import (
 	"presence/pkg/protocol"
 )
 
-// hidden is the public view of a user who is invisible, or was and has not been
-// seen ONLINE since (PROTOCOL 3). It is that of somebody who lost all sessions at
-// the moment when it began, and goes on as that one's would: UNLOGINED when lost
-// sessions are forgotten, without the text when that expires, unknown when a user
-// without anything is forgotten. Nothing the user does touches it (G9).
+// hidden is the public view of a user who is invisible, or was invisible and has not been
+// seen ONLINE since (PROTOCOL 3). It looks as if the user had lost all sessions when it
+// began, and changes like the view of such a user: to UNLOGINED when lost sessions are
+// forgotten, to no text when the text expires, to a user never seen when a user without
+// sessions is forgotten. Nothing that the user does changes it (G9).
 type hidden struct {
 	view
 	lastSeen int64
@@ -18,21 +18,20 @@ type hidden struct {
 	updatedAt          int64
 	cause              cause
 
-	// until, of the lease clock, is when the last of the lost sessions would be
-	// forgotten; idleSince when the view had nothing to show any more, -1: it
-	// has. gone says that it is that of somebody never seen.
+	// until, by the lease clock, is when the last lost session would be forgotten.
+	// idleSince is since when the view has nothing to show; -1: it has something. gone
+	// says that the view is that of a user never seen.
 	until, idleSince int64
 	gone             bool
-	// ended is until when the sessions are remembered that were ended by then,
-	// as forgetAt has it.
+	// ended is until when the sessions that had been ended are remembered, for forgetAt.
 	ended int64
 
-	pending *pending // who has yet to announce the view for certain; nil: it is announced
+	pending *pending // in an instance's outbox; nil: the view is announced
 }
 
-// hide hides a user who has become invisible, before the change is given its
-// revision, and shows one who is to be seen. rest is what is to be told the owner
-// still; shown says that the user was hidden.
+// hide starts hiding a user who has become invisible, and stops hiding a user who is to
+// be seen again. It is called before the change gets its revision. rest is what is still
+// to be announced to the owner. shown says that the hiding has stopped.
 func (s *State) hide(u *user, own view) (rest parts, shown bool) {
 	switch invisible := u.chosen() == entry.Invisible; {
 	case invisible && u.hidden == nil:
@@ -53,7 +52,7 @@ func (s *State) show(u *user) {
 	u.hidden = nil
 }
 
-// lastView is what is seen from now on of a user who becomes invisible.
+// lastView returns the public view, from now on, of a user who becomes invisible.
 func (s *State) lastView(u *user, own view) *hidden {
 	h := &hidden{view: own, lastSeen: u.lastSeen, revision: u.revision, previous: u.previous, updatedAt: u.updatedAt, cause: u.cause, idleSince: -1}
 	h.availability = entry.Keep
@@ -81,8 +80,8 @@ func (s *State) lastView(u *user, own view) *hidden {
 	return h
 }
 
-// nextStep is when, by the lease clock, the view changes by itself, and false
-// for never, or not before something is announced.
+// nextStep returns when, by the lease clock, the view changes by itself. It returns false
+// for never, and while the view has to be announced before.
 func (h *hidden) nextStep(retention int64) (int64, bool) {
 	switch {
 	case h.statusType == protocol.Offline:
@@ -93,9 +92,9 @@ func (h *hidden) nextStep(retention int64) (int64, bool) {
 	return 0, false
 }
 
-// stepHidden lets happen to the view of a hidden user what is due, as it would
-// to a user who lost all sessions: the end of OFFLINE, and once it is announced
-// that of everything.
+// stepHidden changes the view of a hidden user if that is due, as for a user who lost all
+// sessions: OFFLINE becomes UNLOGINED; once that is announced, the view becomes that of a
+// user never seen.
 func (s *State) stepHidden(u *user) {
 	h := u.hidden
 	at, ok := h.nextStep(s.params.Retention)
@@ -112,7 +111,7 @@ func (s *State) stepHidden(u *user) {
 	}
 }
 
-// expireHiddenText clears the text that everybody sees of a hidden user.
+// expireHiddenText clears the text in a hidden user's public view.
 func (s *State) expireHiddenText(u *user) {
 	h := u.hidden
 	h.text, h.textUntil, h.cause = "", 0, byExpiry

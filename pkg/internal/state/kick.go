@@ -47,8 +47,9 @@ func (s *State) erase(c *entry.Command, r *Result) {
 // erasedGoneLevel is the format from which an erased user looks like one never seen.
 const erasedGoneFormat = 3
 
-// keep has a user who is erased, but not yet forgotten, remembered. Whoever looks like
-// one never seen goes on to until there is something to know, see revise.
+// unerase keeps a user who was erased, below format 3, from being forgotten. From format 3
+// on, an erased user goes on looking like one never seen until something is known, see
+// revise.
 func (u *user) unerase() {
 	if u.erased == erasedKnown {
 		u.erased = notErased

@@ -57,7 +57,7 @@ func (s *State) shorten(l *lease) {
 	s.schedule(l)
 }
 
-// lasts is how long a renewal makes a lease run, in milliseconds.
+// effectiveTTL returns for how many milliseconds a renewal keeps a lease live.
 func (s *State) effectiveTTL(l *lease) int64 {
 	if len(s.connections.lame) > 0 && l.connection != nil && l.connection.lame {
 		return int64(l.ttl) / 2

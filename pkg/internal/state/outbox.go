@@ -13,7 +13,7 @@ const (
 	partOwner                      // what the owner does
 	partSettings                   // the availability that is set
 	partSessions
-	partEnds // of sessions, see untold
+	partEnds // of sessions, see pendingEnds
 )
 
 // pending is an announcement that an instance has in its outbox, for one user. A

@@ -109,7 +109,7 @@ func (u *user) sessionList() []protocol.Session {
 	return sessions
 }
 
-// plain is the session as its owner sees it.
+// wire returns the session as its owner sees it.
 func (x *session) wire() protocol.Session {
 	return protocol.Session{
 		SessionID:  x.id.String(),

@@ -7,14 +7,15 @@ import (
 	"presence/pkg/protocol"
 )
 
-// A session that was ended by somebody else than itself must not be opened again by
-// its client (PROTOCOL 4.1). Three things are remembered of it:
+// A session may be ended by somebody else than its client: by an operator, by another
+// login, by a logout of all sessions. Its client must not open it again (PROTOCOL 4.1).
+// Three things are remembered of such a session:
 //
-//	fences        that it was, for 24 hours; the hash of its name is enough
+//	fences        that it was ended, for 24 hours, as a hash of its name
 //	user.ends     that its client is to be told, until that is announced for certain
 //	State.ended   its name, of the latest ones only, for Explain
 //
-// Below format 3 a list of each user has all of them, see replaced.
+// Below format 3 each user has a list of them instead, see replaced.
 
 // endReason is a protocol.EndReason in one byte. The numbers are in snapshots.
 type endReason uint8
@@ -30,15 +31,15 @@ func (r endReason) wire() protocol.EndReason {
 	return [...]protocol.EndReason{protocol.EndReplaced, protocol.EndKicked, protocol.EndLogout, protocol.EndErased}[r]
 }
 
-// untold are the ends of a user's sessions that are to be told, in their order. They are
-// as many as a user's sessions are ended within the seconds that it takes to announce
-// something for certain: requests arrive by the connection by which events leave.
+// pendingEnds are the ends of a user's sessions that are to be announced, in order. There
+// are as many as sessions end within the seconds that an announcement takes. Requests
+// arrive by the connection by which events leave, so they cannot pile up.
 type pendingEnds struct{ list []pendingEnd }
 
 type pendingEnd struct {
 	session sessionID
 	reason  endReason
-	number  uint64 // of the owed that told of it first; 0: the one at hand will
+	number  uint64 // of the first pending announcement that has it; 0: the next one
 }
 
 // endedSession names one of the latest sessions that were ended.
@@ -52,8 +53,8 @@ type endedSession struct {
 // maxNamed bounds the names of ended sessions: about 1 MiB.
 const maxNamed = 1 << 14
 
-// endFor ends a session for a reason that its client is to know, as one of so many
-// that end together.
+// endFor ends a session for a reason that its client is told. together is how many
+// sessions the same command ends.
 func (s *State) endFor(x *session, reason endReason, together int) {
 	u := x.user
 	s.tell(u, partEnds)
@@ -66,14 +67,14 @@ func (s *State) endFor(x *session, reason endReason, together int) {
 	s.remove(x)
 }
 
-// fencesLevel is the format that puts fences in force.
+// fencesFormat is the first format that has fences.
 const fencesFormat = 3
 
-// fenceSecond is the second of the lease clock that ends at or after a moment.
+// fenceSecond rounds a moment of the lease clock up to seconds.
 func fenceSecond(at int64) uint32 { return uint32((at + 999) / 1000) }
 
-// fence remembers a session that was ended until a second of the lease clock. The user
-// is being changed.
+// fence remembers, until a second of the lease clock, that a session was ended. The
+// caller has called change for the user.
 func (s *State) fence(u *user, session sessionID, reason endReason, until uint32) {
 	prev := uint32(0)
 	if reason == wasReplaced {
@@ -97,8 +98,8 @@ func (s *State) fence(u *user, session sessionID, reason endReason, until uint32
 	s.ended = append(s.ended, endedSession{u.id, session, until, reason})
 }
 
-// trimFences forgets all fences of a user's replaced sessions but the last ones. It is
-// called once in maxReplacedFences of them, so each costs two steps of the walk.
+// trimFences keeps only the newest maxReplacedFences fences of a user's replaced sessions.
+// It is called once for that many new ones, so each costs two steps of the walk.
 func (s *State) trimFences(u *user) {
 	number := u.fence
 	for n := 0; ; n++ {
@@ -114,7 +115,8 @@ func (s *State) trimFences(u *user) {
 	}
 }
 
-// removeFence forgets a fence, once the snapshot that is being taken has it.
+// removeFence forgets a fence. Before that it is saved for the snapshot that is being
+// taken.
 func (s *State) removeFence(number uint32) {
 	if s.snapshot != nil {
 		s.snapshot.preserveFence(number)
@@ -140,7 +142,7 @@ func (s *State) expireFences() {
 	}
 }
 
-// forgetOldFences has no user know the number of a fence that is forgotten.
+// forgetOldFences removes the numbers of forgotten fences from the users.
 func (s *State) forgetOldFences() {
 	for _, u := range s.users.list {
 		if !s.fenceTable.has(u.fence) {
@@ -169,8 +171,8 @@ func (s *State) wasEnded(u *user, id, session string) bool {
 	return ok && int64(until)*1000 > s.clock.lease
 }
 
-// endedOf calls yield for the latest sessions of a user that were ended, in the order of
-// their ends, and until when they are refused by the lease clock.
+// endedOf calls yield for the latest ended sessions of a user, in the order of their ends.
+// until is when they stop being refused, by the lease clock.
 func (s *State) endedOf(u *user, yield func(session sessionID, reason endReason, until int64)) {
 	for r := u.replaced; r != nil; r = r.next {
 		yield(r.session, r.reason, r.until)
@@ -182,7 +184,7 @@ func (s *State) endedOf(u *user, yield func(session sessionID, reason endReason,
 	}
 }
 
-// mustTell notes an end that is to be told.
+// enqueueEnd adds an end that is to be announced.
 func (u *user) enqueueEnd(end pendingEnd) {
 	if u.needRare().ends == nil {
 		u.ends = &pendingEnds{}
@@ -190,7 +192,7 @@ func (u *user) enqueueEnd(end pendingEnd) {
 	u.ends.list = append(u.ends.list, end)
 }
 
-// untoldEnds returns the ends that are to be told.
+// pendingEnds returns the ends that are to be announced.
 func (u *user) pendingEnds() []pendingEnd {
 	if u.ends == nil {
 		return nil
@@ -198,7 +200,7 @@ func (u *user) pendingEnds() []pendingEnd {
 	return u.ends.list
 }
 
-// number notes which owed tells of the ends that none has told of yet.
+// numberEnds gives the number of a pending announcement to the ends that have none yet.
 func (u *user) numberEnds(number uint64) {
 	ends := u.pendingEnds()
 	for i := len(ends) - 1; i >= 0 && ends[i].number == 0; i-- {
@@ -206,7 +208,7 @@ func (u *user) numberEnds(number uint64) {
 	}
 }
 
-// told notes that all ends are told for certain.
+// dropEnds notes that all ends are announced for certain.
 func (u *user) dropEnds() {
 	if u.rare != &nothingRare {
 		u.ends = nil
@@ -221,12 +223,11 @@ type replaced struct {
 	session sessionID
 	until   int64 // lease clock
 	reason  endReason
-	pending bool      // the end is to be told yet
+	pending bool      // the end is still to be announced
 	next    *replaced // in the order of their ends
 }
 
-// remember notes that a session was ended, in the place of the oldest such note
-// where there are most already.
+// remember adds an ended session. If there are most already, the oldest is forgotten.
 func (u *user) remember(session sessionID, now int64, reason endReason, most int) {
 	kept, p := 0, &u.needRare().replaced
 	for *p != nil {
@@ -255,8 +256,8 @@ func (u *user) wasReplaced(session string, now int64) bool {
 	return false
 }
 
-// startFences makes fences of what users remember of their ended sessions, when format
-// 3 comes into force.
+// startFences turns the users' lists of ended sessions into fences when format 3 comes
+// into force.
 func (s *State) startFences() {
 	type ended struct {
 		user *user
@@ -281,7 +282,7 @@ func (s *State) startFences() {
 		}
 		u.rare.replaced = nil
 	}
-	// The order of users is not the same everywhere, that of a user's ends is.
+	// Instances may have the users in different orders, but each user's ends in the same.
 	slices.SortStableFunc(all, func(a, b ended) int {
 		return cmp.Or(cmp.Compare(a.until, b.until), cmp.Compare(a.user.id, b.user.id))
 	})

@@ -12,8 +12,8 @@ import (
 	"presence/pkg/protocol"
 )
 
-// ErrDamagedSnapshot is what Restore's errors are when a snapshot cannot be
-// read, or is not what was written.
+// ErrDamagedSnapshot is wrapped by the errors of Restore when a snapshot cannot be read, or
+// is not what was written.
 var ErrDamagedSnapshot = errors.New("damaged snapshot")
 
 // NewerSnapshotError says that a snapshot was written by a later version.
@@ -26,11 +26,10 @@ func (e *NewerSnapshotError) Error() string {
 // Progress of a restore: users so far and in all.
 type Progress struct{ Done, Total int }
 
-// Restore makes the state that a Snapshot wrote down. next returns its blocks in
-// their order, valid until the next call, and io.EOF behind the last. progress is
-// called now and then; it may be nil. The error wraps ErrDamagedSnapshot, is a
-// NewerSnapshotError, or is next's. What is read is trusted no further than that
-// no bytes whatever make Restore panic or use much more memory than they have.
+// Restore makes a state from a snapshot. next returns the blocks in order, valid until the
+// next call, and io.EOF behind the last. progress is called now and then; it may be nil.
+// The error wraps ErrDamagedSnapshot, or is a *NewerSnapshotError, or comes from next. No
+// input makes Restore panic, or use much more memory than the input has bytes.
 func Restore(next func() ([]byte, error), progress func(Progress)) (*State, error) {
 	if progress == nil {
 		progress = func(Progress) {}
@@ -63,7 +62,7 @@ func Restore(next func() ([]byte, error), progress func(Progress)) (*State, erro
 	}
 }
 
-// restorer is a state half restored.
+// restorer is a state that is being restored.
 type restorer struct {
 	s        *State
 	header   headerRecord
@@ -73,7 +72,7 @@ type restorer struct {
 	names                int
 	ends                 endsRecord
 	fences               []fenceRecord
-	fenceNumbers         []uint32 // those that they have now
+	fenceNumbers         []uint32 // the fences' new numbers
 	leases               []*lease // in any order
 
 	format uint8
@@ -86,7 +85,7 @@ func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrDamagedSnapshot, fmt.Errorf(format, args...))
 }
 
-// begin restores from the header, and what a format has beside it.
+// begin restores the header, and the records that later formats have behind it.
 func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 	h := &r.header
 	if rest, err = h.UnmarshalMsg(b); err != nil {
@@ -129,7 +128,7 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 	return rest, nil
 }
 
-// records restores from a block of records behind the header.
+// records restores a block of records.
 func (r *restorer) records(b []byte) (err error) {
 	for len(b) > 0 {
 		switch {
@@ -233,7 +232,7 @@ func (r *restorer) restoreFence(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// restoreFences gives all fences new numbers, without gaps.
+// restoreFences adds all fences, with new numbers that have no gaps.
 func (r *restorer) restoreFences() error {
 	slices.SortFunc(r.fences, func(a, b fenceRecord) int {
 		return cmp.Compare(a.Number-r.ends.First, b.Number-r.ends.First)
@@ -250,8 +249,8 @@ func (r *restorer) restoreFences() error {
 	return nil
 }
 
-// fenceNumber returns the new number of a fence that had one in the snapshot; 0 where it
-// was forgotten by then.
+// fenceNumber returns the new number of the fence with a number in the snapshot. It
+// returns 0 if the snapshot has no such fence.
 func (r *restorer) fenceNumber(number uint32) uint32 {
 	i, ok := slices.BinarySearchFunc(r.fences[:len(r.fenceNumbers)], number-r.ends.First, func(f fenceRecord, n uint32) int {
 		return cmp.Compare(f.Number-r.ends.First, n)
@@ -344,7 +343,8 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// restoreOwed restores what a writer, 1 + its index, has to announce; 0: none.
+// restorePending restores a pending announcement. instance is 1 + the index of the one that
+// has it in its outbox; 0: there is none.
 func (r *restorer) restorePending(instance int, p pending) (*pending, error) {
 	if instance == 0 {
 		return nil, nil
@@ -409,7 +409,7 @@ func (r *restorer) restoreLease(l *lease, number uint32, deadline int64, on *bin
 	return nil
 }
 
-// finish checks that everything came, and builds what is derived from all of it.
+// finish checks that the snapshot is complete, and builds what is derived from the records.
 func (r *restorer) finish() (*State, error) {
 	h, s := &r.header, r.s
 	if len(r.gateways) < h.Gateways || r.closed < h.Closed || r.freed < h.Freed || r.users < h.Users {

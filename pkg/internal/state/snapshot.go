@@ -6,25 +6,24 @@ import (
 	"slices"
 )
 
-// Snapshot is the state as of one position, written down in steps while entries
-// go on being applied:
+// Snapshot writes the state as of one position, in steps, while entries go on being
+// applied:
 //
 //	x := s.BeginSnapshot()                    // guarded like Apply
 //	for more := true; more; {
 //		block, more, err = x.Next(block[:0])  // guarded like a read; I/O between the steps
 //	}
 //
-// What has not been written when it is about to change is written first, by
-// Apply (copy on write, a user at a time). So an entry takes longer by what it
-// takes to write the users that it changes, and nothing ever waits for the
-// whole. Until a snapshot is at its end or given up it holds in memory what was
-// written early: at most all users' records.
+// Apply writes a user early if it is about to change a user that is not written yet (copy
+// on write). So an entry takes longer by the writing of the users that it changes, and
+// nothing waits for the whole snapshot. What is written early stays in memory until the
+// next step: at most the records of all users.
 type Snapshot struct {
-	// Step is about how many bytes Next writes; tests have smaller ones.
+	// Step is about how many bytes Next writes. Tests set smaller ones.
 	Step int
 
 	s      *State
-	number uint16 // user.saved of those who are written
+	number uint16 // user.saved of the users that are written
 
 	format   uint8
 	header   headerRecord
@@ -33,18 +32,18 @@ type Snapshot struct {
 	clock    clockRecord
 	ends     endsRecord
 	gateways []byte // their records
-	begun    bool   // all of these are written
-	// What is in these is never changed, so that they can be written later.
+	begun    bool   // all of the above are written
+	// The elements of these are never changed, so they can be written later.
 	closed []*connection
 	freed  []freed
 	names  []endedSession
-	// fence is the number of the next fence to be written, fencesEnd the one behind the
-	// last. earlyFences are the records of those that were about to be forgotten.
+	// fence is the number of the next fence to be written, fencesEnd the number behind the
+	// last one. earlyFences has the records of fences that were forgotten meanwhile.
 	fence, fencesEnd uint32
 	earlyFences      []byte
 
-	place int    // in users.list: everybody before it is written
-	early []byte // records of those who were about to change
+	place int    // in users.list: all users before it are written
+	early []byte // records of users that were about to change
 
 	record userRecord
 	more   userMoreRecord
@@ -55,8 +54,8 @@ var errGivenUp = errors.New("the snapshot was given up")
 // blockBytes is about how much one step writes.
 const blockBytes = 64 << 10
 
-// BeginSnapshot begins to write the state down as it is now. It gives up a
-// snapshot that has not come to its end.
+// BeginSnapshot begins a snapshot of the state as it is now. If another one is not at its
+// end, that one is given up.
 func (s *State) BeginSnapshot() *Snapshot {
 	s.snapshots++
 	x := &Snapshot{s: s, number: s.snapshots, Step: blockBytes, closed: s.connections.closed, freed: s.leases.freed, names: s.ended,
@@ -98,24 +97,24 @@ func (s *State) BeginSnapshot() *Snapshot {
 	return x
 }
 
-// Position is the one that the snapshot is as of, Wall the journal's time then.
+// Position is the position of the snapshot. Wall is the journal's time at it.
 func (x *Snapshot) Position() uint64 { return x.header.Position }
 func (x *Snapshot) Wall() int64      { return x.header.Wall }
 
-// Users counts those in the snapshot.
+// Users returns how many users are in the snapshot.
 func (x *Snapshot) Users() int { return x.header.Users }
 
-// End has Apply write nothing early any more. It must be called once the
-// snapshot is at its end or of no use, and is guarded like Apply.
+// End stops Apply from writing users early. It must be called when the snapshot is at its
+// end or is not needed, under the same lock as Apply.
 func (x *Snapshot) End() {
 	if x.s.snapshot == x {
 		x.s.snapshot = nil
 	}
 }
 
-// Next appends the next block to b and reports whether there are more. Blocks
-// are to be restored in the order in which they were written. It fails where the
-// snapshot was given up, which another one and a new epoch do too.
+// Next appends the next block to b and reports whether there are more. Restore needs the
+// blocks in the same order. Next fails if the snapshot was given up: End was called,
+// another one was begun, or a new epoch.
 func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 	enough := len(b) + x.Step
 	if x.s.snapshot != x {
@@ -178,7 +177,7 @@ func (x *Snapshot) write(b []byte, u *user) []byte {
 	return must(x.more.MarshalMsg(must(x.record.MarshalMsg(b))))
 }
 
-// writeFence appends a fence's record, where the number has a fence.
+// writeFence appends the record of the fence with a number, if there is one.
 func (x *Snapshot) writeFence(b []byte, number uint32) []byte {
 	f, page := x.s.fenceTable.get(number)
 	if f == nil {
@@ -187,16 +186,16 @@ func (x *Snapshot) writeFence(b []byte, number uint32) []byte {
 	return must((&fenceRecord{Number: number, Prev: f.prev, Until: page.until(f), Reason: uint8(f.reason()), Key: f.key}).MarshalMsg(b))
 }
 
-// preserveFence writes down a fence that is about to be forgotten.
+// preserveFence writes a fence early that is about to be forgotten.
 func (x *Snapshot) preserveFence(number uint32) {
 	if number-x.fence < x.fencesEnd-x.fence {
 		x.earlyFences = x.writeFence(x.earlyFences, number)
 	}
 }
 
-// preserve writes a user down, as it is, for the snapshot that is being taken.
-// It must be called before anything changes that a snapshot holds of the user;
-// change, extend and owe do.
+// preserve writes a user early for the snapshot that is being taken. It must be called
+// before anything of the user changes that a snapshot contains. change, extend and enqueue
+// call it.
 func (s *State) preserve(u *user) {
 	x := s.snapshot
 	if x == nil || u.saved == x.number {

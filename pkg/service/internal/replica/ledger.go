@@ -6,7 +6,7 @@ import (
 	"presence/pkg/internal/state"
 )
 
-// AnnounceAgain is how long an event that reached the broker is still owed:
+// AnnounceAgain is how long an event that reached the broker is still pending:
 // after a reconnect what was published in that time is published again. The
 // broker that took it may have died with it.
 const AnnounceAgain = 5 * time.Second
@@ -15,7 +15,7 @@ const AnnounceAgain = 5 * time.Second
 // has no queue: what waits is in the state, coalesced to one event for each user.
 //
 //	turn := l.Turn()
-//	to, more := s.Owed(writer, turn.Cursor, …)   // publish what it yields
+//	to, more := s.Pending(instance, turn.Cursor, …)   // publish what it yields
 //	l.Published(turn, to, s.Position(), more)    // the position is that of the look
 //
 //	turn = l.Turn()                              // a round trip to the broker
@@ -77,7 +77,7 @@ func (l *Ledger) Reached(t Turn, now time.Time) {
 	l.final = l.stops
 }
 
-// Again has everything announced that is still owed: all of the last
+// Again has everything announced that is still pending: all of the last
 // AnnounceAgain, and more. It must be called when the connection for events was
 // lost, and when the state was replaced, in which changes are numbered anew.
 func (l *Ledger) Again() {
@@ -90,7 +90,7 @@ func (l *Ledger) Again() {
 // with it, unless it is there still.
 func (l *Ledger) Finish() { l.stops = true }
 
-// AnnouncedThrough returns the position up to which nothing is owed any more. A mark counts
+// AnnouncedThrough returns the position up to which nothing is pending any more. A mark counts
 // when the broker was still there AnnounceAgain later, which the next marks say:
 // time alone would count one whose broker died a moment after it.
 func (l *Ledger) AnnouncedThrough() uint64 {
