@@ -83,9 +83,14 @@ func (c *conn) dial(ctx context.Context, cmd *cli.Command, more nats.Option) (*n
 	if nctx.Name != "" { // the selected one may come as a surprise
 		c.server += fmt.Sprintf(" (nats context %q)", nctx.Name)
 	}
+	local := isLocal(hosts)
+	if nctx.SocksProxy != "" { // it, not the server, may be what does not answer
+		c.server, local = c.server+", through its socks_proxy", false
+		nctx.ProxyTimeout = c.timeout
+	}
 	opts, err := nctx.Options(ctx)
 	if err != nil {
-		return nil, c.explainDial(err, isLocal(hosts))
+		return nil, c.explainDial(err, local)
 	}
 	opts = append(opts, client.ConnectOptions()...)
 	nc, err := nats.Connect(c.urls, append(opts,
@@ -95,7 +100,7 @@ func (c *conn) dial(ctx context.Context, cmd *cli.Command, more nats.Option) (*n
 		more,
 	)...)
 	if err != nil {
-		return nil, c.explainDial(err, isLocal(hosts))
+		return nil, c.explainDial(err, local)
 	}
 	return nc, nil
 }

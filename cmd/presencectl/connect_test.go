@@ -41,6 +41,25 @@ func TestSilentServer(t *testing.T) {
 		"presencectl: no answer from a NATS server at "+addr+" within 200ms")
 }
 
+// A proxy that refuses, and one that accepts and says nothing.
+func TestBadProxy(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	path := filepath.Join(t.TempDir(), "c.json")
+	for proxy, want := range map[string]string{
+		closedPort(t):     `no NATS server at 127.0.0.1:4222 (nats context "c"), through its socks_proxy: connection refused`,
+		l.Addr().String(): `no answer from a NATS server at 127.0.0.1:4222 (nats context "c"), through its socks_proxy within 200ms`,
+	} {
+		if err := os.WriteFile(path, []byte(`{"socks_proxy":"socks5://`+proxy+`"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctl(t, "get", "alice", "--context", path, "--timeout", "200ms").want(t, exitFailed, "presencectl: "+want)
+	}
+}
+
 // A server that speaks something else where WebSocket is expected.
 func TestNotWebSocket(t *testing.T) {
 	t.Parallel()

@@ -19,11 +19,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"golang.org/x/net/proxy"
@@ -37,6 +39,9 @@ var ErrNotFound = errors.New("there is no such nats context")
 type Context struct {
 	// Name is empty where there is no context, and so no credentials.
 	Name string `json:"-"`
+	// ProxyTimeout is how long SocksProxy may take to connect; 0 is for ever. nats.Timeout
+	// does not bound that.
+	ProxyTimeout time.Duration `json:"-"`
 
 	URL         string `json:"url"`
 	SocksProxy  string `json:"socks_proxy"`
@@ -166,7 +171,7 @@ func (c *Context) Options(ctx context.Context) (opts []nats.Option, err error) {
 		add(nats.CustomInboxPrefix(c.InboxPrefix), nil)
 	}
 	if c.SocksProxy != "" {
-		add(throughProxy(c.SocksProxy))
+		add(throughProxy(c.SocksProxy, c.ProxyTimeout))
 	}
 	c.addTLS(add)
 	if err != nil {
@@ -203,7 +208,7 @@ func clientCertificate(cert, key string) (nats.Option, error) {
 	return nats.ClientCert(certPath, keyPath), err
 }
 
-func throughProxy(address string) (nats.Option, error) {
+func throughProxy(address string, timeout time.Duration) (nats.Option, error) {
 	u, err := url.Parse(address)
 	if err != nil { // which would have the proxy's password in it
 		return nil, errors.New("socks_proxy: the URL is not valid: it must be like socks5://127.0.0.1:1080")
@@ -212,5 +217,20 @@ func throughProxy(address string) (nats.Option, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socks_proxy: %w", err)
 	}
+	if d, ok := dialer.(proxy.ContextDialer); ok && timeout > 0 {
+		return nats.SetCustomDialer(boundedDialer{d, timeout}), nil
+	}
 	return nats.SetCustomDialer(dialer), nil
+}
+
+// boundedDialer gives up on a proxy that takes the connection and says nothing.
+type boundedDialer struct {
+	proxy.ContextDialer
+	timeout time.Duration
+}
+
+func (d boundedDialer) Dial(network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
+	defer cancel()
+	return d.DialContext(ctx, network, address)
 }
