@@ -115,7 +115,7 @@ func randomBytes(rnd *rand.Rand, most int) []byte {
 	return b
 }
 
-// soakSubjects are all that a client may publish on, with any user and gateway.
+// soakSubject is one of all that a client may publish on, with any user and gateway.
 func soakSubject(rnd *rand.Rand) string {
 	user := []string{"noise1", "noise2", "=41", "a=2Eb", "x"}[rnd.IntN(5)]
 	ops := []string{"login", "renew", "logout", "set", "status", "contacts"}

@@ -7,7 +7,7 @@ import (
 	"presence/pkg/protocol"
 )
 
-// heldSessions are the sessions that a gateway's lease holds, as far as answers
+// gatewaySessions are the sessions that a gateway's lease holds, as far as answers
 // have told: what it takes to log them in again. The key of a session
 // is its user, a zero byte, which no ID contains, and its ID. With a UUID it takes
 // about 140 bytes.

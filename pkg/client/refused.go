@@ -312,7 +312,7 @@ func (o *selfWatch) hear() error {
 	return nil
 }
 
-// checkDeaf takes note of whether the user's own events are heard, once the broker has answered.
+// checkRefused takes note of whether the user's own events are heard, once the broker has answered.
 func (o *selfWatch) checkRefused() {
 	o.w.toldErrors()
 	o.w.mu.Lock()

@@ -42,7 +42,7 @@ type Session struct {
 	closing sync.Once
 	closed  error // what Close answers; guarded by closing
 
-	wake   chan struct{}   // has keep look at what held says; holds one
+	wake   chan struct{}   // has keep look at what logins says; holds one
 	nudged <-chan struct{} // the nudge that keep has not answered yet closes it
 
 	// turn holds a token while a login, renewal or logout is under way:

@@ -11,13 +11,13 @@ import "strings"
 // what tells this start from all others. The whole is one subject token (PROTOCOL 4.9).
 // Earlier versions of the service have IDs without the first two.
 
-// Limits of what is in a writer's ID, in bytes, before it is encoded.
+// Limits of what is in an instance's ID, in bytes, before it is encoded.
 const (
 	MaxHostBytes    = 63
 	MaxVersionBytes = 63
 )
 
-// Writer is what the ID of one tells.
+// InstanceID is what the ID of an instance tells.
 type InstanceID struct {
 	Host, Version string // empty: not known
 	Start         string // letters, digits, _ and -
@@ -32,7 +32,7 @@ func CheckHost(host string) error {
 	return checkText(host, ErrInvalidRequest, "the name of an instance")
 }
 
-// ID returns the writer's ID. What cannot be in it is left out, and what is too long is
+// String returns the instance's ID. What cannot be in it is left out, and what is too long is
 // cut.
 func (w InstanceID) String() string {
 	host, version := instanceIDPart(w.Host, MaxHostBytes), instanceIDPart(w.Version, MaxVersionBytes)
@@ -42,7 +42,7 @@ func (w InstanceID) String() string {
 	return host + ":" + version + ":" + w.Start
 }
 
-// writerPart encodes a part of an ID.
+// instanceIDPart encodes a part of an ID.
 func instanceIDPart(s string, limit int) string {
 	token, err := EncodeToken(strings.ToValidUTF8(s[:min(len(s), limit)], ""))
 	if err != nil {

@@ -90,7 +90,7 @@ func (r *RenewRequest) scanJSON(body []byte) bool {
 	return true
 }
 
-// plain reads JSON that is plain: nothing in a text is escaped, numbers are a few
+// jsonScan reads JSON that is plain: nothing in a text is escaped, numbers are a few
 // digits, and the only white space is blanks. Once something is not, failed is set
 // and nothing is read any more. The texts it returns share the body's memory.
 type jsonScan struct {

@@ -64,7 +64,7 @@ type Entry struct {
 	Commands []Command `msg:",limit=4095"`
 }
 
-// Header says who packed an entry, when, and what that writer had done by then.
+// Header says who packed an entry, when, and what that instance had done by then.
 //
 //msgp:tuple Header
 type Header struct {
@@ -72,12 +72,12 @@ type Header struct {
 	// unless its Generation is higher: then it begins that epoch.
 	Epoch      string
 	Generation uint32
-	// Writer is one start of one instance; Sequence rises by one with each
-	// of its entries. An entry whose sequence is not above its writer's last
+	// Instance is one start of an instance; Sequence rises by one with each
+	// of its entries. An entry whose sequence is not above its instance's last
 	// counts as empty: a publish that timed out may be stored twice, or late.
 	Instance string
 	Sequence uint64
-	// LeaseClock, in milliseconds, is what the writer had applied when it
+	// LeaseClock, in milliseconds, is what the instance had applied when it
 	// packed the entry. One packed too long ago counts as empty.
 	LeaseClock int64
 	// StoreBy is the last timestamp with which the entry counts, in milliseconds
@@ -90,7 +90,7 @@ type Header struct {
 	AnnouncedThrough uint64
 	// MaxFormat is the newest format that the instance understands.
 	MaxFormat uint8
-	// Digest is the writer's of the state as of the position DigestAt; 0 and 0
+	// Digest is the instance's of the state as of the position DigestAt; 0 and 0
 	// where the entry carries none.
 	DigestAt, Digest uint64
 }

@@ -44,7 +44,7 @@ func (s *State) erase(c *entry.Command, r *Result) {
 	}
 }
 
-// erasedGoneLevel is the format from which an erased user looks like one never seen.
+// erasedGoneFormat is the format from which an erased user looks like one never seen.
 const erasedGoneFormat = 3
 
 // unerase keeps a user who was erased, below format 3, from being forgotten. From format 3

@@ -109,7 +109,7 @@ type tombstoneRecord struct {
 	UpdatedAt          int64
 }
 
-// endRecord is an untoldEnd.
+// endRecord is a pendingEnd.
 //
 //msgp:tuple endRecord
 type endRecord struct {

@@ -117,7 +117,8 @@ func (r *rig) ends(t *testing.T) error {
 		case err := <-r.run:
 			return err
 		case <-deadline:
-			t.Fatal("Run goes on after 60 s")
+			t.Error("Run goes on after 60 s") // not Fatal: another goroutine may call this
+			return nil
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -52,7 +52,7 @@ func TestSimulate(t *testing.T) {
 	t.Logf("%d histories from seed %d on, %d steps, %d faults, in %v", histories.Load(), first, steps.Load(), faults.Load(), time.Since(begun).Round(time.Millisecond))
 }
 
-// lines of a history that are shown before what it violates.
+// shown is how many lines of a history are shown before what it violates.
 const shown = 120
 
 // explain shows a history that violates something.
