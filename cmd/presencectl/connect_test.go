@@ -49,14 +49,14 @@ func TestBadProxy(t *testing.T) {
 	}
 	defer l.Close()
 	path := filepath.Join(t.TempDir(), "c.json")
-	for proxy, want := range map[string]string{
-		closedPort(t):     `no NATS server at 127.0.0.1:4222 (nats context "c"), through its socks_proxy: connection refused`,
-		l.Addr().String(): `no answer from a NATS server at 127.0.0.1:4222 (nats context "c"), through its socks_proxy within 200ms`,
+	for _, c := range []struct{ proxy, timeout, want string }{
+		{closedPort(t), "10s", `no NATS server at 127.0.0.1:4222 (nats context "c"), through its socks_proxy: connection refused`},
+		{l.Addr().String(), "200ms", `no answer from a NATS server at 127.0.0.1:4222 (nats context "c"), through its socks_proxy within 200ms`},
 	} {
-		if err := os.WriteFile(path, []byte(`{"socks_proxy":"socks5://`+proxy+`"}`), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(`{"socks_proxy":"socks5://`+c.proxy+`"}`), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		ctl(t, "get", "alice", "--context", path, "--timeout", "200ms").want(t, exitFailed, "presencectl: "+want)
+		ctl(t, "get", "alice", "--context", path, "--timeout", c.timeout).want(t, exitFailed, "presencectl: "+c.want)
 	}
 }
 
