@@ -62,21 +62,26 @@ func TestLimits_UserChanges(t *testing.T) {
 		{protocol.OpRenew, protocol.RenewRequest{SessionID: "s", Idle: protocol.Ptr(false)}},
 	}
 	var mu sync.Mutex
-	passed, refused := 0, map[string]int{}
+	passed, renewed, refused := 0, 0, map[string]int{}
 	var wait time.Duration
 	send := func(op string, body any) {
+		sent := time.Now()
 		e := request(t, nc, userSubject(t, "alice", op), body, nil)
 		mu.Lock()
 		defer mu.Unlock()
-		if !is(e, protocol.ErrRateLimited) {
-			if op != protocol.OpRenew { // a renewal counts where it changes something, which no answer says
-				passed++
-			}
+		switch {
+		case is(e, protocol.ErrRateLimited):
+		case op == protocol.OpRenew: // which counts where it changes something, and no answer says that
+			renewed++
+			return
+		default:
+			passed++
 			return
 		}
 		refused[op]++
-		if e.Code != 429 || e.RetryAfterMs < 1 || e.RetryAfterMs > 5000 {
-			t.Errorf("%s: got %+v, want 429 and at most the window of 5 s", op, e)
+		// The next is allowed 250 ms after this one arrived; what arrived later may have been first.
+		if most := 250 + time.Since(sent).Milliseconds(); e.Code != 429 || e.RetryAfterMs < 1 || int64(e.RetryAfterMs) > most {
+			t.Errorf("%s: got %+v, want 429 and at most %d ms", op, e, most)
 		}
 		wait = e.RetryAfter()
 	}
@@ -90,8 +95,8 @@ func TestLimits_UserChanges(t *testing.T) {
 	wg.Wait()
 	// 20, and those that came back meanwhile: four a second. Renewals have some of them.
 	most := 21 + int(4*time.Since(begun).Seconds())
-	if passed < 5 || passed > most || len(refused) != 4 {
-		t.Errorf("%d of 80 changes passed, want 5 to %d; refused were %v, want some of each kind", passed, most, refused)
+	if passed+renewed < 20 || passed > most || len(refused) != 4 {
+		t.Errorf("%d changes and %d renewals of 120 passed, want 20 or more, and at most %d changes; refused were %v, want some of each kind", passed, renewed, most, refused)
 	}
 	if e := request(t, nc, userSubject(t, "bob", protocol.OpSet), text("x"), nil); e != nil {
 		t.Errorf("somebody else: %v", e)

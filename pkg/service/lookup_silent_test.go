@@ -26,5 +26,5 @@ func TestLookUp_SilentServer(t *testing.T) {
 		return err == nil && len(own.Sessions) == 1 && !own.Sessions[0].Bound
 	})
 	// It was kept for 10 s and more.
-	servicetest.Eventually(t, 20*time.Second, "the server's place to be free", func() bool { return s.Figures().Remembered["servers-asked"] == 0 })
+	servicetest.Eventually(t, 5*time.Second, "the server's place to be free", func() bool { return s.Figures().Remembered["servers-asked"] == 0 })
 }
