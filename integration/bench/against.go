@@ -46,8 +46,11 @@ var questions = []question{
 	{name: "renew", title: "renewals without a reply, applied", unit: "/s", syncs: []string{"interval"},
 		prepare: func(ctx context.Context, _ *bench, t *target) (runFunc, error) {
 			sessions, err := loginRenewing(ctx, t)
+			if err != nil {
+				return nil, err
+			}
 			messages := renewals(sessions)
-			return func(ctx context.Context, d time.Duration) (sample, error) { return renewFor(ctx, t, messages, d) }, err
+			return func(ctx context.Context, d time.Duration) (sample, error) { return renewFor(ctx, t, messages, d) }, nil
 		}},
 }
 
