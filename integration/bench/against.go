@@ -29,28 +29,39 @@ type question struct {
 	name, title, unit string
 	each              int // multiplies the rate
 	syncs             []string
-	// prepare returns what puts the load to a daemon.
-	prepare func(ctx context.Context, b *bench, t *target) (runFunc, error)
+	// prepare returns what puts the load to a daemon. What it gives to done is called
+	// before the daemon ends.
+	prepare func(ctx context.Context, b *bench, t *target, done func(func())) (runFunc, error)
 }
 
 var questions = []question{
 	{name: "set", title: "changes of a text, acknowledged and announced", unit: "/s", syncs: []string{"interval", "always"},
-		prepare: func(_ context.Context, b *bench, t *target) (runFunc, error) {
+		prepare: func(_ context.Context, b *bench, t *target, _ func(func())) (runFunc, error) {
 			c, subjects := &changer{callers: b.opts.callers, share: 1}, setSubjects()
 			return c.requests(t, func(user int) string { return subjects[user] }), nil
 		}},
 	{name: "get", title: fmt.Sprintf("queries of %d users, reply not decoded", usersPerGet), unit: " users/s", each: usersPerGet, syncs: []string{"interval"},
-		prepare: func(_ context.Context, b *bench, t *target) (runFunc, error) {
+		prepare: func(_ context.Context, b *bench, t *target, _ func(func())) (runFunc, error) {
 			return queries(t, b.opts.callers, subjects.Get(), getBodies(callersUsers, usersPerGet)), nil
 		}},
 	{name: "renew", title: "renewals without a reply, applied", unit: "/s", syncs: []string{"interval"},
-		prepare: func(ctx context.Context, _ *bench, t *target) (runFunc, error) {
+		prepare: func(ctx context.Context, _ *bench, t *target, _ func(func())) (runFunc, error) {
 			sessions, err := loginRenewing(ctx, t)
 			if err != nil {
 				return nil, err
 			}
 			messages := renewals(sessions)
 			return func(ctx context.Context, d time.Duration) (sample, error) { return renewFor(ctx, t, messages, d) }, nil
+		}},
+	{name: "fanout", title: fmt.Sprintf("events to %d subscribers, from the change to the last delivery", subscribers),
+		unit: " deliveries/s", each: subscribers, syncs: []string{"interval"},
+		prepare: func(ctx context.Context, _ *bench, t *target, done func(func())) (runFunc, error) {
+			f, err := newStatusFanout(ctx, t)
+			if err != nil {
+				return nil, err
+			}
+			done(f.close)
+			return f.run, nil
 		}},
 }
 
@@ -133,8 +144,15 @@ func (b *bench) compareOnce(ctx context.Context, q question, sync string, varian
 	if err := b.populate(ctx, variants[order[0]].server, variants[order[1]].server); err != nil {
 		return nil, err
 	}
+	var ends []func()
+	defer func() {
+		for _, end := range ends {
+			end()
+		}
+	}()
+	done := func(end func()) { ends = append(ends, end) }
 	for i := range variants {
-		run, err := q.prepare(ctx, b, variants[i].server)
+		run, err := q.prepare(ctx, b, variants[i].server, done)
 		if err != nil {
 			return nil, err
 		}

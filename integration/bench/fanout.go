@@ -33,10 +33,7 @@ var fanoutMeasure = measure{
 			return nil, err
 		}
 		done(raw.close)
-		if err := loginQuietly(ctx, b.interval, fanoutUser, fanoutUsers); err != nil {
-			return nil, err
-		}
-		set, err := newFanout(b.interval, subjects.Prefix()+".status.", func(u int) string { return userSubject(fanoutUser(u), protocol.OpSet) })
+		set, err := newStatusFanout(ctx, b.interval)
 		if err != nil {
 			return nil, err
 		}
@@ -83,6 +80,14 @@ type fanout struct {
 	count   [fanoutCallers]atomic.Int64
 	all     [fanoutCallers]chan struct{} // one event was delivered to all
 	changes int
+}
+
+// newStatusFanout logs in the users of a daemon and subscribes to their statuses.
+func newStatusFanout(ctx context.Context, t *target) (*fanout, error) {
+	if err := loginQuietly(ctx, t, fanoutUser, fanoutUsers); err != nil {
+		return nil, err
+	}
+	return newFanout(t, subjects.Prefix()+".status.", func(u int) string { return userSubject(fanoutUser(u), protocol.OpSet) })
 }
 
 func newFanout(t *target, prefix string, subject func(user int) string) (*fanout, error) {

@@ -23,7 +23,7 @@
 // presenced has its default limits, with so many users that none of them is over
 // its rate, but for the ops of a gateway, which are not limited.
 //
-// With -against, set, get and renew are put to this tree's daemon and to that of
+// With -against, set, get, renew and fanout are put to this tree's daemon and to that of
 // another commit, in turns, by the same load. What it prints is how many times as
 // fast this one is, with a 90 % interval, over 15 rounds and 5 starts of both: about
 // 4 min. Against HEAD itself it shows what the machine can tell apart.
@@ -88,7 +88,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	fs.BoolVar(&o.short, "short", false, "a short run: less time, fewer rounds and users; what takes longer is left out")
 	full := fs.Bool("full", false, "a long run: more time, rounds and users")
 	only := fs.String("only", "", "comma-separated measures: "+strings.Join(measureNames(), ",")+"; with -against "+strings.Join(questionNames(), ","))
-	fs.StringVar(&o.against, "against", "", "compare set, get and renew of this tree's presenced with that of this `commit`, which is built in a temporary work tree")
+	fs.StringVar(&o.against, "against", "", "compare set, get, renew and fanout of this tree's presenced with that of this `commit`, which is built in a temporary work tree")
 	fs.IntVar(&o.rounds, "rounds", 5, fmt.Sprintf("rounds that count, with -against %d; one more warms up", againstRounds))
 	fs.DurationVar(&o.time, "time", time.Second, "time for each variant in each round")
 	fs.IntVar(&o.callers, "callers", 128, "concurrent callers")
