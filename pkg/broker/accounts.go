@@ -22,32 +22,31 @@ const (
 	Journal
 	// System reports closed connections.
 	System
-	// Answers is the account Clients again, for what presenced publishes there:
-	// replies, whose subjects it checks itself, and events.
+	// Answers is the account of Clients again, entered as another user: presenced
+	// publishes replies and events by it. It checks the subjects of replies itself.
 	Answers
 )
 
-// Names of the accounts, unless a configuration file has others. That of Clients
-// is in the subject $SYS.ACCOUNT.<name>.DISCONNECT.
+// Names of the accounts, unless a configuration file has others. The first is also in
+// the subject $SYS.ACCOUNT.<name>.DISCONNECT.
 const (
 	ClientsAccount = "APP"
 	JournalAccount = "PRESENCE"
 )
 
-// anyone is the user of those who connect without credentials. It has a key
-// because the server warns of users that could have a password and have none;
-// nobody signs with it.
+// anyone is the user that clients without credentials are. It has a key, with which
+// nobody signs: the server warns of users that have neither a key nor a password.
 const anyone = Answers + 1
 
 // reader is the user of ReaderKeyFile.
 const reader = anyone + 1
 
-// name is that of presenced's connection, as the broker's monitoring shows it.
+// name is the name of presenced's connection in the broker's monitoring.
 func (a Account) name() string {
 	return [...]string{"presenced clients", "presenced journal", "presenced system", "presenced answers"}[a]
 }
 
-// accountsConfig is what a broker of Start has for a configuration file.
+// accountsConfig is the configuration text of a broker that Start starts.
 const accountsConfig = `
 system_account: SYS
 accounts { SYS {}, PRESENCE { jetstream: enabled }, APP {} }
@@ -74,20 +73,20 @@ func serverOptions(cfg Config, keys accountKeys) (*server.Options, error) {
 	return opts, nil
 }
 
-// setDefaults chooses what opts leave open, where nats-server's own choice is
-// not the one for presenced.
+// setDefaults sets options that are not set, if nats-server's default does not suit
+// presenced.
 func setDefaults(opts *server.Options) {
 	opts.PingInterval = cmp.Or(opts.PingInterval, defaultPingInterval)
 	opts.MaxPingsOut = cmp.Or(opts.MaxPingsOut, defaultPingMax)
-	// Seconds. The default of 2 is short for a machine under full load
+	// In seconds. The default of 2 is short for a machine under full load.
 	opts.AuthTimeout = cmp.Or(opts.AuthTimeout, 10)
 	opts.MaxPayload = cmp.Or(opts.MaxPayload, minPayload)
-	// Attempts, so about a minute. The default is each attempt of each connection of a route.
+	// In attempts: a line about once a minute. By default each attempt is logged.
 	opts.ReconnectErrorReports = cmp.Or(opts.ReconnectErrorReports, 60)
 	if opts.JetStreamMaxStore == 0 && opts.Cluster.Port == 0 && opts.Gateway.Port == 0 {
-		// The default is three quarters of what is free at the start and of what is
-		// stored: started on a disk that is almost full, the server would store
-		// nothing even when there is space again. spaceGuard looks after the disk.
+		// By default the limit follows from the free space at the start. A server that
+		// starts on an almost full disk would store nothing, even once there is space
+		// again. spaceGuard watches the disk instead.
 		opts.JetStreamMaxStore = noMaxStore
 	}
 	opts.NoSigs = true // signals belong to the program
@@ -103,10 +102,10 @@ const minPayload = 1 << 20
 
 // addUsers adds presenced's own users to accounts that opts have.
 //
-// presenced takes requests, and answers discovery, by a user that may publish
-// neither requests nor events, so no reply subject can make it do so. What else it
-// publishes itself leaves by another user, which is not restricted: the broker
-// would look up every reply and event, a tenth of all its work.
+// presenced takes requests and answers discovery as a user that may publish neither
+// requests nor events, so that no reply subject can make it publish one. It publishes
+// replies and events as another user, without restrictions: to check each subject would
+// be a tenth of all the broker's work.
 func addUsers(opts *server.Options, names accountNames, keys accountKeys, prefix string) {
 	add := func(a Account, account string, p *server.Permissions) {
 		opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{Nkey: keys[a].public, Account: findAccount(opts, account), Permissions: p})
@@ -123,8 +122,8 @@ func addUsers(opts *server.Options, names accountNames, keys accountKeys, prefix
 	}
 }
 
-// addAnyone lets those who connect without credentials into the clients'
-// account, as a user who can neither forge events nor take requests.
+// addAnyone lets clients without credentials into the clients' account, as a user who
+// can neither forge events nor take requests.
 func addAnyone(opts *server.Options, account string, keys accountKeys, prefix string) {
 	opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{
 		Nkey: keys[anyone].public, Account: findAccount(opts, account), Permissions: permissions(prefix, protocol.RoleAnyone),
@@ -132,7 +131,7 @@ func addAnyone(opts *server.Options, account string, keys accountKeys, prefix st
 	opts.NoAuthUser = keys[anyone].public
 }
 
-// permissions are those of PROTOCOL 9 as nats-server has them.
+// permissions returns the permissions of PROTOCOL 9 in nats-server's types.
 func permissions(prefix string, r protocol.Role) *server.Permissions {
 	p := protocol.NewSubjects(prefix).Permissions(r, "")
 	return &server.Permissions{
@@ -172,7 +171,7 @@ func newAccountKeys() (keys accountKeys, err error) {
 	return keys, nil
 }
 
-// InProcess is the way to the server for a connection with credentials of its own.
+// InProcess is the option by which a connection with its own credentials reaches the server.
 func (b *Broker) InProcess() nats.Option { return nats.InProcessServer(b.server) }
 
 // Connect opens an in-process connection as the presenced user of an account.

@@ -5,29 +5,28 @@
 //	…
 //	b.Shutdown()
 //
-// Start starts it with three accounts, so that what must not meet cannot:
+// Start starts it with three accounts, which keep apart what must not mix:
 //
 //	SYS       the system account: the broker's own events, for presenced only
 //	PRESENCE  the journal, snapshots and contacts; the only account with
 //	          JetStream, and no client can enter it
 //	APP       the clients, and presenced where it answers and announces
 //
-// Whoever connects over TCP without credentials is a client in APP, and may
-// neither publish events nor subscribe to requests (PROTOCOL 9). presenced
-// connects in-process with keys that are made at each start and are never
-// written down. There is one other user, to read the journal by: ReaderKeyFile.
-// Because the clients are not authenticated, the broker listens on loopback only
-// unless told otherwise.
+// A client that connects over TCP without credentials is in APP, and may neither
+// publish events nor subscribe to requests (PROTOCOL 9). presenced connects
+// in-process, with keys that are made at each start and are never written down. One
+// more user can read the journal, see ReaderKeyFile. Because clients are not
+// authenticated, the broker listens on loopback only, unless told otherwise.
 //
-// StartFile starts it from a nats-server configuration file instead, which says
-// what else there is: other users, listeners, TLS, a cluster with the servers of
-// other presenced. Where it has an operator, presenced enters with credentials.
+// StartFile starts it from a configuration file of nats-server instead. The file may
+// have users, listeners, TLS, and a cluster with the servers of other presenced. If it
+// has an operator, presenced enters with credentials.
 //
-// What is acknowledged on PRESENCE is stored below DataDir; with SyncAlways it
-// was fsynced before. One process at a time uses a DataDir. Where its disk is
-// almost full, what would be stored is refused until there is space again.
+// A message that is acknowledged on PRESENCE is stored below DataDir, and with
+// SyncAlways fsynced before. Only one process at a time can use a DataDir. While its
+// disk is almost full, messages are refused.
 //
-// This is the only package of the project that imports nats-server.
+// Of the project only this package and the client's test kit import nats-server.
 package broker
 
 import (
@@ -48,22 +47,21 @@ type Config struct {
 	// Listen is the TCP address for clients, host:port with a loopback host;
 	// DefaultListen where it is empty. Port 0 or -1 picks a free one.
 	Listen string
-	// Insecure allows another host, where anybody who reaches it is a client and
-	// can act as any user.
+	// Insecure allows any other host. Then anybody who reaches it is a client and can
+	// act as any user.
 	Insecure bool
 	// DataDir is made where it is missing. It holds LockFile, ReaderKeyFile and
 	// the directory "jetstream".
 	DataDir string
-	// SyncAlways fsyncs every write before it is acknowledged. Otherwise
-	// written data is fsynced every 2 minutes, and a power loss can take what
-	// was acknowledged since.
+	// SyncAlways fsyncs every write before it is acknowledged. Otherwise writes are
+	// fsynced every 2 minutes, and a power loss can lose those since.
 	SyncAlways bool
 	// Prefix begins the subjects that the permissions are about;
 	// protocol.DefaultPrefix where it is empty.
 	Prefix string
-	// PingInterval and PingMax decide when a connection that went silent
-	// without closing is closed: between PingInterval × (PingMax + 1) and one
-	// interval more after its last byte. Default: 5 s and 2, so 15 to 20 s.
+	// PingInterval and PingMax decide when the broker closes a connection that has
+	// gone silent: PingInterval × (PingMax + 1) after its last byte, or up to one
+	// interval later. Default: 5 s and 2, so 15 to 20 s.
 	PingInterval time.Duration
 	PingMax      int
 	// Logger gets the server's log: warnings and errors as such, its notices
@@ -94,7 +92,7 @@ type Broker struct {
 	open   bool // clients need no credentials
 	// passwords says that clients have names and passwords.
 	passwords bool
-	// exposed are the addresses where that is so for other machines.
+	// exposed are the addresses where clients on other machines need none.
 	exposed []string
 	lock    *dirLock
 	reader  string // path of ReaderKeyFile; empty for none
@@ -153,9 +151,8 @@ func Start(cfg Config) (*Broker, error) {
 	return b, nil
 }
 
-// start runs the server. nats-server reports what it cannot do to its logger,
-// as fatal, and returns from Start as if nothing was wrong: so the logger is
-// asked afterwards.
+// start runs the server. When nats-server cannot start, it logs a fatal error and
+// returns as if nothing was wrong. So the logger is asked afterwards.
 func (b *Broker) start(opts *server.Options, logger *slog.Logger) (err error) {
 	if b.server, err = server.NewServer(opts); err != nil {
 		return &ConfigError{fmt.Errorf("configuring the NATS server: %w", err)}
@@ -206,21 +203,20 @@ func (b *Broker) Open() bool { return b.open }
 // which the configuration file has.
 func (b *Broker) Passwords() bool { return b.passwords }
 
-// Exposed are the addresses where anybody on another machine is a client, and can
-// act as any user.
+// Exposed are the addresses where anybody on another machine can be a client and act
+// as any user.
 func (b *Broker) Exposed() []string { return b.exposed }
 
-// DataDir is the directory that is the broker's own.
+// DataDir is the directory where the broker stores. No other process uses it.
 func (b *Broker) DataDir() string { return b.lock.dir }
 
-// Failed yields an error when the disk could not be written: it was filled faster
-// than spaceGuard looks at it, or is broken. The server then stores nothing more,
-// even when there is space again, until it is started anew.
+// Failed yields an error when a write to the disk has failed: the disk is broken, or was
+// filled faster than spaceGuard looks. After that the server stores nothing until it is
+// started anew, even if there is space again.
 func (b *Broker) Failed() <-chan error { return b.failed }
 
-// Shutdown stops the server, waits until it is down, and gives up the data
-// directory. Connections should be closed before it; those that are not lose
-// theirs without a message. Calling it again does nothing.
+// Shutdown stops the server, waits until it is down, and gives up the data directory.
+// Close all connections before. Calling it again does nothing.
 func (b *Broker) Shutdown() {
 	b.down.Do(func() {
 		if b.guard != nil {
@@ -231,7 +227,7 @@ func (b *Broker) Shutdown() {
 			b.server.WaitForShutdown()
 		}
 		if b.reader != "" {
-			_ = os.Remove(b.reader) // of no use any more, and of no harm
+			_ = os.Remove(b.reader) // if it stays it does no harm: the key is of no use now
 		}
 		b.lock.release()
 	})

@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// LockFile, in the data directory, is locked by the process that uses the
-// directory and holds its process ID as decimal text. It stays when the
-// process ends; the lock does not, however the process ends.
+// LockFile, in the data directory, is locked by the process that uses the directory,
+// and holds its process ID as decimal text. The lock ends with the process, however
+// that ends. The file stays.
 const LockFile = "presenced.lock"
 
 // dirLock is the right to use a data directory.
@@ -21,8 +21,8 @@ type dirLock struct {
 	file *os.File
 }
 
-// lockDir makes the directory where it is missing, locks it and sees that it
-// can be written to.
+// lockDir makes the directory if it is missing, locks it, and checks that it can be
+// written to.
 func lockDir(dir string) (*dirLock, error) {
 	if dir == "" {
 		return nil, errors.New("the data directory is not given")
@@ -53,7 +53,7 @@ func (l *dirLock) acquire(dir string) error {
 	case err != nil:
 		return dirError(dir, fmt.Errorf("locking %s: %w", LockFile, err))
 	}
-	// The PID is for people; the lock is what counts.
+	// The process ID is for people. Only the lock counts.
 	if err := l.file.Truncate(0); err != nil {
 		return dirError(dir, err)
 	}
@@ -76,8 +76,8 @@ func (l *dirLock) holder() string {
 
 func (l *dirLock) release() { l.file.Close() }
 
-// probe writes a little to the directory and syncs it. On a full or read-only
-// disk the server would start, and fail at the first change.
+// probe writes a little to the directory and syncs it. Without this check the server
+// would start on a full or read-only disk, and fail at the first change.
 func probe(dir string) error {
 	file, err := os.CreateTemp(dir, ".probe-*")
 	if err != nil {
@@ -91,8 +91,7 @@ func probe(dir string) error {
 	return file.Sync()
 }
 
-// dirError says which directory and why, without repeating the path of the
-// file that was tried in it.
+// dirError names the directory and the reason, but not the file in it that was tried.
 func dirError(dir string, err error) error {
 	if e, ok := errors.AsType[*os.PathError](err); ok {
 		err = e.Err

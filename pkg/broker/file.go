@@ -23,18 +23,17 @@ type FileConfig struct {
 	// accounts: ClientsAccount, JournalAccount, and the system account. It must
 	// have the first two, and JetStream with a store_dir.
 	Path string
-	// ClientsAccount is where requests arrive; the constant of that name by
-	// default. Where the file gives it no user, those who connect without
-	// credentials are its clients, as with Start.
+	// ClientsAccount is where requests arrive. Default: the constant of that name. If
+	// the file has no user of it, clients need no credentials, as with Start.
 	ClientsAccount string
-	// JournalAccount holds the journal; the constant of that name by default.
+	// JournalAccount holds the journal. Default: the constant of that name.
 	JournalAccount string
-	// SingleAccount allows the two to be the same account.
+	// SingleAccount allows both to be the same account.
 	SingleAccount bool
 	// Insecure allows clients without credentials from other machines.
 	Insecure bool
-	// Credentials says that presenced enters the server with credentials, by
-	// InProcess: as it must where the file has an operator, and there only.
+	// Credentials says that presenced enters the server by InProcess, with
+	// credentials. It must if the file has an operator, and cannot otherwise.
 	Credentials bool
 	// Replicas is how many servers will hold the journal. Default 1.
 	Replicas int
@@ -60,8 +59,8 @@ type ConfigError struct{ error }
 
 func (e *ConfigError) Unwrap() error { return e.error }
 
-// StartFile is Start with a configuration file. The error is a *ConfigError
-// where the file is what is wrong. The server does not read the file again.
+// StartFile is Start with a configuration file. The error is a *ConfigError if the file
+// is at fault. The server never reads the file again.
 func StartFile(cfg FileConfig) (*Broker, error) {
 	cfg = cfg.withDefaults()
 	if err := protocol.CheckPrefix(cfg.Prefix); err != nil {
@@ -80,13 +79,13 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 	}
 	f.warn()
 	b := &Broker{keys: keys, names: f.names, exposed: f.exposed(), open: f.open() || f.accountOf(f.opts.NoAuthUser) == f.names.clients}
-	b.passwords = slices.ContainsFunc(f.opts.Users, func(u *server.User) bool { return accountName(u.Account) == f.names.clients })
+	b.passwords = slices.ContainsFunc(f.clients(), func(u fileUser) bool { return u.password })
 	if f.open() {
 		addAnyone(f.opts, f.names.clients, keys, cfg.Prefix)
 	}
 	if f.operator() {
 		b.keys = accountKeys{}
-		b.names.journal = "" // known to whoever enters it
+		b.names.journal = "" // presenced's credentials say which it is
 	} else {
 		addUsers(f.opts, f.names, keys, cfg.Prefix)
 	}
@@ -102,9 +101,7 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 }
 
 func (b *Broker) startFile(f *file) error {
-	host, port := f.opts.Host, f.opts.Port
-	port = cmp.Or(port, server.DEFAULT_PORT)
-	if err := checkFree(host, port); err != nil {
+	if err := checkFree(f.opts.Host, cmp.Or(f.opts.Port, server.DEFAULT_PORT)); err != nil {
 		return err
 	}
 	if err := b.writeReaderKey(f.opts.StoreDir); err != nil {
@@ -130,8 +127,8 @@ type file struct {
 	oddities []error        // what nats-server only warns of
 }
 
-// readFile reads the file twice: as nats-server does, and as text, because the
-// former does not tell which accounts have JetStream.
+// readFile reads the file twice: as nats-server does, and as text. The options of
+// nats-server do not say which accounts have JetStream.
 func readFile(cfg FileConfig) (*file, error) {
 	if err := checkIncludes(filepath.Clean(cfg.Path)); err != nil {
 		return nil, err
@@ -150,8 +147,8 @@ func readFile(cfg FileConfig) (*file, error) {
 		}
 		f.oddities = several.Warnings()
 	}
-	// The server must not be made to read it again, as a request in the system
-	// account can: presenced's users are not in it.
+	// A request in the system account must not make the server read the file again:
+	// presenced's users are not in it.
 	f.opts.ConfigFile = ""
 
 	text, err := conf.ParseFile(cfg.Path)
@@ -169,7 +166,7 @@ func readFile(cfg FileConfig) (*file, error) {
 	return f, nil
 }
 
-// lookup returns a value by its key, whose case does not matter there.
+// lookup returns the value of a key, which may be in any mix of upper and lower case.
 func lookup(m map[string]any, key string) any {
 	for _, k := range spellings(m, key) {
 		return m[k]
@@ -177,8 +174,8 @@ func lookup(m map[string]any, key string) any {
 	return nil
 }
 
-// spellings are the keys that nats-server takes for this one. Of several it takes any,
-// and perhaps another one at the next start.
+// spellings are the keys that nats-server takes for this one. If there are several it
+// takes any of them, and perhaps another at the next start.
 func spellings(m map[string]any, key string) (list []string) {
 	for k := range m {
 		if strings.EqualFold(k, key) {
@@ -198,20 +195,20 @@ func first(errs []error, path string) error {
 	return err
 }
 
-// quotation is of the file, and noName in it what no name, address or path has. A
-// brace or quotation mark too few or too many makes a name of what follows,
-// passwords and all.
+// quotation finds what an error quotes from the file, and noName a character that no
+// name, address or path has. With a brace or quotation mark too few or too many,
+// nats-server quotes everything that follows as a name, passwords included.
 var (
 	quotation = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 	noName    = regexp.MustCompile(`[^\w.:/$*>@-]`)
 )
 
-// withoutPath leaves out what the message begins with anyway, and what it should
-// not show.
+// withoutPath leaves out the path, with which the message begins anyway, and quotations
+// that may hold secrets.
 func withoutPath(err error, path string) error {
 	text := strings.TrimPrefix(err.Error(), "open "+path+": ")
 	text = quotation.ReplaceAllStringFunc(text, func(q string) string {
-		if len(q) > len(`","`) && noName.MatchString(q[1:len(q)-1]) { // a single one is of the language
+		if len(q) > len(`","`) && noName.MatchString(q[1:len(q)-1]) { // a single character is punctuation
 			return `"…"`
 		}
 		return q
@@ -226,12 +223,12 @@ func oneLine(err error) error {
 	return errors.New(strings.Join(strings.Fields(inKinds(err.Error())), " "))
 }
 
-// kinds are those of the values in a configuration, by their Go types.
+// kinds are plain words for the Go types of values in a configuration.
 var kinds = strings.NewReplacer("int64", "a number", "float64", "a number", "bool", "a boolean",
 	"map[string]interface {}", "a map", "[]interface {}", "a list", "string", "a text")
 
-// inKinds tells without Go's types that a value is of another kind than it should
-// be, such as a password of digits alone.
+// inKinds says in plain words that a value has the wrong type, such as a password of
+// digits alone.
 func inKinds(text string) string {
 	before, types, ok := strings.Cut(text, "interface conversion: interface {} is ")
 	if !ok {

@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// check refuses a file with which presenced could not work, or not safely.
+// check refuses a file with which presenced cannot work, or not safely.
 func (f *file) check() error {
 	checks := []func() error{f.checkMode, f.checkJetStream, f.checkSpelling, f.checkAccounts, f.checkAnyone}
-	if f.operator() { // accounts are JWTs, and nobody comes in without one
+	if f.operator() { // its accounts are JWTs, and nobody enters without one
 		checks = checks[:2]
 	}
 	for _, check := range checks {
@@ -25,7 +26,7 @@ func (f *file) check() error {
 	return nil
 }
 
-// operator says that the server knows no users but those with a JWT.
+// operator says that only users with a JWT can enter the server.
 func (f *file) operator() bool {
 	return len(f.opts.TrustedOperators) > 0 || len(f.opts.TrustedKeys) > 0
 }
@@ -34,9 +35,9 @@ func (f *file) operator() bool {
 func (f *file) checkMode() error {
 	switch o := f.opts; {
 	case f.operator() && !f.cfg.Credentials:
-		return errors.New("it has an operator, whose servers know no users but those with a JWT: give presenced its credentials with --creds, --journal-creds and --system-creds")
+		return errors.New("it has an operator, so only users with a JWT can enter: give presenced its credentials with --creds, --journal-creds and --system-creds")
 	case !f.operator() && f.cfg.Credentials:
-		return errors.New("it has no operator, so presenced enters its server by keys of its own: leave --creds, --journal-creds and --system-creds away")
+		return errors.New("it has no operator, so presenced enters its server by keys of its own: leave out --creds, --journal-creds and --system-creds")
 	case o.ProxyProtocol:
 		return errors.New("it has proxy_protocol, which presenced's own connections do not speak: run nats-server with this file, and presenced with --nats-url")
 	case o.MaxPayload != 0 && o.MaxPayload < minPayload:
@@ -50,9 +51,9 @@ func (f *file) checkJetStream() error {
 	case !o.JetStream:
 		return errors.New("JetStream is off, and the journal needs it: add  jetstream { store_dir: DIRECTORY, sync_interval: always }")
 	case o.StoreDir == "":
-		return errors.New("jetstream has no store_dir: without one nats-server would keep the journal among temporary files")
+		return errors.New("jetstream has no store_dir: without it nats-server would keep the journal among temporary files")
 	case f.clustered() && o.ServerName == "":
-		return errors.New("it has a cluster and no server_name, which JetStream needs there: a name of its own for each server, and always the same")
+		return errors.New("it has a cluster and no server_name, which JetStream needs there: give each server a name of its own, and never change it")
 	case f.clustered() && o.Cluster.Name == "":
 		return errors.New("its cluster has no name, which JetStream needs: the same in the files of all its servers")
 	case !f.clustered() && f.cfg.Replicas > 1:
@@ -63,12 +64,12 @@ func (f *file) checkJetStream() error {
 
 func (f *file) clustered() bool { return f.opts.Cluster.Port != 0 }
 
-// checkSpelling refuses what has no certain meaning.
+// checkSpelling refuses a key that is there twice, in two spellings.
 func (f *file) checkSpelling() error {
 	journal, _ := f.accounts[f.names.journal].(map[string]any)
 	for _, list := range [][]string{spellings(f.text, "accounts"), spellings(journal, "jetstream")} {
 		if len(list) > 1 {
-			return fmt.Errorf("%s are the same to nats-server, which takes one of them by chance: make one of them", strings.Join(list, " and "))
+			return fmt.Errorf("%s are the same to nats-server, which takes one of them by chance: keep one of them", strings.Join(list, " and "))
 		}
 	}
 	return nil
@@ -106,8 +107,7 @@ func (f *file) accountList() string {
 	return strings.Join(names, ", ")
 }
 
-// hasJetStream reads what parseJetStreamForAccount of nats-server reads, after
-// it found nothing wrong.
+// hasJetStream reads the account's setting as parseJetStreamForAccount of nats-server does.
 func (f *file) hasJetStream(account string) bool {
 	a, _ := f.accounts[account].(map[string]any)
 	switch v := lookup(a, "jetstream").(type) {
@@ -121,49 +121,53 @@ func (f *file) hasJetStream(account string) bool {
 	return false
 }
 
-// open says that nobody can be a client except without credentials.
+// open says that there are only clients without credentials.
 func (f *file) open() bool {
-	return !f.operator() && f.opts.NoAuthUser == "" && f.opts.AuthCallout == nil && !f.hasUsers(f.names.clients)
+	return !f.operator() && f.opts.NoAuthUser == "" && f.opts.AuthCallout == nil && len(f.clients()) == 0
 }
 
-func (f *file) hasUsers(account string) bool {
-	for _, u := range f.opts.Users {
-		if accountName(u.Account) == account {
-			return true
+// fileUser is a user of the file.
+type fileUser struct {
+	name         string // or the nkey
+	account      string
+	password     bool // it has a password and no nkey
+	unrestricted bool
+}
+
+func (f *file) users() (list []fileUser) {
+	add := func(name string, a *server.Account, p *server.Permissions, password bool) {
+		u := fileUser{name: name, account: server.DEFAULT_GLOBAL_ACCOUNT, password: password, unrestricted: p == nil}
+		if a != nil {
+			u.account = a.Name
 		}
+		list = append(list, u)
+	}
+	for _, u := range f.opts.Users {
+		add(u.Username, u.Account, u.Permissions, true)
 	}
 	for _, u := range f.opts.Nkeys {
-		if accountName(u.Account) == account {
-			return true
-		}
+		add(u.Nkey, u.Account, u.Permissions, false)
 	}
-	return false
+	return list
+}
+
+// clients are the users of the clients' account.
+func (f *file) clients() []fileUser {
+	return slices.DeleteFunc(f.users(), func(u fileUser) bool { return u.account != f.names.clients })
 }
 
 // accountOf returns the account of a user, by its name or nkey.
 func (f *file) accountOf(user string) string {
-	for _, u := range f.opts.Users {
-		if u.Username == user {
-			return accountName(u.Account)
-		}
-	}
-	for _, u := range f.opts.Nkeys {
-		if u.Nkey == user {
-			return accountName(u.Account)
+	for _, u := range f.users() {
+		if u.name == user {
+			return u.account
 		}
 	}
 	return ""
 }
 
-func accountName(a *server.Account) string {
-	if a == nil {
-		return server.DEFAULT_GLOBAL_ACCOUNT
-	}
-	return a.Name
-}
-
-// listener is an address where clients come in, and the user that they are
-// there without credentials.
+// listener is an address where clients connect. anyone is the user that they are there
+// without credentials.
 type listener struct{ block, host, port, anyone string }
 
 func (l listener) address() string { return net.JoinHostPort(l.host, l.port) }
@@ -174,9 +178,7 @@ func (f *file) listeners() (list []listener) {
 		anyone = cmp.Or(anyone, o.NoAuthUser)
 		list = append(list, listener{block, host, strconv.Itoa(port), anyone})
 	}
-	port := o.Port
-	port = cmp.Or(port, server.DEFAULT_PORT)
-	add("", o.Host, port, "")
+	add("", o.Host, cmp.Or(o.Port, server.DEFAULT_PORT), "")
 	if o.Websocket.Port != 0 {
 		add("websocket", o.Websocket.Host, o.Websocket.Port, o.Websocket.NoAuthUser)
 	}
@@ -189,8 +191,8 @@ func (f *file) listeners() (list []listener) {
 	return list
 }
 
-// checkAnyone refuses that anybody who reaches the server can be a client, and
-// that anybody at all can reach the journal.
+// checkAnyone refuses a file that lets anybody on another machine be a client, or lets
+// anybody into the journal's account.
 func (f *file) checkAnyone() error {
 	for _, l := range f.listeners() {
 		account := f.accountOf(l.anyone)
@@ -220,14 +222,14 @@ func (f *file) exposed() (addresses []string) {
 	return addresses
 }
 
-// warn logs what is allowed and should not be a surprise.
+// warn logs what is allowed but may surprise the operator.
 func (f *file) warn() {
 	o, n, log := f.opts, f.names, f.cfg.Logger.With("file", f.cfg.Path)
 	for _, w := range f.oddities {
 		log.Warn("the configuration file: " + withoutPath(w, f.cfg.Path).Error())
 	}
 	if o.LogFile != "" || o.Syslog || o.RemoteSyslog != "" || o.Debug || o.Trace {
-		log.Warn("what the file says of logging is not heeded: the log is presenced's")
+		log.Warn("what the file says of logging is ignored: presenced writes the log")
 	}
 	if f.clustered() && f.cfg.Replicas == 1 {
 		log.Warn("a new journal will be on one server of the cluster, and nobody serves while that one is down: give --replicas 3")
@@ -244,26 +246,17 @@ func (f *file) warn() {
 	for _, address := range f.exposed() {
 		log.Warn(warnExposed, "address", address)
 	}
-	if free := f.unrestricted(); len(free) > 0 {
+	var free []string
+	for _, u := range f.clients() {
+		if u.unrestricted {
+			free = append(free, u.name)
+		}
+	}
+	if len(free) > 0 {
 		log.Warn("users without permissions can forge events and take requests (PROTOCOL section 9)", "account", n.clients, "users", strings.Join(free, " "))
 	}
 	if c := o.Cluster; f.clustered() && c.Username == "" && c.TLSConfig == nil && !isLoopback(c.Host) {
-		log.Warn("the cluster has neither authorization nor TLS: whoever reaches its address is a server of it and reads everything",
+		log.Warn("the cluster has neither authorization nor TLS: anybody who reaches its address can join it as a server, and read everything",
 			"address", net.JoinHostPort(c.Host, strconv.Itoa(c.Port)))
 	}
-}
-
-// unrestricted lists the users of the clients' account that may do everything.
-func (f *file) unrestricted() (names []string) {
-	for _, u := range f.opts.Users {
-		if accountName(u.Account) == f.names.clients && u.Permissions == nil {
-			names = append(names, u.Username)
-		}
-	}
-	for _, u := range f.opts.Nkeys {
-		if accountName(u.Account) == f.names.clients && u.Permissions == nil {
-			names = append(names, u.Nkey)
-		}
-	}
-	return names
 }

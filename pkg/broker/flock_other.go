@@ -4,6 +4,6 @@ package broker
 
 import "os"
 
-// flock does nothing where the system has no flock: there, only the port tells
-// a second presenced that there is a first.
+// flock does nothing on systems without flock: there a second presenced notices the
+// first only by its port.
 func flock(*os.File) error { return nil }

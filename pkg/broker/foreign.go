@@ -9,13 +9,12 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// StartForeign starts a NATS server from a configuration text, with none of
-// this package's accounts, keys and checks: it stands for the server of
-// somebody else that presenced can be told to use. It is for test kits, which
+// StartForeign starts a NATS server from a configuration text, with none of this
+// package's accounts, keys and checks: a server of somebody else, for tests. Test kits
 // do not import nats-server. Connect does not work on it.
 //
-// listen is host:port, of which port 0 picks a free one; dataDir is where
-// JetStream stores, if the text enables it.
+// listen is host:port; port 0 picks a free one. dataDir is where JetStream stores, if
+// the text enables it.
 func StartForeign(config, listen, dataDir string, logger *slog.Logger) (*Broker, error) {
 	opts, err := foreignOptions(config, listen, dataDir)
 	if err != nil {
@@ -49,9 +48,8 @@ func foreignOptions(config, listen, dataDir string) (*server.Options, error) {
 	return opts, nil
 }
 
-// ReloadForeign has a server of StartForeign take another configuration text while it
-// runs, as "nats-server --signal reload" does. One setting that cannot be changed
-// refuses all of it.
+// ReloadForeign makes a server of StartForeign take another configuration text while it
+// runs, as "nats-server --signal reload" does. If one setting cannot be changed, none is.
 func (b *Broker) ReloadForeign(config string) error {
 	_, listen, _ := strings.Cut(b.url, "://") // tls:// where it has a certificate
 	opts, err := foreignOptions(config, listen, b.lock.dir)
@@ -61,12 +59,12 @@ func (b *Broker) ReloadForeign(config string) error {
 	return b.server.ReloadOptions(opts)
 }
 
-// WebSocketURL is what a client connects to over WebSocket, where the
-// configuration text of StartForeign says that it may.
+// WebSocketURL is what a client connects to over WebSocket, if the configuration text of
+// StartForeign has a listener for it.
 func (b *Broker) WebSocketURL() string { return b.server.WebsocketURL() }
 
-// LameDuck has a server of StartForeign enter lame duck mode, and waits until it has
-// shut down, which Shutdown hastens.
+// LameDuck makes a server of StartForeign enter lame duck mode, and waits until it has
+// shut down. Shutdown ends it sooner.
 func (b *Broker) LameDuck() { b.server.LameDuckShutdown() }
 
 // ConnectPlain opens an in-process connection to a server of StartForeign,

@@ -11,14 +11,14 @@ import (
 
 var (
 	commentLine = regexp.MustCompile(`(?m)^[ \t]*(?:#|//).*$`)
-	// include finds what a file includes: a path below the file's directory. It
-	// finds it in strings too, which does no harm.
+	// include finds what a file includes: a path below the file's directory. That it
+	// finds such a text in strings too does no harm.
 	include = regexp.MustCompile(`(?i)\binclude[ \t]+(?:"([^"]*)"|'([^']*)'|([^\s;,}]+))`)
 )
 
-// checkIncludes refuses files that include themselves, through others or not:
-// nats-server would read them until its stack is full, of which a process dies
-// without a word that helps. A file that cannot be read is left to nats-server.
+// checkIncludes refuses files that include themselves, directly or through others.
+// nats-server would read them until its stack overflows, and the process would die
+// without a helpful message. A file that cannot be read, nats-server reports.
 func checkIncludes(path string, within ...string) error {
 	if slices.Contains(within, path) {
 		return fmt.Errorf("%s includes itself", filepath.Base(path))

@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// parseListen returns what nats-server wants: the host, and the port or
-// server.RANDOM_PORT. It refuses what is reachable from elsewhere, unless told
-// otherwise: clients are not authenticated.
+// parseListen returns the host, and the port or server.RANDOM_PORT, as nats-server wants
+// them. Because clients are not authenticated, it refuses an address that other machines
+// can reach, unless insecure.
 func parseListen(listen string, insecure bool) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -32,8 +32,8 @@ func parseListen(listen string, insecure bool) (host string, port int, err error
 	return host, port, nil
 }
 
-// isLoopback accepts no host name but localhost: what others resolve to can
-// change after the check.
+// isLoopback accepts no host name but localhost: the address of any other can change
+// after the check.
 func isLoopback(host string) bool {
 	if host == "localhost" {
 		return true
@@ -42,9 +42,8 @@ func isLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// checkFree reports an address in use before the server recovers its store,
-// which takes time, and in words of our own. Who takes the address in between
-// makes the server itself report it.
+// checkFree reports an address in use before the server recovers its store, which takes
+// time. If somebody takes the address after the check, the server reports it.
 func checkFree(host string, port int) error {
 	if port == server.RANDOM_PORT {
 		port = 0
@@ -60,9 +59,9 @@ func checkFree(host string, port int) error {
 	return l.Close()
 }
 
-// clientURL returns what a client connects to: the server's own URL, with the
-// advertised address in it where there is one. From a server that listens on
-// every address it makes the URL for a client on this machine.
+// clientURL returns what a client connects to: the server's own URL, with the advertised
+// address if there is one. If the server listens on every address, it is the URL for a
+// client on this machine.
 func clientURL(own, advertised string) string {
 	u, err := url.Parse(own)
 	if err != nil {

@@ -11,12 +11,11 @@ import (
 	"time"
 )
 
-// serverLog passes the log of nats-server on to slog. It never ends the
-// process: what the server calls fatal is kept for Start to return.
+// serverLog passes the log of nats-server on to slog. It never ends the process: Start
+// returns the server's first fatal error.
 //
-// Clients can make the server log, by denied publishes for example. So no more
-// than linesPerSecond warnings and errors are passed on; how many were left
-// out is said with the next one that is.
+// Clients can make the server log, by denied publishes for example. So it passes on at
+// most linesPerSecond warnings and errors. The next line says how many were left out.
 type serverLog struct {
 	logger *slog.Logger
 	failed chan error // gets the first error after which the server stores nothing more
@@ -35,8 +34,8 @@ func newServerLog(logger *slog.Logger) *serverLog {
 	return &serverLog{logger: logger.With("component", "nats-server"), failed: make(chan error, 1)}
 }
 
-// startError returns the first thing that the server called fatal while it was
-// starting. What it calls so later is logged as an error.
+// startError returns the first fatal error of the server's start. Later ones are logged
+// as errors.
 func (l *serverLog) startError() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,17 +68,16 @@ func (l *serverLog) Errorf(format string, v ...any) {
 	}
 }
 
-// writeError is in what the server logs when a write of a stream failed, after
-// which it refuses all others until it is started again. It says so nowhere
-// else.
+// writeError is part of what the server logs when a write to a stream has failed. From
+// then on it refuses all writes until it is started again. It reports that nowhere else.
 const writeError = "critical write error"
 
-// routeError begins what the server logs when another server of the cluster is
-// not there: so it is whenever one is started before the other.
+// routeError begins what the server logs when it cannot reach another server of the
+// cluster, as always when one is started before the other.
 const routeError = "Error trying to connect to route"
 
-// usual begin warnings of the server that are of no interest where they come from
-// an ordinary start or stop of one of a cluster. What it waits for, presenced says.
+// usual are the beginnings of warnings that come with an ordinary start or stop in a
+// cluster. presenced itself says what it waits for.
 var usual = []string{
 	"Waiting for routing to be established", // twice a second while it is the only one
 	"JetStream has not established contact with a meta leader",
@@ -96,8 +94,8 @@ func (l *serverLog) Warnf(format string, v ...any) {
 	l.limited(slog.LevelWarn, format, v)
 }
 
-// Noticef is debug: what the server finds notable about its start is of no
-// interest to whoever runs presenced.
+// Noticef logs at the level debug: the server's notices about its start are of no
+// interest to the operator of presenced.
 func (l *serverLog) Noticef(format string, v ...any) { l.log(slog.LevelDebug, format, v) }
 
 // Debugf and Tracef are never called: the server is told that they are off.

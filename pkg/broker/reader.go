@@ -9,16 +9,14 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// ReaderKeyFile, in the data directory, holds the seed of a key by which a NATS
-// client may enter the journal's account and read there: presencectl verify does,
-// and the nats CLI can (--nkey). It is made anew at each start, taken away at the
-// end, and readable by presenced's own user: whoever can read it could read the
-// store beside it as well.
+// ReaderKeyFile, in the data directory, holds the seed of a key by which a NATS client
+// may enter the journal's account and read there: presencectl verify does, and the nats
+// CLI can (--nkey). It is made anew at each start and removed at the end. Only
+// presenced's own user can read it, who could read the store beside it as well.
 const ReaderKeyFile = "journal-reader.nk"
 
-// readerPermissions are what it takes to read streams and object stores. They
-// keep from accidents, not from malice: a consumer can be made to deliver to any
-// subject.
+// readerPermissions allow to read streams and object stores. They prevent accidents, not
+// attacks: a consumer can deliver to any subject.
 var readerPermissions = &server.Permissions{
 	Publish: &server.SubjectPermission{Allow: []string{
 		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.*",
@@ -38,8 +36,8 @@ func addReader(opts *server.Options, names accountNames, keys accountKeys) {
 	}
 }
 
-// writeReaderKey writes the file. Where the server has an operator there is none:
-// its users have JWTs.
+// writeReaderKey writes the file. If the server has an operator there is none, because
+// all users have JWTs.
 func (b *Broker) writeReaderKey(dir string) error {
 	pair := b.keys[reader].pair
 	if pair == nil {

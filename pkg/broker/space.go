@@ -10,23 +10,21 @@ import (
 )
 
 const (
-	// spaceEvery is how often the free space of the disk is looked at.
+	// spaceEvery is how often spaceGuard looks at the free space of the disk.
 	spaceEvery = 250 * time.Millisecond
-	// maxReserve is what is left free of a disk, of a small one a twentieth.
+	// maxReserve is how much of a disk is left free; of a small disk a twentieth is.
 	maxReserve = 64 << 20
 )
 
-// spaceGuard keeps the journal's account from using up the disk. A write that
-// fails is the last one of nats-server until it is started anew (see Failed), and
-// it cannot be started while the disk is full. So while less than the reserve is
-// free the account may not store more than it has: what is published is refused,
-// and stored again as soon as there is space.
+// spaceGuard keeps the journal's account from filling the disk. After a write that fails,
+// nats-server stores nothing until it is started anew (see Failed), and it cannot start
+// on a full disk. So while less than the reserve is free, the account may store no more
+// than it has. What is published meanwhile is refused.
 //
-// A disk that others fill faster than it is looked at can still have a write
-// fail. In a cluster the accounts' limits are those of all servers together, and
-// it does nothing there: the others go on without the one whose disk is full. Nor
-// does it where the server has an operator, whose JWTs say what an account may
-// store, and which account the journal's is.
+// A write can still fail if others fill the disk faster than the guard looks. There is no
+// guard in a cluster, where an account's limits are for all servers together: the others
+// go on without the one whose disk is full. There is none either if the server has an
+// operator, whose JWTs set the limits of accounts.
 type spaceGuard struct {
 	account *server.Account
 	dir     string
@@ -69,8 +67,8 @@ func (g *spaceGuard) run() {
 	}
 }
 
-// look limits the account when space has become low, and frees it when there is
-// a quarter more than that again.
+// look limits the account when less than the reserve is free. It lifts the limit when a
+// quarter more than the reserve is free again.
 func (g *spaceGuard) look() error {
 	free, size, err := g.space(g.dir)
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Where nats-server cannot read what a stream is set to, in two small files of its directory, it
-// leaves the whole stream out, with a warning in its log, and starts. Its messages are still there.
-// Whoever looks for the stream then finds none, and makes another in its place.
+// A stream's configuration is in two small files of its directory. If nats-server cannot read
+// them, it logs a warning and starts without the stream. The messages are still on the disk, but
+// presenced would find no stream, and make an empty one in its place.
 const (
 	metaFile = "meta.inf" // the stream's configuration
 	sumFile  = "meta.sum" // its checksum
@@ -22,8 +22,8 @@ const (
 // ours is in the names of presenced's streams, and of no others.
 const ours = "PRESENCE_"
 
-// checkLoaded returns an error where the store holds messages of a stream of presenced that the
-// server has not loaded. In a cluster there is nothing to check: the other servers have the stream.
+// checkLoaded returns an error if the store holds messages of a stream of presenced that the
+// server has not loaded. It checks nothing in a cluster, where the other servers have the stream.
 func (b *Broker) checkLoaded() error {
 	if b.server.JetStreamIsClustered() || b.server.StoreDir() == "" {
 		return nil
@@ -45,8 +45,8 @@ func (b *Broker) checkLoaded() error {
 	return nil
 }
 
-// holdsMessages says that there is something to lose in a stream's directory. One that was about to
-// be made when the process was killed holds nothing.
+// holdsMessages says that there is something to lose in a stream's directory. There is nothing
+// if the process was killed just when it made the stream.
 func holdsMessages(dir string) bool {
 	blocks, _ := filepath.Glob(filepath.Join(dir, "msgs", "*.blk"))
 	return slices.ContainsFunc(blocks, func(path string) bool {
@@ -66,7 +66,7 @@ func notLoaded(dir, name string) error {
 		name, filepath.Join(dir, file), what, files, dir, from)
 }
 
-// metaFault says which of the files is at fault, as far as can be told.
+// metaFault says which of the files is at fault.
 func metaFault(dir string) (file, what string) {
 	for _, file := range []string{metaFile, sumFile} {
 		data, err := os.ReadFile(filepath.Join(dir, file))

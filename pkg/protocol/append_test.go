@@ -100,6 +100,25 @@ func TestAppendString_EachByte(t *testing.T) {
 	}
 }
 
+// TestAppendString_NotASCII: a text in any language is copied, without an allocation.
+// encoding/json has to write only what JSON writes otherwise.
+func TestAppendString_NotASCII(t *testing.T) {
+	for _, s := range []string{"в отпуске", "会議中です", "im Büro", "🎉", "ü", "lunch with Zoë", "\u2027"} {
+		var b [64]byte
+		if n := testing.AllocsPerRun(10, func() { appendString(b[:0], s) }); n != 0 {
+			t.Errorf("appendString(%q): %v allocations, want none", s, n)
+		}
+		if got := appendString(nil, s); string(got) != `"`+s+`"` {
+			t.Errorf("appendString(%q): got %s", s, got)
+		}
+	}
+	for _, s := range []string{"会議\n", "a\u2028", "\u2029", "é\xff", "\xc3", "“a” \"b\""} {
+		if want, _ := marshal(s); isCopied(s) || !bytes.Equal(appendString(nil, s), want) {
+			t.Errorf("appendString(%q): got %s, want %s", s, appendString(nil, s), want)
+		}
+	}
+}
+
 // TestProperty_TimeIsFormat: a time is written as package time writes it, before 1970 and
 // behind the year 9999 too.
 func TestProperty_TimeIsFormat(t *testing.T) {

@@ -1,11 +1,9 @@
 package protocol
 
-// Availability is what users say of how they may be reached while they are
-// ONLINE (PROTOCOL 3).
+// Availability says how a user wants to be reached while ONLINE (PROTOCOL 3).
 type Availability string
 
-// The values. In a Status the first is left out, and Invisible is in the
-// owner's view only.
+// The values. A Status leaves out Available. Only the owner's view has Invisible.
 const (
 	Available Availability = "available"
 	Away      Availability = "away"
@@ -14,7 +12,7 @@ const (
 	Invisible Availability = "invisible"
 )
 
-// Check reports whether a is one of the values: ErrInvalidRequest where not.
+// Check returns ErrInvalidRequest unless a is one of the values.
 func (a Availability) Check() error {
 	switch a {
 	case Available, Away, Busy, DND, Invisible:
@@ -23,8 +21,8 @@ func (a Availability) Check() error {
 	return ErrInvalidRequest.Withf("availability must be available, away, busy, dnd or invisible, not %q", string(a))
 }
 
-// AvailabilitySettings are what a user has set, as opposed to what is shown: a
-// lasting value, and perhaps a timed override of it (PROTOCOL 3).
+// AvailabilitySettings are what a user has set, which may differ from what is shown:
+// a lasting value, and perhaps an override of it for some time (PROTOCOL 3).
 type AvailabilitySettings struct {
 	Lasting Availability `json:"lasting"`
 	// Override is in force until OverrideExpiresAt; left out for none.

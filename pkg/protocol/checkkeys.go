@@ -11,14 +11,14 @@ import (
 	"unicode/utf8"
 )
 
-// encoding/json is laxer than the contract in two ways: it takes a field's name
-// in any spelling of upper and lower case, where other receivers ignore what
-// they do not know, and it replaces text that is no Unicode by U+FFFD, which
-// makes two texts one. checkKeys sees to both before it decodes.
+// encoding/json is less strict than the contract in two ways. It accepts the name of a
+// field in any mix of upper and lower case, where other receivers ignore names that they
+// do not know. And it replaces invalid Unicode by U+FFFD, so two different texts may
+// become the same. checkKeys handles both before the body is decoded.
 
-// checkKeys returns a body in which no name of a field of v is spelled otherwise
-// than it is defined, or what is wrong with its text. The body may be anything:
-// what is not JSON is left for the decoder to refuse.
+// checkKeys returns the body, changed so that the decoder ignores every key that
+// differs from the name of a field of v by case alone. The error says what is wrong
+// with a text. The body need not be JSON: then the decoder refuses it.
 func checkKeys(body []byte, v any) ([]byte, error) {
 	if !utf8.Valid(body) {
 		return nil, ErrInvalidRequest.With("the body is not valid UTF-8")
@@ -45,7 +45,7 @@ func checkKeys(body []byte, v any) ([]byte, error) {
 			if !copied {
 				body, copied = bytes.Clone(body), true
 			}
-			body[begin] = '_' // no field begins with it: ignored, as it should be
+			body[begin] = '_' // no field begins with it, so the decoder ignores it
 		}
 	}
 	return body, nil
@@ -133,7 +133,7 @@ func (n *fieldNames) add(t reflect.Type) {
 	}
 }
 
-// misspelled reports whether a key is a field's name but for the case.
+// misspelled reports whether a key differs from a field's name by case alone.
 func (n *fieldNames) misspelled(key []byte, escaped bool) bool {
 	if _, ok := n.exact[string(key)]; ok {
 		return false

@@ -2,8 +2,9 @@ package protocol
 
 // ContactsRequest reads or changes a user's contacts (PROTOCOL 4.6): Add and
 // Remove, or Replace, or none of them to read. Adding what is there and removing
-// what is not is no error. A user in Add and in Remove is removed. A Replace by
-// nobody must be an empty list, not nil, which is null on the wire: left out.
+// what is not is no error. A user in Add and in Remove is removed. To replace all
+// contacts by none, Replace points to an empty list: a nil list is null on the
+// wire, which means that the field is left out.
 type ContactsRequest struct {
 	Add     []string  `json:"add,omitempty"`
 	Remove  []string  `json:"remove,omitempty"`
@@ -13,8 +14,8 @@ type ContactsRequest struct {
 // ContactsReply answers a ContactsRequest with all contacts after it, sorted.
 type ContactsReply struct {
 	Contacts []string `json:"contacts"`
-	// FriendNotifications says whether the service's switch is on: whether a
-	// client watches its user's contacts by itself.
+	// FriendNotifications says whether the service's switch is on. If so, a client
+	// watches its user's contacts by itself.
 	FriendNotifications bool `json:"friendNotifications"`
 	// Version rises with every change of these contacts; 0: never changed, or
 	// erased.
@@ -26,7 +27,7 @@ func (r *ContactsRequest) Changes() bool {
 	return len(r.Add) > 0 || len(r.Remove) > 0 || r.Replace != nil
 }
 
-// Check implements PROTOCOL 4.6. That the contacts do not become too many, the
+// Check implements PROTOCOL 4.6. How many contacts there are after the change, the
 // service checks.
 func (r *ContactsRequest) Check() error {
 	if r.Replace != nil && len(r.Add)+len(r.Remove) > 0 {

@@ -13,8 +13,8 @@ const (
 	ErrorCodeHeader = "Nats-Service-Error-Code"
 )
 
-// Error is an error that crosses the wire (PROTOCOL 6). Two are the same to
-// errors.Is when their names are, whatever their messages, on both sides:
+// Error is an error that crosses the wire (PROTOCOL 6). errors.Is compares two of them
+// by their names alone, on both sides:
 //
 //	if errors.Is(err, protocol.ErrSessionReplaced) { … }
 //
@@ -43,7 +43,7 @@ func (e *Error) Is(target error) bool {
 // header too.
 const maxMessageBytes = 300
 
-// With returns the same error with another message, cut where it is too long.
+// With returns the same error with another message, which is cut if it is too long.
 func (e *Error) With(message string) *Error {
 	c := *e
 	c.Message = message
@@ -70,9 +70,9 @@ func (e *Error) RetryAfter() time.Duration {
 	return time.Duration(e.RetryAfterMs) * time.Millisecond
 }
 
-// The errors of the contract. "Nothing was done" holds for all of them but
-// ErrOutcomeUnknown: a fresh read that is sent OutcomeWithin after the request, and is
-// answered, settles whether the change was done (PROTOCOL 6).
+// The errors of the contract. All but ErrOutcomeUnknown mean that nothing was done. After
+// ErrOutcomeUnknown, send a fresh read OutcomeWithin after the request: its answer settles
+// whether the change was done (PROTOCOL 6).
 var (
 	ErrInvalidRequest      = &Error{Code: 400, Name: "invalid_request", Message: "the request is not valid"}
 	ErrInvalidUserID       = &Error{Code: 400, Name: "invalid_user_id", Message: "the user ID is not valid"}
@@ -93,8 +93,8 @@ var (
 	ErrOutcomeUnknown      = &Error{Code: 504, Name: "outcome_unknown", Message: "the change may be done, now or later: a fresh read that is sent 10 s after the request settles it"}
 )
 
-// AsError returns err as an error of the wire: itself where it is one,
-// ErrInternal for anything else (whose cause the caller should log).
+// AsError returns the Error in err's chain. If there is none it returns ErrInternal, and
+// the caller should log the cause.
 func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e

@@ -1,8 +1,7 @@
 package protocol
 
 // The messages of gateways: many users behind one connection (PROTOCOL 4.7).
-// Every body carries the ID that one run of the gateway's process made for
-// itself.
+// Process, in every body, is an ID that the gateway makes anew at each start.
 
 // OpenRequest opens or resumes a gateway's lease.
 type OpenRequest struct {
@@ -15,7 +14,7 @@ type OpenRequest struct {
 type LeaseReply struct {
 	TTLSeconds   int64   `json:"ttlSeconds,omitempty"`
 	GraceSeconds float64 `json:"graceSeconds,omitempty"`
-	// Seq is that of the last apply of this process; only from open.
+	// Seq is the number of this process's last apply. Only the reply to open has it.
 	Seq      uint64 `json:"seq"`
 	Revision uint64 `json:"revision"`
 	Epoch    string `json:"epoch"`
@@ -32,8 +31,8 @@ type CloseRequest struct {
 	Logout  bool   `json:"logout,omitempty"`
 }
 
-// ApplyRequest does 1 to MaxOpsPerApply ops in order, committed whole. Seq rises
-// by one from one apply of a process to the next, beginning with 1.
+// ApplyRequest does 1 to MaxOpsPerApply ops in order. They are committed together. A
+// process numbers its applies by Seq: 1, 2, 3 and so on.
 type ApplyRequest struct {
 	Process string `json:"process"`
 	Seq     uint64 `json:"seq"`
@@ -49,8 +48,8 @@ const (
 	OpKindSet    = "set"    // UserID, CustomStatus, ExpiresInSeconds, Availability, AvailabilityExpiresInSeconds, IfRevision, SessionID
 )
 
-// Op is one change by a gateway for one of its users. Which fields a kind uses
-// is said beside it.
+// Op is one change by a gateway for one of its users. The constants above say which
+// fields each kind uses.
 type Op struct {
 	Op               string  `json:"op"`
 	UserID           string  `json:"userID"`
@@ -67,7 +66,7 @@ type Op struct {
 	IfRevision *uint64 `json:"ifRevision,omitempty"`
 }
 
-// Set is an op of the kind OpKindSet as the request that it stands for.
+// Set returns the request that an op of the kind OpKindSet stands for.
 func (o *Op) Set() *SetRequest {
 	return &SetRequest{
 		CustomStatus: o.CustomStatus, ExpiresInSeconds: o.ExpiresInSeconds,

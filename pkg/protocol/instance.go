@@ -15,7 +15,7 @@ const (
 // users, or everything about some of them.
 type InstanceRequest struct {
 	// From is where the page begins: 0, or the Next of the page before. Limit is
-	// 0 for none, to MaxUsersPerInstancePage.
+	// 0, for no page, to MaxUsersPerInstancePage.
 	From  int `json:"from,omitempty"`
 	Limit int `json:"limit,omitempty"`
 	// UserIDList are at most MaxExplained users to explain.
@@ -29,15 +29,15 @@ type InstanceReply struct {
 	Version string `json:"version"`
 	// NotReady is why it should get no requests; left out while it should.
 	NotReady string `json:"notReady,omitempty"`
-	// Digest is of all that decides what the state does next: instances that are
-	// as far and hold the same have the same. Facts are what it covers beside
-	// Users, by name.
+	// Digest covers everything that decides what the state does next. Instances with
+	// the same state at the same Revision have the same digest. Facts are what it
+	// covers besides the users, by name.
 	Digest string            `json:"digest"`
 	Facts  map[string]string `json:"facts"`
 	Users  int               `json:"users"`
-	// Page is that which was asked for, in no order. Next is where another one
-	// begins, left out behind the last. While users come and go one may be on no
-	// page, or on two.
+	// Page is the page that was asked for, in no order. Next is where the following
+	// page begins; it is left out after the last one. While users come and go, a user
+	// may be on no page or on two.
 	Page []UserDigest `json:"page,omitempty"`
 	Next int          `json:"next,omitempty"`
 	// Explained are the users of UserIDList, in their order.

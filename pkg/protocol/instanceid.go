@@ -2,29 +2,29 @@ package protocol
 
 import "strings"
 
-// A writer is one start of one instance. Its ID is in each of its journal entries, is
-// never given twice, and says which instance it was, also when that is gone:
+// Each start of an instance has an ID of its own. It is in every journal entry of that
+// start, and tells later which instance it was:
 //
 //	presence-1:1=2E4=2E0:5f3a9c0e1b2d4f67
 //
-// These are the host and the version, each encoded as a user ID is for a subject, and
-// what tells this start from all others. The whole is one subject token (PROTOCOL 4.9).
-// Earlier versions of the service have IDs without the first two.
+// Its parts are the host and the version, each encoded as a user ID is for a subject, and
+// a text that no other start has. The ID is one subject token (PROTOCOL 4.9). Earlier
+// versions of the service have IDs without the first two parts.
 
-// Limits of what is in an instance's ID, in bytes, before it is encoded.
+// Limits of the parts of an instance's ID, in bytes, before they are encoded.
 const (
 	MaxHostBytes    = 63
 	MaxVersionBytes = 63
 )
 
-// InstanceID is what the ID of an instance tells.
+// InstanceID is the ID of one start of an instance, in its parts.
 type InstanceID struct {
 	Host, Version string // empty: not known
 	Start         string // letters, digits, _ and -
 }
 
-// CheckHost returns ErrInvalidRequest for what cannot be the name of an instance: 1 to
-// MaxHostBytes of UTF-8 without control characters.
+// CheckHost returns ErrInvalidRequest unless host can be the name of an instance: 1 to
+// MaxHostBytes bytes of UTF-8 without control characters.
 func CheckHost(host string) error {
 	if host == "" || len(host) > MaxHostBytes {
 		return ErrInvalidRequest.Withf("the name of an instance must have 1 to %d bytes", MaxHostBytes)
@@ -32,8 +32,8 @@ func CheckHost(host string) error {
 	return checkText(host, ErrInvalidRequest, "the name of an instance")
 }
 
-// String returns the instance's ID. What cannot be in it is left out, and what is too long is
-// cut.
+// String returns the ID as text. It leaves out a part that is not valid, and cuts one that
+// is too long.
 func (w InstanceID) String() string {
 	host, version := instanceIDPart(w.Host, MaxHostBytes), instanceIDPart(w.Version, MaxVersionBytes)
 	if host == "" && version == "" {
@@ -51,7 +51,7 @@ func instanceIDPart(s string, limit int) string {
 	return token
 }
 
-// ParseInstanceID reads an ID. Of one that says less, the whole is the Start.
+// ParseInstanceID reads an ID. If it does not have three valid parts, all of it is the Start.
 func ParseInstanceID(id string) InstanceID {
 	parts := strings.Split(id, ":")
 	if len(parts) != 3 || parts[2] == "" {
@@ -70,11 +70,10 @@ func ParseInstanceID(id string) InstanceID {
 	return w
 }
 
-// shownStart is as much of a Start as people need to tell two from each other.
+// shownStart is how many characters of a Start people are shown: enough to tell two apart.
 const shownStart = 8
 
-// Name is how people call the writer: its host, and the beginning of what tells this
-// start from others. Two lines with the same name are of the same start.
+// Name is a short name for people: the host, and the beginning of the Start.
 func (w InstanceID) Name() string {
 	if w.Host == "" {
 		return w.Start

@@ -5,14 +5,13 @@ import (
 	"unicode/utf8"
 )
 
-// A get that asks for a hundred users spends half of its time in a general
-// decoder. So the messages that come by the ten thousand a second have a faster
-// way: what is written as most clients write it is read directly; whatever is not
-// is left to the general way, which alone decides what is wrong with a body.
-// FuzzJSONScan holds the two to the same result.
+// A get of a hundred users spends half of its time in a general JSON decoder. So
+// messages that come ten thousand times a second have a faster one. It reads JSON as
+// most clients write it, and leaves everything else to the general decoder, which alone
+// decides what is wrong with a body. FuzzJSONScan checks that both give the same result.
 
-// jsonScanner is a message that can be read the fast way. scanJSON reports
-// whether it was; where not, it left the message alone.
+// jsonScanner is a message with such a decoder. scanJSON reports whether it could read
+// the body. If not, the message is as it was.
 type jsonScanner interface{ scanJSON(body []byte) bool }
 
 func (r *GetRequest) scanJSON(body []byte) bool {
@@ -90,9 +89,9 @@ func (r *RenewRequest) scanJSON(body []byte) bool {
 	return true
 }
 
-// jsonScan reads JSON that is plain: nothing in a text is escaped, numbers are a few
-// digits, and the only white space is blanks. Once something is not, failed is set
-// and nothing is read any more. The texts it returns share the body's memory.
+// jsonScan reads simple JSON: no text has an escape, numbers are a few digits, and the
+// only white space is blanks. At anything else it sets failed, and reads nothing more.
+// The texts that it returns share memory with the body.
 type jsonScan struct {
 	rest   string
 	first  bool // of an object or a list
@@ -117,7 +116,7 @@ func (p *jsonScan) want(c byte) {
 	}
 }
 
-// open begins an object or a list, more goes on to its next element and reports
+// open begins an object or a list. more goes on to the next element, and reports
 // whether there is one.
 func (p *jsonScan) open(c byte) {
 	p.want(c)
@@ -177,10 +176,10 @@ func (p *jsonScan) flag() bool {
 	return false
 }
 
-// number reads at most 18 digits, which no 64 bits overflow.
+// number reads at most 18 digits, which always fit into 64 bits.
 func (p *jsonScan) number() (n uint64) {
 	if p.take('0') {
-		return 0 // what may follow is no digit, or not plain
+		return 0 // if a digit follows, more or end fails
 	}
 	digits := 0
 	for ; digits < len(p.rest) && '0' <= p.rest[digits] && p.rest[digits] <= '9'; digits++ {
@@ -191,7 +190,7 @@ func (p *jsonScan) number() (n uint64) {
 	return n
 }
 
-// end reports whether all was read and plain.
+// end reports whether everything was read, and was simple.
 func (p *jsonScan) end() bool {
 	return !p.failed && strings.Trim(p.rest, " ") == ""
 }

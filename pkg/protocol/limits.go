@@ -2,8 +2,8 @@ package protocol
 
 import "time"
 
-// Limits of the contract. Those marked "configurable" are the defaults of a
-// service's configuration; a service may be stricter or laxer there.
+// Limits of the contract. Those marked "configurable" are defaults: a service may be
+// configured to have others.
 const (
 	// MaxUserIDBytes bounds a user ID (PROTOCOL 1).
 	MaxUserIDBytes = 128
@@ -32,7 +32,8 @@ const (
 	// MaxSessionsPerUser bounds a user's sessions, lost ones included;
 	// configurable, up to MostSessionsPerUser (PROTOCOL 3).
 	MaxSessionsPerUser = 32
-	// MostSessionsPerUser is what one user's sessions fit every reply and event by.
+	// MostSessionsPerUser is the highest limit that a service can be configured to
+	// have: the sessions of one user fit into every reply and event.
 	MostSessionsPerUser = 256
 	// MaxRevision is the largest revision: an integer that every JSON parser
 	// represents exactly (PROTOCOL 2).
@@ -44,9 +45,9 @@ const (
 	// MinTTL and MaxTTL bound the time to live of a session (PROTOCOL 4.1).
 	MinTTL = 5 * time.Second
 	MaxTTL = 3600 * time.Second
-	// DefaultTTL is that of a session without a connection.
+	// DefaultTTL is the time to live of a session that is bound to no connection.
 	DefaultTTL = 30 * time.Second
-	// DefaultBoundTTL is that of a session bound to a connection.
+	// DefaultBoundTTL is the time to live of a session that is bound to one.
 	DefaultBoundTTL = 120 * time.Second
 	// DefaultGrace is how long a session outlives its closed connection; configurable.
 	DefaultGrace = 5 * time.Second
@@ -60,10 +61,11 @@ const (
 	ReplacedKept = 24 * time.Hour
 	// MinRevisionWait bounds the wait for a minRevision (PROTOCOL 4.5).
 	MinRevisionWait = 2 * time.Second
-	// StaleAfter is when an instance that has seen no journal entry says so
-	// (PROTOCOL 8, G12).
+	// StaleAfter is how long an instance may see no journal entry before its answers
+	// say that they are stale (PROTOCOL 8, G12).
 	StaleAfter = 3 * time.Second
-	// OutcomeWithin is within what time of its arrival a change is answered, and how
-	// long after it a fresh read settles whether it was done (PROTOCOL 6).
+	// OutcomeWithin is the longest time from the arrival of a change to its answer. A
+	// fresh read that is sent so long after the change settles whether it was done
+	// (PROTOCOL 6).
 	OutcomeWithin = 10 * time.Second
 )

@@ -34,31 +34,31 @@ type LoginReply struct {
 	Epoch        string   `json:"epoch"`
 }
 
-// RenewRequest extends a session's lease (PROTOCOL 4.2). Idle is left alone
-// where it is nil.
+// RenewRequest extends a session's lease (PROTOCOL 4.2). If Idle is nil, the session
+// stays idle or not as it is.
 type RenewRequest struct {
 	SessionID string `json:"sessionID"`
 	Idle      *bool  `json:"idle,omitempty"`
 }
 
-// LogoutRequest ends one session or all of a user's (PROTOCOL 4.3). Those ended
-// by All must not log in again by themselves: they are session_replaced.
+// LogoutRequest ends one session or all of a user's (PROTOCOL 4.3). Sessions that All
+// has ended must not log in again by themselves: they get session_replaced.
 type LogoutRequest struct {
 	SessionID string `json:"sessionID,omitempty"`
 	All       bool   `json:"all,omitempty"`
 }
 
-// SetRequest changes what the user says of oneself (PROTOCOL 4.4). What is nil
-// is left alone; an empty text clears it.
+// SetRequest changes a user's text or availability (PROTOCOL 4.4). A nil field changes
+// nothing. An empty text clears the text.
 type SetRequest struct {
 	CustomStatus     *string `json:"customStatus,omitempty"`
 	ExpiresInSeconds *int64  `json:"expiresInSeconds,omitempty"`
-	// Availability is a lasting value, or with an expiry a timed override.
+	// Availability is a lasting value or, with an expiry, an override for that time.
 	Availability                 *Availability `json:"availability,omitempty"`
 	AvailabilityExpiresInSeconds *int64        `json:"availabilityExpiresInSeconds,omitempty"`
-	// IfRevision refuses the change unless the owner's status has it.
+	// IfRevision refuses the change unless the owner's status has this revision.
 	IfRevision *uint64 `json:"ifRevision,omitempty"`
-	// SessionID refuses the change unless that session is live.
+	// SessionID refuses the change unless this session is live.
 	SessionID string `json:"sessionID,omitempty"`
 }
 
@@ -73,8 +73,8 @@ type ChangeReply struct {
 type GetRequest struct {
 	UserIDList []string `json:"userIDList"`
 	Detail     bool     `json:"detail,omitempty"`
-	// MinRevision, heeded where Epoch is the journal's, waits up to
-	// MinRevisionWait until the answering instance has reached it.
+	// MinRevision makes the instance wait, up to MinRevisionWait, until it has reached
+	// that revision. It counts only if Epoch is the epoch of the journal.
 	MinRevision uint64 `json:"minRevision,omitempty"`
 	Epoch       string `json:"epoch,omitempty"`
 	// Fresh makes the read linearizable: it goes through the journal.
@@ -103,7 +103,7 @@ func (f UserFailure) Err() error { return &Error{Code: f.Code, Name: f.Name, Mes
 type GetReply struct {
 	SuccessUserList []Status      `json:"successUserList"`
 	FailureUserList []UserFailure `json:"failureUserList"`
-	// Revision is what the reply is as of: everything up to it is included.
+	// Revision: the reply includes every change up to it.
 	Revision uint64 `json:"revision"`
 	Epoch    string `json:"epoch"`
 	// AsOf is the journal's time at Revision.
@@ -133,19 +133,21 @@ type Session struct {
 	TTLSeconds int64  `json:"ttlSeconds"`
 	// Bound says that the session ends with its NATS connection.
 	Bound bool `json:"bound"`
-	// Connection is the one that the session is bound to, or was bound to when it was lost. Who
-	// holds the session and finds another's there knows that somebody else has bound it.
+	// Connection is the one that the session is bound to, or was bound to when it was lost. A
+	// client that finds a connection here that was never its own knows that another client
+	// has taken the session.
 	Connection *Connection `json:"connection,omitempty"`
-	// Gateway holds the session; left out where the session holds itself.
+	// Gateway is the one that holds the session; left out if none does.
 	Gateway string `json:"gateway,omitempty"`
 	// LoginAt is when the session was opened, LostAt when it was lost.
 	LoginAt Time `json:"loginAt"`
 	LostAt  Time `json:"lostAt,omitzero"`
 }
 
-// Unmarshal reads a request's or a reply's body into v, a pointer to a message:
-// one JSON object of valid Unicode, at most MaxBodyBytes long; unknown fields
-// are ignored, also those that differ from known ones by case alone. The error is ErrRequestTooLarge or ErrInvalidRequest and says what is wrong.
+// Unmarshal reads a request's or a reply's body into v, a pointer to a message. The body
+// must be one JSON object of valid Unicode, at most MaxBodyBytes long. Unknown fields are
+// ignored, also those that differ from known ones by case alone. The error is
+// ErrRequestTooLarge or ErrInvalidRequest and says what is wrong.
 func Unmarshal(body []byte, v any) error {
 	if len(body) > MaxBodyBytes {
 		return ErrRequestTooLarge.Withf("the body has %d bytes, at most %d are allowed", len(body), MaxBodyBytes)
@@ -172,8 +174,7 @@ func unmarshal(body []byte, v any) error {
 	return nil
 }
 
-// describe says what is wrong with a body in the words of the wire, without
-// the names of Go types.
+// describe says what is wrong with a body, without the names of Go types.
 func describe(err error) string {
 	switch e := err.(type) {
 	case *json.UnmarshalTypeError:

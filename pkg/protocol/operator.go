@@ -2,9 +2,8 @@ package protocol
 
 // The messages of operators' requests (PROTOCOL 4.8).
 
-// StatsReply answers stats, whose request is {}. Users and Sessions are the
-// public view: an invisible user counts as what is shown, and the sessions of one
-// do not count.
+// StatsReply answers stats, whose request is {}. Users and Sessions are the public
+// view: an invisible user counts as what others see, and without sessions.
 type StatsReply struct {
 	Users UserCounts `json:"users"`
 	// Sessions are the live ones of users shown ONLINE, by platform.
@@ -12,7 +11,7 @@ type StatsReply struct {
 	// Leases counts sessions, lost ones included, and gateways.
 	Leases   int `json:"leases"`
 	Gateways int `json:"gateways"`
-	// Instances are the writers in the journal's table.
+	// Instances are those that the journal knows.
 	Instances []InstanceStats `json:"instances"`
 	// Limits in force at the answering instance, by the names of their flags.
 	Limits map[string]int64 `json:"limits"`
@@ -35,13 +34,13 @@ type UserCounts struct {
 // InstanceStats is an instance as the journal knows it.
 type InstanceStats struct {
 	Writer string `json:"writer"` // one start of an instance
-	// Host and Version are the name and the version of that instance; left out where
-	// its version does not tell.
+	// Host and Version are the name and the version of that instance; left out if they
+	// are not known.
 	Host    string `json:"host,omitempty"`
 	Version string `json:"version,omitempty"`
-	// SilentMs is for how long it has appended nothing, in milliseconds.
+	// SilentMs is how long ago it last appended to the journal, in milliseconds.
 	SilentMs int64 `json:"silentMs"`
-	// Owes counts the changes that it has to announce for certain yet.
+	// Owes counts its changes that are not yet known to be announced.
 	Owes int `json:"owes"`
 	// Format is the newest journal format that it understands.
 	Format int `json:"format"`
@@ -54,15 +53,15 @@ type InstanceStats struct {
 type ListRequest struct {
 	// StatusType selects; 0 for all.
 	StatusType StatusType `json:"statusType,omitempty"`
-	// Cursor is that of the page before; empty for the first.
+	// Cursor is the one of the page before; empty for the first page.
 	Cursor string `json:"cursor,omitempty"`
-	// Limit is 1 to MaxUsersPerList, and that by default.
+	// Limit is 1 to MaxUsersPerList; default MaxUsersPerList.
 	Limit int `json:"limit,omitempty"`
 }
 
-// ListReply is a page. It may be shorter than the limit, even empty, while a
-// Cursor says that there is more. A user who is there from the first page to
-// the last is on exactly one, unless a selected statusType changes meanwhile.
+// ListReply is a page. It may be shorter than the limit, even empty, although a
+// Cursor says that there is more. A user who is remembered all the while is on exactly
+// one page, unless the user's statusType changes meanwhile and StatusType selects.
 type ListReply struct {
 	Users    []Status `json:"users"`
 	Cursor   string   `json:"cursor,omitempty"` // empty: that was the last page
@@ -75,8 +74,8 @@ type ListReply struct {
 // EraseRequest names a user whom the service forgets, for admin.erase.
 type EraseRequest struct {
 	UserID string `json:"userID"`
-	// Trim has the data leave the journal and its snapshots soon (PROTOCOL 4.8), and not
-	// with the next ones that come by themselves.
+	// Trim makes the data leave the journal and its snapshots soon (PROTOCOL 4.8). Without
+	// it they leave when the service next trims these by itself.
 	Trim bool `json:"trim,omitempty"`
 }
 
@@ -85,10 +84,10 @@ type UserRequest struct {
 	UserID string `json:"userID"`
 }
 
-// ExplainReply tells an operator everything about a user, the invisible truth
-// included, and why the status is what it is.
+// ExplainReply tells an operator everything about a user, invisible or not, and why
+// the status is what it is.
 type ExplainReply struct {
-	// Public is what everybody sees, Owner what the user does.
+	// Public is what everybody sees, Owner what the user sees.
 	Public Status `json:"public"`
 	Owner  Status `json:"owner"`
 	// Why are the rules that decided, one sentence each.
@@ -100,10 +99,10 @@ type ExplainReply struct {
 	// ForgottenInSeconds is when the user is forgotten if nothing happens, by
 	// the lease clock; left out while there is something to remember.
 	ForgottenInSeconds float64 `json:"forgottenInSeconds,omitempty"`
-	// OwedBy is the writer that has yet to announce the last change for
-	// certain; left out for none.
+	// OwedBy is the instance that has to announce the last change; left out once that
+	// is known to be done.
 	OwedBy string `json:"owedBy,omitempty"`
-	// AmnestySeconds is for how long nobody falls due after an outage.
+	// AmnestySeconds is how much longer nothing falls due, after an outage.
 	AmnestySeconds float64 `json:"amnestySeconds,omitempty"`
 	Revision       uint64  `json:"revision"`
 	Epoch          string  `json:"epoch"`
@@ -114,10 +113,10 @@ type ExplainReply struct {
 // SessionDetail is a session with what keeps it live.
 type SessionDetail struct {
 	Session
-	// Process is that of the Gateway which holds the session.
+	// Process names the start of the Gateway that holds the session.
 	Process string `json:"process,omitempty"`
-	// EndsInSeconds is when the session is lost, or a lost one forgotten,
-	// unless it is renewed, by the lease clock. It may be past in an amnesty.
+	// EndsInSeconds is when the session is lost, or a lost one forgotten, unless it is
+	// renewed. It goes by the lease clock, and may be negative in an amnesty.
 	EndsInSeconds float64 `json:"endsInSeconds"`
 	// Connection is what the session, or its gateway's lease, is bound to.
 	Connection *Connection `json:"connection,omitempty"`
@@ -125,15 +124,15 @@ type SessionDetail struct {
 	ClosedSeconds float64 `json:"closedSeconds,omitempty"`
 }
 
-// EndedSession is one that was replaced, kicked or logged out with all others.
+// EndedSession is a session that was replaced, kicked or logged out with all others.
 type EndedSession struct {
 	SessionID string    `json:"sessionID"`
 	Reason    EndReason `json:"reason"`
-	// RememberedForSeconds is for how long a login with its ID is refused.
+	// RememberedForSeconds is how much longer a login with its ID is refused.
 	RememberedForSeconds float64 `json:"rememberedForSeconds"`
 }
 
-// EndReason says who ended a session that did not end by itself.
+// EndReason says why a session was ended that did not end by itself.
 type EndReason string
 
 // The reasons.
@@ -150,8 +149,8 @@ type KickRequest struct {
 	SessionID string `json:"sessionID,omitempty"`
 }
 
-// KickReply names the sessions that were ended; kicking what is not there is no
-// error. Also the answer to admin.erase.
+// KickReply answers admin.kick and admin.erase: it names the sessions that were ended.
+// To kick a session that does not exist is no error.
 type KickReply struct {
 	Ended    []string `json:"ended"`
 	Revision uint64   `json:"revision"`
@@ -169,7 +168,7 @@ func (r *ListRequest) Check() error {
 		return nil
 	}
 	if _, err := DecodeToken(r.Cursor); err != nil {
-		return ErrInvalidRequest.With("cursor must be that of an earlier reply")
+		return ErrInvalidRequest.With("cursor must be from an earlier reply")
 	}
 	return nil
 }

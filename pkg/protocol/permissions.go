@@ -2,26 +2,26 @@ package protocol
 
 import "slices"
 
-// Role says what a NATS user is to the service: which row of PROTOCOL 9 it is.
+// Role says what a NATS user is to the service. Each is a row of the table in PROTOCOL 9.
 type Role string
 
 const (
-	// RoleUser is one user of the service; it can be nobody else.
+	// RoleUser is one user of the service, and can act for no other.
 	RoleUser Role = "user"
-	// RoleGateway logs in many users, any user.
+	// RoleGateway logs in many users, and may log in any.
 	RoleGateway Role = "gateway"
-	// RoleReader is a service that only wants to know.
+	// RoleReader is a service that only reads.
 	RoleReader Role = "reader"
 	// RoleOperator looks after the service, and may act as any user and gateway.
 	RoleOperator Role = "operator"
-	// RoleAnyone is whoever connects without credentials, where that is allowed:
-	// it may act as any user, but can neither forge events nor take requests.
+	// RoleAnyone is a client without credentials, where those are allowed: it may act
+	// as any user, but can neither forge events nor take requests.
 	RoleAnyone Role = "anyone"
 
 	// RoleService is presenced in the clients' account.
 	RoleService Role = "presenced"
-	// RoleListener is presenced there too, where its answers and events leave by
-	// a user of their own: it takes requests and answers discovery.
+	// RoleListener is presenced in the clients' account, if another NATS user sends its
+	// answers and events: it takes requests and answers discovery.
 	RoleListener Role = "presenced-listener"
 	// RoleSystem is presenced in the system account.
 	RoleSystem Role = "presenced-system"
@@ -29,18 +29,16 @@ const (
 	RoleJournal Role = "presenced-journal"
 )
 
-// ClientRoles are those of PROTOCOL 9 that are not presenced's.
+// ClientRoles are the roles that are not presenced's.
 var ClientRoles = []Role{RoleUser, RoleGateway, RoleReader, RoleOperator}
 
-// NameTemplate stands for the name in the permissions of a scoped signing key:
-// the NATS server puts the name of a user's JWT in its place, so that name must
-// be what Role.Name returns.
+// NameTemplate stands for the name in the permissions of a scoped signing key. The NATS
+// server replaces it by the name in a user's JWT, which must be what Role.Name returns.
 const NameTemplate = "{{name()}}"
 
-// Name returns what somebody in a role is called in subjects: a user's token, and
-// the ID of a gateway, reader or operator as it is. Nothing else may be called so
-// in a list of permissions: a name such as "*" would be everybody. The error is
-// ErrInvalidUserID or ErrInvalidRequest.
+// Name returns the name of a client in subjects: the token of a user, or the ID of a
+// gateway, reader or operator as it is. Put no other text into permissions: a name such
+// as "*" would stand for everybody. The error is ErrInvalidUserID or ErrInvalidRequest.
 func (r Role) Name(id string) (string, error) {
 	if r == RoleUser {
 		return EncodeToken(id)
@@ -48,9 +46,9 @@ func (r Role) Name(id string) (string, error) {
 	return id, CheckID(id, "the "+string(r)+"'s ID")
 }
 
-// InboxPrefix begins the subjects where the answers to somebody in a role arrive.
-// Every role and name has its own: with the usual _INBOX.> all could read each
-// other's answers. Presenced's roles share one and have no name.
+// InboxPrefix begins the subjects on which a client gets its answers. Every role and
+// name has its own: with the usual _INBOX.> clients could read each other's answers.
+// The roles of presenced share one prefix and have no name.
 func (r Role) InboxPrefix(name string) string {
 	switch r {
 	case RoleService, RoleListener, RoleSystem, RoleJournal:
@@ -65,16 +63,14 @@ type Permissions struct {
 	Publish, Subscribe AllowDeny
 }
 
-// AllowDeny are subjects, with wildcards. Without Allow everything is allowed
-// that Deny does not have. One to subscribe to may be followed by a space and
-// queue groups.
+// AllowDeny are subjects, with wildcards. If Allow is empty, everything is allowed but
+// what Deny has. A subject to subscribe to may be followed by a space and queue groups.
 type AllowDeny struct {
 	Allow, Deny []string
 }
 
-// Permissions returns what somebody in a role may do: PROTOCOL 9, row by row. name
-// is what Role.Name returned, or NameTemplate; presenced's roles and RoleAnyone
-// have none.
+// Permissions returns what a NATS user in a role may do, as PROTOCOL 9 says. name is what
+// Role.Name returned, or NameTemplate. RoleAnyone and the roles of presenced have no name.
 func (s Subjects) Permissions(r Role, name string) Permissions {
 	inbox := r.InboxPrefix(name) + ".>"
 	allow := func(publish, subscribe []string) Permissions {
@@ -83,7 +79,7 @@ func (s Subjects) Permissions(r Role, name string) Permissions {
 	switch r {
 	case RoleUser:
 		p := allow(s.below("user."+name+".>", "get"), append(s.below("status.*", "self."+name), inbox))
-		// In a queue group it would take a share of the events of others in it.
+		// In a queue group it would take events away from the other members.
 		p.Subscribe.Deny = s.below("status.* >")
 		return p
 	case RoleGateway:
@@ -93,8 +89,8 @@ func (s Subjects) Permissions(r Role, name string) Permissions {
 	case RoleOperator:
 		return allow(append(s.RequestSubjects(), discovery), append(s.below("status.*", "self.*"), inbox))
 	case RoleAnyone:
-		// A subscription with a wider wildcard than a denied subject is accepted,
-		// and the denied messages are left out of it.
+		// The server accepts a subscription whose wildcard is wider than a denied
+		// subject, but delivers no message of that subject to it.
 		return Permissions{
 			Publish:   AllowDeny{Deny: slices.Concat(s.EventSubjects(), monitorSubjects)},
 			Subscribe: AllowDeny{Deny: s.RequestSubjects()},
@@ -126,13 +122,13 @@ func (s Subjects) below(names ...string) []string {
 	return names
 }
 
-// journalStreams are what the journal's account holds: the journal, its snapshots
+// journalStreams are the streams in the journal's account: the journal, its snapshots
 // and the contacts.
 var journalStreams = []string{"PRESENCE_JOURNAL", "OBJ_PRESENCE_SNAPSHOTS", "KV_PRESENCE_CONTACTS"}
 
-// journalSubjects are what it takes to make, read, write and trim those: nothing can be
-// done to others. Wildcards keep it short, because a user's JWT has it, and the NATS
-// server closes a connection whose first line has more than 4 KiB.
+// journalSubjects are the subjects by which those streams, and no others, are made, read,
+// written and trimmed. Wildcards keep the list short. It is part of a user's JWT, and the
+// NATS server closes a connection whose first line has more than 4 KiB.
 func journalSubjects() []string {
 	list := []string{"PRESENCE_JOURNAL.entries", "$O.PRESENCE_SNAPSHOTS.>", "$KV.PRESENCE_CONTACTS.>",
 		askWhoIAm, "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.FC.>", "$JS.ACK.>"}
@@ -144,21 +140,21 @@ func journalSubjects() []string {
 }
 
 const (
-	// discovery is where NATS micro services are asked who they are.
+	// discovery has the subjects on which NATS micro services are asked who they are.
 	discovery = "$SRV.>"
-	// importedReplies is where answers to requests of other accounts go, which import
-	// the service. The broker maps the caller's reply subject to one below it, and lets no
-	// client name such a one as a reply subject.
+	// importedReplies has the reply subjects of callers in other accounts, which import
+	// the service. The broker makes such a subject for each request, and lets no client
+	// give one of its own.
 	importedReplies = "_R_.>"
 	// askWhoIAm is a request to the broker: presenced asks which account it is in.
 	askWhoIAm = "$SYS.REQ.USER.INFO"
 )
 
-// brokerSubjects begin requests to the broker itself. An answer to
-// discovery must not become one by a forged reply subject.
+// brokerSubjects are requests to the broker itself. A forged reply subject must not turn
+// an answer to discovery into one.
 var brokerSubjects = []string{"$JS.>", "$SYS.>", "$KV.>", "$O.>"}
 
-// monitorSubjects are requests that the broker answers to anyone with what it
-// knows of all connections of the account, addresses included. A client has
-// no business there; askWhoIAm, about itself, it may ask.
+// monitorSubjects are requests by which any client can learn about all connections of the
+// account, addresses included. Clients do not need them. They may ask askWhoIAm, which is
+// about themselves.
 var monitorSubjects = []string{"$SYS.REQ.SERVER.>", "$SYS.REQ.ACCOUNT.>"}

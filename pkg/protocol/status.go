@@ -10,12 +10,12 @@ import (
 type StatusType uint8
 
 const (
-	// Unknown: nobody can tell. The service never sends it; a client library
-	// gives it for a watched user it has no trustworthy copy of.
+	// Unknown: the service never sends it. A client library returns it for a watched
+	// user while it has no copy that it can trust.
 	Unknown StatusType = 0
 	// Online: at least one session is live.
 	Online StatusType = 1
-	// Offline: none is live, and at least one was lost without logging out.
+	// Offline: no session is live, and at least one was lost without a logout.
 	Offline StatusType = 2
 	// Unlogined: there is no session at all.
 	Unlogined StatusType = 3
@@ -34,7 +34,7 @@ func (t StatusType) String() string {
 type Cause string
 
 const (
-	CauseLogin   Cause = "login" // a first live session, a revival, a thaw
+	CauseLogin   Cause = "login" // a session is live, or the user is no longer invisible
 	CauseLogout  Cause = "logout"
 	CauseLost    Cause = "lost"
 	CauseSet     Cause = "set"
@@ -44,7 +44,7 @@ const (
 )
 
 // Time is a moment in milliseconds since 1970 UTC; 0 means none. In JSON it is
-// RFC 3339 in UTC with milliseconds. Times inform; revisions order.
+// RFC 3339 in UTC with milliseconds. Times are for people. Order by revisions.
 type Time int64
 
 const timeLayout = "2006-01-02T15:04:05.000Z"
@@ -112,13 +112,13 @@ type Status struct {
 	CustomStatus string `json:"customStatus"`
 	// CustomStatusExpiresAt is left out where the text does not expire.
 	CustomStatusExpiresAt Time `json:"customStatusExpiresAt,omitzero"`
-	// Availability is left out while it is Available, or the user not ONLINE.
+	// Availability is left out while it is Available, and while the user is not ONLINE.
 	Availability Availability `json:"availability,omitempty"`
 	// LastSeenAt is when the user last stopped being ONLINE; left out while
 	// ONLINE or never seen.
 	LastSeenAt Time `json:"lastSeenAt,omitzero"`
-	// Platforms of live sessions, sorted, each once; only with detail. Not
-	// covered by Revision and not announced.
+	// Platforms of live sessions, sorted, each once; only with detail. A change of
+	// them has no revision and is not announced.
 	Platforms []string `json:"platforms,omitempty"`
 	// Revision of the last visible change; 0: none known.
 	Revision uint64 `json:"revision"`
@@ -132,8 +132,9 @@ type Event struct {
 	Status
 	// Epoch names the journal; revisions of another epoch mean nothing.
 	Epoch string `json:"epoch"`
-	// PreviousRevision is that of the change before this one. A receiver that
-	// knew another one missed something in between, not the present state.
+	// PreviousRevision is the revision of the change before this one. A receiver that
+	// knows another one has missed changes in between. This event has the whole status
+	// all the same.
 	PreviousRevision uint64 `json:"previousRevision"`
 	Cause            Cause  `json:"cause"`
 }
@@ -147,8 +148,8 @@ const (
 	SelfContacts     = "contacts"     // Added, Removed, Version, PreviousVersion
 )
 
-// SelfEvent is published on self.<user> for the user's own devices (PROTOCOL 5).
-// Which fields a type has is said beside it.
+// SelfEvent is published on self.<user> for the user's own devices (PROTOCOL 5). The
+// constants above say which fields each type has.
 type SelfEvent struct {
 	Type string `json:"type"`
 	// Status is the owner's view.
@@ -156,22 +157,22 @@ type SelfEvent struct {
 	Cause  Cause   `json:"cause,omitempty"`
 	// Sessions are all of the user's, in the order of their logins.
 	Sessions []Session `json:"sessions,omitempty"`
-	// Availability are the settings, whether what is shown changed or not.
+	// Availability are the settings. The event comes even if what is shown did not change.
 	Availability *AvailabilitySettings `json:"availability,omitempty"`
 	// SessionID names a session that was ended: its client must not log in
 	// again by itself.
 	SessionID string    `json:"sessionID,omitempty"`
 	Reason    EndReason `json:"reason,omitempty"`
-	// Added and Removed are what changed in the contacts from PreviousVersion
-	// to Version. A receiver that knew another version asks for all of them. Where
-	// they would not fit they are left out and PreviousVersion is Version; Version
-	// is 0 after an erasure.
+	// Added and Removed are what changed in the contacts from PreviousVersion to
+	// Version. A receiver that knows another version asks for all contacts. Lists that
+	// would not fit are left out; then PreviousVersion equals Version. Version is 0
+	// after an erasure.
 	Added           []string `json:"added,omitempty"`
 	Removed         []string `json:"removed,omitempty"`
 	Version         uint64   `json:"version,omitempty"`
 	PreviousVersion uint64   `json:"previousVersion,omitempty"`
-	// Revision is what sessions and availability are as of: a later event is as
-	// of a higher one. Not with contacts.
+	// Revision orders the events of sessions and of availability: a later event has a
+	// higher one. Events of contacts have none.
 	Revision uint64 `json:"revision,omitempty"`
 	Epoch    string `json:"epoch,omitempty"`
 }

@@ -9,8 +9,8 @@ import (
 // DefaultPrefix begins every subject unless configured otherwise.
 const DefaultPrefix = "presence.v1"
 
-// ServiceName is the name of the NATS micro service and, as queue group,
-// what all its instances share.
+// ServiceName is the name of the NATS micro service, and of the queue group of its
+// instances.
 const ServiceName = "presence"
 
 // Subjects builds and parses every subject of the contract; nothing else in
@@ -26,13 +26,13 @@ const ServiceName = "presence"
 //	status.<user>                               the public event (PROTOCOL 5)
 //	self.<user>                                 the owner's event (PROTOCOL 5)
 //
-// <user> is a token (EncodeToken), <gw> a gateway's ID as it is. The zero value is not usable: NewSubjects.
+// <user> is a token (EncodeToken), <gw> a gateway's ID as it is. Make one by NewSubjects.
 type Subjects struct {
 	prefix string // without the final dot
 }
 
-// NewSubjects returns the subjects below a prefix, DefaultPrefix where it is
-// empty. A prefix that CheckPrefix refuses makes subjects nobody answers.
+// NewSubjects returns the subjects below a prefix; an empty one means DefaultPrefix.
+// Nobody answers below a prefix that CheckPrefix refuses.
 func NewSubjects(prefix string) Subjects {
 	prefix = cmp.Or(prefix, DefaultPrefix)
 	return Subjects{prefix: prefix}
@@ -73,11 +73,7 @@ const (
 // User returns the subject of a request about one user: op is one of the
 // Op constants. The error is ErrInvalidUserID.
 func (s Subjects) User(userID, op string) (string, error) {
-	token, err := EncodeToken(userID)
-	if err != nil {
-		return "", err
-	}
-	return s.prefix + ".user." + token + "." + op, nil
+	return s.about(".user.", userID, "."+op)
 }
 
 // Login, Renew, Logout, Set, Contacts and OwnStatus are User with the op of
@@ -119,8 +115,8 @@ func (s Subjects) Explain() string { return s.prefix + ".explain" }
 func (s Subjects) Kick() string    { return s.prefix + ".admin.kick" }
 func (s Subjects) Erase() string   { return s.prefix + ".admin.erase" }
 
-// Instances is where every instance answers, Instance where one does: that of a
-// writer, whose ID is of the alphabet of CheckID.
+// Every instance answers on Instances. On Instance one does: the one with that ID, see
+// InstanceID.
 func (s Subjects) Instances() string             { return s.prefix + ".admin.instances" }
 func (s Subjects) Instance(writer string) string { return s.prefix + ".admin.instance." + writer }
 
@@ -128,21 +124,17 @@ func (s Subjects) Instance(writer string) string { return s.prefix + ".admin.ins
 func (s Subjects) AnyUser(op string) string { return s.prefix + ".user.*." + op }
 
 // Event returns the subject of a user's public events.
-func (s Subjects) Event(userID string) (string, error) {
-	token, err := EncodeToken(userID)
-	if err != nil {
-		return "", err
-	}
-	return s.prefix + ".status." + token, nil
-}
+func (s Subjects) Event(userID string) (string, error) { return s.about(".status.", userID, "") }
 
 // Self returns the subject of a user's own events.
-func (s Subjects) Self(userID string) (string, error) {
+func (s Subjects) Self(userID string) (string, error) { return s.about(".self.", userID, "") }
+
+func (s Subjects) about(kind, userID, op string) (string, error) {
 	token, err := EncodeToken(userID)
 	if err != nil {
 		return "", err
 	}
-	return s.prefix + ".self." + token, nil
+	return s.prefix + kind + token + op, nil
 }
 
 // AnyEvent and AnySelf are the subjects of all users' events. Permissions on
@@ -150,15 +142,14 @@ func (s Subjects) Self(userID string) (string, error) {
 func (s Subjects) AnyEvent() string { return s.prefix + ".status.*" }
 func (s Subjects) AnySelf() string  { return s.prefix + ".self.*" }
 
-// RequestSubjects are the wildcards that cover every request subject: what
-// only the service may subscribe to, and must itself never publish on
-// (PROTOCOL 9).
+// RequestSubjects are the wildcards that cover every request subject. Only the service
+// may subscribe to them, and it must never publish on them (PROTOCOL 9).
 func (s Subjects) RequestSubjects() []string {
 	return s.below("user.>", "gateway.>", "get", "list", "stats", "explain", "admin.>")
 }
 
-// EventSubjects are the wildcards that cover every event subject: what only
-// the service may publish on (PROTOCOL 9).
+// EventSubjects are the wildcards that cover every event subject. Only the service may
+// publish on them (PROTOCOL 9).
 func (s Subjects) EventSubjects() []string {
 	return s.below("status.>", "self.>")
 }
@@ -174,8 +165,8 @@ func (s Subjects) ParseUser(subject string) (string, error) {
 	return DecodeToken(token)
 }
 
-// UserToken returns the token of a request subject as it is spelled, which need
-// not be valid; empty where the request is not about one user.
+// UserToken returns the token in the subject of a request about one user, and an empty
+// text for other subjects. The token need not be valid.
 func (s Subjects) UserToken(subject string) string {
 	rest, ok := strings.CutPrefix(subject, s.prefix+".user.")
 	if !ok {
@@ -205,10 +196,10 @@ func (s Subjects) parseLast(subject, kind string) (string, bool) {
 	return id, err == nil
 }
 
-// ReplyAllowed reports whether the service may answer on a reply subject. One
-// below the prefix or beginning with $ could turn the answer into a request
-// or an event in the service's name: the broker does not check reply subjects
-// against permissions (PROTOCOL 1, G13).
+// ReplyAllowed reports whether the service may answer on a reply subject. A subject below
+// the prefix, or one that begins with $, could turn the answer into a request or an event
+// in the service's name: the broker does not check the reply subjects of clients against
+// their permissions (PROTOCOL 1, G13).
 func (s Subjects) ReplyAllowed(reply string) bool {
 	return !strings.HasPrefix(reply, s.prefix) && !strings.HasPrefix(reply, "$")
 }

@@ -9,8 +9,8 @@ import (
 
 // A user ID is put into a subject as one token: bytes A-Z a-z 0-9 _ - stand
 // for themselves, every other byte is '=' and two upper-case hex digits.
-// There is exactly one token for a user ID; any other spelling is refused, so
-// that a permission on a token cannot be walked around (PROTOCOL 1).
+// There is exactly one token for a user ID. Any other spelling is refused, so that
+// nobody can get around a permission on a token (PROTOCOL 1).
 
 const upperHex = "0123456789ABCDEF"
 

@@ -2,8 +2,8 @@ package protocol
 
 import "time"
 
-// Each Check method reports the first thing that is wrong with a decoded
-// request: an Error of PROTOCOL 6, nil for none. They do not look at state.
+// Each Check method returns the first thing that is wrong with a decoded request, as an
+// Error of PROTOCOL 6. It looks at the request alone, not at the state of the service.
 
 // CheckID reports whether id can be a session, gateway or process ID: 1 to
 // MaxSessionIDBytes bytes of A-Z a-z 0-9 _ -. what names it in the message.
