@@ -88,7 +88,7 @@ var metricsTable = []metric{
 	{"events_total", counter, "events published",
 		func(s snapshot) samples { return one(s.Events) }},
 	{"events_owed", gauge, "changes of this instance that it has yet to announce for certain; 5 s of them are normal",
-		func(s snapshot) samples { return one(s.Owed) }},
+		func(s snapshot) samples { return one(s.Unannounced) }},
 	{"digest_mismatches_total", counter, "digests of other instances that differed from this one's; anything but 0 is a defect",
 		func(s snapshot) samples { return one(s.Mismatches) }},
 }

@@ -13,7 +13,7 @@ const RateWindow = admission.RateWindow
 // Unlimited is a limit that does not limit.
 const Unlimited = admission.Unlimited
 
-// admission returns those limits that the gate is concerned with.
+// admission returns the limits that the gate needs.
 func (l *Limits) admission() admission.Limits {
 	return admission.Limits{
 		UserChanges: l.UserChanges, UserRenewals: l.UserRenewals, GatewayOps: l.GatewayOps,
@@ -22,7 +22,7 @@ func (l *Limits) admission() admission.Limits {
 	}
 }
 
-// admit refuses a call by what it costs nothing to know, before its body is read.
+// admit refuses a call by what is known of it before its body is read.
 func (s *Service) admit(c *call) error {
 	if err := s.gate.Body(len(c.msg.Data)); err != nil {
 		return err
@@ -38,8 +38,8 @@ func (s *Service) admitChange(c *call) error {
 	return s.gate.Change(s.subjects.UserToken(c.msg.Subject), c.begun)
 }
 
-// admitContacts takes a change off the user's allowance. A read is no change. Its body, an
-// empty object, shows that it is one.
+// admitContacts takes a change of contacts off the user's allowance. A request whose body is an
+// empty object only reads. It takes nothing off, but few may wait.
 func (s *Service) admitContacts(c *call) error {
 	if string(bytes.TrimSpace(c.msg.Data)) != "{}" {
 		return s.admitChange(c)
@@ -47,12 +47,12 @@ func (s *Service) admitContacts(c *call) error {
 	return s.gate.ReadContacts(&c.ticket, c.msg.Subject)
 }
 
-// admitRenewal refuses unread what is no client any more.
+// admitRenewal refuses unread what no client would send: a flood.
 func (s *Service) admitRenewal(c *call) error {
 	return s.gate.ReadRenewal(c.msg.Subject, c.begun)
 }
 
-// admitOps takes a request off the allowance of the gateway in the subject.
+// admitOps takes a request off the allowance of the gateway in the subject, by its length.
 func (s *Service) admitOps(c *call) error {
 	gateway, err := s.subjects.ParseGateway(c.msg.Subject)
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *Service) admitOps(c *call) error {
 	return s.gate.GatewayRequest(gateway, len(c.msg.Data), c.begun)
 }
 
-// asker says whose query a call is: the user whose own status is asked for, or the connection
+// asker returns whose query a call is: the user whose own status is asked for, or the connection
 // that the answer goes to, as far as its inbox tells.
 func (s *Service) asker(c *call) string {
 	if user := s.subjects.UserToken(c.msg.Subject); user != "" {
@@ -70,9 +70,8 @@ func (s *Service) asker(c *call) string {
 	return inbox(c.msg.Reply)
 }
 
-// inbox returns a reply subject without its last token, which tells the answers
-// of a connection apart where it has one subscription for all of them. One of two
-// tokens is whole: it is an inbox of its own.
+// inbox returns a reply subject without its last token, which tells apart the answers to one
+// connection. A subject of two tokens is returned whole: it is an inbox for one answer.
 func inbox(reply string) string {
 	if last := strings.LastIndexByte(reply, '.'); last > strings.IndexByte(reply, '.') {
 		return reply[:last]

@@ -3,7 +3,9 @@ package service
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,28 +25,66 @@ const (
 	markEvery = 250 * time.Millisecond
 )
 
-// announcer publishes the changes that the state says this instance owes. It
-// has no queue: what waits is in the state, coalesced to one event for each
-// user, and applying an entry does not wait for it.
+// outbox is what the announcer needs: what is to be announced, and a way to the broker.
+type outbox interface {
+	// pending appends to batch at most announceBatch of the changes that this instance has to
+	// announce, from a cursor on. to is the cursor behind them, and more says that there are
+	// others. position is the state's.
+	pending(from state.Cursor, batch []state.Announcement) (_ []state.Announcement, to state.Cursor, position uint64, more bool)
+	// publish sends an event. It may wait as long as the connection does.
+	publish(subject string, data []byte) error
+	// arrived waits until the broker has everything that was published, for AnnounceAgain at
+	// most. reconnects counts how often the connection was lost and came back until then.
+	arrived() (reconnects uint64, err error)
+}
+
+// announcer publishes the changes that this instance has to announce. It has no queue: what
+// waits is in the state, coalesced to one event for each user. So applying an entry does not
+// wait for it. Its only goroutine is run, which Service.Run owns; any goroutine may call the
+// other methods.
 type announcer struct {
-	service *Service
-	wake    chan struct{}
+	outbox   outbox
+	subjects protocol.Subjects
+	log      *slog.Logger
+	wake     chan struct{}
+	events   atomic.Uint64 // published
 
 	// sending is held while a batch is published, which takes as long as the
 	// connection does. batch and buffer are used again and again.
-	sending sync.Mutex
-	batch   []state.Announcement
-	buffer  []byte
-	unsent  lograte.Spaced // that an event is too large
+	sending  sync.Mutex
+	batch    []state.Announcement
+	buffer   []byte
+	tooLarge lograte.Spaced // the log line of an event that is too large
 
-	// mu is never held over a publish: packing an entry asks for flushed.
+	// mu is never held over a publish: packing an entry asks for announcedThrough.
 	mu         sync.Mutex
 	ledger     replica.Ledger
 	reconnects uint64 // of the connection for events, that the ledger knows of
 }
 
-func newAnnouncer(s *Service) *announcer {
-	return &announcer{service: s, wake: make(chan struct{}, 1)}
+func newAnnouncer(o outbox, subjects protocol.Subjects, log *slog.Logger) *announcer {
+	return &announcer{outbox: o, subjects: subjects, log: log, wake: make(chan struct{}, 1)}
+}
+
+// serviceOutbox is the outbox of a service's state, and its connection for events.
+type serviceOutbox struct{ s *Service }
+
+func (o serviceOutbox) pending(from state.Cursor, batch []state.Announcement) (_ []state.Announcement, to state.Cursor, position uint64, more bool) {
+	o.s.mu.RLock()
+	defer o.s.mu.RUnlock()
+	to, more = o.s.state.Pending(o.s.instance, from, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
+	return batch, to, o.s.state.Position(), more
+}
+
+func (o serviceOutbox) publish(subject string, data []byte) error {
+	return o.s.cfg.Answers.Publish(subject, data)
+}
+
+func (o serviceOutbox) arrived() (reconnects uint64, err error) {
+	if err := o.s.cfg.Answers.FlushTimeout(replica.AnnounceAgain); err != nil {
+		return 0, err
+	}
+	return o.s.cfg.Answers.Stats().Reconnects, nil
 }
 
 // kick has the announcer look at the state.
@@ -55,7 +95,7 @@ func (a *announcer) kick() {
 	}
 }
 
-// again has everything announced that is still owed.
+// again publishes everything again that does not count as announced yet.
 func (a *announcer) again() {
 	a.mu.Lock()
 	a.ledger.Again()
@@ -63,8 +103,8 @@ func (a *announcer) again() {
 	a.kick()
 }
 
-// flushed returns the position up to which nothing is owed any more.
-func (a *announcer) flushed() uint64 {
+// announcedThrough returns the position up to which everything counts as announced.
+func (a *announcer) announcedThrough() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.ledger.AnnouncedThrough()
@@ -96,7 +136,7 @@ func (a *announcer) run(ctx context.Context) {
 		for ctx.Err() == nil {
 			more, err := a.publish()
 			if err != nil {
-				a.service.log.Warn("an event could not be published; trying again", "err", err)
+				a.log.Warn("an event could not be published; trying again", "err", err)
 				select {
 				case <-ctx.Done():
 				case <-time.After(markEvery):
@@ -114,7 +154,7 @@ func (a *announcer) run(ctx context.Context) {
 	}
 }
 
-// flush publishes what is owed and waits until the broker has it.
+// flush publishes everything that waits, and waits until the broker has it.
 func (a *announcer) flush() error {
 	for {
 		more, err := a.publish()
@@ -134,12 +174,7 @@ func (a *announcer) publish() (more bool, err error) {
 	a.sending.Lock()
 	defer a.sending.Unlock()
 	turn := a.turn()
-	s := a.service
-	batch := a.batch[:0]
-	s.mu.RLock()
-	to, more := s.state.Pending(s.writer, turn.Cursor, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
-	position := s.state.Position()
-	s.mu.RUnlock()
+	batch, to, position, more := a.outbox.pending(turn.Cursor, a.batch[:0])
 	a.batch = batch
 	for i := range batch {
 		if err := a.send(&batch[i]); err != nil {
@@ -154,65 +189,58 @@ func (a *announcer) publish() (more bool, err error) {
 
 func (a *announcer) send(n *state.Announcement) error {
 	if n.Announce {
-		subject, err := a.service.subjects.Event(n.UserID)
-		if err != nil {
-			return err
+		subject, err := a.subjects.Event(n.UserID)
+		if err == nil {
+			err = a.sendTo(subject, &n.Public)
 		}
-		if err := a.sendTo(subject, &n.Public); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	if !n.Tell && len(n.Self) == 0 {
 		return nil
 	}
-	subject, err := a.service.subjects.Self(n.UserID)
-	if err != nil {
-		return err
+	subject, err := a.subjects.Self(n.UserID)
+	if err == nil && n.Tell {
+		err = a.sendTo(subject, &n.Status)
 	}
-	if n.Tell {
-		if err := a.sendTo(subject, &n.Status); err != nil {
-			return err
-		}
+	for i := 0; err == nil && i < len(n.Self); i++ {
+		err = a.sendTo(subject, &n.Self[i])
 	}
-	for i := range n.Self {
-		if err := a.sendTo(subject, &n.Self[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 func (a *announcer) sendTo(subject string, event any) (err error) {
 	if a.buffer, err = protocol.AppendMarshal(a.buffer[:0], event); err != nil {
 		return err
 	}
-	err = a.service.cfg.Answers.Publish(subject, a.buffer)
+	err = a.outbox.publish(subject, a.buffer)
 	switch {
-	case errors.Is(err, nats.ErrMaxPayload): // it never will be sent, and others wait behind it
-		if a.unsent.Due(time.Now()) {
-			a.service.log.Warn("an event is larger than the NATS server takes: it is left out", "subject", subject, "bytes", len(a.buffer))
+	case errors.Is(err, nats.ErrMaxPayload): // no later attempt would send it, and others wait
+		if a.tooLarge.Due(time.Now()) {
+			a.log.Warn("an event is larger than the NATS server takes: it is left out", "subject", subject, "bytes", len(a.buffer))
 		}
 		return nil
 	case err == nil:
-		a.service.counted.events.Add(1)
+		a.events.Add(1)
 	}
 	return err
 }
 
-// errLost says that a connection was lost, and perhaps its broker with what it had
-// got: what is owed is to be announced again.
+// errLost says that the connection was lost, and perhaps the broker with the events that it
+// had. They are published again.
 var errLost = errors.New("the connection for events was lost meanwhile")
 
-// mark asks the broker whether it has got everything published so far. Where it
-// does not say so, all of it stays owed. That the broker is another one than before
-// it must find out itself: what nats.go tells of a reconnect comes on a goroutine of
-// its own, and may come later than this answer (watchClients).
+// mark asks the broker whether it has everything published so far. Without its answer all of
+// that is still to be announced. Nor does the answer of another broker count: the connection
+// may have been lost and made again. nats.go tells of a reconnect on another goroutine, perhaps
+// later than this answer comes (see watchClients), so mark counts reconnects by itself.
 func (a *announcer) mark() error {
 	turn := a.turn()
-	if err := a.service.cfg.Answers.FlushTimeout(replica.AnnounceAgain); err != nil {
+	reconnects, err := a.outbox.arrived()
+	if err != nil {
 		return err
 	}
-	reconnects := a.service.cfg.Answers.Stats().Reconnects
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if reconnects != a.reconnects {

@@ -2,12 +2,14 @@ package service
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"presence/pkg/broker"
 	"presence/pkg/internal/state"
+	"presence/pkg/protocol"
 
 	"github.com/nats-io/nats.go"
 )
@@ -24,13 +26,13 @@ func TestMark_AnotherBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	a := newAnnouncer(&Service{cfg: Config{Answers: nc}})
+	a := newAnnouncer(serviceOutbox{&Service{cfg: Config{Answers: nc}}}, protocol.NewSubjects(""), slog.New(slog.DiscardHandler))
 	publish := func() { a.ledger.Published(a.turn(), state.Cursor{}, 7, false) }
 
 	publish()
 	a.finish() // what the broker has counts at once
-	if err := a.mark(); err != nil || a.flushed() != 7 {
-		t.Fatalf("mark: %v, flushed up to %d, want 7", err, a.flushed())
+	if err := a.mark(); err != nil || a.announcedThrough() != 7 {
+		t.Fatalf("mark: %v, announced through %d, want 7", err, a.announcedThrough())
 	}
 	before := a.turn()
 	b.Shutdown()
@@ -48,12 +50,54 @@ func TestMark_AnotherBroker(t *testing.T) {
 			t.Fatalf("mark by another broker: got %v, want %v", err, errLost)
 		}
 	}
-	if a.flushed() != 0 || a.turn() == before {
-		t.Errorf("flushed up to %d after the broker was lost, want that all is announced again", a.flushed())
+	if a.announcedThrough() != 0 || a.turn() == before {
+		t.Errorf("announced through %d after the broker was lost, want that all is announced again", a.announcedThrough())
 	}
 	publish()
-	if err := a.mark(); err != nil || a.flushed() != 7 {
-		t.Errorf("once it is announced again: %v, flushed up to %d, want 7", err, a.flushed())
+	if err := a.mark(); err != nil || a.announcedThrough() != 7 {
+		t.Errorf("once it is announced again: %v, announced through %d, want 7", err, a.announcedThrough())
+	}
+}
+
+// listedOutbox has a fixed list of changes, and a broker that takes what may be sent to it.
+type listedOutbox struct {
+	changes []state.Announcement
+	refuse  map[string]error // by subject
+	sent    []string         // subjects
+}
+
+func (o *listedOutbox) pending(_ state.Cursor, batch []state.Announcement) (_ []state.Announcement, to state.Cursor, position uint64, more bool) {
+	return append(batch, o.changes...), state.Cursor{}, 7, false
+}
+
+func (o *listedOutbox) publish(subject string, _ []byte) error {
+	if err := o.refuse[subject]; err != nil {
+		return err
+	}
+	o.sent = append(o.sent, strings.TrimPrefix(subject, "presence.v1."))
+	return nil
+}
+
+func (o *listedOutbox) arrived() (uint64, error) { return 0, nil }
+
+// TestAnnouncer: an event that is too large keeps no other from being published. One that
+// cannot be published for another reason does, and nothing counts as announced until it is.
+func TestAnnouncer(t *testing.T) {
+	bob := state.Announcement{UserID: "bob", Announce: true, Tell: true, Self: make([]protocol.SelfEvent, 2)}
+	outbox := &listedOutbox{changes: []state.Announcement{{UserID: "alice", Announce: true}, bob, {UserID: "carol", Self: make([]protocol.SelfEvent, 1)}}}
+	outbox.refuse = map[string]error{"presence.v1.status.alice": nats.ErrMaxPayload, "presence.v1.self.carol": nats.ErrReconnectBufExceeded}
+	a := newAnnouncer(outbox, protocol.NewSubjects(""), slog.New(slog.DiscardHandler))
+	a.finish()
+	if err := a.flush(); !errors.Is(err, nats.ErrReconnectBufExceeded) || a.announcedThrough() != 0 {
+		t.Errorf("flush: got %v, announced through %d, want %v and 0", err, a.announcedThrough(), nats.ErrReconnectBufExceeded)
+	}
+	outbox.sent = nil
+	delete(outbox.refuse, "presence.v1.self.carol")
+	if err := a.flush(); err != nil || a.announcedThrough() != 7 {
+		t.Errorf("flush: got %v, announced through %d, want 7", err, a.announcedThrough())
+	}
+	if got, want := strings.Join(outbox.sent, " "), "status.bob self.bob self.bob self.bob self.carol"; got != want {
+		t.Errorf("published to %s, want %s", got, want)
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 // because it was stored too late, say, loses no report that nobody waits for.
 // White-box, because a broker that is that slow takes long.
 func TestApply_EmptyEntryKeepsReports(t *testing.T) {
-	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
-	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
+	s := &Service{log: slog.New(slog.DiscardHandler), instance: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
+	s.responder, s.announcer = newResponder(s), newAnnouncer(serviceOutbox{s}, s.subjects, s.log)
 	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "w", Sequence: 1},
 		Commands: []entry.Command{{Kind: entry.Closed, Server: "N", Client: 7}}}
 	for position := uint64(1); position <= 2; position++ {
@@ -34,8 +34,8 @@ func TestApply_EmptyEntryKeepsReports(t *testing.T) {
 // it in the log, once, and not for what was before this instance.
 func TestApply_SaysThatAnAmnestyBegins(t *testing.T) {
 	var logged strings.Builder
-	s := &Service{log: slog.New(slog.NewTextHandler(&logged, nil)), writer: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
-	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
+	s := &Service{log: slog.New(slog.NewTextHandler(&logged, nil)), instance: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
+	s.responder, s.announcer = newResponder(s), newAnnouncer(serviceOutbox{s}, s.subjects, s.log)
 	at, sequence := int64(1_000), uint64(0)
 	apply := func(after time.Duration) {
 		t.Helper()
@@ -75,8 +75,8 @@ func TestOutcomeWithin(t *testing.T) {
 // TestStamp_WhileCatchingUp: an entry that is packed while the instance catches up
 // is not good for longer than its callers wait. White-box, like the one above.
 func TestStamp_WhileCatchingUp(t *testing.T) {
-	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
-	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
+	s := &Service{log: slog.New(slog.DiscardHandler), instance: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
+	s.responder, s.announcer = newResponder(s), newAnnouncer(serviceOutbox{s}, s.subjects, s.log)
 	s.registered.Store(true)
 	then := time.Now().Add(-time.Hour)
 	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "v", Sequence: 1}}

@@ -7,12 +7,13 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// errorHooks tells services what nats.go reports of their connections. nats.go has
-// one error handler for a connection, which may be somebody else's and may be used
-// by several services: the first one wraps it, and the last one to end puts it back, unless
-// somebody has set another one meanwhile. That one stays: it may call the service's, which
-// then only calls the one before. nats.go cannot compare and set at once, so one that is set
-// in the very moment in between is lost.
+// errorHooks tells listeners of the errors that nats.go reports of their connections. nats.go
+// has one error handler for a connection. Somebody else may have set one, and several services
+// may share the connection. So the first listener of a connection wraps the handler that it
+// finds, and the last one to stop puts that handler back. It does not if somebody has set
+// another handler meanwhile. That one may call the hook, which then only calls the handler that
+// it wraps. nats.go cannot compare and set in one step: a handler that is set at that very
+// moment is lost.
 var errorHooks = struct {
 	sync.Mutex
 	of map[*nats.Conn]*errorHook
@@ -23,8 +24,8 @@ type errorHook struct {
 	hearers map[*listener]struct{}
 }
 
-// hearErrors has a listener told of errors of its connection until stop is called.
-// It is told on nats.go's goroutine for callbacks, so it must not wait.
+// hearErrors has reported called with the errors of the connection until stop is called. It
+// runs on nats.go's goroutine for callbacks, so it must not wait.
 func (l *listener) hearErrors() (stop func()) {
 	nc := l.nc
 	errorHooks.Lock()
@@ -49,12 +50,11 @@ func (l *listener) hearErrors() (stop func()) {
 	}
 }
 
-// hookCode is the code that tell of all hooks shares. A connection has one hook at most, but
-// for those that were left in place behind another's handler.
+// hookCode is the address of the code of errorHook.tell. Functions cannot be compared, but their
+// code can.
 var hookCode = reflect.ValueOf((&errorHook{}).tell).Pointer()
 
-// isHook reports whether an error handler is a hook's. Functions cannot be compared, but their
-// code can.
+// isHook reports whether an error handler is a hook's.
 func isHook(f nats.ErrHandler) bool {
 	return f != nil && reflect.ValueOf(f).Pointer() == hookCode
 }

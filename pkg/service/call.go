@@ -16,8 +16,8 @@ import (
 	"presence/pkg/service/internal/journal"
 )
 
-// call is what every kind of request has, between its arrival and its answer. The kinds embed it:
-// change, renewal, query and contactsCall. Each has fields of its own and none of another's.
+// call is a request between its arrival and its answer. Every kind embeds it: change, renewal,
+// query and contactsCall. Their own fields are those that only their kind needs.
 type call struct {
 	endpoint *endpoint
 	msg      *nats.Msg
@@ -32,7 +32,7 @@ type waiter interface {
 	arrived() time.Time
 	// failed says what it means to the waiter that the journal failed.
 	failed(err error) *protocol.Error
-	// done is told the outcome, by the goroutine that sends answers.
+	// done is called with the outcome, by the responder's goroutine.
 	done(a *answer)
 }
 
@@ -60,8 +60,7 @@ func (c *call) failed(err error) *protocol.Error { return journalError(err) }
 // Refuse is called by the gate where a call is refused before it is handled.
 func (c *call) Refuse(err error) { c.fail(err) }
 
-// handle does something for a call, which is answered with the error where it
-// fails or panics.
+// handle runs do. If that fails or panics, the call is answered with the error.
 func (c *call) handle(do func() error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -78,8 +77,8 @@ func (c *call) handle(do func() error) {
 // is fire-and-forget.
 func (c *call) wantsReply() bool { return c.msg.Reply != "" }
 
-// late reports whether there is no time left to do what arrived then within
-// protocol.OutcomeWithin: the process stood still since.
+// late reports whether too little is left of protocol.OutcomeWithin to do what arrived then. So
+// it is after the process stood still.
 func late(arrived time.Time) bool { return time.Since(arrived) > journal.LateAfter }
 
 // succeed sends a reply.
@@ -105,11 +104,11 @@ func (c *call) succeed(body any) {
 	}
 }
 
-// replyBuffers are used again: nats.go has copied a message when it returns.
+// replyBuffers are used again: publishing copies the message.
 var replyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
-// fail sends an error reply. What is not an error of the wire is a defect: it
-// is logged here, and answered as internal.
+// fail sends an error reply. An error that is not one of package protocol is a defect: it is
+// logged here, and answered as internal.
 func (c *call) fail(err error) {
 	s := c.endpoint.service
 	e := protocol.AsError(err)
@@ -128,7 +127,7 @@ func (c *call) fail(err error) {
 	c.respond(data, errorHeader(e))
 }
 
-// finish counts a call that is about to be answered, and gives back what it held.
+// finish counts a call that is about to be answered, and gives back what it took up in the gate.
 func (c *call) finish(e *protocol.Error) {
 	c.endpoint.stats.done(c.begun, e)
 	c.endpoint.service.gate.Release(&c.ticket)
@@ -147,7 +146,7 @@ func (c *call) respond(data []byte, header nats.Header) {
 	}
 }
 
-// respondUnsent answers in the place of a reply that is too large to be sent.
+// respondUnsent sends an error instead of a reply that is too large to be sent.
 func (c *call) respondUnsent() {
 	e := protocol.ErrOutcomeUnknown.With("the reply could not be sent; the change may have been made")
 	if c.reads {
@@ -166,8 +165,8 @@ func errorHeader(e *protocol.Error) nats.Header {
 	}
 }
 
-// headerText makes a message fit into a header's one line. Messages quote
-// requests, whose strings JSON lets contain anything.
+// headerText makes a message fit into one line of a header. Messages may quote strings of
+// requests, and those may contain any character.
 func headerText(s string) string {
 	b := []byte(s)
 	for i, c := range b {
@@ -178,8 +177,8 @@ func headerText(s string) string {
 	return string(b)
 }
 
-// journalError says to a caller what became of a command that the journal did
-// not take or could not finish.
+// journalError returns the caller's error for a command that the journal did not take, or could
+// not finish.
 func journalError(err error) *protocol.Error {
 	switch {
 	case errors.Is(err, journal.ErrFull):
@@ -201,7 +200,7 @@ type endpointStats struct {
 
 	last atomic.Pointer[protocol.Error] // the last error answered
 
-	byError [maxErrors]atomic.Uint64 // as errorNames
+	byError [maxErrors]atomic.Uint64 // in the order of errorNames
 }
 
 // EndpointStats is what "nats service stats" shows as an endpoint's data.
@@ -211,16 +210,14 @@ type EndpointStats struct {
 	ErrorsByName map[string]uint64 `json:"errorsByName,omitempty"`
 	// AverageMs is from arrival to reply, in milliseconds.
 	AverageMs float64 `json:"averageMs"`
-	// Dropped requests had a reply subject that is not allowed; they are not
-	// counted as requests.
+	// Dropped requests had a reply subject that is not allowed. They are not in Requests.
 	Dropped uint64 `json:"dropped,omitempty"`
-	// Unanswered were refused, and too many of them to say so to each; they are
-	// not counted as requests.
+	// Unanswered requests were refused, and got no answer because too many were refused at
+	// once. They are not in Requests.
 	Unanswered uint64 `json:"unanswered,omitempty"`
 }
 
-// errorNames are the errors that are counted apart; any other is counted with
-// the last.
+// errorNames are the errors that are counted. Any other one counts as the last.
 var errorNames = [...]string{
 	"invalid_request", "invalid_user_id", "too_many_users", "custom_status_too_long", "feature_disabled",
 	"session_not_found", "lease_not_found", "revision_conflict", "out_of_order", "too_many_sessions", "session_replaced", "request_too_large",

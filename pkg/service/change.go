@@ -13,8 +13,8 @@ func (s *Service) login(user string, r *protocol.LoginRequest) entry.Command {
 	return api.Login(user, r, reports)
 }
 
-// bindable returns the connection that a lease may be bound to. Without a system
-// account nobody reports that a connection closed, so then it is none.
+// bindable returns the connection that a lease may be bound to: none without a system account,
+// because then nobody reports that a connection closed.
 func (s *Service) bindable(c *protocol.Connection) *protocol.Connection {
 	if s.cfg.System == nil {
 		return nil
@@ -30,7 +30,7 @@ func (s *Service) checkSet(r *protocol.SetRequest) error {
 // kick implements "admin.kick" of PROTOCOL 4.8.
 func kick(_ string, r *protocol.KickRequest) entry.Command { return api.Kick(r) }
 
-// replying makes replies to changes.
+// replying returns what makes replies to changes.
 func (s *Service) replying() api.Replies {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -40,14 +40,14 @@ type Config struct {
 	// clients must not be able to enter. System is one in the system account;
 	// without it sessions end by their TTL only.
 	Clients, Journal, System *nats.Conn
-	// Answers is a second connection in the clients' account, on which replies
-	// and events leave. Default: Clients. Apart from them, the user of Clients
-	// can be denied publishing events and requests, and the broker need not check
-	// permissions for every reply and event.
+	// Answers is a second connection in the clients' account, on which replies and events
+	// leave. Default: Clients. With a second connection, the user of Clients can be denied to
+	// publish events and requests, and the broker need not check permissions for every reply
+	// and event.
 	//
-	// It should be on the same server as Clients, and follow it over reconnects. Where
-	// it is on another one, or is lost, replies leave by Clients, so the user of
-	// Clients must be allowed to publish them. While it is lost no requests are taken.
+	// It should be on the same server as Clients, and follow it over reconnects. If it is on
+	// another server, or is lost, replies leave by Clients. So the user of Clients must be
+	// allowed to publish them. While it is lost, no requests are taken.
 	Answers *nats.Conn
 	// ClientsAccount is the name of the clients' account as the system account
 	// sees it. Default "APP".
@@ -56,38 +56,37 @@ type Config struct {
 	Prefix string
 	// Stream holds the journal. Default PRESENCE_JOURNAL.
 	Stream string
-	// Snapshots is the object store that holds those of the state. Default
+	// Snapshots is the object store that holds the snapshots of the state. Default
 	// PRESENCE_SNAPSHOTS.
 	Snapshots string
-	// Contacts is the KV bucket that holds those. Default PRESENCE_CONTACTS.
+	// Contacts is the KV bucket that holds the contacts. Default PRESENCE_CONTACTS.
 	Contacts string
-	// Replicas of all three, where this instance creates them. Default 1.
+	// Replicas is how many replicas all three have, if this instance creates them. Default 1.
 	Replicas int
-	// Head is the path of a file in which the journal's end is kept, beside the
-	// store of a NATS server that is this instance's own: by it a store that lost
-	// entries is noticed. Default: none.
+	// Head is the path of a file in which the journal's end is noted. It is for an instance that
+	// has a NATS server of its own, and lies beside that server's store. So the instance notices
+	// a store that lost entries. Default: none.
 	Head string
-	// Alone says that the journal is kept by a NATS server that lives and ends with this
-	// instance, and by no other. Then every start begins a new epoch: nothing else tells whether
-	// the store was put back to an earlier state while nobody looked, and the clients have lost
-	// their connections in any case.
+	// Alone says that the journal is kept by one NATS server, which starts and stops with this
+	// instance. Then every start begins a new epoch. Nothing else tells whether the store was
+	// put back to an earlier state while it was stopped, and the clients have lost their
+	// connections in any case.
 	Alone bool
-	// SnapshotBytes and SnapshotEntries are after how much journal the state is
-	// stored, whichever is first; JournalKeep is how old an entry is at least
-	// when it is trimmed. Defaults: 32 MiB more than the last snapshot has,
-	// 65,536, 10 min.
+	// SnapshotBytes and SnapshotEntries say after how much journal the state is stored,
+	// whichever is first. Defaults: 32 MiB more than the last snapshot has, and 65,536 entries.
 	SnapshotBytes, SnapshotEntries uint64
-	JournalKeep                    time.Duration
-	// Skip are journal positions that are passed over because they cannot be
-	// applied. Every instance must be given the same.
+	// JournalKeep is how long an entry is kept at least. Default 10 min.
+	JournalKeep time.Duration
+	// Skip are positions of journal entries that are left out because they cannot be applied.
+	// Every instance must have the same.
 	Skip []uint64
-	// NewEpoch accepts a journal that was restored from a backup or made anew,
-	// or whose beginning is lost, and begins a new epoch on what is there. To be
-	// given to one instance, while no other runs, and once.
+	// NewEpoch accepts a journal that was restored from a backup, or made anew, or whose
+	// beginning is lost. It begins a new epoch at the journal's end. Set it once, for one
+	// instance, while no other runs.
 	NewEpoch bool
 
-	// The following rules travel in the journal: the instance that started last
-	// decides for all.
+	// The following rules are written into the journal. Those of the instance that started last
+	// are in force for all.
 
 	// Grace is how long a session outlives its closed connection. Default 5 s,
 	// at most an hour.
@@ -103,11 +102,11 @@ type Config struct {
 	// FriendNotifications tells clients to watch their user's contacts by
 	// themselves (PROTOCOL 4.6).
 	FriendNotifications bool
-	// Host names this instance to people, also those who ask another one: 1 to
-	// protocol.MaxHostBytes of UTF-8. Default: the name of this machine.
+	// Host is this instance's name for people: 1 to protocol.MaxHostBytes of UTF-8. Every
+	// instance knows it. Default: the name of this machine.
 	Host string
-	// Version is shown by "nats service info", as a semantic version, and beside
-	// Host. Default "0.0.0".
+	// Version is a semantic version. It is shown by "nats service info", and beside Host.
+	// Default "0.0.0".
 	Version string
 	// Logger gets the log. Default: none.
 	Logger *slog.Logger
@@ -120,8 +119,7 @@ func (c Config) Check() error {
 	return err
 }
 
-// withDefaults returns the configuration with every default filled in, or what
-// is wrong with it.
+// withDefaults returns the configuration with all defaults, or an error that says what is wrong.
 func (c Config) withDefaults() (Config, error) {
 	c.Answers = cmp.Or(c.Answers, c.Clients)
 	c.ClientsAccount = cmp.Or(c.ClientsAccount, "APP")
@@ -160,7 +158,7 @@ func (c Config) withDefaults() (Config, error) {
 	return c, c.Limits.complete()
 }
 
-// DefaultHost is the name of this machine, as far as it can be the name of an instance.
+// DefaultHost is the name of this machine, cut to what an instance's name may have, or "unknown".
 func DefaultHost() string {
 	name, err := os.Hostname()
 	if name = strings.ToValidUTF8(name[:min(len(name), protocol.MaxHostBytes)], ""); err != nil || protocol.CheckHost(name) != nil {
@@ -169,13 +167,14 @@ func DefaultHost() string {
 	return name
 }
 
-// newWriter returns the ID of this start.
-func (c *Config) newWriter() string {
+// newInstanceID returns an ID for this start of the instance.
+func (c *Config) newInstanceID() string {
 	start := strings.ReplaceAll(uuid.NewString(), "-", "")
 	return protocol.InstanceID{Host: c.Host, Version: c.Version, Start: start[:startDigits]}.String()
 }
 
-// startDigits are enough that no two starts have the same: 62 bits by chance.
+// startDigits is how many hex digits tell starts apart. They have 62 random bits, so no two
+// starts have the same.
 const startDigits = 16
 
 // params returns the rules that go into the journal.

@@ -10,9 +10,9 @@ import (
 	"presence/pkg/service/internal/contacts"
 )
 
-// contactsWithin bounds a request that waits for the contacts' bucket, from its
-// arrival. It is as long as a caller waits for the journal at most, and not
-// longer than drain waits: a bucket without a leader for 4 to 9 s finds another.
+// contactsWithin bounds the time from a request's arrival until the contacts' bucket has answered.
+// It is as long as a caller waits for the journal at most, and no longer than drain waits. A
+// bucket that has no leader finds another one in 4 to 9 s.
 const contactsWithin = protocol.OutcomeWithin
 
 // contactsCall implements PROTOCOL 4.6.
@@ -61,9 +61,8 @@ func (c *contactsCall) answer(list contacts.List, err error) error {
 	return nil
 }
 
-// withContacts has a worker do a call about a user's contacts, in contactsWithin
-// of its arrival.
-// Where the instance is cut off it is refused at once: contacts are where the journal is.
+// withContacts has a worker do something for a call about a user's contacts, within contactsWithin
+// of its arrival. A stale instance refuses at once: the contacts are where the journal is.
 func (s *Service) withContacts(c *call, user string, do func(context.Context) error) error {
 	if s.stale() {
 		return errCutOff
@@ -72,7 +71,7 @@ func (s *Service) withContacts(c *call, user string, do func(context.Context) er
 		c.handle(func() error {
 			ctx, cancel := context.WithDeadline(ctx, c.begun.Add(contactsWithin))
 			defer cancel()
-			// In this order: while what is sent on the connection is stuck, asking it waits too.
+			// Ask the connection last: while sending on it is stuck, asking for its status waits.
 			if s.stale() || !s.cfg.Journal.IsConnected() {
 				return errCutOff
 			}
@@ -81,12 +80,10 @@ func (s *Service) withContacts(c *call, user string, do func(context.Context) er
 	})
 }
 
-// errCutOff refuses what needs the contacts where this instance cannot reach them, or
-// says that it is stale.
+// errCutOff refuses a request for contacts while this instance cannot reach them, or is stale.
 var errCutOff = protocol.ErrUnavailable.With("this instance is cut off from the contacts: nothing was done, try again")
 
-// noteContacts logs once that the contacts' bucket fails, and once that it works
-// again.
+// noteContacts logs once that the contacts' bucket fails, and once that it works again.
 func (s *Service) noteContacts(err error) {
 	if errors.Is(err, protocol.ErrUnavailable) || errors.Is(err, protocol.ErrOutcomeUnknown) {
 		if s.noContacts.CompareAndSwap(false, true) {
@@ -99,15 +96,15 @@ func (s *Service) noteContacts(err error) {
 	}
 }
 
-// tellContacts tells a user's devices of a change that is stored. It is told once:
-// who did not hear it notices by the version.
+// tellContacts publishes a stored change to the user's devices, once. A device that missed it
+// notices by the next version.
 func (s *Service) tellContacts(user string, changed *contacts.Changed) {
 	if len(changed.Added)+len(changed.Removed) == 0 && !changed.Read {
 		return
 	}
 	e := protocol.SelfEvent{Type: protocol.SelfContacts, Added: changed.Added, Removed: changed.Removed, Version: changed.Version, PreviousVersion: changed.Previous}
 	if err := s.publishSelf(user, &e); err != nil {
-		s.log.Warn("a change of contacts could not be told", "err", err)
+		s.log.Warn("a change of contacts could not be published", "err", err)
 	}
 }
 
@@ -117,7 +114,8 @@ func (s *Service) publishSelf(user string, e *protocol.SelfEvent) error {
 		return err
 	}
 	data, err := protocol.Marshal(e)
-	if err == nil && len(data) > s.maxBody() { // read them: no version is the one before itself
+	if err == nil && len(data) > s.maxBody() {
+		// A version that is its own previous one tells devices to read the contacts.
 		e.Added, e.Removed, e.PreviousVersion = nil, nil, e.Version
 		data, err = protocol.Marshal(e)
 	}
@@ -127,10 +125,9 @@ func (s *Service) publishSelf(user string, e *protocol.SelfEvent) error {
 	return s.cfg.Answers.Publish(subject, data)
 }
 
-// erase implements "admin.erase" of PROTOCOL 4.8: the contacts first, then all
-// that is in the journal. Where the second fails the caller is told and does both
-// again; the other way round a failure would leave the contacts of somebody whom
-// the journal has forgotten.
+// erase implements "admin.erase" of PROTOCOL 4.8. It erases the contacts first, and then what is
+// in the journal. If the second step fails, the caller gets an error and repeats both. In the
+// other order a failure would leave contacts of a user whom the journal has forgotten.
 type erase struct {
 	change[protocol.EraseRequest, *protocol.KickReply]
 }
@@ -160,7 +157,7 @@ func (c *erase) submit() error {
 	user := c.body.UserID
 	return s.withContacts(&c.call, user, func(ctx context.Context) error {
 		changed, err := s.contacts.Erase(ctx, user)
-		s.noteContacts(err) // and not what the journal says below
+		s.noteContacts(err) // only this error is the bucket's
 		if err != nil {
 			return err
 		}

@@ -14,19 +14,18 @@ import (
 // Discovery of NATS micro services, by which "nats service" finds, lists and
 // measures this one:
 //
-//	$SRV.PING  $SRV.PING.presence  $SRV.PING.presence.<writer>    who is there
+//	$SRV.PING  $SRV.PING.presence  $SRV.PING.presence.<instance>    who is there
 //	$SRV.INFO …                                                  its endpoints
 //	$SRV.STATS …                                                 their figures
 //
-// The micro framework of nats.go is not used for it, only its messages. The framework
-// counts an answer that is given after the handler returned as instant and
-// successful, does not give up or renew a single subscription, and answers on any
-// reply subject.
+// Only the messages of nats.go's micro framework are used. The framework itself does not fit. It
+// counts an answer that comes after its handler has returned as instant and successful. It can
+// neither give up nor renew a single subscription. And it answers on any reply subject.
 
 // discovery returns the subscriptions of discovery. Every instance answers.
-func (s *Service) discovery() (ears []*ear) {
+func (s *Service) discovery() (subscriptions []*subscription) {
 	identity := micro.ServiceIdentity{
-		Name: protocol.ServiceName, ID: s.writer, Version: s.cfg.Version,
+		Name: protocol.ServiceName, ID: s.instance, Version: s.cfg.Version,
 		Metadata: map[string]string{"protocol": "1", "prefix": s.subjects.Prefix()},
 	}
 	started := time.Now().UTC()
@@ -36,14 +35,14 @@ func (s *Service) discovery() (ears []*ear) {
 		micro.StatsVerb: func() any { return s.microStats(identity, started) },
 	} {
 		for _, of := range [][2]string{{}, {identity.Name}, {identity.Name, identity.ID}} {
-			subject, _ := micro.ControlSubject(verb, of[0], of[1]) // whose errors are not possible here
-			ears = append(ears, &ear{subject: subject, handle: s.discovered(answer)})
+			subject, _ := micro.ControlSubject(verb, of[0], of[1]) // it fails only on bad arguments
+			subscriptions = append(subscriptions, &subscription{subject: subject, handle: s.discovered(answer)})
 		}
 	}
-	return ears
+	return subscriptions
 }
 
-// discovered answers by the connection that the request came by.
+// discovered returns a handler that answers on the connection that the request came by.
 func (s *Service) discovered(answer func() any) nats.MsgHandler {
 	return func(m *nats.Msg) {
 		if m.Reply == "" || !s.subjects.ReplyAllowed(m.Reply) {
@@ -75,8 +74,8 @@ func (s *Service) microStats(identity micro.ServiceIdentity, started time.Time) 
 	return stats
 }
 
-// microStats are the endpoint's figures as "nats service stats" shows them, and in
-// Data what that has no columns for.
+// microStats returns the endpoint's figures as "nats service stats" shows them. Data has what
+// that command has no columns for.
 func (e *endpoint) microStats() *micro.EndpointStats {
 	st := &e.stats
 	all := st.snapshot()
@@ -95,7 +94,7 @@ func (e *endpoint) microStats() *micro.EndpointStats {
 	return out
 }
 
-// queue is the endpoint's queue group: of its members one answers.
+// queue is the endpoint's queue group: one of its members answers. Empty: all instances answer.
 func (e *endpoint) queue() string {
 	if e.everyone {
 		return ""

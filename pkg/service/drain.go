@@ -10,23 +10,22 @@ import (
 	"presence/pkg/service/internal/journal"
 )
 
-// The way out. With a second instance on a broker that stays up nobody notices
-// it (PROTOCOL 8, G7):
+// How an instance stops. If a second instance runs and the broker stays up, nobody notices
+// (PROTOCOL 8, G7):
 //
-//	leave    the queue groups, of requests and of reports of closed connections;
-//	         what the broker had given to this instance by then it still handles
-//	settle   answer, append and announce all that was taken, until the journal
-//	         says that this instance owes nothing to anybody
+//	leave    the queue groups of requests, and of reports of closed connections. What the
+//	         broker has given to this instance by then is still handled.
+//	settle   answer, append and announce everything that was taken, until the journal says
+//	         that this instance has nothing left to do.
 //
-// With a journal and a broker that work that takes some round trips.
+// If the journal and the broker work, that takes some round trips.
 const (
-	// drainTimeout bounds either step. It is as long as a caller waits for the
-	// journal at most: one without a leader for 4 to 9 s finds another, and an
-	// answer by then is worth more than a fast stop.
+	// drainTimeout bounds each step. It is as long as a caller waits for the journal at most.
+	// A journal that has no leader finds another one in 4 to 9 s, and an answer by then is
+	// worth more than a fast stop.
 	drainTimeout = 10 * time.Second
-	// idleTimeout bounds settling where nobody waits for an answer: then all that
-	// is missing is that the journal knows what was announced, and without that
-	// another instance announces it once more.
+	// idleTimeout bounds settling when nobody waits for an answer. Then only the journal does
+	// not know yet what was announced. If it never knows, another instance announces that again.
 	idleTimeout = 2 * time.Second
 )
 
@@ -35,14 +34,14 @@ func (s *Service) drain(ctx context.Context) error {
 	begun := time.Now()
 	s.announcer.finish()
 	s.leave()
-	if ctx.Err() != nil { // something failed: there is no journal to wait for
-		s.refuseWaiters()
+	if ctx.Err() != nil { // the journal failed: do not wait for it
+		s.waiters.stop()
 		return nil
 	}
 	err := s.settle(ctx)
-	// Every revision that was acknowledged before is applied by now, unless the
-	// journal cannot be reached.
-	s.refuseWaiters()
+	// By now every revision that was acknowledged before is applied, unless the journal cannot
+	// be reached. Who waits for another one has waited long enough.
+	s.waiters.stop()
 	if err != nil {
 		s.log.Warn("not everything accepted could be answered and announced", "err", err)
 		return nil
@@ -51,15 +50,14 @@ func (s *Service) drain(ctx context.Context) error {
 	return nil
 }
 
-// leave takes no more requests and reports, and waits until those taken are
-// handled. A connection that is lost brings nothing more.
+// leave takes no more requests and reports, and waits until those that were taken are handled.
+// A lost connection brings nothing more.
 func (s *Service) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	drained := s.connections.Drain()
 	s.listener.leave()
-	// The subscriptions drain by themselves: each is gone when its last request was
-	// handled.
+	// The subscriptions drain by themselves. Each is gone when its last request was handled.
 	for s.listener.arriving() || s.gate.Active() > 0 {
 		select {
 		case <-ctx.Done():
@@ -73,12 +71,13 @@ func (s *Service) leave() {
 	}
 }
 
-// settle waits until everybody who was admitted by the journal has an answer,
-// everything that nobody waits for is applied, and every change of this
-// instance is announced and known to be: the next entry may make another due.
+// settle waits for three things: every caller that the journal admitted has an answer, all
+// commands without a caller are applied, and the journal says that all changes of this instance
+// are announced. It goes round until all hold, because an entry may bring another change to
+// announce.
 func (s *Service) settle(ctx context.Context) error {
 	timeout := drainTimeout
-	if s.journal.Waiting() == 0 && !s.waits() {
+	if s.journal.Waiting() == 0 && !s.waiters.any() {
 		timeout = idleTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -87,7 +86,7 @@ func (s *Service) settle(ctx context.Context) error {
 		if err := s.announcer.flush(); err != nil {
 			return fmt.Errorf("announcing: %w", err) // another instance does it (G4)
 		}
-		// Its entry comes after all before it, and carries the announcer's mark.
+		// The barrier's entry comes after all others, and says what is announced.
 		err := s.barrier(ctx)
 		if errors.Is(err, journal.ErrFull) && ctx.Err() == nil {
 			time.Sleep(time.Millisecond)
@@ -96,18 +95,18 @@ func (s *Service) settle(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("appending the last entry: %w", err)
 		}
-		if s.journal.Waiting() == 0 && !s.journal.Unpacked() && !s.owes() {
+		if s.journal.Waiting() == 0 && !s.journal.Unpacked() && !s.hasUnannounced() {
 			return nil
 		}
 	}
 }
 
-// owes reports whether the journal does not know yet that everything is
-// announced which this instance has to announce.
-func (s *Service) owes() bool {
+// hasUnannounced reports whether this instance has changes to announce of which the journal
+// does not say yet that they are announced.
+func (s *Service) hasUnannounced() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	owed := false
-	s.state.Pending(s.writer, state.Cursor{}, 1, func(state.Announcement) { owed = true })
-	return owed
+	any := false
+	s.state.Pending(s.instance, state.Cursor{}, 1, func(state.Announcement) { any = true })
+	return any
 }

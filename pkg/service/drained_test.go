@@ -31,7 +31,7 @@ func TestListener_DrainedOverReconnect(t *testing.T) {
 	}
 	l := &listener{service: &Service{log: slog.New(slog.DiscardHandler)}, nc: connect()}
 	begun, goOn := make(chan struct{}, 1000), make(chan struct{})
-	x := &ear{subject: "asked", queue: "q", handle: func(*nats.Msg) {
+	x := &subscription{subject: "asked", queue: "q", handle: func(*nats.Msg) {
 		begun <- struct{}{}
 		<-goOn
 	}}

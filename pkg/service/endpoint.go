@@ -10,33 +10,34 @@ import (
 	"presence/pkg/service/internal/admission"
 )
 
-// endpoint is one kind of request, whatever the types of its messages: see route.
+// endpoint is one kind of request. A route makes it, and knows the types of its messages.
 type endpoint struct {
 	service       *Service
 	name, subject string
-	// everyone has all instances answer, and not one of them.
+	// everyone: all instances answer, and not one of them.
 	everyone bool
-	// admit, where there is one, refuses a call before its body is read.
+	// admit refuses a call before its body is read. It may be nil.
 	admit func(*call) error
-	// query: it is handled by a worker, and not where it arrives.
+	// query: a worker handles it, and not the goroutine that it arrives on.
 	query bool
-	// leases: where requests are lost, leases were not extended. Others can be lost
-	// without anybody's lease running out for it, and a flood of them must not start an
-	// amnesty.
+	// leases: its requests open or extend leases. If such requests are lost, an amnesty begins,
+	// so that nobody's lease runs out for it. A flood of other requests must not cause one.
 	leases bool
 	// open makes a call of the endpoint's kind.
 	open  func() request
 	stats endpointStats
 }
 
-// request is a call of any kind. Handle reads its body and checks it, and answers it or submits
-// it. It is called where requests arrive, except that of a query, so it must not wait.
+// request is a call of any kind. Handle reads and checks its body, and answers or submits it.
+// It runs on the goroutine that requests arrive on, or for a query on a worker's. It must not
+// wait.
 type request interface {
 	admission.Request
 	base() *call
 }
 
-// receive is the way in of every request. Each gets exactly one answer, whatever happens to it.
+// receive is called with every request that arrives. Each gets exactly one answer, unless it
+// wants none, or so many are refused at once that this one gets none.
 func (e *endpoint) receive(m *nats.Msg) {
 	s := e.service
 	if !s.subjects.ReplyAllowed(m.Reply) {
@@ -65,7 +66,7 @@ func (e *endpoint) receive(m *nats.Msg) {
 	}
 }
 
-// submit has a command appended. The waiter is answered when it is applied.
+// submit has a command appended. The waiter is answered when the command is applied.
 func (s *Service) submit(w waiter, command entry.Command) error {
 	if err := s.refuseChange(); err != nil {
 		return err
@@ -82,8 +83,8 @@ func (s *Service) submit(w waiter, command entry.Command) error {
 	return nil
 }
 
-// refuseChange refuses what goes through the journal while the instance cannot do
-// it: cut off from the journal, or from those who wait for its answers.
+// refuseChange refuses what goes through the journal while the instance is cut off from it, or
+// while too many answers wait to be sent.
 func (s *Service) refuseChange() error {
 	if s.responder.full() {
 		return protocol.ErrOverloaded.With("too many answers wait to be sent: nothing was done, try again")
@@ -91,8 +92,7 @@ func (s *Service) refuseChange() error {
 	return s.refuseStale()
 }
 
-// refuseStale refuses changes while the instance is cut off from the journal
-// (G12).
+// refuseStale refuses changes while the instance is stale (G12).
 func (s *Service) refuseStale() error {
 	if s.stale() {
 		return protocol.ErrUnavailable.With("this instance is cut off from the journal, or catching up with it: nothing was done, try again")

@@ -95,10 +95,10 @@ func (s *Service) SubscribeAnew() (remembered, subscriptions int) {
 	l := s.listener
 	l.work.Lock()
 	defer l.work.Unlock()
-	for _, x := range l.ears {
+	for _, x := range l.subscriptions {
 		l.make(x)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.leaving), len(l.ears)
+	return len(l.leaving), len(l.subscriptions)
 }

@@ -14,8 +14,8 @@ import (
 // is half changed is not shown to anybody. White-box, because no entry makes it panic
 // that is known.
 func TestG10_ApplyPanics(t *testing.T) {
-	s := &Service{log: slog.New(slog.DiscardHandler), writer: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
-	s.responder, s.announcer = newResponder(s), newAnnouncer(s)
+	s := &Service{log: slog.New(slog.DiscardHandler), instance: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
+	s.responder, s.announcer = newResponder(s), newAnnouncer(serviceOutbox{s}, s.subjects, s.log)
 	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "w", Sequence: 1}}
 	func() {
 		defer func() {
@@ -30,7 +30,7 @@ func TestG10_ApplyPanics(t *testing.T) {
 		t.Fatal("the state stays locked")
 	}
 	s.mu.Unlock()
-	if s.trusted() {
-		t.Error("the state is still trusted")
+	if !s.stateIsWrong() {
+		t.Error("the state is still taken for right")
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"presence/pkg/protocol"
 )
 
-// Figures are what an instance measures. Those of the state are the same on
-// every instance that is as far; the others are its own, and count from its start.
+// Figures are what an instance measures. Those of the state are the same on every instance that
+// has applied as much. The others are this instance's own, and count from its start.
 type Figures struct {
 	Endpoints []EndpointFigures
 
@@ -20,21 +20,20 @@ type Figures struct {
 	Gateways  int
 	Instances int // that appended within the last minute
 	InAmnesty bool
-	// Remembered counts what is kept in memory, by names; of the state and of what this
-	// instance keeps beside it. Each is bounded by what exists.
+	// Remembered counts what is kept in memory, by names: in the state, and beside it.
 	Remembered map[string]int
 
 	// Of the journal as this instance sees it.
-	Applied       uint64        // entries applied, again where the state was built anew
-	Lag           time.Duration // since the last of them; 0 until it is caught up
+	Applied       uint64        // entries applied, counted again after the state was built anew
+	Lag           time.Duration // since the last entry; 0 until the instance has caught up
 	Waiting       int           // callers whose command is not applied yet
-	Snapshot      uint64        // position of the last one known; 0: none
+	Snapshot      uint64        // position of the last snapshot; 0: none
 	SnapshotBytes uint64
 	SnapshotAt    time.Time
 
 	// Of announcing.
-	Events uint64 // published
-	Owed   int    // changes that this instance has yet to announce for certain
+	Events      uint64 // events published
+	Unannounced int    // changes of this instance that do not count as announced yet
 
 	Mismatches uint64 // digests in the journal that were not this instance's
 }
@@ -43,23 +42,23 @@ type Figures struct {
 type EndpointFigures struct {
 	Name     string
 	Requests uint64
-	Errors   map[string]uint64 // by the names of PROTOCOL 6; those that there were
-	// Dropped were so for their reply subject, Unanswered refused and too many to
-	// say so to each. They are not in Requests.
+	Errors   map[string]uint64 // by the names of PROTOCOL 6, without those that are 0
+	// Dropped requests had a reply subject that is not allowed. Unanswered requests were
+	// refused, and got no answer because too many were refused at once. Neither are in
+	// Requests.
 	Dropped, Unanswered uint64
-	Busy                time.Duration // from arrival to answer, of all Requests together
+	Busy                time.Duration // the sum of the times from arrival to answer
 }
 
 // counted is what the instance counts beside its endpoints.
-type counted struct{ applied, events, mismatches atomic.Uint64 }
+type counted struct{ applied, mismatches atomic.Uint64 }
 
-// silentFor is how long an instance that runs appends nothing at most, and more:
-// see showEvery.
+// silentFor is longer than any instance that runs appends nothing: see replica.Due.
 const silentFor = time.Minute
 
 // Figures returns the figures of now. It may be called at any time.
 func (s *Service) Figures() Figures {
-	f := Figures{Applied: s.counted.applied.Load(), Events: s.counted.events.Load(), Mismatches: s.counted.mismatches.Load()}
+	f := Figures{Applied: s.counted.applied.Load(), Events: s.announcer.events.Load(), Mismatches: s.counted.mismatches.Load()}
 	for _, e := range s.endpoints {
 		f.Endpoints = append(f.Endpoints, e.stats.figures(e.name))
 	}
@@ -67,14 +66,14 @@ func (s *Service) Figures() Figures {
 	f.Position, f.InAmnesty = s.state.Position(), s.state.InAmnesty()
 	users, platforms := s.state.Counts()
 	f.Users = users
-	for _, n := range platforms { // whose names are the clients' choice
+	for _, n := range platforms { // clients choose the names of platforms
 		f.Sessions += n
 	}
 	f.Remembered = s.state.Remembered()
 	f.Gateways, f.Leases = s.state.Gateways(), s.state.Gateways()+s.state.Sessions()
 	for _, i := range s.state.Instances() {
-		if i.Writer == s.writer {
-			f.Owed = i.Owes
+		if i.Writer == s.instance {
+			f.Unannounced = i.Owes
 		}
 		if i.SilentMs < silentFor.Milliseconds() {
 			f.Instances++

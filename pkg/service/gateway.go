@@ -23,9 +23,9 @@ func lostGateway(*state.State, string, *protocol.LeaseRequest) *protocol.Error {
 	return protocol.ErrLeaseNotFound
 }
 
-// gatewayAllowance names a gateway's allowance of renewals, as no user's token can be.
+// gatewayAllowance names a gateway's allowance of renewals. No user's token has a dot.
 func (s *Service) gatewayAllowance(subject string) string {
-	gateway, _ := s.subjects.ParseGateway(subject) // which was read before
+	gateway, _ := s.subjects.ParseGateway(subject) // it was read before, so this cannot fail
 	return "gateway." + gateway
 }
 
@@ -45,8 +45,8 @@ func (s *Service) applyRoute(r route[protocol.ApplyRequest, *protocol.ApplyReply
 
 func (c *apply) Handle() { c.handle(c.submit) }
 
-// submit submits the ops that are valid. The others are failures of the reply and do not reach
-// the journal. The request does even where no op is left, so that its seq is used up.
+// submit submits the ops that are valid. The reply lists the others as failures. The request
+// goes to the journal even if no op is valid, so that its seq is used up.
 func (c *apply) submit() error {
 	s := c.endpoint.service
 	err := c.route.read(&c.call, &c.body)

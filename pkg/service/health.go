@@ -10,9 +10,9 @@ import (
 	"presence/pkg/service/internal/journal"
 )
 
-// Health returns why the instance should get no requests, in one line for
-// people; nil where it is ready: caught up with the journal, in step with it,
-// able to append to it, and connected to who asks. It may be called at any time.
+// Health returns nil while the instance is ready: it has caught up with the journal, its state
+// is right, it can append, and its clients reach it. Otherwise it returns the reason, in one
+// line for people. It may be called at any time.
 func (s *Service) Health() error {
 	if s.leaving.Load() {
 		return errors.New("stopping")
@@ -25,7 +25,7 @@ func (s *Service) Health() error {
 	if p := s.journal.Progress(); p.Phase != journal.PhaseFollowing {
 		return errors.New(p.String())
 	}
-	if !s.trusted() {
+	if s.stateIsWrong() {
 		return errors.New("the state differs from another instance's and is built anew")
 	}
 	if err := s.journal.Wrong(); err != nil {
@@ -38,7 +38,7 @@ func (s *Service) Health() error {
 	if silent := s.journal.SinceApplied(); silent > protocol.StaleAfter {
 		why := s.journal.Appending()
 		if why == nil {
-			why = cutOff // and so time does not go by, see replica.Due
+			why = cutOff // then the instance appends nothing for the sake of time: see replica.Due
 		}
 		return withCause(fmt.Sprintf("stale: nothing was applied from the journal for %v", silent.Round(time.Second)), why)
 	}
@@ -65,18 +65,18 @@ func (s *Service) Health() error {
 	return errors.New("starting: joining the other instances")
 }
 
-// cutOff returns an error where the instance is cut off from its clients.
+// cutOff returns an error while the instance is cut off from its clients.
 func (s *Service) cutOff() error {
 	switch {
 	case !s.replies.requestsUp.Load():
 		return errors.New("the connection to the clients' account is lost")
-	case !s.replies.up.Load():
+	case !s.replies.answersUp.Load():
 		return errNoAnswers
 	}
 	return nil
 }
 
-// withCause adds what is known of the cause, on the same line.
+// withCause makes an error of one line. cause may be nil.
 func withCause(what string, cause error) error {
 	if cause == nil {
 		return errors.New(what)

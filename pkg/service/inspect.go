@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// inspectEvery is how often an instance looks whether the contacts' bucket is as it must
-// be. (The journal looks after its own stream and the snapshots.)
+// inspectEvery is how often an instance checks the configuration of the contacts' bucket. (The
+// journal checks its own stream, and the one of the snapshots.)
 const inspectEvery = 5 * time.Second
 
-// finding is what is wrong with something, as of the last look; nil: nothing.
+// finding is what the last check found wrong; nil: nothing.
 type finding struct {
 	mu  sync.Mutex
 	err error
@@ -23,7 +23,7 @@ func (f *finding) get() error {
 	return f.err
 }
 
-// set notes what was found, and reports whether that is news.
+// set notes what was found, and reports whether it differs from the time before.
 func (f *finding) set(err error) (news bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -32,7 +32,7 @@ func (f *finding) set(err error) (news bool) {
 	return news
 }
 
-// watchContacts looks after the contacts' bucket until ctx is done.
+// watchContacts checks the contacts' bucket again and again until ctx is done.
 func (s *Service) watchContacts(ctx context.Context) {
 	for {
 		select {
@@ -44,16 +44,16 @@ func (s *Service) watchContacts(ctx context.Context) {
 	}
 }
 
-// inspectContacts notes what is wrong with the bucket. That nobody answers is no finding:
-// requests for contacts tell that.
+// inspectContacts notes what is wrong with the bucket. It finds nothing if nobody answers: the
+// requests for contacts notice that.
 func (s *Service) inspectContacts(ctx context.Context) {
 	wrong, err := s.contacts.Inspect(ctx)
 	if err != nil || !s.contactsWrong.set(wrong) {
 		return
 	}
 	if wrong != nil {
-		s.log.Error("the contacts' bucket was changed: this instance is not ready", "err", wrong)
+		s.log.Error("the configuration of the contacts' bucket is wrong: this instance is not ready", "err", wrong)
 	} else {
-		s.log.Info("the contacts' bucket is as it must be again")
+		s.log.Info("the configuration of the contacts' bucket is right again")
 	}
 }

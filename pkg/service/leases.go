@@ -5,8 +5,8 @@ import (
 	"presence/pkg/service/internal/connections"
 )
 
-// leases are the state's leases as package connections knows them. What it learns of their
-// connections is appended to the journal.
+// leases shows the state's leases to package connections. What that package learns of connections
+// is appended to the journal.
 type leases struct{ s *Service }
 
 var _ connections.Leases = leases{}
@@ -43,14 +43,13 @@ func (l leases) Unbind(server string, client uint64) error {
 	return l.s.journal.Report(entry.Command{Kind: entry.Unbind, Server: server, Client: client})
 }
 
-// LameDuck has it appended that a server shuts down. Other instances do the same, and the first
-// one counts.
+// LameDuck appends that a server shuts down. Other instances do so too; the first entry counts.
 func (l leases) LameDuck(server string) error {
 	switch {
 	case l.IsLame(server):
 		return nil
 	case l.format() < lameDuckFormat:
-		l.s.log.Warn("a NATS server shuts down, and not every instance knows what to do then: leases bound to it keep their TTL", "server", server)
+		l.s.log.Warn("a NATS server shuts down: leases bound to it keep their TTL, because not every instance has a version that halves it", "server", server)
 		return nil
 	}
 	l.s.log.Info("a NATS server shuts down: leases bound to it last half their TTL", "server", server)

@@ -9,34 +9,31 @@ import (
 	"presence/pkg/service/internal/journal"
 )
 
-// Limits bound what one instance takes: how often, how much at a time, and how
-// much that waits. 0 stands for the default, which List has, and Unlimited, where
-// List says so, for none. What is over a limit is refused at once and changes
-// nothing.
+// Limits bound what one instance takes: how often, how much at a time, and how much that waits.
+// 0 stands for the default. Unlimited stands for no limit, where Limit.MayBeUnlimited says so.
+// What is over a limit is refused at once and changes nothing.
 //
-// Each instance counts for itself: with N of them, which share the requests,
-// rates and what waits come to N times as much. Only SessionsPerUser is one for all.
+// Each instance counts for itself, and instances share the requests. So N instances take N times
+// as much. Only SessionsPerUser is one limit for all.
 type Limits struct {
-	// The rates are allowances: so many at once, and from then on as many as
-	// come back in RateWindow, one by one. Over them is rate_limited.
+	// The rates are allowances. A whole allowance may be used at once. It comes back bit by bit,
+	// all of it in RateWindow. Over them is rate_limited.
 
-	// UserChanges are the requests of a user in RateWindow that may change
-	// something: login, logout, set, contacts that are not only read, and renewals
-	// that are more than that, as by what they say of idle. What was refused counts too.
+	// UserChanges are a user's requests in RateWindow that may change something: login, logout,
+	// set, contacts that are not only read, and renewals that also change something, such as
+	// idle. Refused requests count too.
 	UserChanges int
-	// UserRenewals are the renewals in RateWindow that are answered, of a user or
-	// a gateway. Over it the lease is extended all the same; over ten times as many
-	// they are refused unread. The default is twice what 32 sessions of the
-	// shortest TTL need.
+	// UserRenewals are the renewals in RateWindow that are answered, of a user or a gateway.
+	// Over it the lease is extended all the same. Over ten times as many, renewals are refused
+	// unread. The default is twice what 32 sessions of the shortest TTL need.
 	UserRenewals int
-	// GatewayOps are the ops of a gateway in a second, with those of RateWindow at
-	// once. Its users' own allowances are not touched: a gateway is a service of
-	// yours that knows its users. The default is a quarter of what a journal
-	// takes on two cores, and more than it takes to bring back 100,000 users at
-	// once.
+	// GatewayOps are the ops of a gateway in a second; those of RateWindow may come at once.
+	// They do not count for its users: a gateway is a service of yours that knows its users.
+	// The default is a quarter of what a journal takes on two cores. It is more than a gateway
+	// needs to bring back 100,000 users at once.
 	GatewayOps int
 
-	// The sizes may be smaller than the contract's, but clients do not know that.
+	// The sizes may be smaller than those of the contract, but clients do not know that.
 
 	// CustomStatusBytes bounds a custom status. Over it is custom_status_too_long.
 	CustomStatusBytes int
@@ -44,36 +41,34 @@ type Limits struct {
 	BodyBytes int
 	// UsersPerGet and OpsPerApply bound lists. Over them is too_many_users.
 	UsersPerGet, OpsPerApply int
-	// UsersPerList bounds a page of list, whatever is asked for.
+	// UsersPerList bounds a page of list, whatever the request says.
 	UsersPerList int
 	// Contacts bounds a user's contacts. Over it is request_too_large.
 	Contacts int
 
-	// SessionsPerUser bounds a user's sessions, lost ones included. It is a rule that
-	// travels in the journal, like those of Config: that of the instance which started
-	// last is in force for all, and shown by stats. Lowered, it ends no session: the
-	// next login of one more forgets the oldest lost ones until there is room. Over it
-	// is too_many_sessions. With many more than the default, UserRenewals should be
-	// more too. Another number than the default comes into force when every instance
-	// knows format 2 of the journal: a minute after the last one without it was there.
+	// SessionsPerUser bounds a user's sessions, lost ones included. Over it is
+	// too_many_sessions. It is written into the journal, like the rules of Config: the limit of
+	// the instance that started last is in force for all, and stats shows it. A lower limit ends
+	// no session: the next login forgets the oldest lost ones until there is room. If it is much
+	// higher than the default, UserRenewals should be higher too. Another number than the
+	// default needs format 2 of the journal. It comes into force when every instance knows that
+	// format: a minute after the last one that does not know it was there.
 	SessionsPerUser int
 
-	// What waits. Over these is overloaded.
+	// Bounds of what waits. Over them is overloaded.
 
-	// WaitingChanges bounds the callers whose change or fresh query is on its way
-	// through the journal, or whose answer is on its way out; WaitingBytes what
-	// those changes take.
+	// WaitingChanges bounds the callers whose change or fresh query is on its way through the
+	// journal, or whose answer is on its way out. WaitingBytes bounds the bytes of those changes.
 	WaitingChanges, WaitingBytes int
-	// GatewayApplies bounds the applies of one gateway that wait: one, and what
-	// is asked again when no answer came.
+	// GatewayApplies bounds the applies of one gateway that wait. It needs one, and more when it
+	// repeats a request that got no answer.
 	GatewayApplies int
-	// QueryBytes bounds the queries that wait, by their bodies and a little more for
-	// each; AskerBytes those of one asker: the connection that the answer goes to,
-	// as far as its inbox tells, or the user whose own status is asked for.
+	// QueryBytes bounds the queries that wait, by their bodies and a little more for each.
+	// AskerBytes bounds the queries of one asker. That is the user whose own status is asked
+	// for, or the connection that the answer goes to, as far as its inbox tells.
 	QueryBytes, AskerBytes int
-	// PendingBytes bounds the requests that have arrived and not been looked at, for
-	// each endpoint. What is over it is lost, as nats.go has it: that takes more
-	// than can be refused.
+	// PendingBytes bounds the requests that have arrived and not been looked at, for each
+	// endpoint. nats.go drops what is over it: it comes faster than it could be refused.
 	PendingBytes int
 }
 
@@ -85,9 +80,9 @@ type Limit struct {
 	Name  string // of the flag, and in the reply to stats
 	Usage string
 	Value *int
-	// Default is what 0 stands for, Min and Max bound it.
+	// Default is what 0 stands for. Min and Max bound the value.
 	Default, Min, Max int
-	// MayBeUnlimited says that Unlimited is a value too.
+	// MayBeUnlimited says that the value may also be Unlimited.
 	MayBeUnlimited bool
 }
 
@@ -123,7 +118,7 @@ func (l *Limits) List() []Limit {
 	}
 }
 
-// complete fills in the defaults, and reports what is out of bounds.
+// complete fills in the defaults. An error names a limit that is out of bounds.
 func (l *Limits) complete() error {
 	for _, x := range l.List() {
 		*x.Value = cmp.Or(*x.Value, x.Default)

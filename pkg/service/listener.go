@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// retrySubscription is the pause between two attempts to get a subscription that
-	// the broker refuses.
+	// retrySubscription is the pause between two attempts to make a subscription that the
+	// broker refuses.
 	retrySubscription = 5 * time.Second
-	// refusalWithin bounds the wait for nats.go to hand on a refusal that it has
-	// already read from the broker.
+	// refusalWithin bounds the wait for nats.go to report a refusal that it has already read
+	// from the broker.
 	refusalWithin = 100 * time.Millisecond
-	// limitWithin is that wait where the refusal names no subject.
+	// limitWithin is the same bound for a refusal that names no subject.
 	limitWithin = 50 * time.Millisecond
-	// roundPause is the least pause between two rounds that find out which subscriptions
-	// a limit refuses. Each makes all of them anew, the healthy ones too.
+	// roundPause is the least pause between two rounds that find out which subscriptions a
+	// limit refuses. Each round makes all subscriptions anew, also those that work.
 	roundPause = time.Second
-	// deafEvery is how often an instance that takes no requests, and that no other runs
-	// beside, starts the amnesty anew, which lasts 30 s: renewals reach nobody.
-	deafEvery = 20 * time.Second
+	// requestsLostEvery is how often the only instance reports lost requests while it takes
+	// none. Each report starts an amnesty of 30 s: meanwhile no renewal reaches anybody.
+	requestsLostEvery = 20 * time.Second
 	// subscribeWithin bounds the wait for the broker to have taken subscriptions.
 	subscribeWithin = 5 * time.Second
 )
@@ -36,57 +36,62 @@ const (
 // listener holds the subscriptions of an instance on the connection for requests:
 // those of its endpoints, and those of discovery.
 //
-// The broker can refuse a subscription when it is made, and can take one away later,
-// when permissions are narrowed by a reload. nats.go does not make it again when the
-// permission is back. So the listener hears what the broker refuses, says so, and
-// tries again until all subscriptions are there.
+// The broker can refuse a subscription when it is made. It can also take one away later, when
+// a reload narrows the permissions. nats.go does not make that one again when the permission is
+// back. So the listener hears of each refusal, reports it, and tries again until all
+// subscriptions are there.
 //
-// While the connection for answers is gone it has no subscriptions for requests, so
-// that the broker gives the requests to other instances. Those of discovery stay:
-// their answers leave by the connection for requests.
+// While the connection for answers is lost, the listener has no subscriptions for requests. So
+// the broker gives the requests to other instances. The subscriptions of discovery stay: their
+// answers leave by the connection for requests.
+//
+// Service.serve owns its goroutine, run. nats.go calls reported and the handlers.
 type listener struct {
 	service *Service
 	nc      *nats.Conn
 	wake    chan struct{}
 
-	heard   atomic.Uint64 // refusals
-	limited atomic.Uint64 // refusals for a limit; they do not name the subject
-	suspect atomic.Bool   // one came, and it is unknown which subscription is missing
-	trying  atomic.Bool   // subscribeEach waits for such a refusal, and provokes it
+	heard   atomic.Uint64 // counts refusals
+	limited atomic.Uint64 // counts refusals for a limit; they do not name the subject
+	suspect atomic.Bool   // after such a refusal: it is unknown which subscription is missing
+	trying  atomic.Bool   // subscribeEach is at work: it waits for such refusals
 
-	// work is held while subscriptions are made and given up. It guards left: none is
-	// made any more. leave ends stopping first, so that work ends early.
-	work     sync.Mutex
-	left     bool
-	roundAt  time.Time // when the last round over all subscriptions began
-	deafAt   time.Time // when an amnesty was last started because no requests are taken
-	stopping context.Context
-	stop     context.CancelFunc
+	// work is held while subscriptions are made and given up. It guards what follows. leave
+	// ends stopping first, so that whoever holds work soon lets it go.
+	work           sync.Mutex
+	left           bool      // no subscription is made any more
+	roundAt        time.Time // when the last round over all subscriptions began
+	requestsLostAt time.Time // when lost requests were last reported because none are taken
+	stopping       context.Context
+	stop           context.CancelFunc
 
-	ears []*ear
+	subscriptions []*subscription
 
-	draining atomic.Int64 // subscriptions that are given up and not gone yet
-	ghosts   atomic.Bool  // one of them was made again by a reconnect
+	draining atomic.Int64 // counts subscriptions that are given up and not gone yet
+	revived  atomic.Bool  // a reconnect made one of them again
 
-	mu        sync.Mutex           // guards what follows, and what changes of ears
-	leaving   []*nats.Subscription // that are being drained
-	suspended bool                 // no requests are taken: there is no way for answers
+	mu        sync.Mutex           // guards what follows, and what changes of subscriptions
+	leaving   []*nats.Subscription // those that are being drained
+	suspended bool                 // no requests are taken: the connection for answers is lost
 }
 
-// ear is one subscription of a listener.
-type ear struct {
+// subscription is one subscription of a listener.
+type subscription struct {
 	subject, queue string
-	endpoint       *endpoint // nil of discovery
+	endpoint       *endpoint // nil: it is one of discovery
 	handle         nats.MsgHandler
 
-	sub     *nats.Subscription // nil while there is none
+	nats    *nats.Subscription // nil while there is none
 	unsure  bool               // the broker has not confirmed it yet
-	refused error              // why the broker does not have it
-	told    bool               // the log says that it is refused, and not yet that it is accepted
+	refused error              // why the broker does not have it; nil: it has
+	logged  bool               // the log says that it is refused, and not yet that it is accepted
 }
 
-// there reports whether the broker has confirmed the subscription. The listener's mu is held.
-func (x *ear) there() bool { return x.sub != nil && !x.unsure && x.refused == nil && !x.told }
+// there reports whether the broker has confirmed the subscription. The caller holds the
+// listener's mu.
+func (x *subscription) there() bool {
+	return x.nats != nil && !x.unsure && x.refused == nil && !x.logged
+}
 
 // Reasons of a refusal, for people.
 var (
@@ -98,14 +103,14 @@ func newListener(s *Service) *listener {
 	l := &listener{service: s, nc: s.cfg.Clients, wake: make(chan struct{}, 1)}
 	l.stopping, l.stop = context.WithCancel(context.Background())
 	for _, e := range s.endpoints {
-		l.ears = append(l.ears, &ear{subject: e.subject, queue: e.queue(), endpoint: e, handle: e.receive})
+		l.subscriptions = append(l.subscriptions, &subscription{subject: e.subject, queue: e.queue(), endpoint: e, handle: e.receive})
 	}
-	l.ears = append(l.ears, s.discovery()...)
+	l.subscriptions = append(l.subscriptions, s.discovery()...)
 	return l
 }
 
-// run keeps the subscriptions as they should be until ctx is done. It calls ready
-// once, when all are there for the first time.
+// run keeps the subscriptions as they should be until ctx is done. It calls ready once, when
+// all subscriptions are there for the first time.
 func (l *listener) run(ctx context.Context, ready func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -130,31 +135,31 @@ func (l *listener) run(ctx context.Context, ready func()) {
 	}
 }
 
-// adjust makes what subscriptions are missing, or gives up those for requests. While
-// the connection for requests is lost there is nothing to do: nothing arrives, and
-// nats.go makes its subscriptions again.
+// adjust makes the subscriptions that are missing, or gives up those for requests. While the
+// connection for requests is lost it does nothing: nothing arrives, and nats.go makes the
+// subscriptions again when the connection is back.
 func (l *listener) adjust(ctx context.Context) {
 	l.work.Lock()
 	defer l.work.Unlock()
 	if l.left || !l.nc.IsConnected() {
 		return
 	}
-	if !l.service.replies.up.Load() {
+	if !l.service.replies.answersUp.Load() {
 		l.suspend()
-		if l.service.alone() && time.Since(l.deafAt) >= deafEvery {
-			l.deafAt = time.Now()
-			l.service.reportDeaf()
+		if l.service.alone() && time.Since(l.requestsLostAt) >= requestsLostEvery {
+			l.requestsLostAt = time.Now()
+			l.service.reportRequestsLost()
 		}
-		l.subscribe(ctx, l.missing(func(x *ear) bool { return x.endpoint == nil }))
+		l.subscribe(ctx, l.missing(func(x *subscription) bool { return x.endpoint == nil }))
 		return
 	}
 	l.resume()
 	if !l.suspect.Load() {
-		l.subscribe(ctx, l.missing(func(*ear) bool { return true }))
+		l.subscribe(ctx, l.missing(func(*subscription) bool { return true }))
 	}
 	if l.suspect.Load() && time.Since(l.roundAt) >= roundPause { // else run looks again by itself
 		l.roundAt = time.Now()
-		l.subscribeEach(ctx, l.ears)
+		l.subscribeEach(ctx, l.subscriptions)
 	}
 }
 
@@ -166,15 +171,15 @@ func (l *listener) suspend() {
 		l.service.log.Warn("the connection for answers is lost: no requests are taken until it is back")
 	}
 	l.suspended = true
-	for _, x := range l.ears {
+	for _, x := range l.subscriptions {
 		if x.endpoint != nil {
 			l.drop(x)
 		}
 	}
 }
 
-// resume has requests taken again. Where no other instance took them meanwhile, leases
-// were not extended (G6).
+// resume has requests taken again. Perhaps no other instance took them meanwhile, and no lease
+// was extended (G6).
 func (l *listener) resume() {
 	l.mu.Lock()
 	was := l.suspended
@@ -182,49 +187,49 @@ func (l *listener) resume() {
 	l.mu.Unlock()
 	if was {
 		l.service.log.Info("the connection for answers is back: requests are taken again, and nobody is dropped for a while")
-		l.service.reportDeaf()
+		l.service.reportRequestsLost()
 	}
 }
 
-// drop gives up a subscription; what the broker has already sent is still handled.
-// mu is held.
-func (l *listener) drop(x *ear) {
-	if x.sub == nil {
+// drop gives up a subscription. What the broker has already sent is still handled. The caller
+// holds mu.
+func (l *listener) drop(x *subscription) {
+	if x.nats == nil {
 		return
 	}
 	l.leaving = slices.DeleteFunc(l.leaving, func(sub *nats.Subscription) bool { return !sub.IsValid() })
 	before := l.nc.Stats().Reconnects
 	l.draining.Add(1)
-	x.sub.SetClosedHandler(func(string) { l.drained(before) })
-	if err := x.sub.Drain(); err == nil {
-		l.leaving = append(l.leaving, x.sub)
+	x.nats.SetClosedHandler(func(string) { l.drained(before) })
+	if err := x.nats.Drain(); err == nil {
+		l.leaving = append(l.leaving, x.nats)
 	} else {
 		l.draining.Add(-1)
-		x.sub.SetClosedHandler(nil)
+		x.nats.SetClosedHandler(nil)
 	}
-	x.sub = nil
+	x.nats = nil
 }
 
-// drained is told that a subscription which was given up is gone. nats.go makes one that
-// is not gone yet again at a reconnect, and never tells the broker that it has gone
-// since: the broker would give it its share of the requests for ever. Another reconnect
-// leaves it out.
+// drained is called when a subscription that was given up is gone. There may have been a
+// reconnect in between: then nats.go made the subscription again, and does not tell the broker
+// that it is gone now. The broker would give it a share of the requests for ever. After another
+// reconnect the broker does not have it.
 func (l *listener) drained(reconnectsBefore uint64) {
 	if l.nc.Stats().Reconnects != reconnectsBefore {
-		l.ghosts.Store(true)
+		l.revived.Store(true)
 	}
-	if l.draining.Add(-1) == 0 && l.ghosts.Swap(false) && l.nc.IsConnected() {
-		l.service.log.Warn("subscriptions that are given up were made again by a reconnect: reconnecting without them")
-		_ = l.nc.ForceReconnect() // which fails where it is closed, and then they are gone too
+	if l.draining.Add(-1) == 0 && l.revived.Swap(false) && l.nc.IsConnected() {
+		l.service.log.Warn("a reconnect made subscriptions again that were given up: reconnecting without them")
+		_ = l.nc.ForceReconnect() // it fails on a closed connection, which has none of them
 	}
 }
 
-// missing returns those of some ears that have no subscription, or a refused one, or one that the
-// broker has not confirmed.
-func (l *listener) missing(of func(*ear) bool) (list []*ear) {
+// missing returns those of some subscriptions that the broker does not have, or has not
+// confirmed.
+func (l *listener) missing(of func(*subscription) bool) (list []*subscription) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, x := range l.ears {
+	for _, x := range l.subscriptions {
 		if of(x) && !x.there() {
 			list = append(list, x)
 		}
@@ -232,10 +237,9 @@ func (l *listener) missing(of func(*ear) bool) (list []*ear) {
 	return list
 }
 
-// subscribe makes subscriptions and waits until the broker has taken or refused
-// them. Where some were refused before, each is made alone: a limit then shows which
-// one it refuses.
-func (l *listener) subscribe(ctx context.Context, list []*ear) {
+// subscribe makes subscriptions and waits until the broker has taken or refused them. If a
+// limit refused one before, it makes them one by one to find out which one that is.
+func (l *listener) subscribe(ctx context.Context, list []*subscription) {
 	if len(list) == 0 {
 		return
 	}
@@ -254,7 +258,7 @@ func (l *listener) subscribe(ctx context.Context, list []*ear) {
 		l.make(x)
 	}
 	if l.flush(ctx) != nil {
-		return // nobody knows what the broker has taken: missing has them made once more
+		return // they stay unsure, and are made once more
 	}
 	if l.nc.LastError() != before {
 		await(ctx, refusalWithin, func() bool { return l.heard.Load() != heard })
@@ -262,16 +266,16 @@ func (l *listener) subscribe(ctx context.Context, list []*ear) {
 	l.confirmed(list)
 }
 
-// subscribeEach makes subscriptions anew, one after the other, and finds out which
-// of them a limit refuses.
-func (l *listener) subscribeEach(ctx context.Context, list []*ear) {
+// subscribeEach makes subscriptions anew, one after the other, and so finds out which of them a
+// limit refuses.
+func (l *listener) subscribeEach(ctx context.Context, list []*subscription) {
 	l.trying.Store(true)
 	defer l.trying.Store(false)
 	for _, x := range list {
 		limited := l.limited.Load()
 		l.make(x)
 		if l.flush(ctx) != nil {
-			return // the connection is lost, or it ends: another round will come
+			return // the connection is lost, or ctx is done: another round will come
 		}
 		if await(ctx, limitWithin, func() bool { return l.limited.Load() != limited }) {
 			l.refuse(x, errLimit)
@@ -281,8 +285,8 @@ func (l *listener) subscribeEach(ctx context.Context, list []*ear) {
 	l.confirmed(list)
 }
 
-// make makes one subscription in the place of the one before.
-func (l *listener) make(x *ear) {
+// make makes a subscription anew.
+func (l *listener) make(x *subscription) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.drop(x)
@@ -295,7 +299,7 @@ func (l *listener) make(x *ear) {
 		x.refused = err
 		return
 	}
-	x.sub, x.unsure = sub, true
+	x.nats, x.unsure = sub, true
 }
 
 func (l *listener) flush(ctx context.Context) error {
@@ -315,41 +319,41 @@ func await(ctx context.Context, within time.Duration, holds func() bool) bool {
 	return true
 }
 
-// confirmed is told that the broker has taken or refused some subscriptions. It says which are
-// accepted again. Requests that extend leases may have been missed meanwhile (G6).
-func (l *listener) confirmed(list []*ear) {
+// confirmed is called when the broker has taken or refused some subscriptions. It logs which
+// ones are accepted again. Requests that extend leases may have been missed meanwhile (G6).
+func (l *listener) confirmed(list []*subscription) {
 	leases := false
 	l.mu.Lock()
 	for _, x := range list {
 		x.unsure = false
-		if x.told && x.refused == nil && x.sub != nil {
-			x.told = false
+		if x.logged && x.refused == nil && x.nats != nil {
+			x.logged = false
 			leases = leases || x.endpoint != nil && x.endpoint.leases
 			l.service.log.Info("the NATS server accepts the subscription again", "subject", x.subject)
 		}
 	}
 	l.mu.Unlock()
 	if leases {
-		l.service.reportDeaf()
+		l.service.reportRequestsLost()
 	}
 }
 
 // refuse notes that the broker does not have a subscription.
-func (l *listener) refuse(x *ear, why error) {
+func (l *listener) refuse(x *subscription, why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	x.refused = why
-	if !x.told {
-		x.told = true
+	if !x.logged {
+		x.logged = true
 		l.service.log.Error("the NATS server refuses a subscription: what is sent there does not reach this instance", "subject", x.subject, "err", why)
 	}
 }
 
-// refusedText reads from the broker's text which subscription it does not have. nats.go
-// does not tell: with a queue group and after a reload it does not know.
+// refusedText finds in the broker's text which subscription it refuses. nats.go does not know
+// it where there is a queue group, and after a reload.
 var refusedText = regexp.MustCompile(`(?i)violation for subscription to "([^"]+)"(?: using queue "([^"]+)")?`)
 
-// reported is told what nats.go reports of the connection. It does not wait.
+// reported is called with each error that nats.go reports of the connection. It does not wait.
 func (l *listener) reported(sub *nats.Subscription, err error) {
 	switch {
 	case errors.Is(err, nats.ErrSlowConsumer):
@@ -359,7 +363,7 @@ func (l *listener) reported(sub *nats.Subscription, err error) {
 		if m == nil {
 			return
 		}
-		for _, x := range l.ears {
+		for _, x := range l.subscriptions {
 			if x.subject == m[1] && x.queue == m[2] {
 				l.refuse(x, errNotPermitted)
 			}
@@ -369,7 +373,7 @@ func (l *listener) reported(sub *nats.Subscription, err error) {
 		l.limited.Add(1)
 		l.suspect.Store(true)
 		l.heard.Add(1)
-		if !l.trying.Load() { // or each attempt would call for the next one
+		if !l.trying.Load() { // else each attempt would start the next one
 			l.kick()
 		}
 	}
@@ -383,13 +387,12 @@ func (l *listener) kick() {
 	}
 }
 
-// lost is told that messages of a subscription were dropped: more of them waited
-// than may.
+// lost is called when nats.go dropped messages of a subscription because too many waited.
 func (l *listener) lost(sub *nats.Subscription, err error) {
 	l.mu.Lock()
-	var of *ear
-	for _, x := range l.ears {
-		if x.sub != nil && x.sub == sub {
+	var of *subscription
+	for _, x := range l.subscriptions {
+		if x.nats != nil && x.nats == sub {
 			of = x
 		}
 	}
@@ -399,17 +402,17 @@ func (l *listener) lost(sub *nats.Subscription, err error) {
 	}
 	l.service.log.Error("requests were lost", "subject", of.subject, "err", err)
 	if of.endpoint != nil && of.endpoint.leases {
-		l.service.reportDeaf()
+		l.service.reportRequestsLost()
 	}
 }
 
-// trouble returns why not every request reaches this instance, in one line.
+// trouble returns an error of one line while not every request reaches this instance.
 func (l *listener) trouble() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var subjects []string
 	var why error
-	for _, x := range l.ears {
+	for _, x := range l.subscriptions {
 		if x.refused != nil {
 			subjects, why = append(subjects, x.subject), x.refused
 		}
@@ -425,8 +428,8 @@ func (l *listener) trouble() error {
 	case l.suspect.Load():
 		return errSuspect
 	}
-	for _, x := range l.ears {
-		if x.sub == nil || x.unsure {
+	for _, x := range l.subscriptions {
+		if x.nats == nil || x.unsure {
 			return errors.New("starting: subscribing to requests")
 		}
 	}
@@ -436,21 +439,21 @@ func (l *listener) trouble() error {
 // maxNamed bounds how many refused subjects are named.
 const maxNamed = 3
 
-// errSuspect is said until it is known which subscriptions a limit refuses.
+// errSuspect is the error until it is known which subscription a limit refuses.
 var errSuspect = fmt.Errorf("the NATS server refuses a subscription: %w", errLimit)
 
 // errNoAnswers says why an instance takes no requests.
 var errNoAnswers = errors.New("the connection for answers is lost: no requests are taken")
 
-// reachable reports whether requests that open or extend leases reach this instance.
-// While they do not, it must not let lease time go by (G6).
+// reachable reports whether the requests that open or extend leases reach this instance. While
+// they do not, the instance must not let lease time pass (G6).
 func (l *listener) reachable() bool {
 	if !l.service.replies.requestsUp.Load() {
 		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, x := range l.ears {
+	for _, x := range l.subscriptions {
 		if x.endpoint != nil && x.endpoint.leases && !x.there() {
 			return false
 		}
@@ -458,8 +461,8 @@ func (l *listener) reachable() bool {
 	return true
 }
 
-// leave gives up all subscriptions for good. It does not wait for what the broker
-// has already sent: see arriving.
+// leave gives up all subscriptions for good. It does not wait for requests that the broker has
+// already sent: arriving tells whether there are any.
 func (l *listener) leave() {
 	l.stop()
 	l.work.Lock()
@@ -467,13 +470,13 @@ func (l *listener) leave() {
 	l.left = true
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, x := range l.ears {
+	for _, x := range l.subscriptions {
 		l.drop(x)
 	}
 }
 
-// arriving reports whether the broker may still send requests, or some that it sent
-// are not handled. Only the listener's own subscriptions count.
+// arriving reports whether the broker may still send requests, or some that it sent are not
+// handled yet. Only the listener's own subscriptions count.
 func (l *listener) arriving() bool {
 	if !l.nc.IsConnected() {
 		return false

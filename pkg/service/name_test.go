@@ -12,7 +12,7 @@ import (
 )
 
 // TestInstanceNames: any instance says the name and the version of each, of one that is
-// gone too, and each can still be asked by its writer.
+// gone too, and each can still be asked by its ID.
 func TestInstanceNames(t *testing.T) {
 	t.Parallel()
 	named := func(host, version string) servicetest.Option {

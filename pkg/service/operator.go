@@ -14,12 +14,12 @@ func (s *Service) stats(string, *struct{}) *protocol.StatsReply {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	limits[maxSessions] = int64(s.state.Params().Sessions)
-	reply := api.Queries{State: s.state, Stale: stale}.Stats(s.writer)
+	reply := api.Queries{State: s.state, Stale: stale}.Stats(s.instance)
 	reply.Limits, reply.Refusals = limits, refusals
 	return reply
 }
 
-// limits are those of this instance, by the names of their flags.
+// limits returns the limits of this instance, by the names of their flags.
 func (c *Config) limits() map[string]int64 {
 	all := make(map[string]int64)
 	for _, l := range c.Limits.List() {
@@ -28,7 +28,7 @@ func (c *Config) limits() map[string]int64 {
 	return all
 }
 
-// refusals counts the errors answered since the start, by name.
+// refusals returns how often each error was answered since the start, by name.
 func (s *Service) refusals() map[string]uint64 {
 	all := make(map[string]uint64)
 	for _, e := range s.endpoints {
@@ -37,12 +37,12 @@ func (s *Service) refusals() map[string]uint64 {
 	return all
 }
 
-// orderStep is how many users are put in order while the state is locked: for
-// about a millisecond.
+// orderStep is how many users are put in order at a time. The state is locked for about a
+// millisecond meanwhile.
 const orderStep = 500
 
-// list implements "list" of PROTOCOL 4.8. The first one has the users put in order, a million
-// in two to three seconds. Only other lists wait for that: they have a worker of their own.
+// list implements "list" of PROTOCOL 4.8. The first list puts the users in order, a million in two
+// to three seconds. Only other lists wait for that: they have a worker of their own.
 type list struct {
 	query[protocol.ListRequest, *protocol.ListReply]
 }
@@ -85,14 +85,14 @@ func (c *list) order(ctx context.Context) error {
 	return protocol.ErrUnavailable
 }
 
-// order puts some more users in order.
+// order puts n more users in order.
 func (s *Service) order(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.Order(n)
 }
 
-// page returns a page, and false where the users are not in order.
+// page returns a page, or false while the users are not in order.
 func (s *Service) page(r *protocol.ListRequest) (*protocol.ListReply, bool) {
 	stale, most := s.stale(), s.maxBody()
 	s.mu.RLock()

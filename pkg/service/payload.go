@@ -8,21 +8,21 @@ import (
 	"presence/pkg/protocol"
 )
 
-// MinPayload is how many bytes a message must be allowed to have (max_payload of the NATS
-// server, or of the account) for the service to run. The largest message that cannot be
-// made smaller is the event of a status whose text and user ID have their longest, and
-// every byte escaped: 9,500 bytes. What is larger is split, or refused as too large.
+// MinPayload is how many bytes the NATS server must let a message have (max_payload of the server,
+// or of the account). The largest message that cannot be split is an event with the longest text
+// and the longest user ID, all bytes escaped: 9,500 bytes. Others are split, or refused as too
+// large.
 const MinPayload = 16 << 10
 
-// ErrPayload is in the error of a service that ends because the NATS server takes less
-// than MinPayload. Another one may start when the server takes more.
+// ErrPayload is the error of a service that ends because the NATS server takes less than
+// MinPayload. Starting it again helps once the server takes more.
 var ErrPayload = errors.New("(max_payload)")
 
 // headersOfReply is more than the headers of a reply take.
 const headersOfReply = 1 << 10
 
-// checkPayload returns an error where the NATS server, or the account, takes less than
-// MinPayload. It asks nobody: the limits are those of the last look.
+// checkPayload returns an error if the NATS server, or the account, takes less than MinPayload. It
+// asks nobody: it goes by the limits that were seen last.
 func (s *Service) checkPayload() error {
 	for _, c := range []struct {
 		of   string
@@ -35,8 +35,8 @@ func (s *Service) checkPayload() error {
 	return nil
 }
 
-// awaitPayload has the limits known: a server tells an account's right after it has let the
-// connection in.
+// awaitPayload waits until the limits are known, and checks them. A server tells the account's
+// limit right after it has accepted the connection.
 func (s *Service) awaitPayload(ctx context.Context) error {
 	if err := s.cfg.Clients.FlushWithContext(ctx); err != nil {
 		return err
@@ -53,8 +53,8 @@ func (s *Service) maxBody() int {
 	return min(protocol.MaxBodyBytes, s.replies.payload()-headersOfReply)
 }
 
-// tooLarge is the error of a reply of so many bytes. A change that was made cannot be
-// refused any more.
+// tooLarge returns the error that is sent instead of a reply of so many bytes. A change is made by
+// then, and cannot be refused any more.
 func (s *Service) tooLarge(c *call, bytes int) error {
 	if !c.reads {
 		return protocol.ErrOutcomeUnknown.Withf("the change was made, and the reply has %d bytes, of which at most %d can be sent: read what is there", bytes, s.maxBody())
@@ -62,15 +62,15 @@ func (s *Service) tooLarge(c *call, bytes int) error {
 	return protocol.ErrRequestTooLarge.Withf("the reply would have %d bytes, at most %d are allowed: ask for less", bytes, s.maxBody())
 }
 
-// failureBytes is what a failure of an apply has in the reply at most, with the error's name
-// for a message, without its user's ID.
+// failureBytes is how many bytes a failure has at most in the reply to an apply, without the user
+// ID. Its message is the error's name.
 const failureBytes = len(`{"index":999,"userID":"","code":404,"error":"custom_status_too_long","message":"custom_status_too_long"},`)
 
-// refuseApply refuses an apply whose reply could not be sent if all its ops failed: the
-// reply comes when it is committed.
+// refuseApply refuses an apply whose reply could be too large to send, if all its ops failed. It
+// must be refused before: the reply is made when the apply is committed.
 func (s *Service) refuseApply(r *protocol.ApplyRequest) error {
 	most := s.maxBody() - headersOfReply
-	if len(r.Ops)*(failureBytes+2*protocol.MaxUserIDBytes) <= most { // all that the contract allows, usually
+	if len(r.Ops)*(failureBytes+2*protocol.MaxUserIDBytes) <= most { // usually all that the contract allows
 		return nil
 	}
 	bytes := 0
@@ -83,8 +83,8 @@ func (s *Service) refuseApply(r *protocol.ApplyRequest) error {
 	return nil
 }
 
-// digestBytes is what a user takes on a page of admin.instance at most.
+// digestBytes is how many bytes a user takes at most on a page of admin.instance.
 const digestBytes = len(`{"userID":"","digest":"0123456789abcdef"},`) + 2*protocol.MaxUserIDBytes
 
-// digestsFit returns how many users fit on a page of admin.instance, beside the rest.
+// digestsFit returns how many users fit on a page of admin.instance, beside the rest of the reply.
 func (s *Service) digestsFit() int { return (s.maxBody() - 4<<10) / digestBytes }

@@ -1,24 +1,12 @@
 package service
 
 import (
-	"slices"
 	"sync"
-	"time"
 
 	"presence/pkg/internal/api"
 	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
 )
-
-// maxWaiters bounds the queries that wait for a revision; more are refused.
-const maxWaiters = 1 << 14
-
-// waitingGet is a query that waits until the instance has reached a position.
-type waitingGet struct {
-	call     *get
-	position uint64
-	deadline time.Time
-}
 
 // get implements PROTOCOL 4.5. It may wait for the journal, or for a revision.
 type get struct {
@@ -60,7 +48,8 @@ func (c *get) answerOrWait() error {
 	return nil
 }
 
-// failed: a read changes nothing, whether its entry is stored or not.
+// failed says that the caller may try again. A read changes nothing, so it does not matter whether
+// its entry is stored.
 func (c *get) failed(error) *protocol.Error {
 	return protocol.ErrUnavailable.With("the journal did not answer in time: try again")
 }
@@ -81,8 +70,8 @@ func (s *Service) ownStatus(user string, _ *struct{}) protocol.OwnStatusReply {
 	return api.Queries{State: s.state, Stale: stale}.OwnStatus(user)
 }
 
-// readFresh answers once an entry is applied that was appended after the query
-// arrived: that makes the read linearizable.
+// readFresh answers when an entry is applied that was appended after the query arrived. That makes
+// the read linearizable.
 func (s *Service) readFresh(c *get) error {
 	if err := s.refuseChange(); err != nil {
 		return err
@@ -93,7 +82,7 @@ func (s *Service) readFresh(c *get) error {
 	return nil
 }
 
-// getReply is a reply with what it takes to make it, used again and again.
+// getReply is a reply, and what is needed to make it. It is used again and again.
 type getReply struct {
 	protocol.GetReply
 	asked map[string]struct{}
@@ -104,7 +93,7 @@ var getReplies = sync.Pool{New: func() any {
 		SuccessUserList: []protocol.Status{}, FailureUserList: []protocol.UserFailure{}}}
 }}
 
-// release gives the reply back once it is sent.
+// release gives the reply back when it is encoded.
 func (r *getReply) release() {
 	clear(r.asked)
 	clear(r.SuccessUserList)
@@ -122,8 +111,8 @@ func (s *Service) getReply(r *protocol.GetRequest) *getReply {
 	return reply
 }
 
-// mustWait reports whether a query asks for a revision of this journal that the
-// instance has not reached.
+// mustWait reports whether a query asks for a revision of this epoch that the instance has not
+// reached.
 func (s *Service) mustWait(r *protocol.GetRequest) bool {
 	if r.MinRevision == 0 {
 		return false
@@ -133,64 +122,19 @@ func (s *Service) mustWait(r *protocol.GetRequest) bool {
 	return r.Epoch == s.state.Epoch() && r.MinRevision > s.state.Revision()
 }
 
-// waitFor keeps a query until a position is applied, or MinRevisionWait is over.
+// waitFor has a query wait until a position is applied, for MinRevisionWait at most.
 func (s *Service) waitFor(c *get, position uint64) error {
-	s.waitMu.Lock()
-	if len(s.waiters) >= maxWaiters {
-		s.waitMu.Unlock()
-		return protocol.ErrOverloaded
+	if err := s.waiters.add(c, position); err != nil {
+		return err
 	}
-	s.waiters = append(s.waiters, waitingGet{call: c, position: position, deadline: time.Now().Add(protocol.MinRevisionWait)})
-	s.waitMu.Unlock()
-	// It may have been applied since mustWait looked.
-	s.mu.RLock()
-	applied := s.state.Position()
-	s.mu.RUnlock()
-	s.releaseWaiters(applied)
+	s.checkWaiters() // it may have been applied since mustWait looked
 	return nil
 }
 
-// waits reports whether queries wait for a revision.
-func (s *Service) waits() bool {
-	s.waitMu.Lock()
-	defer s.waitMu.Unlock()
-	return len(s.waiters) > 0
-}
-
-// refuseWaiters refuses the queries that wait, because the instance stops.
-func (s *Service) refuseWaiters() {
-	s.waitMu.Lock()
-	waiters := s.waiters
-	s.waiters = nil
-	s.waitMu.Unlock()
-	var answers []answer
-	for _, w := range waiters {
-		answers = append(answers, answer{to: w.call, err: protocol.ErrUnavailable})
-	}
-	s.responder.push(answers)
-}
-
-// releaseWaiters answers the queries whose position is applied, and refuses
-// those that waited too long.
-func (s *Service) releaseWaiters(applied uint64) {
-	s.waitMu.Lock()
-	if len(s.waiters) == 0 {
-		s.waitMu.Unlock()
-		return
-	}
-	now := time.Now()
-	var answers []answer
-	s.waiters = slices.DeleteFunc(s.waiters, func(w waitingGet) bool {
-		switch {
-		case w.position <= applied:
-			answers = append(answers, answer{to: w.call})
-		case now.After(w.deadline):
-			answers = append(answers, answer{to: w.call, err: protocol.ErrUnavailable.With("this instance has not reached minRevision in time: try again")})
-		default:
-			return false
-		}
-		return true
-	})
-	s.waitMu.Unlock()
-	s.responder.push(answers)
+// checkWaiters answers the queries that need not wait any longer.
+func (s *Service) checkWaiters() {
+	s.mu.RLock()
+	applied := s.state.Position()
+	s.mu.RUnlock()
+	s.waiters.applied(applied)
 }

@@ -7,24 +7,24 @@ import (
 	"presence/pkg/protocol"
 )
 
-// renewals is the route of what extends leases.
+// renewals is a route of requests that extend leases.
 type renewals[Request, Reply any] struct {
 	route[Request, Reply]
-	// lease finds the number of a live lease that a renewal extends and does no more.
+	// lease finds the number of a live lease, if the renewal extends it and changes nothing else.
 	lease func(st *state.State, owner string, r *Request) (number uint32, ok bool)
-	// least, where there is one, finds the number of a live lease, whatever else the renewal
-	// says: the lease is extended even where the renewal is refused.
+	// least finds the number of a live lease, also if the renewal would change something else.
+	// A refused renewal still extends that lease. It may be nil.
 	least func(st *state.State, owner string, r *Request) (number uint32, ok bool)
-	// lost is the error of a renewal whose lease is not there any more.
+	// lost returns the error of a renewal whose lease does not exist any more.
 	lost func(st *state.State, owner string, r *Request) *protocol.Error
-	// allowance names the allowance of renewals that are answered, by the subject.
+	// allowance returns the key of the allowance of answered renewals, by the subject.
 	allowance func(subject string) string
 	// admitCommand admits a renewal that becomes a command.
 	admitCommand func(*call) error
 }
 
-// renewal extends a lease. Where that is all that it does it is packed as a number; else it is a
-// command.
+// renewal extends a lease. If it changes nothing else, an entry holds only the lease's number.
+// Otherwise it becomes a command.
 type renewal[Request, Reply any] struct {
 	change[Request, Reply]
 	renewals *renewals[Request, Reply]
@@ -84,9 +84,9 @@ func (c *renewal[Request, Reply]) renew() error {
 	return err
 }
 
-// extend has the lease renewed by its number. Nobody is told of a renewal that
-// nobody waits for, so that is done at once. Those that are answered take room until
-// they are, and have an allowance; over it the answer is refused and not the renewal.
+// extend has the lease extended by its number. A renewal that wants no reply is done at once. One
+// that wants a reply takes room until it is answered, so it has an allowance. Over the allowance
+// the lease is extended all the same, and the answer is an error.
 func (c *renewal[Request, Reply]) extend(number uint32) error {
 	s, wanted := c.endpoint.service, c.wantsReply()
 	var err error
@@ -105,9 +105,8 @@ func (c *renewal[Request, Reply]) extend(number uint32) error {
 	return nil
 }
 
-// extendAtLeast extends the live lease of a renewal that is refused for want of room,
-// or because its user changes too much: nobody is lost because there is too much to
-// do (PROTOCOL 6).
+// extendAtLeast extends the live lease of a renewal that is refused because too much waits, or
+// because its user changes too much. Nobody is lost because there is too much to do (PROTOCOL 6).
 func (c *renewal[Request, Reply]) extendAtLeast() {
 	if c.renewals.least == nil {
 		return
@@ -117,11 +116,11 @@ func (c *renewal[Request, Reply]) extendAtLeast() {
 	number, ok := c.renewals.least(s.state, c.owner, &c.body)
 	s.mu.RUnlock()
 	if ok {
-		_ = s.journal.Renew(number, nil, false) // it fails when the journal has stopped
+		_ = s.journal.Renew(number, nil, false) // it fails only if the journal has stopped
 	}
 }
 
-// lost returns the error of a renewal whose lease is not there any more.
+// lost returns the error if the renewal's lease does not exist any more.
 func (c *renewal[Request, Reply]) lost(st *state.State) *protocol.Error {
 	return c.renewals.lost(st, c.owner, &c.body)
 }

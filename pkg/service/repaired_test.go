@@ -25,11 +25,11 @@ func TestListener_RepairedIsKnown(t *testing.T) {
 	for name, refused := range map[string]error{"not permitted": errNotPermitted, "a limit": errLimit} {
 		var log bytes.Buffer
 		s := &Service{log: slog.New(slog.NewTextHandler(&log, nil))}
-		x := &ear{subject: "a.subject", handle: func(*nats.Msg) {}, refused: refused, told: true}
-		l := &listener{service: s, nc: nc, ears: []*ear{x}}
+		x := &subscription{subject: "a.subject", handle: func(*nats.Msg) {}, refused: refused, logged: true}
+		l := &listener{service: s, nc: nc, subscriptions: []*subscription{x}}
 		s.replies = &replies{}
 		s.replies.requestsUp.Store(true)
-		every := func(*ear) bool { return true }
+		every := func(*subscription) bool { return true }
 
 		unanswered, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -43,7 +43,7 @@ func TestListener_RepairedIsKnown(t *testing.T) {
 		}
 		x.endpoint = nil // that leases are extended again is told to a journal, which is not here
 		l.subscribe(t.Context(), l.missing(every))
-		if got := log.String(); strings.Count(got, "accepts the subscription again") != 1 || x.told {
+		if got := log.String(); strings.Count(got, "accepts the subscription again") != 1 || x.logged {
 			t.Errorf("%s: once the broker has answered the log says %q, want that it is accepted again", name, got)
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"presence/pkg/service/internal/replica"
 )
 
-// What makes this instance's state one of several that are the same: how it is
-// restored, written down, and compared with the others' (G14).
+// All instances hold the same state (G14). Here it is restored, stored in snapshots, and compared
+// with what the others hold.
 
 // restore is the journal's Restore.
 func (s *Service) restore(next func() ([]byte, error), progress func(done, total int)) (uint64, error) {
@@ -34,9 +34,9 @@ func (s *Service) reset(position uint64) { s.replace(state.NewAt(position)) }
 func (s *Service) replace(with *state.State) {
 	s.mu.Lock()
 	s.state, s.appliedAt = with, time.Now()
-	s.untrusted = false
+	s.stateWrong = false
 	s.mu.Unlock()
-	s.announcer.again() // what is owed is numbered anew
+	s.announcer.again() // changes have other numbers now
 }
 
 // skipped is the journal's Skipped.
@@ -51,7 +51,7 @@ func (s *Service) skipped(position uint64, at int64) error {
 func (s *Service) rank() (int, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.state.Rank(s.writer)
+	return s.state.Rank(s.instance)
 }
 
 // alone is the journal's Alone.
@@ -59,38 +59,38 @@ func (s *Service) alone() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, i := range s.state.Instances() {
-		if i.Writer != s.writer && i.SilentMs < silentFor.Milliseconds() {
+		if i.Writer != s.instance && i.SilentMs < silentFor.Milliseconds() {
 			return false
 		}
 	}
 	return true
 }
 
-// compare compares a digest that an entry carries with this state's. mu is held.
+// compare compares the digest in an entry's header with this state's. The caller holds mu.
 func (s *Service) compare(h *entry.Header) error {
 	verdict, own := s.digests.Compare(s.state, h)
 	switch verdict {
 	case replica.OtherWrong:
 		s.counted.mismatches.Add(1)
-		if !s.disputed.Due(h.Instance, time.Now()) {
+		if !s.wrongInstances.Due(h.Instance, time.Now()) {
 			return nil
 		}
-		s.log.Error("this instance's state was built anew and still differs from what another holds: that one must be wrong",
+		s.log.Error("this instance has built its state anew, and another instance still differs: that one must be wrong",
 			"position", h.DigestAt, "instance", protocol.ParseInstanceID(h.Instance).Name(), "digest", fmt.Sprintf("%016x", own), "theirs", fmt.Sprintf("%016x", h.Digest))
 	case replica.Rebuild:
 		s.counted.mismatches.Add(1)
-		s.untrusted = true
+		s.stateWrong = true
 		return fmt.Errorf("%w: at position %d this instance's digest is %016x, that of instance %s %016x (G14)",
 			journal.ErrRebuild, h.DigestAt, own, protocol.ParseInstanceID(h.Instance).Name(), h.Digest)
 	}
 	return nil
 }
 
-// trusted reports whether queries may be answered from the state.
-func (s *Service) trusted() bool {
+// stateIsWrong reports whether the state is known to be wrong: it answers no queries then.
+func (s *Service) stateIsWrong() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return !s.untrusted
+	return s.stateWrong
 }
 
 // snapshot is the journal's Snapshot.
@@ -100,7 +100,7 @@ func (s *Service) snapshot() journal.Snapshot {
 	return &snapshot{s: s, of: s.state, x: s.state.BeginSnapshot(), epoch: s.state.Epoch(), generation: s.state.Generation()}
 }
 
-// snapshot is a state.Snapshot under the service's lock.
+// snapshot is a state.Snapshot, read under the service's lock.
 type snapshot struct {
 	s          *Service
 	of         *state.State
@@ -113,12 +113,12 @@ func (x *snapshot) Position() uint64        { return x.x.Position() }
 func (x *snapshot) Wall() int64             { return x.x.Wall() }
 func (x *snapshot) Epoch() (string, uint32) { return x.epoch, x.generation }
 
-// Next refuses to go on with a state that turned out to be wrong (G14).
+// Next fails if the state has turned out to be wrong meanwhile (G14).
 func (x *snapshot) Next(b []byte) ([]byte, bool, error) {
 	x.s.mu.RLock()
 	defer x.s.mu.RUnlock()
-	if x.s.untrusted || x.s.state != x.of {
-		return nil, false, errors.New("the snapshot is of a state that is built anew")
+	if x.s.stateWrong || x.s.state != x.of {
+		return nil, false, errors.New("the snapshot is of a state that was wrong or is replaced")
 	}
 	return x.x.Next(b)
 }

@@ -12,32 +12,31 @@ import (
 
 // replies chooses the connection that answers leave by.
 //
-// That is the connection for answers while it is on the same server as the one for
-// requests. Elsewhere, and while it is gone, answers leave by the connection for
-// requests. The server there has heard of the inbox that an answer goes to, because
-// the request came by it. Another server of the cluster may hear of a new inbox
-// later than of the answer, and would drop it.
+// While both connections are on the same server, answers leave by the connection for answers.
+// Otherwise, and while that connection is lost, they leave by the connection for requests. The
+// request came by that server, so it knows the inbox that the answer goes to. Another server of
+// the cluster may hear of a new inbox later than of the answer, and would drop the answer.
 //
-// Only run looks at the connections: a connection that is stuck while it publishes, or
-// while it is being made again, keeps whoever asks for its status waiting.
+// Only run asks the connections for their status. A connection that is stuck while it publishes
+// or reconnects does not answer, and keeps the asking goroutine waiting.
 type replies struct {
 	clients, answers *nats.Conn
 	way              atomic.Pointer[way]
-	// requestsUp and up say that the connection for requests, and that for answers,
-	// is connected.
-	requestsUp, up atomic.Bool
+	// requestsUp and answersUp say whether the connection for requests, and the one for
+	// answers, is connected.
+	requestsUp, answersUp atomic.Bool
 }
 
-// way is a connection for answers and how many bytes are safe to send there. payload is
-// how many the server takes, by what it has told; it may tell a closed connection nothing.
+// way is a connection by which answers leave. max is how many bytes are safe to send there.
+// payload is how many bytes the server takes as far as is known.
 type way struct {
 	nc           *nats.Conn
 	max, payload int
 }
 
-// safeBytes fits into any max_payload. Where the connection for answers was closed
-// for good, perhaps because an answer was larger than the server takes by now, the
-// next one of that size must not close the connection for requests too.
+// safeBytes fits into any max_payload. It bounds answers when the connection for answers was
+// closed for good. Perhaps an answer was larger than the server takes by now. Another one of
+// that size must not close the connection for requests too.
 const safeBytes = 4 << 10
 
 // errUnsafe says that a message is larger than what is safe to send now.
@@ -49,12 +48,12 @@ func newReplies(clients, answers *nats.Conn) *replies {
 	return r
 }
 
-// chooseEvery is how often run looks by itself. nats.go can leave out a change of a
-// connection's status where many come at once.
+// chooseEvery is how often run looks by itself. When a connection's status changes many times
+// at once, nats.go may not report every change.
 const chooseEvery = time.Second
 
-// run looks at the connections until ctx is done, and calls changed when that for
-// answers came or went.
+// run looks at the connections until ctx is done. It calls changed when the connection for
+// answers is lost or back.
 func (r *replies) run(ctx context.Context, changed func()) {
 	requests := r.clients.StatusChanged()
 	defer r.clients.RemoveStatusListener(requests)
@@ -63,9 +62,9 @@ func (r *replies) run(ctx context.Context, changed func()) {
 	ticker := time.NewTicker(chooseEvery)
 	defer ticker.Stop()
 	for {
-		was := r.up.Load()
+		was := r.answersUp.Load()
 		r.choose()
-		if was != r.up.Load() {
+		if was != r.answersUp.Load() {
 			changed()
 		}
 		select {
@@ -77,7 +76,7 @@ func (r *replies) run(ctx context.Context, changed func()) {
 			}
 		case status := <-answers:
 			if status != nats.CONNECTED {
-				r.up.Store(false)
+				r.answersUp.Store(false)
 				changed()
 			}
 		case <-ticker.C:
@@ -85,10 +84,10 @@ func (r *replies) run(ctx context.Context, changed func()) {
 	}
 }
 
-// choose looks where both connections are.
+// choose chooses the connection by the status of both.
 func (r *replies) choose() {
 	r.requestsUp.Store(r.clients.IsConnected())
-	r.up.Store(r.answers.IsConnected())
+	r.answersUp.Store(r.answers.IsConnected())
 	now := &way{nc: r.clients, max: math.MaxInt, payload: int(min(r.clients.MaxPayload(), r.answers.MaxPayload()))}
 	switch {
 	case r.answers.IsClosed():
@@ -101,17 +100,17 @@ func (r *replies) choose() {
 	}
 }
 
-// payload returns how many bytes a message may have in the clients' account.
+// payload returns how many bytes a message in the clients' account may have.
 func (r *replies) payload() int { return r.way.Load().payload }
 
-// together reports whether both connections are on one server.
+// together reports whether both connections are on the same server.
 func (r *replies) together() bool {
 	id := r.clients.ConnectedServerId() // "" while it is not connected
 	return id != "" && id == r.answers.ConnectedServerId()
 }
 
-// send publishes an answer. Where the chosen connection has just been lost it takes
-// the other.
+// send publishes an answer. If the connection for answers has just been lost, the answer leaves
+// by the other one.
 func (r *replies) send(m *nats.Msg) error {
 	w := r.way.Load()
 	if len(m.Data) > w.max {

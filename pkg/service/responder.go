@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// responder sends the replies to what was applied, so that applying does not
-// wait for a connection. What waits here was admitted by the journal or as a
-// waiter; while more than Limits.WaitingChanges answers wait, as they do when the
-// connection is stuck, no more changes are admitted.
+// responder sends the answers to what was applied, so that applying does not wait for a
+// connection. What waits here was admitted by the journal, or waited for a revision. When a
+// connection is stuck, answers pile up: while there are more than Limits.WaitingChanges, no more
+// changes are admitted. Service.Run owns its goroutine, run.
 type responder struct {
 	service *Service
 	wake    chan struct{}
@@ -41,7 +41,7 @@ func (r *responder) push(answers []answer) {
 	}
 }
 
-// run sends until ctx is done, and then what is left.
+// run sends answers until ctx is done, and then those that are left.
 func (r *responder) run(ctx context.Context) {
 	var batch []answer
 	for stopping := false; ; {

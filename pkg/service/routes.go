@@ -9,27 +9,27 @@ import (
 	"presence/pkg/protocol"
 )
 
-// route is an endpoint with the types of its messages. Which of the functions it has depends on
-// its kind: a change has command and reply, a query has answer. What is special of an endpoint is
-// a kind of its own that embeds one of these.
+// route is an endpoint with the types of its messages. A change has the functions command and
+// reply, a query has answer. An endpoint that needs more has a type of its own, which embeds
+// change or query.
 type route[Request, Reply any] struct {
 	name, subject    string
 	everyone, leases bool
 	admit            func(*call) error
 
-	// owner reads the user or gateway from the subject; nil where it names none.
+	// owner reads the user or gateway from the subject. nil: the subject names none.
 	owner func(subject string) (string, error)
-	// check refuses a request that is not valid; nil where there is nothing to check.
+	// check refuses a request that is not valid. nil: every one is.
 	check func(*Request) error
 
-	// command makes a command of a request, and reply a reply of what became of it.
+	// command makes a command of a request, and reply makes a reply of its result.
 	command func(owner string, r *Request) entry.Command
 	reply   func(api.Replies, *state.Result) Reply
 
 	// answer answers a query from the state.
 	answer func(owner string, r *Request) Reply
-	// untrusted: it is answered even from a state that is known to be wrong.
-	untrusted bool
+	// evenIfWrong: it is answered even from a state that is known to be wrong.
+	evenIfWrong bool
 }
 
 // routes is the table of all endpoints.
@@ -72,18 +72,18 @@ func (s *Service) routes() []*endpoint {
 		s.eraseRoute(route[protocol.EraseRequest, *protocol.KickReply]{name: "erase", subject: s.subjects.Erase(),
 			check: (*protocol.EraseRequest).Check, reply: api.Replies.Ended}),
 		route[protocol.InstanceRequest, *protocol.InstanceReply]{name: "instances", subject: s.subjects.Instances(), everyone: true,
-			check: (*protocol.InstanceRequest).Check, answer: s.describe, untrusted: true}.query(s),
-		route[protocol.InstanceRequest, *protocol.InstanceReply]{name: "instance", subject: s.subjects.Instance(s.writer),
-			check: (*protocol.InstanceRequest).Check, answer: s.describe, untrusted: true}.query(s),
+			check: (*protocol.InstanceRequest).Check, answer: s.describe, evenIfWrong: true}.query(s),
+		route[protocol.InstanceRequest, *protocol.InstanceReply]{name: "instance", subject: s.subjects.Instance(s.instance),
+			check: (*protocol.InstanceRequest).Check, answer: s.describe, evenIfWrong: true}.query(s),
 	}
 }
 
-// endpoint returns the route's endpoint, whose calls open makes.
+// endpoint returns the route's endpoint. open makes a call for each request.
 func (r *route[Request, Reply]) endpoint(s *Service, open func() request) *endpoint {
 	return &endpoint{service: s, name: r.name, subject: r.subject, everyone: r.everyone, leases: r.leases, admit: r.admit, open: open}
 }
 
-// read reads what a call says: whose it is by its subject, and its body, which is checked.
+// read reads a call's owner from its subject, and reads and checks its body.
 func (r *route[Request, Reply]) read(c *call, body *Request) (err error) {
 	if r.owner != nil {
 		if c.owner, err = r.owner(c.msg.Subject); err != nil {
@@ -144,10 +144,10 @@ func (r *route[Request, Reply]) queryEndpoint(s *Service, open func() request) *
 
 func (c *query[Request, Reply]) Handle() { c.handle(c.answerNow) }
 
-// read reads the query. It refuses one while the state is known to be wrong (G14).
+// read reads the query. It refuses while the state is known to be wrong (G14).
 func (c *query[Request, Reply]) read() error {
 	err := c.route.read(&c.call, &c.body)
-	if err == nil && !c.route.untrusted && !c.endpoint.service.trusted() {
+	if err == nil && !c.route.evenIfWrong && c.endpoint.service.stateIsWrong() {
 		err = protocol.ErrUnavailable.With("this instance is building its state anew: try again")
 	}
 	return err
@@ -161,7 +161,8 @@ func (c *query[Request, Reply]) answerNow() error {
 	return nil
 }
 
-// barrier is the service's own: it waits until an entry is applied.
+// barrier is a waiter of the service's own. It waits until an entry is applied that is appended
+// from now on.
 type barrier struct {
 	begun   time.Time
 	outcome chan error

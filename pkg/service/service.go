@@ -12,20 +12,19 @@
 //	reply  ◄─ responder ◄── apply: state machine, one goroutine, journal order
 //	event  ◄─ announcer ◄──────┘
 //
-// Contacts are not in the journal but in a KV bucket; a request for them goes
-// from its endpoint to a worker, which waits for JetStream:
+// Contacts are not in the journal but in a KV bucket. A worker waits for JetStream:
 //
 //	request ─► endpoint: decode, check ─► worker: read, write on top of what was read
 //	reply, event on self.<user>  ◄────────────┘
 //
-// The listener makes the subscriptions, and makes those again that the broker refused.
-// An instance is ready when it has all of them. Replies leave by the connection for
-// answers where that is on the same server as the one that requests arrive by.
+// The listener makes the subscriptions. If the broker refuses one, it tries again. An instance is
+// ready when it has all of them. Replies leave by the connection for answers, unless that one is
+// on another server than the connection for requests.
 //
-// Applying never waits for a client: replies and events leave on goroutines of
-// their own. Replies waiting are bounded by the callers that the journal admits;
-// events waiting are in the state, one for each user at most. Queries are
-// answered from the state in memory, under the read side of its lock.
+// Applying an entry never waits for a client: replies and events leave on goroutines of their
+// own. The journal admits so many callers at most, and so bounds the replies that wait. The
+// events that wait are in the state, at most one for each user. Queries are answered from the
+// state in memory, under the read side of its lock.
 package service
 
 import (
@@ -63,47 +62,47 @@ type Service struct {
 	cfg      Config
 	log      *slog.Logger
 	subjects protocol.Subjects
-	writer   string        // this start of this instance
+	instance string        // the ID of this start of the instance
 	opened   chan struct{} // closed when journal is set
-	ready    chan struct{}
-	leaving  atomic.Bool // it stops, or has stopped
+	ready    chan struct{} // closed when the instance answers
+	leaving  atomic.Bool   // it stops, or has stopped
 
 	gate *admission.Gate
 
 	journal     *journal.Journal[waiter]
 	contacts    *contacts.Store
 	responder   *responder
+	waiters     revisionWaiters
 	announcer   *announcer
 	endpoints   []*endpoint
 	listener    *listener
 	replies     *replies
-	unsent      lograte.Spaced // replies that could not be sent
+	unsent      lograte.Spaced // the log line of a reply that could not be sent
 	registered  atomic.Bool    // an entry of this instance is applied
 	pauses      pauses
 	connections *connections.Watcher
 	trims       trims
-	noContacts  atomic.Bool // they could not be reached the last time
-	// contactsWrong is what is wrong with their bucket.
+	noContacts  atomic.Bool // the last request to the contacts' bucket failed
+	// contactsWrong says what is wrong with the configuration of the contacts' bucket.
 	contactsWrong finding
 	counted       counted
-	// deferred are this instance's rules while they are not in force yet; nil then.
-	// It is register's, and from then on tick's.
-	deferred *entry.Params
+	// pendingRules are the rules that this instance wants in force. They wait until every
+	// instance knows the format of the journal that they need. nil: nothing waits. Only
+	// register uses it, and from then on only tick.
+	pendingRules *entry.Params
 
-	mu    sync.RWMutex // guards these
+	mu    sync.RWMutex // guards what follows
 	state *state.State
 	// appliedAt is when the state became what it is.
 	appliedAt time.Time
 	digests   replica.Digests
-	// untrusted says that the state is known to be wrong.
-	untrusted bool
-	disputed  lograte.Doubling // who is said to be wrong
-
-	waitMu  sync.Mutex // guards waiters
-	waiters []waitingGet
+	// stateWrong says that the state is known to be wrong, until it is built anew.
+	stateWrong bool
+	// wrongInstances spaces the log lines that another instance's state is wrong.
+	wrongInstances lograte.Doubling
 }
 
-// New checks the configuration. It starts nothing.
+// New makes a service, or says what is wrong with the configuration. It starts nothing.
 func New(cfg Config) (*Service, error) {
 	if cfg.Clients == nil || cfg.Journal == nil {
 		return nil, errors.New("service: the clients' and the journal's connection are required")
@@ -116,7 +115,7 @@ func New(cfg Config) (*Service, error) {
 		cfg:      cfg,
 		log:      cfg.Logger,
 		subjects: protocol.NewSubjects(cfg.Prefix),
-		writer:   cfg.newWriter(),
+		instance: cfg.newInstanceID(),
 		opened:   make(chan struct{}),
 		ready:    make(chan struct{}),
 		state:    state.New(),
@@ -124,31 +123,31 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.gate = admission.New(cfg.Limits.admission())
 	s.responder = newResponder(s)
-	s.announcer = newAnnouncer(s)
+	s.waiters.responder = s.responder
+	s.announcer = newAnnouncer(serviceOutbox{s}, s.subjects, s.log)
 	s.connections = connections.New(connections.Config{System: cfg.System, Account: cfg.ClientsAccount, Leases: leases{s}, Logger: s.log})
 	s.endpoints = s.routes()
 	s.replies, s.listener = newReplies(cfg.Clients, cfg.Answers), newListener(s)
 	return s, nil
 }
 
-// Ready is closed when the service has caught up with the journal and answers.
+// Ready is closed when the service answers for the first time: it has caught up with the journal.
 func (s *Service) Ready() <-chan struct{} { return s.ready }
 
-// Run serves until ctx is done; then it takes no more requests, answers those
-// that it accepted, announces what it changed, and returns nil. An error says
-// why it could not start or had to stop. Where ctx was cancelled by
-// ErrJournalLost it does not wait for the journal.
+// Run serves until ctx is done. Then it takes no more requests, answers those that it accepted,
+// announces what it changed, and returns nil. An error says why it could not start, or had to
+// stop. If the cause of ctx is ErrJournalLost, it does not wait for the journal.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.leaving.Store(true)
 	if err := s.open(ctx); err != nil {
 		return err
 	}
 	close(s.opened)
-	// The goroutines outlive ctx by the time it takes to drain.
+	// The goroutines outlive ctx by as long as draining takes.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	// Answers are sent to the very end: the journal gives back who waits for it when it
-	// stops, and serve who waits for a revision, whichever is last.
+	// Answers are sent to the very end. When the journal stops, its callers get an error; when
+	// serve stops, so do those who wait for a revision. Either may be the last.
 	answering, stopAnswering := context.WithCancel(context.WithoutCancel(ctx))
 	var responding sync.WaitGroup
 	responding.Go(func() { s.responder.run(answering) })
@@ -164,7 +163,7 @@ func (s *Service) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// open finds what the journal's account holds, or creates it.
+// open finds the journal and the bucket of the contacts, or creates them.
 func (s *Service) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -190,7 +189,7 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		Stream:    s.cfg.Stream,
 		Bucket:    s.cfg.Snapshots,
 		Replicas:  s.cfg.Replicas,
-		Instance:  s.writer,
+		Instance:  s.instance,
 		Head:      s.cfg.Head,
 		Logger:    s.log,
 
@@ -218,8 +217,8 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 	return err
 }
 
-// serve is the life of the instance between the goroutines' start and stop. ctx
-// ends it; inner ends when one of the goroutines failed.
+// serve is what the instance does from catching up with the journal until it has drained. ctx
+// ends it. inner is done when one of Run's goroutines has failed.
 func (s *Service) serve(ctx, inner context.Context) error {
 	begun := time.Now()
 	select {
@@ -248,7 +247,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	owned.Go(func() { s.connections.Run(ticking) })
 	owned.Go(func() { s.replies.run(ticking, s.listener.kick) })
 	owned.Go(func() { s.listener.run(ticking, func() { s.isReady(begun) }) })
-	// What was taken is answered, whatever failed: so these end last.
+	// What was taken is answered, whatever has failed. So the gate ends last.
 	answering, stopAnswering := context.WithCancel(context.WithoutCancel(ctx))
 	owned.Go(func() { s.gate.Run(ticking, answering) })
 	draining := inner
@@ -268,16 +267,16 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	return err
 }
 
-// isReady says that every request reaches the instance, and that it can answer.
+// isReady is called once, when every request reaches the instance and it can answer.
 func (s *Service) isReady(begun time.Time) {
 	close(s.ready)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	s.log.Info("ready", "instance", protocol.ParseInstanceID(s.writer).Name(), "users", s.state.Users(), "sessions", s.state.Sessions(), "revision", s.state.Revision(),
+	s.log.Info("ready", "instance", protocol.ParseInstanceID(s.instance).Name(), "users", s.state.Users(), "sessions", s.state.Sessions(), "revision", s.state.Revision(),
 		"epoch", s.state.Epoch(), "took", time.Since(begun).Round(time.Millisecond))
 }
 
-// chooseEpoch begins a new epoch where one is to begin.
+// chooseEpoch begins a new epoch if the configuration asks for one: see Config.NewEpoch and Alone.
 func (s *Service) chooseEpoch(ctx context.Context) error {
 	switch {
 	case s.cfg.NewEpoch:
@@ -290,7 +289,7 @@ func (s *Service) chooseEpoch(ctx context.Context) error {
 	return nil
 }
 
-// beginEpoch goes on from the journal's end in a new epoch.
+// beginEpoch begins a new epoch at the journal's end.
 func (s *Service) beginEpoch(ctx context.Context) error {
 	params, epoch := s.cfg.params(), uuid.NewString()
 	if err := s.journal.BeginEpoch(ctx, epoch, entry.Command{Kind: entry.Configure, Params: &params}); err != nil {
@@ -300,15 +299,15 @@ func (s *Service) beginEpoch(ctx context.Context) error {
 	return nil
 }
 
-// register makes this instance's configuration the rules in force, and waits
-// for its first entry: then it is known as a writer and can append.
+// register puts the rules of this instance's configuration into force. It waits until the
+// instance's first entry is applied: then the others know the instance, and it can append.
 func (s *Service) register(ctx context.Context) error {
 	want := s.cfg.params()
-	s.deferred = &want
+	s.pendingRules = &want
 	if err := s.configure(); err != nil {
 		return err
 	}
-	if s.deferred != nil {
+	if s.pendingRules != nil {
 		s.log.Warn("the rules come into force when every instance knows a later format of the journal", "format", want.Format(), "rules", want)
 	}
 	if err := s.barrier(ctx); err != nil {
@@ -318,10 +317,10 @@ func (s *Service) register(ctx context.Context) error {
 	return nil
 }
 
-// configure makes the deferred rules those in force, unless they need a format that
-// is not in force yet: an earlier version would have to stop before them.
+// configure puts pendingRules into force. It leaves them pending while they need a format of the
+// journal that is not in force: an instance of an earlier version would have to stop.
 func (s *Service) configure() error {
-	want := s.deferred
+	want := s.pendingRules
 	s.mu.RLock()
 	have, format := s.state.Params(), s.state.Format()
 	s.mu.RUnlock()
@@ -334,11 +333,11 @@ func (s *Service) configure() error {
 			return err
 		}
 	}
-	s.deferred = nil
+	s.pendingRules = nil
 	return nil
 }
 
-// barrier waits until an entry is applied that is appended from now on.
+// barrier appends an entry and waits until it is applied, for drainTimeout at most.
 func (s *Service) barrier(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
@@ -354,16 +353,16 @@ func (s *Service) barrier(ctx context.Context) error {
 	}
 }
 
-// stamp fills in an entry's header when it is packed.
+// stamp is the journal's Stamp: it fills in the header of an entry that is being packed.
 func (s *Service) stamp(h *entry.Header, arrived time.Time) {
 	s.mu.Lock()
 	replica.Stamp(h, s.state, arrived.Sub(s.appliedAt), s.registered.Load())
 	s.digests.Stamp(h, s.state)
 	s.mu.Unlock()
-	h.AnnouncedThrough = s.announcer.flushed()
+	h.AnnouncedThrough = s.announcer.announcedThrough()
 }
 
-// apply is the journal's Apply: it applies an entry and hands on what follows.
+// apply is the journal's Apply: it applies an entry, and hands answers and events on.
 func (s *Service) apply(a journal.Applied[waiter]) error {
 	done, err := s.applyToState(&a)
 	if err != nil {
@@ -377,8 +376,8 @@ func (s *Service) apply(a journal.Applied[waiter]) error {
 	}
 	s.counted.applied.Add(1)
 	s.responder.push(done.answers)
-	s.releaseWaiters(a.Position)
-	if a.Entry.Header.Instance == s.writer {
+	s.waiters.applied(a.Position)
+	if a.Entry.Header.Instance == s.instance {
 		s.announcer.kick()
 	}
 	return nil
@@ -386,12 +385,13 @@ func (s *Service) apply(a journal.Applied[waiter]) error {
 
 // applied is what applying an entry led to.
 type applied struct {
-	answers         []answer // to who waits for it here
-	fenced, amnesty bool     // it counts as empty; an amnesty begins by it
+	answers []answer // to this instance's callers
+	fenced  bool     // the entry counts as empty
+	amnesty bool     // an amnesty begins by the entry
 }
 
-// applyToState applies an entry to the state. Where that fails or panics the state may
-// be half changed, so it is not trusted from then on; the journal stops.
+// applyToState applies an entry to the state. If that fails or panics, the state may be half
+// changed. Then stateWrong is set, and the journal stops.
 func (s *Service) applyToState(a *journal.Applied[waiter]) (done applied, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -399,14 +399,14 @@ func (s *Service) applyToState(a *journal.Applied[waiter]) (done applied, err er
 		return done, err
 	}
 	whole := false
-	defer func() { s.untrusted = s.untrusted || !whole }()
+	defer func() { s.stateWrong = s.stateWrong || !whole }()
 	before := s.state.InAmnesty()
 	out, err := s.state.Apply(a.Entry, a.Position, a.Time, a.Callers != nil)
 	if err != nil {
 		return done, err
 	}
 	s.appliedAt = time.Now()
-	if s.cfg.System != nil && a.Entry.Header.Instance == s.writer {
+	if s.cfg.System != nil && a.Entry.Header.Instance == s.instance {
 		s.connections.LookUp(s.state.NewlyBound)
 	}
 	if a.Callers != nil {
@@ -417,8 +417,7 @@ func (s *Service) applyToState(a *journal.Applied[waiter]) (done applied, err er
 	return done, nil
 }
 
-// answers pairs the callers of an entry with what became of their commands.
-// The state's lock is held.
+// answers makes the answers to the callers of an entry. The caller holds mu.
 func (s *Service) answers(callers *journal.Callers[waiter], out *state.Outcome) []answer {
 	answers := make([]answer, 0, len(callers.Commands)+len(callers.Renewals)+len(callers.Barriers))
 	if out.Fenced {
@@ -442,6 +441,7 @@ func (s *Service) answers(callers *journal.Callers[waiter], out *state.Outcome) 
 	return answers
 }
 
+// renewedAnswer makes the answer to a renewal. The caller holds mu.
 func (s *Service) renewedAnswer(r journal.Renewing[waiter]) answer {
 	status, ttl, ok := s.state.Renewed(r.Number)
 	if !ok {
@@ -453,7 +453,8 @@ func (s *Service) renewedAnswer(r journal.Renewing[waiter]) answer {
 	return answer{to: r.Caller, result: state.Result{Revision: s.state.Revision(), Status: status, TTL: ttl}}
 }
 
-// failed is the journal's Failed.
+// failed is the journal's Failed: it answers callers whose commands were not stored, or perhaps
+// not.
 func (s *Service) failed(callers []waiter, err error) {
 	answers := make([]answer, len(callers))
 	for i, c := range callers {

@@ -15,11 +15,11 @@ func TestSnapshot_OfAWrongState(t *testing.T) {
 		name  string
 		wrong func(s *Service)
 	}{
-		{"differs", func(s *Service) { s.untrusted = true }},
+		{"differs", func(s *Service) { s.stateWrong = true }},
 		{"built anew", func(s *Service) { s.reset(0) }},
 	} {
 		s := &Service{state: state.New()}
-		s.announcer = newAnnouncer(s)
+		s.announcer = newAnnouncer(serviceOutbox{s}, s.subjects, s.log)
 		x := s.snapshot()
 		if _, _, err := x.Next(nil); err != nil {
 			t.Fatalf("%s: before: %v", test.name, err)

@@ -10,8 +10,8 @@ import (
 	"presence/pkg/service/internal/replica"
 )
 
-// tick appends an entry when time needs one, so that the lease clock runs while
-// the service runs.
+// tick does until ctx is done what time makes due. Above all it appends an entry when there has
+// been none for a while: the clock that leases go by advances with entries.
 func (s *Service) tick(ctx context.Context) {
 	ticker := time.NewTicker(replica.TickGrain)
 	defer ticker.Stop()
@@ -23,8 +23,8 @@ func (s *Service) tick(ctx context.Context) {
 		}
 		silent, reachable := s.journal.SinceApplied(), s.listener.reachable()
 		s.mu.RLock()
-		due := replica.Due(s.state, s.writer, silent, reachable)
-		rank, known := s.state.Rank(s.writer)
+		due := replica.Due(s.state, s.instance, silent, reachable)
+		rank, known := s.state.Rank(s.instance)
 		format, newer := s.state.NextFormat()
 		s.mu.RUnlock()
 		if due {
@@ -32,27 +32,20 @@ func (s *Service) tick(ctx context.Context) {
 		}
 		if newer && rank == 0 && known {
 			s.log.Info("every instance understands a later format of the journal: its behaviour comes into force", "format", format)
-			_ = s.journal.Report(entry.Command{Kind: entry.SetFormat, Seq: uint64(format)}) // asked again in a moment
+			_ = s.journal.Report(entry.Command{Kind: entry.SetFormat, Seq: uint64(format)}) // if it fails, the next tick tries again
 		}
-		if s.deferred != nil {
-			_ = s.configure() // likewise
+		if s.pendingRules != nil {
+			_ = s.configure() // if it fails, the next tick tries again
 		}
-		s.expireWaiters()
+		s.checkWaiters()
 		s.trimErased()
-		s.announcer.kick() // for a mark that is due
+		s.announcer.kick() // it may be time to ask the broker again what has arrived
 	}
 }
 
-func (s *Service) expireWaiters() {
-	s.mu.RLock()
-	applied := s.state.Position()
-	s.mu.RUnlock()
-	s.releaseWaiters(applied)
-}
-
-// watchClients sees to what must follow a reconnect in the clients' account:
-// requests may have been lost, so nobody is dropped for their absence, and
-// events may have been lost, so they are announced again.
+// watchClients does what a reconnect in the clients' account calls for. Requests may have been
+// lost, so for a while nobody is taken for lost. Events may have been lost, so they are
+// published again.
 func (s *Service) watchClients(ctx context.Context) {
 	requests := s.cfg.Clients.StatusChanged(nats.CONNECTED)
 	defer s.cfg.Clients.RemoveStatusListener(requests)
@@ -64,7 +57,7 @@ func (s *Service) watchClients(ctx context.Context) {
 			return
 		case <-requests:
 			s.log.Warn("the connection for requests was lost and is back: nobody is dropped for a while")
-			s.reportDeaf()
+			s.reportRequestsLost()
 		case <-answers:
 			s.log.Warn("the connection for events was lost and is back: announcing again")
 			s.announcer.again()
@@ -72,8 +65,8 @@ func (s *Service) watchClients(ctx context.Context) {
 	}
 }
 
-// reportDeaf starts an amnesty: renewals may have been missed (G6).
-func (s *Service) reportDeaf() {
+// reportRequestsLost starts an amnesty: this instance may have missed renewals (G6).
+func (s *Service) reportRequestsLost() {
 	if err := s.journal.Report(entry.Command{Kind: entry.RequestsLost}); err != nil {
 		s.log.Error("an amnesty could not be started", "err", err)
 	}

@@ -6,13 +6,13 @@ import (
 	"presence/pkg/internal/state"
 )
 
-// maxTrims bounds the erased users that wait to be trimmed. Those of a few changes at
-// once may be more.
+// maxTrims bounds the erased users who wait to be trimmed. Requests that are handled at the same
+// time may exceed it a little.
 const maxTrims = 1 << 12
 
-// trims are users who were erased and whose data are to leave the journal soon. They
-// wait until the state has forgotten them, which it does once their end is announced for
-// certain: a snapshot of before would still have their names.
+// trims are erased users whose data are to leave the journal soon. They wait until the state has
+// forgotten them: a snapshot from before would still have their names. The state forgets a user
+// when the end counts as announced.
 type trims struct {
 	mu    sync.Mutex
 	users map[string]struct{}
@@ -36,8 +36,8 @@ func (t *trims) add(user string) {
 	t.users[user] = struct{}{}
 }
 
-// forgotten takes out those whom a state has forgotten, or who came back, and reports
-// whether there were any. The state's lock is held.
+// forgotten removes the users whom a state has forgotten, or who came back. It reports whether
+// there were any. The caller holds the state's lock.
 func (t *trims) forgotten(s *state.State) (any bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,7 +50,7 @@ func (t *trims) forgotten(s *state.State) (any bool) {
 	return any
 }
 
-// trimErased has the journal trimmed behind users who were forgotten.
+// trimErased has the journal trimmed if users were forgotten since the last call.
 func (s *Service) trimErased() {
 	s.mu.RLock()
 	due, position := s.trims.forgotten(s.state), s.state.Position()

@@ -41,7 +41,7 @@ func (v *verification) ask(ctx context.Context) ([]*protocol.InstanceReply, erro
 	if err := nc.PublishRequest(v.subjects.Instances(), inbox.Subject, []byte("{}")); err != nil {
 		return nil, err
 	}
-	v.asked = v.writers()
+	v.asked = v.recent()
 	answered := map[string]*protocol.InstanceReply{}
 	for begun := time.Now(); len(answered) < maxInstances; {
 		left := v.cfg.Timeout - time.Since(begun)
@@ -74,9 +74,9 @@ func (v *verification) ask(ctx context.Context) ([]*protocol.InstanceReply, erro
 	return list, nil
 }
 
-// writers returns those that should answer, and for how long each has appended
+// recent returns the instances that should answer, and for how long each has appended
 // nothing.
-func (v *verification) writers() map[string]int64 {
+func (v *verification) recent() map[string]int64 {
 	silent := map[string]int64{}
 	for _, i := range v.state.Instances() {
 		if i.SilentMs < recently {
@@ -87,8 +87,8 @@ func (v *verification) writers() map[string]int64 {
 }
 
 func missing(expected map[string]int64, answered map[string]*protocol.InstanceReply) bool {
-	for writer := range expected {
-		if answered[writer] == nil {
+	for instance := range expected {
+		if answered[instance] == nil {
 			return true
 		}
 	}
@@ -162,13 +162,13 @@ func (v *verification) judge(ctx context.Context, i *protocol.InstanceReply) (st
 }
 
 // findUsers looks for the users who make an instance's state another one.
-func (v *verification) findUsers(ctx context.Context, writer string) error {
-	v.cfg.Progress(fmt.Sprintf("looking for what differs in instance %s", writer))
+func (v *verification) findUsers(ctx context.Context, instance string) error {
+	v.cfg.Progress(fmt.Sprintf("looking for what differs in instance %s", instance))
 	seen := map[string]bool{}
 	var differ []string
 	limit := protocol.MaxUsersPerInstancePage
 	for from := 0; ; {
-		reply, err := v.askOne(ctx, writer, protocol.InstanceRequest{From: from, Limit: limit})
+		reply, err := v.askOne(ctx, instance, protocol.InstanceRequest{From: from, Limit: limit})
 		if limit > 1 && errors.Is(err, protocol.ErrRequestTooLarge) {
 			limit /= 2
 			continue
@@ -195,29 +195,29 @@ func (v *verification) findUsers(ctx context.Context, writer string) error {
 		}
 	}
 	if len(differ) == 0 {
-		v.report.note("instance %s: no user differs; what does is what is named above, or a gateway", writer)
+		v.report.note("instance %s: no user differs; what does is what is named above, or a gateway", instance)
 		return nil
 	}
 	if n := len(differ) - MaxUsers; n > 0 {
-		v.report.note("instance %s: %d more users differ", writer, n)
+		v.report.note("instance %s: %d more users differ", instance, n)
 		differ = differ[:MaxUsers]
 	}
-	return v.explainUsers(ctx, writer, differ)
+	return v.explainUsers(ctx, instance, differ)
 }
 
 // explainUsers says how users differ. Those that do not fit into one reply it asks for in
 // halves. Where the NATS server takes small messages only, one with many sessions may not fit
 // alone: it says that this one differs, and not how.
-func (v *verification) explainUsers(ctx context.Context, writer string, ids []string) error {
-	reply, err := v.askOne(ctx, writer, protocol.InstanceRequest{UserIDList: ids})
+func (v *verification) explainUsers(ctx context.Context, instance string, ids []string) error {
+	reply, err := v.askOne(ctx, instance, protocol.InstanceRequest{UserIDList: ids})
 	if half := len(ids) / 2; half > 0 && errors.Is(err, protocol.ErrRequestTooLarge) {
-		if err := v.explainUsers(ctx, writer, ids[:half]); err != nil {
+		if err := v.explainUsers(ctx, instance, ids[:half]); err != nil {
 			return err
 		}
-		return v.explainUsers(ctx, writer, ids[half:])
+		return v.explainUsers(ctx, instance, ids[half:])
 	}
 	if errors.Is(err, protocol.ErrRequestTooLarge) {
-		v.report.differs(Difference{Instance: writer, Position: v.state.Position(), UserID: ids[0],
+		v.report.differs(Difference{Instance: instance, Position: v.state.Position(), UserID: ids[0],
 			What: fmt.Sprintf("user %q, of whom the instance holds too much for one answer", ids[0])})
 		return nil
 	}
@@ -225,10 +225,10 @@ func (v *verification) explainUsers(ctx context.Context, writer string, ids []st
 		return err
 	}
 	if len(reply.Explained) != len(ids) {
-		return fmt.Errorf("instance %s explains %d users of %d", writer, len(reply.Explained), len(ids))
+		return fmt.Errorf("instance %s explains %d users of %d", instance, len(reply.Explained), len(ids))
 	}
 	for k, id := range ids {
-		d := Difference{Instance: writer, Position: v.state.Position(), UserID: id, What: fmt.Sprintf("user %q", id)}
+		d := Difference{Instance: instance, Position: v.state.Position(), UserID: id, What: fmt.Sprintf("user %q", id)}
 		d.Fields = diff(reply.Explained[k], v.state.Explain(id))
 		if len(d.Fields) == 0 {
 			d.What += " differs in what is not shown, or did a moment ago"
@@ -240,11 +240,11 @@ func (v *verification) explainUsers(ctx context.Context, writer string, ids []st
 
 // askOne asks one instance, again while it is behind, and brings the state to the
 // position of its reply.
-func (v *verification) askOne(ctx context.Context, writer string, r protocol.InstanceRequest) (*protocol.InstanceReply, error) {
+func (v *verification) askOne(ctx context.Context, instance string, r protocol.InstanceRequest) (*protocol.InstanceReply, error) {
 	for range tries {
 		reply := new(protocol.InstanceReply)
-		if err := v.request(ctx, v.subjects.Instance(writer), r, reply); err != nil {
-			return nil, fmt.Errorf("asking instance %s: %w", writer, err)
+		if err := v.request(ctx, v.subjects.Instance(instance), r, reply); err != nil {
+			return nil, fmt.Errorf("asking instance %s: %w", instance, err)
 		}
 		if position := positionOf(reply.Revision); position >= v.state.Position() {
 			return reply, v.advance(ctx, position)
@@ -253,7 +253,7 @@ func (v *verification) askOne(ctx context.Context, writer string, r protocol.Ins
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("instance %s stays behind position %d", writer, v.state.Position())
+	return nil, fmt.Errorf("instance %s stays behind position %d", instance, v.state.Position())
 }
 
 // request asks the service, again where it refuses for the moment.
@@ -290,16 +290,16 @@ func sleep(ctx context.Context) error {
 
 // checkSilent tells of instances that the journal knows and that did not answer.
 func (v *verification) checkSilent(ctx context.Context) error {
-	for writer, before := range v.asked {
-		if slices.ContainsFunc(v.report.Instances, func(i Instance) bool { return i.Writer == writer }) {
+	for instance, before := range v.asked {
+		if slices.ContainsFunc(v.report.Instances, func(i Instance) bool { return i.Writer == instance }) {
 			continue
 		}
-		now, known := v.writers()[writer]
+		now, known := v.recent()[instance]
 		if known && now < before {
-			v.report.differs(Difference{Instance: writer, Position: v.state.Position(), What: "the instance appends to the journal and does not answer"})
+			v.report.differs(Difference{Instance: instance, Position: v.state.Position(), What: "the instance appends to the journal and does not answer"})
 			continue
 		}
-		v.report.note("instance %s appended %v before it was asked and did not answer: it was stopped a moment ago, or cannot be reached", writer, (time.Duration(before) * time.Millisecond).Round(time.Second))
+		v.report.note("instance %s appended %v before it was asked and did not answer: it was stopped a moment ago, or cannot be reached", instance, (time.Duration(before) * time.Millisecond).Round(time.Second))
 	}
 	return ctx.Err()
 }

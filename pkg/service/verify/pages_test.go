@@ -20,7 +20,7 @@ import (
 // an instance that is wrong and has so many users takes long to make.
 func TestFindUsers_SmallAnswers(t *testing.T) {
 	t.Parallel()
-	const writer, users, fit, large = "w", 9, 2, "user-4"
+	const id, users, fit, large = "w", 9, 2, "user-4"
 	nc := servicetest.StartNATS(t).Connect(t)
 	v := &verification{cfg: Config{Clients: nc, Timeout: 30 * time.Second, Progress: func(string) {}}, subjects: protocol.NewSubjects("")}
 	v.report, v.replay = &Report{}, &replay{cfg: &v.cfg, state: state.New()}
@@ -30,7 +30,7 @@ func TestFindUsers_SmallAnswers(t *testing.T) {
 			refused++
 			return nil, protocol.ErrRequestTooLarge
 		}
-		reply := &protocol.InstanceReply{Writer: writer, Explained: make([]protocol.ExplainReply, len(r.UserIDList))}
+		reply := &protocol.InstanceReply{Writer: id, Explained: make([]protocol.ExplainReply, len(r.UserIDList))}
 		for i := r.From; i < min(r.From+r.Limit, users); i++ {
 			reply.Page = append(reply.Page, protocol.UserDigest{UserID: fmt.Sprintf("user-%d", i), Digest: "wrong"})
 		}
@@ -39,7 +39,7 @@ func TestFindUsers_SmallAnswers(t *testing.T) {
 		}
 		return reply, nil
 	}
-	if _, err := nc.Subscribe(v.subjects.Instance(writer), func(m *nats.Msg) {
+	if _, err := nc.Subscribe(v.subjects.Instance(id), func(m *nats.Msg) {
 		var r protocol.InstanceRequest
 		_ = json.Unmarshal(m.Data, &r)
 		out := nats.NewMsg(m.Reply)
@@ -54,7 +54,7 @@ func TestFindUsers_SmallAnswers(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.findUsers(t.Context(), writer); err != nil {
+	if err := v.findUsers(t.Context(), id); err != nil {
 		t.Fatalf("findUsers: %v", err)
 	}
 	seen := map[string]string{}
