@@ -80,6 +80,9 @@ fuzz: ## each fuzz target for FUZZTIME, and GENERATED configuration files
 	$(GO) test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzJSONScan -fuzztime $(FUZZTIME) ./pkg/protocol
 	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/internal/entry
+	$(GO) test -run '^$$' -fuzz FuzzBlocks -fuzztime $(FUZZTIME) ./pkg/internal/table
+	$(GO) test -run '^$$' -fuzz FuzzArena -fuzztime $(FUZZTIME) ./pkg/internal/table
+	$(GO) test -run '^$$' -fuzz FuzzIndex -fuzztime $(FUZZTIME) ./pkg/internal/table
 	$(GO) test -run '^$$' -fuzz FuzzRestore -fuzztime $(FUZZTIME) ./pkg/internal/state
 	$(GO) test -run '^$$' -fuzz FuzzConnections -fuzztime $(FUZZTIME) ./pkg/service/internal/sysevent
 	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./pkg/service/internal/contacts/value

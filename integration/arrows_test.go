@@ -14,6 +14,7 @@ import (
 var arrows = map[string][]string{
 	"pkg/protocol":                        {},
 	"pkg/internal/entry":                  {},
+	"pkg/internal/table":                  {},
 	"pkg/internal/state":                  {"pkg/protocol", "pkg/internal/entry"},
 	"pkg/internal/api":                    {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state"},
 	"pkg/service/internal/streams":        {"nats.go"},

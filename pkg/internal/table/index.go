@@ -1,0 +1,309 @@
+package table
+
+import (
+	"fmt"
+	"math/bits"
+)
+
+// Index finds numbers by keys that the numbers' records hold. It keeps no keys: only the
+// numbers, and 7 bits of each key's hash to pass over almost all others. It takes 6 to 7 bytes
+// for each number.
+//
+// It is a hash table in segments of at most about 900 numbers, by the first bits of the hash
+// (extendible hashing). A segment grows by a quarter, or is split in two. So no Add takes
+// longer than to hash 900 keys. A segment shrinks when three quarters of it are empty. The
+// number of segments does not shrink: that leaves less than a byte for each number that there
+// once was.
+type Index[K comparable] struct {
+	hash func(K) uint64
+	key  func(number uint32) K
+	// segments has a power of two elements, by the first bits of a hash. A segment that has
+	// fewer bits of its own is there several times.
+	segments []*segment
+	depth    uint8 // how many bits
+	count    int
+}
+
+// segment is a hash table with open addressing, in groups of 8 slots. A search ends at the
+// first group that has a slot that was never used.
+type segment struct {
+	groups []group
+	depth  uint8 // how many first bits the hashes have in common
+	count  int
+	left   int // so many unused slots may still be used
+}
+
+// group has a tag for each slot: the last 7 bits of the hash, or unused or deleted.
+type group struct {
+	tags    uint64
+	numbers [groupSize]uint32
+}
+
+const (
+	groupSize = 8
+	// perGroup is how many slots of a group are used at most, on average.
+	perGroup = 7
+	// maxGroups is how many groups a segment has before it is split.
+	maxGroups = 128
+
+	unused  = 0x80
+	deleted = 0xfe
+
+	each = 0x0101010101010101
+	high = 0x8080808080808080
+)
+
+// NewIndex returns an empty index. key returns the key of a number that was added. Keys that
+// are equal must have equal hashes, of which all bits should be random.
+func NewIndex[K comparable](hash func(K) uint64, key func(number uint32) K) *Index[K] {
+	return &Index[K]{hash: hash, key: key, segments: []*segment{newSegment(0, 0)}}
+}
+
+// newSegment returns an empty segment with room for some numbers.
+func newSegment(depth uint8, numbers int) *segment {
+	n := numbers/perGroup + 1
+	s := &segment{groups: make([]group, n), depth: depth, left: n * perGroup}
+	for i := range s.groups {
+		s.groups[i].tags = unused * each
+	}
+	return s
+}
+
+// Grow makes room for so many numbers at once. The index must be empty.
+func (x *Index[K]) Grow(numbers int) {
+	depth := uint8(0)
+	for numbers>>depth > maxGroups*perGroup*3/4 {
+		depth++
+	}
+	x.depth, x.segments = depth, make([]*segment, 1<<depth)
+	for i := range x.segments {
+		n := numbers >> depth
+		x.segments[i] = newSegment(depth, n+n/8)
+	}
+}
+
+// Len returns how many numbers there are.
+func (x *Index[K]) Len() int { return x.count }
+
+// Find returns the number of a key; 0 if there is none.
+func (x *Index[K]) Find(k K) uint32 {
+	h := x.hash(k)
+	s := x.segment(h)
+	for p := s.probe(h); ; p.next() {
+		g := &s.groups[p.at]
+		for m := g.match(h); m != 0; m &= m - 1 {
+			if n := g.numbers[slot(m)]; x.key(n) == k {
+				return n
+			}
+		}
+		if g.unused() != 0 {
+			return 0
+		}
+	}
+}
+
+// FindAll appends the numbers of some keys to a list, 0 for those that there are not. Most of
+// a search is waiting for memory. So it takes each step for several keys, one right after the
+// other, and the processor waits for the memory of several at once.
+func (x *Index[K]) FindAll(keys []K, numbers []uint32) []uint32 {
+	const several = 32
+	var hashes [several]uint64
+	var likely [several]uint32
+	for len(keys) > 0 {
+		some := keys[:min(several, len(keys))]
+		keys = keys[len(some):]
+		for i, k := range some {
+			hashes[i] = x.hash(k)
+		}
+		for i := range some {
+			likely[i] = x.likely(hashes[i])
+		}
+		for i, k := range some {
+			n := likely[i]
+			if n != 0 && x.key(n) != k {
+				n = x.Find(k)
+			}
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
+}
+
+// likely returns the first number whose tag is that of a hash; 0 if there is none.
+func (x *Index[K]) likely(h uint64) uint32 {
+	s := x.segment(h)
+	for p := s.probe(h); ; p.next() {
+		g := &s.groups[p.at]
+		if m := g.match(h); m != 0 {
+			return g.numbers[slot(m)]
+		}
+		if g.unused() != 0 {
+			return 0
+		}
+	}
+}
+
+// Add adds a number. Its key must not be in the index.
+func (x *Index[K]) Add(n uint32) {
+	h := x.hash(x.key(n))
+	s := x.segment(h)
+	for s.left == 0 {
+		x.widen(h)
+		s = x.segment(h)
+	}
+	s.add(h, n)
+	x.count++
+}
+
+// Remove removes a number. Its key must be the one with which it was added.
+func (x *Index[K]) Remove(n uint32) {
+	h := x.hash(x.key(n))
+	s := x.segment(h)
+	for p := s.probe(h); ; p.next() {
+		g := &s.groups[p.at]
+		for m := g.match(h); m != 0; m &= m - 1 {
+			if i := slot(m); g.numbers[i] == n {
+				s.remove(g, i)
+				x.count--
+				if s.count < len(s.groups)*groupSize/4 && len(s.groups) > 1 {
+					x.rebuild(s, s.count+s.count/2)
+				}
+				return
+			}
+		}
+		if g.unused() != 0 {
+			panic(fmt.Sprintf("table: the number %d is removed and not in the index", n))
+		}
+	}
+}
+
+// segment returns the segment of a hash.
+func (x *Index[K]) segment(h uint64) *segment { return x.segments[h>>(64-x.depth)] }
+
+// widen makes room in the segment of a hash.
+func (x *Index[K]) widen(h uint64) {
+	s := x.segment(h)
+	switch full := len(s.groups) * perGroup; {
+	case s.count < full*3/4: // the rest is deleted
+		x.rebuild(s, s.count+s.count/4)
+	case len(s.groups) < maxGroups, s.depth == x.depth && len(x.segments) > x.count/64:
+		// In the second case too many hashes begin alike: to split more would help little.
+		x.rebuild(s, full+full/4)
+	default:
+		x.split(h)
+	}
+}
+
+// rebuild gives a segment new slots, for so many numbers.
+func (x *Index[K]) rebuild(s *segment, numbers int) {
+	old := *s
+	*s = *newSegment(old.depth, numbers)
+	for n := range old.all {
+		s.add(x.hash(x.key(n)), n)
+	}
+}
+
+// split divides the segment of a hash by one more bit.
+func (x *Index[K]) split(h uint64) {
+	old := x.segment(h)
+	if old.depth == x.depth {
+		wider := make([]*segment, 2*len(x.segments))
+		for i, s := range x.segments {
+			wider[2*i], wider[2*i+1] = s, s
+		}
+		x.segments, x.depth = wider, x.depth+1
+	}
+	depth := old.depth + 1
+	var halves [2][]uint32
+	var hashes [2][]uint64
+	for n := range old.all {
+		h := x.hash(x.key(n))
+		i := h >> (64 - depth) & 1
+		halves[i], hashes[i] = append(halves[i], n), append(hashes[i], h)
+	}
+	first := int(h >> (64 - x.depth) &^ (1<<(x.depth-old.depth) - 1)) // of the segment's places
+	places := 1 << (x.depth - depth)
+	for i, numbers := range halves {
+		s := newSegment(depth, len(numbers)+len(numbers)/4)
+		for k, n := range numbers {
+			s.add(hashes[i][k], n)
+		}
+		for p := range places {
+			x.segments[first+i*places+p] = s
+		}
+	}
+}
+
+// all yields all numbers of a segment.
+func (s *segment) all(yield func(uint32) bool) {
+	for i := range s.groups {
+		g := &s.groups[i]
+		for m := ^g.tags & high; m != 0; m &= m - 1 {
+			if !yield(g.numbers[slot(m)]) {
+				return
+			}
+		}
+	}
+}
+
+// add adds a number where there is room.
+func (s *segment) add(h uint64, n uint32) {
+	for p := s.probe(h); ; p.next() {
+		g := &s.groups[p.at]
+		if m := g.tags & high; m != 0 { // unused or deleted
+			i := slot(m)
+			if g.tag(i) == unused {
+				s.left--
+			}
+			g.setTag(i, uint8(h&0x7f))
+			g.numbers[i] = n
+			s.count++
+			return
+		}
+	}
+}
+
+// remove empties a slot. A search must not end there if it went past the group before.
+func (s *segment) remove(g *group, i int) {
+	tag := uint8(deleted)
+	if g.unused() != 0 { // each search ends in this group anyway
+		tag = unused
+		s.left++
+	}
+	g.setTag(i, tag)
+	g.numbers[i] = 0
+	s.count--
+}
+
+// probe goes through the groups of a segment, from one on that depends on the hash.
+func (s *segment) probe(h uint64) probe {
+	n := uint64(len(s.groups))
+	return probe{at: int(uint64(uint32(h>>7)) * n >> 32), groups: int(n)}
+}
+
+type probe struct{ at, groups int }
+
+func (p *probe) next() {
+	if p.at++; p.at == p.groups {
+		p.at = 0
+	}
+}
+
+// match returns a bit for each slot that may have the hash's tag. Now and then there is one
+// too many, of a slot that is in use.
+func (g *group) match(h uint64) uint64 {
+	x := g.tags ^ each*(h&0x7f)
+	return (x - each) &^ x & high
+}
+
+// unused returns a bit for each slot that was never used.
+func (g *group) unused() uint64 { return g.tags &^ (g.tags << 6) & high }
+
+func (g *group) tag(i int) uint8 { return uint8(g.tags >> (8 * i)) }
+
+func (g *group) setTag(i int, tag uint8) {
+	g.tags = g.tags&^(0xff<<(8*i)) | uint64(tag)<<(8*i)
+}
+
+// slot returns the index of the first slot that has a bit.
+func slot(m uint64) int { return bits.TrailingZeros64(m) / 8 }
