@@ -443,14 +443,14 @@ func (s *Service) answers(callers *journal.Callers[waiter], out *state.Outcome) 
 
 // renewedAnswer makes the answer to a renewal. The caller holds mu.
 func (s *Service) renewedAnswer(r journal.Renewing[waiter]) answer {
-	status, ttl, ok := s.state.Renewed(r.Number)
+	result, ok := s.state.Renewed(r.Number)
 	if !ok {
 		lost := r.Caller.(interface {
 			lost(*state.State) *protocol.Error
 		})
 		return answer{to: r.Caller, err: lost.lost(s.state)}
 	}
-	return answer{to: r.Caller, result: state.Result{Revision: s.state.Revision(), Status: status, TTL: ttl}}
+	return answer{to: r.Caller, result: result}
 }
 
 // failed is the journal's Failed: it answers callers whose commands were not stored, or perhaps

@@ -37,7 +37,7 @@ func (s *State) announcement(u *user, what parts, after uint64) Announcement {
 		a.add(s, protocol.SelfEvent{Type: protocol.SelfAvailability, Availability: &settings})
 	}
 	if what&partSessions != 0 {
-		a.add(s, protocol.SelfEvent{Type: protocol.SelfSessions, Sessions: u.sessionList()})
+		a.add(s, protocol.SelfEvent{Type: protocol.SelfSessions, Sessions: s.sessionList(u)})
 	}
 	if what&partEnds == 0 {
 		return a

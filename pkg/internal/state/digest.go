@@ -83,7 +83,7 @@ func (s *State) hash(u *user) uint64 {
 		b = appendText(b, string(x.id))
 		b = appendText(b, x.device)
 		b = appendText(b, x.platform.Value())
-		b = appendNumbers(b, uint64(x.number), uint64(x.ttl), flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
+		b = appendNumbers(b, uint64(x.number), x.terms.number(), flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
 		if x.gateway != nil {
 			b = appendNumbers(b, uint64(x.gateway.number))
 		}
@@ -106,7 +106,7 @@ func (s *State) hash(u *user) uint64 {
 func (s *State) hashGateway(g *gateway) uint64 {
 	b := appendText(s.scratch[:0], g.key.gateway)
 	b = appendText(b, g.key.process)
-	b = appendNumbers(b, uint64(g.number), uint64(g.ttl), g.seq, g.answer.Revision, uint64(g.answer.Applied), uint64(len(g.answer.Failures)), uint64(len(g.sessions)))
+	b = appendNumbers(b, uint64(g.number), g.terms.number(), g.seq, g.answer.Revision, uint64(g.answer.Applied), uint64(len(g.answer.Failures)), uint64(len(g.sessions)))
 	if c := g.connection; c != nil {
 		b = appendText(b, c.key.server)
 		b = appendNumbers(b, c.key.client, flag(c.closed), uint64(c.closedAt))

@@ -53,7 +53,7 @@ func (s *State) Explain(userID string) protocol.ExplainReply {
 
 // detail adds to a session what keeps it live.
 func (s *State) detail(x *session) protocol.SessionDetail {
-	d := protocol.SessionDetail{Session: x.wire()}
+	d := protocol.SessionDetail{Session: s.wire(x)}
 	l := x.effectiveLease()
 	if x.gateway != nil {
 		d.Process = x.gateway.key.process
@@ -145,7 +145,7 @@ func (s *State) whyLive(x *session) string {
 	case s.clock.inAmnesty():
 		return by + "although its connection closed: there is an amnesty"
 	}
-	return by + "for another " + left + ": its connection closed and the grace of " + span(s.params.Grace) + " runs"
+	return by + "for another " + left + ": its connection closed and the grace of " + span(s.termsInForce(l).Grace) + " runs"
 }
 
 func (s *State) whyAvailability(u *user, say func(string, ...any)) {

@@ -43,6 +43,10 @@ type GatewayAnswer struct {
 // openGateway opens or resumes a gateway's lease. If its connection closed longer ago
 // than the grace, the lease ends at once.
 func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
+	chosen, err := s.termsOf(c)
+	if err != nil {
+		return err
+	}
 	key := gatewayKey{c.Gateway, c.Process}
 	g := s.gateways[key]
 	if g == nil {
@@ -51,14 +55,14 @@ func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
 		s.takeLease(&g.lease)
 		s.gateways[key] = g
 	}
-	g.ttl = c.TTL
+	g.terms = chosen
 	s.bind(&g.lease, connectionKey{c.Server, c.Client})
 	s.extend(&g.lease)
 	if s.overdue(&g.lease) {
 		s.endGateway(g, false)
 		return protocol.ErrLeaseNotFound.With("the lease was bound to a connection that is closed: open again")
 	}
-	r.TTL, r.Seq = int64(g.ttl), g.seq
+	r.Terms, r.Seq = s.termsInForce(&g.lease), g.seq
 	return nil
 }
 
@@ -76,17 +80,20 @@ func (s *State) renewGateway(c *entry.Command, r *Result) *protocol.Error {
 		return err
 	}
 	s.extend(&g.lease)
-	r.TTL = int64(g.ttl)
+	r.Terms = s.termsInForce(&g.lease)
 	return nil
 }
 
 // closeGateway ends a lease because its gateway asks for it. Closing a lease that does
 // not exist is not an error.
 func (s *State) closeGateway(c *entry.Command, r *Result) {
-	if g, err := s.findGateway(c); err == nil {
-		r.TTL = int64(g.ttl)
-		s.endGateway(g, c.All)
+	g, err := s.findGateway(c)
+	if err != nil {
+		r.Terms = Terms{Grace: s.params.Grace}
+		return
 	}
+	r.Terms = s.termsInForce(&g.lease)
+	s.endGateway(g, c.All)
 }
 
 // endGateway ends a gateway's lease: its sessions are lost or logged out at once.

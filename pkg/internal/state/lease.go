@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"math"
 	"slices"
+
+	"presence/pkg/internal/entry"
+	"presence/pkg/protocol"
 )
 
 // lease keeps sessions live. A session has its own lease. A gateway's process has one
@@ -27,7 +30,7 @@ type lease struct {
 	place           int32
 
 	number uint32 // names it in journal entries
-	ttl    uint32 // milliseconds
+	terms
 	bound  int32  // index in connection.leases
 	bucket uint32 // where it waits in the calendar due; 0: nowhere
 	// deadline, by the lease clock, is when the lease runs out. Of a lost session it is
@@ -37,13 +40,46 @@ type lease struct {
 	connection *connection // the connection that it is bound to; nil: none
 }
 
-// dueAt returns when something happens to the lease's holder.
+// terms are what the holder of a lease chose, in milliseconds. This file alone knows which terms
+// there are: login, open, the digest, snapshots and replies take all of them from here.
+type terms struct {
+	ttl uint32
+}
+
+// Terms are those that are in force for a lease, in milliseconds.
+type Terms struct{ TTL, Grace int64 }
+
+// termsOf returns the terms that a Login or an Open asks for.
+func (s *State) termsOf(c *entry.Command) (terms, *protocol.Error) {
+	return terms{ttl: c.TTL}, nil
+}
+
+// number has all terms in one number. It is in digests and snapshots. unpackTerms is its inverse.
+func (t terms) number() uint64 { return uint64(t.ttl) }
+
+func unpackTerms(number uint64) terms { return terms{ttl: uint32(number)} }
+
+// termsInForce returns what the holder of a lease is told.
+func (s *State) termsInForce(l *lease) Terms {
+	return Terms{TTL: int64(l.ttl), Grace: l.graceOr(s.params.Grace)}
+}
+
+// showTerms fills in what is shown of a lease beside the session.
+func (s *State) showTerms(l *lease, to *protocol.Session) {
+	to.TTLSeconds = s.termsInForce(l).TTL / 1000
+}
+
+// graceOr returns how long the lease outlives its closed connection. byRules is the grace of the
+// rules in force.
+func (l *lease) graceOr(byRules int64) int64 { return byRules }
+
+// dueAt returns when something happens to the lease's holder. grace is that of the rules in force.
 func (l *lease) dueAt(grace int64) int64 {
 	switch {
 	case l.byGateway():
 		return math.MaxInt64 // the gateway's lease decides
 	case l.live && l.connection != nil && l.connection.closed:
-		return min(l.deadline, l.connection.closedAt+grace)
+		return min(l.deadline, l.connection.closedAt+l.graceOr(grace))
 	case !l.live:
 		return roundUp(l.deadline, forgetGrain) // so that a week of lost sessions shares its buckets
 	}

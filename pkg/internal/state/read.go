@@ -97,33 +97,34 @@ func (s *State) OwnStatus(userID string) (protocol.Status, protocol.Availability
 	if u == nil {
 		return unknownUser(userID), protocol.AvailabilitySettings{Lasting: protocol.Available}, []protocol.Session{}
 	}
-	return s.ownerView(u), u.settings(), u.sessionList()
+	return s.ownerView(u), u.settings(), s.sessionList(u)
 }
 
 // sessionList returns all sessions in the order of their logins.
-func (u *user) sessionList() []protocol.Session {
+func (s *State) sessionList(u *user) []protocol.Session {
 	sessions := []protocol.Session{}
 	for x := u.sessions; x != nil; x = x.next {
-		sessions = append(sessions, x.wire())
+		sessions = append(sessions, s.wire(x))
 	}
 	return sessions
 }
 
 // wire returns the session as its owner sees it.
-func (x *session) wire() protocol.Session {
-	return protocol.Session{
+func (s *State) wire(x *session) protocol.Session {
+	shown := protocol.Session{
 		SessionID:  x.id.String(),
 		Device:     x.device,
 		Platform:   x.platform.Value(),
 		Live:       x.live,
 		Idle:       x.idle,
-		TTLSeconds: int64(x.effectiveLease().ttl) / 1000,
 		Bound:      x.connection != nil,
 		Connection: x.boundTo(),
 		Gateway:    x.gatewayID(),
 		LoginAt:    protocol.Time(x.loginAt),
 		LostAt:     protocol.Time(x.lostAt),
 	}
+	s.showTerms(x.effectiveLease(), &shown)
+	return shown
 }
 
 // boundTo is the connection that the session is bound to by itself, nil for none.
@@ -165,18 +166,19 @@ func (s *State) GatewayLease(gatewayID, process string) (uint32, bool) {
 	return g.number, true
 }
 
-// Renewed answers a renewal by number, right after its entry was applied: the
-// owner's view of a session's user, nothing of a gateway's, and the TTL in
-// milliseconds. It returns false where the lease is gone since it was packed.
-func (s *State) Renewed(number uint32) (status protocol.Status, ttl int64, ok bool) {
+// Renewed returns the result of a renewal by number, right after its entry was applied. It has
+// the owner's view if a session was renewed, and not if a gateway was. Renewed returns false if
+// the lease has ended since the renewal was packed.
+func (s *State) Renewed(number uint32) (Result, bool) {
 	l := s.leases.get(number)
 	if l == nil || !l.live {
-		return protocol.Status{}, 0, false
+		return Result{}, false
 	}
+	r := Result{Revision: s.Revision(), Terms: s.termsInForce(l)}
 	if l.session != nil {
-		status = s.ownerView(l.session.user)
+		r.Status = s.ownerView(l.session.user)
 	}
-	return status, int64(l.ttl), true
+	return r, true
 }
 
 func (x *session) gatewayID() string {

@@ -128,7 +128,8 @@ type instanceRecord struct {
 //msgp:tuple gatewayRecord
 type gatewayRecord struct {
 	Gateway, Process string
-	Number, TTL      uint32
+	Number           uint32
+	Terms            uint64 // see terms.number
 	Deadline         int64
 	On               bindingRecord
 	Seq              uint64
@@ -219,7 +220,8 @@ type hiddenRecord struct {
 //msgp:tuple sessionRecord
 type sessionRecord struct {
 	ID, Device, Platform string
-	Number, TTL          uint32
+	Number               uint32
+	Terms                uint64 // see terms.number
 	Deadline             int64
 	Flags                uint8 // live, idle, severed from the lowest bit on, then two bits of loss
 	LoginAt, LostAt      int64
@@ -244,7 +246,7 @@ func (r *bindingRecord) from(c *connection) {
 
 func (r *gatewayRecord) from(g *gateway) {
 	*r = gatewayRecord{
-		Gateway: g.key.gateway, Process: g.key.process, Number: g.number, TTL: g.ttl, Deadline: g.deadline,
+		Gateway: g.key.gateway, Process: g.key.process, Number: g.number, Terms: g.terms.number(), Deadline: g.deadline,
 		Seq: g.seq, Revision: g.answer.Revision, Applied: g.answer.Applied,
 	}
 	r.On.from(g.connection)
@@ -307,7 +309,7 @@ func (r *userRecord) from(u *user) {
 
 func (r *sessionRecord) from(x *session) {
 	*r = sessionRecord{
-		ID: x.id.String(), Device: x.device, Platform: x.platform.Value(), Number: x.number, TTL: x.ttl, Deadline: x.deadline,
+		ID: x.id.String(), Device: x.device, Platform: x.platform.Value(), Number: x.number, Terms: x.terms.number(), Deadline: x.deadline,
 		Flags:   uint8(flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2) | uint8(x.loss)<<3,
 		LoginAt: x.loginAt, LostAt: x.lostAt,
 	}

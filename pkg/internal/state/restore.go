@@ -172,10 +172,10 @@ func (r *restorer) restoreGateway(b []byte) ([]byte, error) {
 		x.body = more.Body
 	}
 	x.lease.gateway = x
-	x.live, x.ttl = true, g.TTL
+	x.live = true
 	r.s.gateways[x.key] = x
 	r.gateways = append(r.gateways, x)
-	return b, r.restoreLease(&x.lease, g.Number, g.Deadline, &g.On)
+	return b, r.restoreLease(&x.lease, g.Number, g.Terms, g.Deadline, &g.On)
 }
 
 func (r *restorer) restoreClosed(b []byte) ([]byte, error) {
@@ -379,19 +379,22 @@ func (r *restorer) restoreSession(u *user, rec *sessionRecord) (*session, error)
 	}
 	x.lease.session = x
 	x.idle, x.loginOnly, x.loss = rec.Flags&2 != 0, rec.Flags&4 != 0, loss(rec.Flags>>3&3)
-	x.live, x.ttl = rec.Flags&1 != 0, rec.TTL
+	x.live = rec.Flags&1 != 0
 	if rec.Gateway > 0 {
 		if rec.Gateway > len(r.gateways) || !x.live {
 			return nil, damaged("session %q of %q is held by gateway %d of %d", rec.ID, u.id, rec.Gateway, len(r.gateways))
 		}
 		r.s.setGateway(x, r.gateways[rec.Gateway-1])
 	}
-	return x, r.restoreLease(&x.lease, rec.Number, rec.Deadline, &rec.On)
+	return x, r.restoreLease(&x.lease, rec.Number, rec.Terms, rec.Deadline, &rec.On)
 }
 
-func (r *restorer) restoreLease(l *lease, number uint32, deadline int64, on *bindingRecord) error {
+func (r *restorer) restoreLease(l *lease, number uint32, terms uint64, deadline int64, on *bindingRecord) error {
 	if int(number) >= r.header.Numbers {
 		return damaged("the lease number %d is beyond %d", number, r.header.Numbers)
+	}
+	if l.terms = unpackTerms(terms); l.terms.number() != terms {
+		return damaged("the terms %d of lease %d are none that this version knows", terms, number)
 	}
 	s := r.s
 	r.leases = append(r.leases, l)

@@ -30,6 +30,10 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	if by == nil && s.isLate(s.connections.known[connectionKey{c.Server, c.Client}], u, c, nil) {
 		return protocol.ErrUnavailable.With("the connection is closed, and the session or its device is elsewhere by now: nothing was done, log in from the present connection")
 	}
+	chosen, err := s.termsOf(c)
+	if err != nil {
+		return err
+	}
 	x := u.session(c.Session)
 	switch {
 	case x == nil && s.wasEnded(u, c.User, c.Session):
@@ -55,9 +59,9 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	s.countSession(x, -1)
 	x.device, x.platform = c.Device, unique.Make(c.Platform)
 	s.countSession(x, +1)
-	x.ttl, x.idle = c.TTL, c.Idle
+	x.terms, x.idle = chosen, c.Idle
 	if by != nil && s.format >= 3 {
-		x.ttl = by.ttl // for people to read: the gateway's lease decides
+		x.terms = by.terms // for people to read: the gateway's lease decides
 	}
 	s.setGateway(x, by)
 	s.bind(&x.lease, connectionKey{c.Server, c.Client})
@@ -75,7 +79,7 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 		}
 		y = next
 	}
-	r.Session, r.TTL = c.Session, int64(x.ttl)
+	r.Session, r.Terms = c.Session, s.termsInForce(&x.lease)
 	return nil
 }
 

@@ -164,10 +164,11 @@ type Result struct {
 	Revision uint64
 	// Status is the owner's view right after the command.
 	Status protocol.Status
-	// Session, TTL (milliseconds) and Replaced answer a login.
+	// Session and Replaced answer a login.
 	Session  string
-	TTL      int64
 	Replaced []string
+	// Terms answer a login, and an Open, RenewGateway and Close.
+	Terms
 	// Ended answers a Kick and an Erase.
 	Ended []string
 	// Seq, the number of the last Apply, answers an Open. Gateway answers an Apply.

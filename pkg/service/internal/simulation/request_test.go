@@ -208,11 +208,11 @@ func (p *process) answer(f *flight, position uint64, out *state.Outcome) {
 		p.reply(r, a)
 	}
 	for _, x := range callers.Renewals {
-		switch status, ttl, ok := p.state.Renewed(x.Number); {
+		switch result, ok := p.state.Renewed(x.Number); {
 		case out.Fenced:
 			p.reply(x.Caller, &reply{err: protocol.ErrUnavailable})
 		case ok:
-			p.reply(x.Caller, &reply{result: state.Result{Revision: p.state.Revision(), Status: status, TTL: ttl}, revision: p.state.Revision()})
+			p.reply(x.Caller, &reply{result: result, revision: result.Revision})
 		case x.Caller.command.Kind == entry.RenewGateway:
 			p.reply(x.Caller, &reply{err: protocol.ErrLeaseNotFound})
 		case p.state.WasReplaced(x.Caller.command.User, x.Caller.command.Session):

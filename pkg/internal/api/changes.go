@@ -2,14 +2,17 @@ package api
 
 import (
 	"cmp"
+	"time"
 
 	"github.com/google/uuid"
 
 	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
 
-// The functions of this file make commands of requests that were checked.
+// A change has two halves in this file. A function makes a command of the request, which was
+// checked before. A method of Replies makes a reply of the command's result.
 
 // Login opens or resumes a session of a user (PROTOCOL 4.1). reports says that the server of the
 // request's connection reports closed connections: then the default TTL is longer.
@@ -17,23 +20,24 @@ func Login(user string, r *protocol.LoginRequest, reports bool) entry.Command {
 	c := entry.Command{
 		Kind: entry.Login, User: user, Session: r.SessionID,
 		Device: r.Device, Platform: platform(r.Platform), Idle: r.Idle,
-		TTL: ttl(r.TTLSeconds),
 	}
 	if c.Session == "" {
 		c.Session = uuid.NewString()
 	}
 	bind(&c, r.Connection)
-	if c.Server != "" && reports && r.TTLSeconds == 0 {
-		c.TTL = uint32(protocol.DefaultBoundTTL.Milliseconds())
+	ttl := protocol.DefaultTTL
+	if c.Server != "" && reports {
+		ttl = protocol.DefaultBoundTTL
 	}
+	chooseTerms(&c, r.TTLSeconds, ttl)
 	return c
 }
 
 func platform(name string) string { return cmp.Or(name, "unknown") }
 
-// ttl is a TTL in milliseconds; 0 seconds stand for the default.
-func ttl(seconds int64) uint32 {
-	return cmp.Or(uint32(milliseconds(seconds)), uint32(protocol.DefaultTTL.Milliseconds()))
+// chooseTerms fills in the terms of a lease. 0 stands for what is left out.
+func chooseTerms(c *entry.Command, ttlSeconds int64, defaultTTL time.Duration) {
+	c.TTL = uint32(cmp.Or(milliseconds(ttlSeconds), defaultTTL.Milliseconds()))
 }
 
 func milliseconds(seconds int64) int64 { return seconds * 1000 }
@@ -90,8 +94,9 @@ func Set(user string, r *protocol.SetRequest) entry.Command {
 
 // Open opens or resumes a gateway's lease (PROTOCOL 4.7).
 func Open(gateway string, r *protocol.OpenRequest) entry.Command {
-	c := entry.Command{Kind: entry.Open, Gateway: gateway, Process: r.Process, TTL: ttl(r.TTLSeconds)}
+	c := entry.Command{Kind: entry.Open, Gateway: gateway, Process: r.Process}
 	bind(&c, r.Connection)
+	chooseTerms(&c, r.TTLSeconds, protocol.DefaultTTL)
 	return c
 }
 
@@ -114,3 +119,42 @@ func Kick(r *protocol.KickRequest) entry.Command {
 func Erase(r *protocol.EraseRequest) entry.Command {
 	return entry.Command{Kind: entry.Erase, User: r.UserID}
 }
+
+// Replies answer changes.
+type Replies struct{ Epoch string }
+
+// RepliesOf answers changes of a state.
+func RepliesOf(s *state.State) Replies { return Replies{Epoch: s.Epoch()} }
+
+// Login answers a login.
+func (a Replies) Login(r *state.Result) protocol.LoginReply {
+	return protocol.LoginReply{
+		SessionID: r.Session, TTLSeconds: r.TTL / 1000, GraceSeconds: seconds(r.Grace), Replaced: r.Replaced,
+		Status: r.Status, Revision: r.Revision, Epoch: a.Epoch,
+	}
+}
+
+// Change answers a renew, a logout and a set.
+func (a Replies) Change(r *state.Result) *protocol.ChangeReply {
+	return &protocol.ChangeReply{Status: r.Status, Revision: r.Revision, Epoch: a.Epoch}
+}
+
+// Lease answers a gateway's open, renew and close.
+func (a Replies) Lease(r *state.Result) protocol.LeaseReply {
+	return protocol.LeaseReply{TTLSeconds: r.TTL / 1000, GraceSeconds: seconds(r.Grace), Seq: r.Seq, Revision: r.Revision, Epoch: a.Epoch}
+}
+
+// Ended answers a kick and an erase.
+func (a Replies) Ended(r *state.Result) *protocol.KickReply {
+	return &protocol.KickReply{Ended: list(r.Ended), Revision: r.Revision, Epoch: a.Epoch}
+}
+
+// list returns a list that is not null on the wire.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}
+
+func seconds(milliseconds int64) float64 { return float64(milliseconds) / 1000 }
