@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -26,6 +27,30 @@ func TestApply_EmptyEntryKeepsReports(t *testing.T) {
 		}
 		if got, want := s.journal.Unpacked(), position == 2; got != want {
 			t.Errorf("stored %d times, the report waits to be packed again: %t, want %t", position, got, want)
+		}
+	}
+}
+
+// TestApply_EmptyEntryKeepsRenewals: the renewals of such an entry are done with the next one.
+// So their callers are not told that nothing was done (PROTOCOL 6).
+func TestApply_EmptyEntryKeepsRenewals(t *testing.T) {
+	s := &Service{log: slog.New(slog.DiscardHandler), instance: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
+	s.responder, s.announcer = newResponder(s), newAnnouncer(serviceOutbox{s}, s.subjects, s.log)
+	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "w", Sequence: 1}}
+	if err := s.apply(journal.Applied[waiter]{Entry: e, Position: 1, Time: 1_000, Callers: &journal.Callers[waiter]{}}); err != nil {
+		t.Fatal(err)
+	}
+	again := &entry.Entry{Header: e.Header, Renewed: []uint32{7}, Commands: []entry.Command{{Kind: entry.Set, User: "alice"}}}
+	callers := &journal.Callers[waiter]{Commands: []waiter{&barrier{}}, Renewals: []journal.Renewing[waiter]{{Number: 7, Caller: &barrier{}}}}
+	if err := s.apply(journal.Applied[waiter]{Entry: again, Position: 2, Time: 1_000, Callers: callers}); err != nil {
+		t.Fatal(err)
+	}
+	if !s.journal.Unpacked() {
+		t.Error("the renewal does not wait for the next entry")
+	}
+	for i, want := range []*protocol.Error{protocol.ErrUnavailable, protocol.ErrOverloaded} {
+		if got := s.responder.queue[i].err; !errors.Is(got, want) {
+			t.Errorf("answer %d: got %v, want %s", i, got, want.Name)
 		}
 	}
 }

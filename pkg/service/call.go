@@ -183,6 +183,8 @@ func journalError(err error) *protocol.Error {
 	switch {
 	case errors.Is(err, journal.ErrFull):
 		return protocol.ErrOverloaded
+	case errors.Is(err, journal.ErrRenewalPending):
+		return protocol.ErrOverloaded.With("the renewal cannot be answered now: the lease is renewed all the same")
 	case errors.Is(err, journal.ErrOutcomeUnknown):
 		return protocol.ErrOutcomeUnknown
 	case errors.Is(err, journal.ErrTooLarge):

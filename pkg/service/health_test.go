@@ -147,7 +147,8 @@ func testJournalFull(t *testing.T, server *servicetest.Server, fill func(*testin
 	login, _ := subjects.Login("alice")
 	set, _ := subjects.Set("alice")
 	var reply protocol.ChangeReply
-	if err := request(t, nc, login, protocol.LoginRequest{TTLSeconds: 3600}, &reply); err != nil {
+	var session protocol.LoginReply
+	if err := request(t, nc, login, protocol.LoginRequest{TTLSeconds: 3600}, &session); err != nil {
 		t.Fatal(err)
 	}
 	if err := request(t, nc, set, map[string]any{"customStatus": "before"}, &reply); err != nil {
@@ -167,6 +168,11 @@ func testJournalFull(t *testing.T, server *servicetest.Server, fill func(*testin
 	}
 	if refused.Name != protocol.ErrUnavailable.Name {
 		t.Errorf("a set that the journal refused: got %v, want unavailable", refused)
+	}
+	// A renewal is done with the first entry that is stored, so nobody is told otherwise.
+	renewal := request(t, nc, to(t, "alice", protocol.OpRenew), protocol.RenewRequest{SessionID: session.SessionID}, nil)
+	if !is(renewal, protocol.ErrOverloaded) && !(is(renewal, protocol.ErrUnavailable) && strings.Contains(renewal.Message, "cut off from the journal")) {
+		t.Errorf("a renewal that the journal refused: got %v, want overloaded, or unavailable where the instance is stale by then", renewal)
 	}
 	awaitHealth(t, s, why)
 	servicetest.Eventually(t, soon, "readers to be told that it is stale", func() bool {

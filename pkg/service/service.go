@@ -425,7 +425,7 @@ func (s *Service) answers(callers *journal.Callers[waiter], out *state.Outcome) 
 			answers = append(answers, answer{to: c, err: protocol.ErrUnavailable})
 		}
 		for _, r := range callers.Renewals {
-			answers = append(answers, answer{to: r.Caller, err: protocol.ErrUnavailable})
+			answers = append(answers, answer{to: r.Caller, err: journalError(journal.ErrRenewalPending)}) // apply puts it back
 		}
 	} else {
 		for i, c := range callers.Commands {

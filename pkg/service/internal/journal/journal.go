@@ -73,9 +73,11 @@ const (
 )
 
 var (
-	// ErrFull refuses a command because too many wait. Nothing was done, but a renewal is
-	// done all the same.
+	// ErrFull refuses a command because too many wait. Nothing was done.
 	ErrFull = errors.New("the journal's queue is full")
+	// ErrRenewalPending is given to the caller of a renewal that is not answered now. The
+	// renewal stays in the queue, and is done with a later entry.
+	ErrRenewalPending = errors.New("the renewal is done with a later journal entry")
 	// ErrOutcomeUnknown is given to the callers of an entry that was not
 	// acknowledged in time: it may still be stored.
 	ErrOutcomeUnknown = errors.New("the journal entry was not acknowledged in time")
@@ -156,7 +158,7 @@ type Config[W any] struct {
 	Failed func(callers []W, err error)
 	// Arrived tells when a caller's request arrived, by the monotonic clock. Whoever
 	// has waited for more than LateAfter comes back in Failed, in the place of being
-	// packed: with ErrRejected, and with ErrFull where it is a renewal; GiveUp counts from then on. nil: when it is packed.
+	// packed: with ErrRejected, and with ErrRenewalPending where it is a renewal; GiveUp counts from then on. nil: when it is packed.
 	Arrived func(caller W) time.Time
 }
 
@@ -363,7 +365,7 @@ func (j *Journal[W]) Submit(c entry.Command, caller W) error {
 // Renew has a lease renewed by its number. The caller comes back where answer
 // is true. One renewal of a lease is enough for an entry, so those of the same
 // lease coalesce, and a renewal is never shed: where too many wait for an answer
-// the error is ErrFull, but the lease is renewed all the same.
+// the error is ErrRenewalPending.
 func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -374,7 +376,7 @@ func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
 	j.pending.Renew(number, caller, answer && !full)
 	j.poke()
 	if answer && full {
-		return ErrFull
+		return ErrRenewalPending
 	}
 	if answer {
 		j.waiting++
@@ -471,8 +473,8 @@ func (j *Journal[W]) take() (*entry.Entry, *Callers[W]) {
 	return e, callers
 }
 
-// giveBackLate has the callers go who have waited for too long. Their renewals stay, and are
-// done with the next entry, so that nobody must tell them that nothing was done.
+// giveBackLate answers the callers who have waited for too long. Their commands are dropped.
+// Their renewals stay in the queue.
 func (j *Journal[W]) giveBackLate() {
 	if j.cfg.Arrived == nil {
 		return
@@ -481,10 +483,7 @@ func (j *Journal[W]) giveBackLate() {
 	j.mu.Lock()
 	callers := j.pending.TakeLate(func(w W) bool { return j.cfg.Arrived(w).Before(before) })
 	j.mu.Unlock()
-	renewals := &Callers[W]{Renewals: callers.Renewals}
-	callers.Renewals = nil
 	j.fail(callers, ErrRejected)
-	j.fail(renewals, ErrFull)
 }
 
 // poke wakes the appending goroutine.
@@ -518,9 +517,7 @@ func (j *Journal[W]) fail(callers *Callers[W], err error) {
 	j.mu.Lock()
 	j.release(callers)
 	j.mu.Unlock()
-	if all := callers.all(); len(all) > 0 {
-		j.cfg.Failed(all, err)
-	}
+	callers.Fail(err, j.cfg.Failed)
 }
 
 // release makes room for as many as come back. It needs mu.

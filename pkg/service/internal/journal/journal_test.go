@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type rig struct {
 
 	mu       sync.Mutex
 	commands []string // users of the commands applied, in order
+	renewed  []uint32 // leases renewed, in order
 	last     uint64
 	answered map[string]string // caller → "applied" or an error
 	twice    []string
@@ -137,6 +139,7 @@ func (r *rig) apply(a Applied[string]) error {
 			r.commands = append(r.commands, c.User)
 		}
 	}
+	r.renewed = append(r.renewed, a.Entry.Renewed...)
 	r.mu.Unlock()
 	if a.Callers == nil {
 		return nil
@@ -286,7 +289,8 @@ func TestJournal_OutcomeUnknown(t *testing.T) {
 }
 
 // TestJournal_Rejected: what the stream refuses is not stored, and its callers
-// are told so; reports and renewals are tried again.
+// are told so; reports and renewals are tried again. So nobody is told that a renewal was not
+// done.
 func TestJournal_Rejected(t *testing.T) {
 	nc := startBroker(t)
 	open(t, nc, "genesis", nil)
@@ -303,11 +307,16 @@ func TestJournal_Rejected(t *testing.T) {
 	}
 	r.submit(t, "early")
 	r.waitAnswer(t, "early", ErrRejected.Error())
+	if err := r.Renew(7, "renewal", true); err != nil {
+		t.Fatal(err)
+	}
+	r.waitAnswer(t, "renewal", ErrRenewalPending.Error())
 	full.Store(false)
 	r.submit(t, "late")
 	r.waitAnswer(t, "late", "applied")
-	r.wait(t, "the report applied", func() bool { return strings.Contains(strings.Join(r.commands, " "), "report") })
-	if strings.Contains(strings.Join(r.commands, " "), "early") {
+	r.wait(t, "the report applied", func() bool { return slices.Contains(r.commands, "report") })
+	r.wait(t, "the lease renewed", func() bool { return slices.Contains(r.renewed, 7) })
+	if slices.Contains(r.commands, "early") {
 		t.Error("a refused command was applied")
 	}
 }
@@ -334,7 +343,11 @@ func TestJournal_Full(t *testing.T) {
 	if err := r.Renew(1, "", false); err != nil {
 		t.Errorf("Renew beyond the bound: %v", err)
 	}
+	if err := r.Renew(2, "renewal", true); !errors.Is(err, ErrRenewalPending) {
+		t.Errorf("Renew with an answer beyond the bound: got %v, want %v", err, ErrRenewalPending)
+	}
 	down.Store(false)
+	r.wait(t, "both leases renewed", func() bool { return slices.Contains(r.renewed, 1) && slices.Contains(r.renewed, 2) })
 	r.wait(t, "all answered", func() bool { return len(r.answered) == DefaultMaxWaiting })
 	r.submit(t, "after")
 	r.waitAnswer(t, "after", "applied")

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -223,6 +224,23 @@ func (c *Callers[W]) oldest(arrived func(W) time.Time) time.Time {
 		note(w)
 	}
 	return first
+}
+
+// Fail calls failed with the callers, and with why their entry is not applied with them. Where
+// that is ErrRejected, the entry's renewals are put back into the queue. So their callers must
+// not be told that nothing was done: they get ErrRenewalPending.
+func (c *Callers[W]) Fail(err error, failed func(callers []W, err error)) {
+	told := func(callers []W, err error) {
+		if len(callers) > 0 {
+			failed(callers, err)
+		}
+	}
+	if !errors.Is(err, ErrRejected) {
+		told(c.all(), err)
+		return
+	}
+	told((&Callers[W]{Commands: c.Commands, Barriers: c.Barriers}).all(), err)
+	told((&Callers[W]{Renewals: c.Renewals}).all(), ErrRenewalPending)
 }
 
 func (c *Callers[W]) all() []W {

@@ -137,7 +137,7 @@ func TestJournal_LateBehindAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.waitAnswer(t, "late", ErrRejected.Error())
-	r.waitAnswer(t, "late renewal", ErrFull.Error()) // not that nothing was done
+	r.waitAnswer(t, "late renewal", ErrRenewalPending.Error()) // not that nothing was done
 	if !r.Unpacked() {
 		t.Error("the late renewal is gone, and is to be done all the same")
 	}

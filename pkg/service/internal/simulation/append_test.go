@@ -91,10 +91,7 @@ func (p *process) pack() {
 // giveBackLate is journal.giveBackLate.
 func (p *process) giveBackLate() {
 	late := p.packing.TakeLate(func(r *request) bool { return p.w.now-r.begun > journal.LateAfter })
-	renewals := &journal.Callers[*request]{Renewals: late.Renewals}
-	late.Renewals = nil
-	p.failCallers(allOf(late), journal.ErrRejected)
-	p.failCallers(allOf(renewals), journal.ErrFull)
+	late.Fail(journal.ErrRejected, p.failCallers)
 }
 
 // oldest is journal.Callers.oldest.
@@ -202,7 +199,7 @@ func (p *process) giveBack(f *flight, err error) {
 func (p *process) fail(f *flight, err error) {
 	delete(p.inFlight, f.sequence)
 	p.w.judge.failed(f, err)
-	p.failCallers(allOf(f.callers), err)
+	f.callers.Fail(err, p.failCallers)
 }
 
 func (p *process) failCallers(callers []*request, err error) {

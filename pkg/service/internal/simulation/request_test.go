@@ -210,7 +210,7 @@ func (p *process) answer(f *flight, position uint64, out *state.Outcome) {
 	for _, x := range callers.Renewals {
 		switch result, ok := p.state.Renewed(x.Number); {
 		case out.Fenced:
-			p.reply(x.Caller, &reply{err: protocol.ErrUnavailable})
+			p.reply(x.Caller, &reply{err: protocol.ErrOverloaded}) // it is put back
 		case ok:
 			p.reply(x.Caller, &reply{result: result, revision: result.Revision})
 		case x.Caller.command.Kind == entry.RenewGateway:
@@ -237,6 +237,8 @@ func wireError(err error) error {
 		return protocol.ErrOutcomeUnknown
 	case errors.Is(err, journal.ErrRejected):
 		return protocol.ErrUnavailable
+	case errors.Is(err, journal.ErrRenewalPending):
+		return protocol.ErrOverloaded
 	}
 	return err
 }
