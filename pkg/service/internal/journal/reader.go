@@ -30,10 +30,7 @@ type StoredSnapshot struct {
 // OpenReader finds a journal by the names of its stream and its bucket; defaults
 // where they are empty.
 func OpenReader(ctx context.Context, js jetstream.JetStream, stream, bucket string) (*Reader, error) {
-	stream = cmp.Or(stream, DefaultStream)
-	if bucket == "" {
-		bucket = DefaultBucket
-	}
+	stream, bucket = cmp.Or(stream, DefaultStream), cmp.Or(bucket, DefaultBucket)
 	s, err := js.Stream(ctx, stream)
 	if err != nil {
 		return nil, fmt.Errorf("opening the journal's stream %s: %w", stream, err)

@@ -42,9 +42,14 @@ func takeOrKeep(bucket string, list ...stored) string {
 // is not accepted.
 func (j *Journal[W]) beginsEpoch() bool { return j.cfg.NewEpoch && !j.isCaughtUp() }
 
+// stopWithin is for how much longer an instance that is told to stop tries to store what it has
+// applied.
+const stopWithin = 20 * time.Second
+
 // rescue stores what was applied from a journal that is not the same any more, and returns
 // why Run ends. It is called when nothing else of the journal runs. It tries until it can,
-// or until ctx is done: nobody else may hold this state.
+// because nobody else may hold this state. Once ctx is done it waits for no other instance, and
+// gives up after stopWithin.
 func (j *Journal[W]) rescue(ctx context.Context, cause error) error {
 	if !j.stands || j.position() == 0 {
 		return cause
@@ -52,19 +57,22 @@ func (j *Journal[W]) rescue(ctx context.Context, cause error) error {
 	j.noteWrong(fmt.Errorf("%w; what was applied is being stored as a snapshot, keep this instance running until it ends by itself", cause))
 	rank, _ := j.cfg.Rank()
 	turn := time.Now().Add(time.Duration(rank) * rescueTurn)
+	storing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopWithin, cancel) })()
 	var said time.Time
 	for {
-		x, err := j.storeApplied(ctx, !time.Now().Before(turn))
+		x, err := j.storeApplied(storing, ctx.Err() != nil || !time.Now().Before(turn))
 		switch {
 		case err == nil && x.name != "":
 			return fmt.Errorf("%w; %s", cause, takeOrKeep(j.cfg.Bucket, x))
 		case errors.Is(err, errLaterEpoch):
 			return fmt.Errorf("%w; %w", cause, err)
-		case err != nil && ctx.Err() == nil && time.Since(said) >= sayEvery:
+		case err != nil && storing.Err() == nil && time.Since(said) >= sayEvery:
 			said = time.Now()
 			j.cfg.Logger.Error("what was applied could not be stored as a snapshot; trying again", "err", err)
 		}
-		if pause(ctx, retryEvery) != nil {
+		if pause(storing, retryEvery) != nil || j.cfg.JetStream.Conn().IsClosed() {
 			return fmt.Errorf("%w; what was applied up to position %d is not stored", cause, j.position())
 		}
 	}
@@ -83,10 +91,15 @@ func (j *Journal[W]) storeApplied(ctx context.Context, turn bool) (stored, error
 		return stored{}, err
 	}
 	j.cfg.Logger.Info("took a snapshot of a journal that is not the same any more", "position", x.position, "bytes", x.bytes)
-	if _, _, err := j.storedAlready(ctx, of); errors.Is(err, errLaterEpoch) {
-		return stored{}, errors.Join(err, j.store.remove(ctx, x.name))
+	for { // until it is known whether a later epoch has begun meanwhile
+		_, _, err := j.storedAlready(ctx, of)
+		switch {
+		case errors.Is(err, errLaterEpoch):
+			return stored{}, errors.Join(err, j.store.remove(ctx, x.name))
+		case err == nil || pause(ctx, retryEvery) != nil:
+			return x, nil
+		}
 	}
-	return x, nil
 }
 
 // storedAlready returns a snapshot of the same epoch that has at least as much. The error is

@@ -1,12 +1,17 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"presence/pkg/internal/entry"
 )
@@ -169,9 +174,88 @@ func TestG01_StaleInstanceStoresNothing(t *testing.T) {
 	if err := a.ends(t); !errors.Is(err, ErrRestoredJournal) || !strings.Contains(err.Error(), "E2") {
 		t.Errorf("Run: got %v, want ErrRestoredJournal and the later epoch", err)
 	}
-	list, err := a.store.list(t.Context())
-	if err != nil || !slices.EqualFunc(list, []stored{later}, func(x, y stored) bool { return x.name == y.name }) {
+	a.wantOnly(t, later)
+}
+
+// logHook is a log handler that calls a function with each message.
+type logHook func(message string)
+
+func (logHook) Enabled(context.Context, slog.Level) bool        { return true }
+func (h logHook) Handle(_ context.Context, r slog.Record) error { h(r.Message); return nil }
+func (h logHook) WithAttrs([]slog.Attr) slog.Handler            { return h }
+func (h logHook) WithGroup(string) slog.Handler                 { return h }
+
+// failingJS fails as many requests for an object store.
+type failingJS struct {
+	jetstream.JetStream
+	left atomic.Int64
+}
+
+func (f *failingJS) ObjectStore(ctx context.Context, bucket string) (jetstream.ObjectStore, error) {
+	if f.left.Add(-1) >= 0 {
+		return nil, errors.New("nobody may know")
+	}
+	return f.JetStream.ObjectStore(ctx, bucket)
+}
+
+// TestG01_StaleInstanceStoresNothing_Late: a later epoch begins while an instance stores what it
+// has applied, and then the store cannot be asked. The instance asks again, and removes what it
+// has stored.
+func TestG01_StaleInstanceStoresNothing_Late(t *testing.T) {
+	t.Parallel()
+	nc := startBroker(t)
+	js := &failingJS{}
+	later := stored{position: 2, epoch: "E2", generation: 2}
+	var begin func() // the later epoch
+	a := openWith(t, nc, "A", func(cfg *Config[string]) {
+		js.JetStream = cfg.JetStream
+		cfg.JetStream = js
+		cfg.Logger = slog.New(logHook(func(message string) {
+			if strings.HasPrefix(message, "took a snapshot of a journal that is not the same") {
+				begin()
+			}
+		}))
+	})
+	begin = func() {
+		var err error
+		if later, err = a.store.write(t.Context(), later, (&rigSnapshot{position: 2, blocks: []string{"2"}}).Next); err != nil {
+			t.Error(err)
+		}
+		js.left.Store(1)
+	}
+	a.start(t)
+	a.fill(t, 0, 5)
+	a.putBack(t, 0, 0)
+	if err := a.ends(t); !errors.Is(err, ErrRestoredJournal) || !strings.Contains(err.Error(), "E2") {
+		t.Errorf("Run: got %v, want ErrRestoredJournal and the later epoch", err)
+	}
+	a.wantOnly(t, later)
+}
+
+// wantOnly checks that one snapshot counts and no other.
+func (r *rig) wantOnly(t *testing.T, want stored) {
+	t.Helper()
+	list, err := r.store.list(t.Context())
+	if err != nil || !slices.EqualFunc(list, []stored{want}, func(x, y stored) bool { return x.name == y.name }) {
 		t.Errorf("the store has %v, %v, want only the later epoch's snapshot", list, err)
+	}
+}
+
+// TestG01_JournalMadeAnew_Stopped: an instance that waits for its turn to store what it has
+// applied is told to stop. It stores that first: the instances before it may be gone.
+func TestG01_JournalMadeAnew_Stopped(t *testing.T) {
+	t.Parallel()
+	nc := startBroker(t)
+	a := openWith(t, nc, "A", func(cfg *Config[string]) { cfg.Rank = func() (int, bool) { return 12, true } }).start(t) // its turn is in a minute
+	a.fill(t, 0, 5)
+	a.putBack(t, 0, 0)
+	a.Tick()
+	a.wrong(t, "keep this instance running until it ends by itself")
+	a.cancel()
+	err := a.ends(t)
+	x := a.snapshots(t, 1, a.position()-1)[0]
+	if !errors.Is(err, ErrRestoredJournal) || !strings.Contains(err.Error(), x.name) {
+		t.Errorf("Run: got %v, want ErrRestoredJournal and the snapshot's name", err)
 	}
 }
 
