@@ -145,6 +145,9 @@ func boundedCases() []boundedCase {
 		{name: "texts that nobody announces", quiet: true, cycle: func(to commands, i int) commands {
 			return append(to, set(entry.Command{Text: nth("x", i%2)}))
 		}, most: map[string]int{"outbox": 1024 + perEntry}},
+		{name: "replaced, which nobody announces", quiet: true, cycle: func(to commands, i int) commands {
+			return append(to, login(nth("s", i), "pixel", 0))
+		}, most: map[string]int{"untold-ends": maxPendingEnds, "outbox": 1024 + perEntry}},
 		{name: "texts by ever new instances", cycle: func(to commands, i int) commands {
 			return append(to, set(entry.Command{Text: nth("x", i%2)}))
 		}, instance: func(i int) string { return nth("I", i/perEntry) },

@@ -10,7 +10,7 @@ package state
 //	connections        those that leases are bound to, and those that closed within closedKept
 //	ended-sessions     see fences
 //	ended-names        at most maxNamed
-//	untold-ends        see pendingEnds
+//	untold-ends        at most maxPendingEnds for each user
 //	deadlines          at most two for each lease, see calendar
 //	forgetting         at most two for each user
 //	expiries           at most two for each user

@@ -31,9 +31,7 @@ func (r endReason) wire() protocol.EndReason {
 	return [...]protocol.EndReason{protocol.EndReplaced, protocol.EndKicked, protocol.EndLogout, protocol.EndErased}[r]
 }
 
-// pendingEnds are the ends of a user's sessions that are to be announced, in order. There
-// are as many as sessions end within the seconds that an announcement takes. Requests
-// arrive by the connection by which events leave, so they cannot pile up.
+// pendingEnds are the ends of a user's sessions that are to be announced, in order.
 type pendingEnds struct{ list []pendingEnd }
 
 type pendingEnd struct {
@@ -41,6 +39,11 @@ type pendingEnd struct {
 	reason  endReason
 	number  uint64 // of the first pending announcement that has it; 0: the next one
 }
+
+// maxPendingEnds bounds the ends of one user that are to be announced, as when no instance can
+// announce for long. The latest are kept. The clients of the others learn of their end when they
+// renew. The 4 applies that one gateway can have under way end fewer.
+const maxPendingEnds = 4096
 
 // endedSession names one of the latest sessions that were ended.
 type endedSession struct {
@@ -184,10 +187,13 @@ func (s *State) endedOf(u *user, yield func(session sessionID, reason endReason,
 	}
 }
 
-// enqueueEnd adds an end that is to be announced.
+// enqueueEnd adds an end that is to be announced, in the place of the oldest if there are many.
 func (u *user) enqueueEnd(end pendingEnd) {
 	if u.needRare().ends == nil {
 		u.ends = &pendingEnds{}
+	}
+	if len(u.ends.list) >= maxPendingEnds {
+		u.ends.list = u.ends.list[1:] // append makes a new array in time
 	}
 	u.ends.list = append(u.ends.list, end)
 }
