@@ -6,21 +6,18 @@ import (
 	"time"
 )
 
-// With -against the daemon of this tree is compared with that of another commit.
-// Both run at the same time, on directories of their own. The same load is put to
-// one and then to the other, round by round, and each round begins with the one
-// that the round before ended with: what changes slowly on the machine then weighs
-// on both alike. The result is the ratio within a round, of which there are as many
-// as rounds.
+// With -against the daemon of this tree is compared with the daemon of another commit.
+// Both run at the same time, on directories of their own, and get the same load in
+// turns. A round's result is the ratio of the two.
 
 const (
-	// againstRounds is how many rounds -against makes unless told otherwise. With fewer
-	// the interval is wide, and holds the truth less often than it says.
+	// againstRounds is the default number of rounds of -against. With fewer the interval
+	// is wide, and holds the true ratio less often than it claims.
 	againstRounds = 15
-	// againstStarts is over how many starts of both daemons the rounds are spread. Some
-	// processes of the same program are several percent slower than others, for as long
-	// as they live: by where their memory lies, say. One start each would take that for
-	// the commit.
+	// againstStarts is how often both daemons are started anew during the rounds. Of two
+	// processes of the same program one may be several percent slower all its life, for
+	// example by where its memory lies. With one start each, that would look like a
+	// difference between the commits.
 	againstStarts = 5
 )
 
@@ -29,7 +26,7 @@ type question struct {
 	name, title, unit string
 	each              int // multiplies the rate
 	syncs             []string
-	// prepare returns what puts the load to a daemon. What it gives to done is called
+	// prepare returns the function that loads a daemon. What it gives to done is called
 	// before the daemon ends.
 	prepare func(ctx context.Context, b *bench, t *target, done func(func())) (runFunc, error)
 }
@@ -100,8 +97,8 @@ func (b *bench) compareAll(ctx context.Context) ([]result, error) {
 	return results, nil
 }
 
-// compare puts one question to both daemons. Its rows are that of the other commit and
-// that of this tree.
+// compare puts one question to both daemons. It returns the row of the other commit, then
+// the one of this tree.
 func (b *bench) compare(ctx context.Context, q question, sync string) ([]row, error) {
 	variants := []variant{
 		{name: b.against + ", sync " + sync, each: q.each},
@@ -126,8 +123,8 @@ func (b *bench) compare(ctx context.Context, q question, sync string) ([]row, er
 	return []row{theirs, ours}, nil
 }
 
-// compareOnce starts both daemons, this tree's first where oursFirst, puts the question
-// for some rounds, and ends them.
+// compareOnce starts both daemons, this tree's first if oursFirst, puts the question for
+// some rounds, and ends them.
 func (b *bench) compareOnce(ctx context.Context, q question, sync string, variants []variant, oursFirst bool, rounds int) ([][]sample, error) {
 	programs, order := []string{b.theirs, b.presenced}, []int{0, 1}
 	if oursFirst {
@@ -161,8 +158,9 @@ func (b *bench) compareOnce(ctx context.Context, q question, sync string, varian
 	return alternate(ctx, variants, rounds, b.opts.time)
 }
 
-// alternate runs two variants once to warm up, and then round by round, each time
-// in the other order. The samples are by variant.
+// alternate runs the variants once to warm up, and then round by round. Each round goes
+// in the opposite order, so that a slow change of the machine affects all alike. The
+// samples are by variant.
 func alternate(ctx context.Context, variants []variant, rounds int, d time.Duration) ([][]sample, error) {
 	samples := make([][]sample, len(variants))
 	for round := range rounds + 1 {
@@ -186,8 +184,8 @@ func alternate(ctx context.Context, variants []variant, rounds int, d time.Durat
 	return samples, nil
 }
 
-// cpuEach is what the server computed for each call, round by round; 0 where it is
-// not known.
+// cpuEach is the server's processor time for each call, round by round; 0 if it is not
+// known.
 func cpuEach(samples []sample) (list []float64) {
 	for _, s := range samples {
 		each := 0.0

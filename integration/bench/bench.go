@@ -20,10 +20,10 @@ import (
 const (
 	// connections that the callers share, for each server.
 	connections = 4
-	// callersUsers is how many users the callers change: each goes round its
-	// share of them, so that changes of one user do not queue behind each other,
-	// and so that none is limited: presenced is measured with its default limits,
-	// of which 4 changes of a user in a second is one.
+	// callersUsers is how many users the callers change. Each caller goes round its
+	// share of them, so that changes of one user do not queue behind each other. There
+	// are so many that none is over its rate: presenced has its default limits, such as
+	// 4 changes of a user in a second.
 	callersUsers = 1 << 15
 	maxCallers   = 4096
 	// requestTimeout is far more than any request takes, so that a lost one
@@ -41,7 +41,6 @@ type target struct {
 	conns      []*nats.Conn
 	js         []jetstream.JetStream // one for each connection
 	dir        string
-	traced     int // bytes of its trace that largestHeap has read
 }
 
 // conn returns the connection of a caller.
@@ -53,13 +52,13 @@ func (t *target) disconnect() {
 	}
 }
 
-// close is for a server of which nothing is needed any more.
+// close kills a server whose store is no longer needed.
 func (b *bench) close(t *target) {
 	t.disconnect()
 	t.Kill(b.program)
 }
 
-// stop ends a server in such a way that another one can go on with what it stored.
+// stop ends a server gracefully, so that another one can go on with its store.
 func (b *bench) stop(t *target) {
 	t.disconnect()
 	t.Stop(b.program)
@@ -77,13 +76,13 @@ type bench struct {
 	interval, always       *target // presenced
 	refInterval, refAlways *target // the reference; refInterval is also "raw"
 
-	// With -against, in place of these four.
+	// With -against, instead of these four.
 	against string // the short name of the other commit
 	theirs  string // its program
 }
 
-// newBench starts the servers that measures share, if one of them is to be made,
-// and logs in the callers' users. On an error nothing is left behind.
+// newBench starts the servers that several measures share, if one of those is chosen, and
+// logs in the callers' users. On an error it leaves nothing behind.
 func newBench(ctx context.Context, opts options, progress io.Writer) (*bench, error) {
 	dir, err := os.MkdirTemp(opts.dir, "presence-bench-")
 	if err != nil {
@@ -98,7 +97,7 @@ func newBench(ctx context.Context, opts options, progress io.Writer) (*bench, er
 	return b, nil
 }
 
-// end leaves nothing behind.
+// end ends all servers and removes what they stored.
 func (b *bench) end() {
 	b.program.end()
 	if err := os.RemoveAll(b.dir); err != nil {
@@ -135,7 +134,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	return b.prepareUsers(ctx)
 }
 
-// start starts a presenced on an empty directory and connects to it.
+// start starts a program that is presenced on an empty directory, and connects to it.
 func (b *bench) start(program, sync string, more ...string) (*target, error) {
 	dir, err := b.tempDir("data")
 	if err != nil {
@@ -157,9 +156,9 @@ func (b *bench) startRaw(sync string) (*target, error) {
 	return t, t.connect()
 }
 
-// startOn starts a program that is presenced on a directory, and connects to it. It
-// has its default limits but for one: a gateway of the load makes what a whole
-// service's would.
+// startOn starts a program that is presenced on a directory, and connects to it. It has
+// the default limits, but none for a gateway: one gateway of the load does the work of
+// many.
 func (b *bench) startOn(dir, program string, env []string, args ...string) (*target, error) {
 	env = append([]string{"PRESENCED_USER_CHANGES=0"}, env...)
 	args = append([]string{"--listen", "127.0.0.1:0", "--data", dir, "--gateway-ops", "-1"}, args...)
@@ -168,14 +167,7 @@ func (b *bench) startOn(dir, program string, env []string, args ...string) (*tar
 	return t, t.connect()
 }
 
-// startPresenced starts a presenced for one measure, on a directory, with sync
-// interval, and connects to it. more are arguments, env is added to its
-// environment.
-func (b *bench) startPresenced(dir string, env []string, more ...string) (*target, error) {
-	return b.startOn(dir, b.presenced, env, append([]string{"--sync", "interval"}, more...)...)
-}
-
-// remove ends a server before the others, with what it has stored.
+// remove kills a server and removes what it has stored.
 func (b *bench) remove(t *target) {
 	b.close(t)
 	if err := os.RemoveAll(t.dir); err != nil {
@@ -183,17 +175,7 @@ func (b *bench) remove(t *target) {
 	}
 }
 
-// startAlone is startPresenced on a directory of the measure's own.
-func (b *bench) startAlone(measure string, env []string, more ...string) (*target, error) {
-	dir, err := b.tempDir(measure)
-	if err != nil {
-		return nil, err
-	}
-	return b.startPresenced(dir, env, more...)
-}
-
-// tempDir makes a directory for a measure.
-func (b *bench) tempDir(measure string) (string, error) { return os.MkdirTemp(b.dir, measure+"-") }
+func (b *bench) tempDir(name string) (string, error) { return os.MkdirTemp(b.dir, name+"-") }
 
 func (t *target) connect() error {
 	for range connections {
@@ -236,7 +218,7 @@ func (b *bench) populate(ctx context.Context, targets ...*target) error {
 		if err := loginAll(ctx, t, userID, users); err != nil {
 			return err
 		}
-		// With a text each, as get is to find them.
+		// Each gets a text, for get to return.
 		if _, err := callEach(ctx, b.opts.callers, users, func(caller, i int) error {
 			return request(t.conn(caller), setSubject(i), setBody(i))
 		}); err != nil {

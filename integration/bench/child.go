@@ -15,8 +15,8 @@ import (
 	"presence/pkg/service/servicetest"
 )
 
-// program is what servicetest asks of a test, for a program that is none. It asks for
-// no more than what stands here: a call of anything else would panic.
+// program stands for the test that servicetest works for. It has the methods that
+// servicetest calls; any other would panic.
 type program struct {
 	testing.TB // nil
 
@@ -46,14 +46,14 @@ func (p *program) Fatalf(format string, a ...any) {
 	panic(failure{fmt.Errorf(format, a...)})
 }
 
-// end does what is to be done at the end of a test.
+// end runs what was given to Cleanup, as at the end of a test.
 func (p *program) end() {
 	for i := len(p.cleanups) - 1; i >= 0; i-- {
 		p.cleanups[i]()
 	}
 }
 
-// recovered is deferred where a Fatalf is to become an error.
+// recovered is deferred. It turns a Fatalf into an error.
 func recovered(err *error) {
 	switch r := recover().(type) {
 	case nil:
@@ -75,8 +75,7 @@ func (b *bench) startReference(dir, sync string) (*target, error) {
 	return &target{Process: p, url: listens[1], dir: dir}, nil
 }
 
-// residentBytes returns how much memory the process has, and 0 where the system
-// does not say it the way Linux does.
+// residentBytes returns the resident memory of the process; 0 on other systems than Linux.
 func (t *target) residentBytes() uint64 {
 	_, rest, _ := strings.Cut(t.proc("status"), "VmRSS:")
 	var kB uint64
@@ -86,11 +85,10 @@ func (t *target) residentBytes() uint64 {
 	return kB << 10
 }
 
-// cpuTime returns how long the process has been computing, and 0 where the system
-// does not say it the way Linux does.
+// cpuTime returns the processor time of the process; 0 on other systems than Linux.
 func (t *target) cpuTime() time.Duration {
-	// Behind the name in parentheses, which may contain anything: the state, and
-	// ten fields later the ticks in user and in system mode.
+	// The name, in parentheses, may contain anything. Behind it come the state and, ten
+	// fields later, the ticks in user and in system mode.
 	line := t.proc("stat")
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	if len(fields) < 13 {
@@ -103,12 +101,12 @@ func (t *target) cpuTime() time.Duration {
 	return time.Duration(user+system) * clockTick
 }
 
-// proc reads what Linux says of the process; empty where there is no process.
+// proc reads a file of Linux about the process; empty if there is no process.
 func (t *target) proc(file string) string {
 	if t.Process == nil {
 		return ""
 	}
-	data, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(t.PID()), file)) // it is no Linux
+	data, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(t.PID()), file)) // fails only elsewhere
 	return string(data)
 }
 
@@ -119,32 +117,22 @@ const clockTick = 10 * time.Millisecond
 var (
 	listenLine  = regexp.MustCompile(`listens on (nats://\S+)`)
 	figuresLine = regexp.MustCompile(`ready=http://(127\.0\.0\.1:\d+)/readyz`)
-	// time=2026-11-24T10:00:00.123Z … msg="took a snapshot" … took=87ms, when it
-	// was stored and read back.
+	// time=2026-11-24T10:00:00.123Z … msg="took a snapshot" … took=87ms, once it was
+	// stored and read back.
 	snapshotLine = regexp.MustCompile(`(?m)^time=(\S+) .*msg="took a snapshot".* took=(\S+)`)
-	// With GODEBUG=gctrace=1: gc 12 @3.4s 5%: … ms clock, … ms cpu, 30->31->15 MB,
-	// …: heap at the start of the collection, at its end, and live.
-	gcLine = regexp.MustCompile(`(?m)^gc \d+ @.* \d+->(\d+)->(\d+) MB,`)
+	// With GODEBUG=gctrace=1: gc 12 @3.4s 5%: … ms clock, … ms cpu, 30->31->15 MB, …: the
+	// heap at the start of the collection, at its end, and what is live.
+	gcLine = regexp.MustCompile(`(?m)^gc \d+ @.* \d+->\d+->(\d+) MB,`)
 )
 
-// collections reads a trace of the garbage collector: how many collections there
-// were, what the last left, and how large the heap was at the end of one at most.
-func collections(trace string) (n int, live, largest uint64) {
+// collections reads in a trace of the garbage collector how many collections there were,
+// and how many bytes the last one left.
+func collections(trace string) (n int, live uint64) {
 	for _, m := range gcLine.FindAllStringSubmatch(trace, -1) {
-		heap, _ := strconv.ParseUint(m[1], 10, 32) // digits, by the expression
-		live, _ = strconv.ParseUint(m[2], 10, 32)
-		n, largest = n+1, max(largest, heap)
+		live, _ = strconv.ParseUint(m[1], 10, 32) // digits, by the expression
+		n++
 	}
-	return n, live << 20, largest << 20
-}
-
-// largestHeap returns how large the heap was at the end of a collection since it was
-// asked for last; 0 where there was none.
-func (t *target) largestHeap() uint64 {
-	trace := t.Stderr()
-	_, _, largest := collections(trace[t.traced:])
-	t.traced = len(trace)
-	return largest
+	return n, live << 20
 }
 
 // tookSnapshots reads in a log when snapshots were taken, in order.

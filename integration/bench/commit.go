@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// removeWithin bounds the removal of the temporary work tree, which is not given up
-// when the run is interrupted.
+// removeWithin bounds the removal of the temporary work tree, which is removed also when
+// the run is interrupted.
 const removeWithin = 30 * time.Second
 
-// buildCommit builds the daemon of a commit of the repository that here is in. It
-// returns the program, which is below dir, and the commit's short name. The commit
-// is checked out in a work tree of its own, which is gone when it returns.
+// buildCommit builds the daemon of a commit of the repository around the directory here.
+// It returns the program, which is below dir, and the commit's short name. It checks the
+// commit out in a work tree of its own, and removes that.
 func buildCommit(ctx context.Context, here, dir, commit string) (program, name string, err error) {
 	if strings.HasPrefix(commit, "-") {
 		return "", "", fmt.Errorf("%q is not a commit", commit)
@@ -30,7 +30,7 @@ func buildCommit(ctx context.Context, here, dir, commit string) (program, name s
 	if err != nil {
 		return "", "", err
 	}
-	// From here on there may be a work tree, whole or in part.
+	// From here on there may be a work tree, or a part of one.
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
 		defer cancel()
@@ -48,8 +48,8 @@ func buildCommit(ctx context.Context, here, dir, commit string) (program, name s
 	return program, name, nil
 }
 
-// command runs a program and returns what it printed on stdout, without the space
-// around it. Its error has what the program said.
+// command runs a program and returns what it printed on stdout, without the space around
+// it. The error contains what it printed on stderr.
 func command(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

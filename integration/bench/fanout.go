@@ -16,10 +16,10 @@ const (
 	// subscribers to every event, shared out among the connections of one
 	// process that does nothing else with them.
 	subscribers = 1000
-	// fanoutCallers change users of their own, one change after the other is
-	// seen by every subscriber.
+	// fanoutCallers change users of their own. Each waits until every subscriber has
+	// seen its change.
 	fanoutCallers = 8
-	// fanoutUsers are theirs, so many that none is limited.
+	// fanoutUsers is so many that none is over its rate.
 	fanoutUsers = 256 * fanoutCallers
 	// fanoutQueue holds all that can be under way to one connection.
 	fanoutQueue = 2 * fanoutCallers * subscribers
@@ -48,8 +48,7 @@ var fanoutMeasure = measure{
 // fanoutUser is a user whose ID ends with its caller's digit.
 func fanoutUser(i int) string { return fmt.Sprintf("watched-%d-%d", i/fanoutCallers, i%fanoutCallers) }
 
-// loginQuietly logs users in and waits until that is announced, so that no
-// event of it is counted later.
+// loginQuietly logs users in and waits for their events, so that none is counted later.
 func loginQuietly(ctx context.Context, t *target, name func(int) string, users int) error {
 	sub, err := t.conns[0].SubscribeSync(subjects.AnyEvent())
 	if err != nil {
@@ -130,7 +129,7 @@ func (f *fanout) close() {
 	for _, s := range f.subs {
 		_ = s.Unsubscribe()
 	}
-	// A flush in between: then nothing is delivered into a closed queue.
+	// After a flush nothing is delivered any more, and the queue can be closed.
 	for i, nc := range f.t.conns {
 		if err := nc.FlushTimeout(requestTimeout); err == nil {
 			close(f.queues[i])

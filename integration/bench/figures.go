@@ -16,19 +16,18 @@ import (
 	"presence/pkg/protocol"
 )
 
-// withFigures are arguments by which presenced says its figures by HTTP.
+// withFigures are arguments by which presenced serves its figures over HTTP.
 var withFigures = []string{"--http", "127.0.0.1:0"}
 
 // figuresWithin bounds the wait for them.
 const figuresWithin = 10 * time.Second
 
-// figure asks a presenced that has withFigures for one of them; labels are part
-// of its name.
+// figure asks a presenced with withFigures for one of them, by its name and labels.
 func (t *target) figure(name string) (float64, error) {
 	client := http.Client{Timeout: figuresWithin}
 	address := figuresLine.FindStringSubmatch(t.Stderr())
 	if address == nil {
-		return 0, errors.New("presenced says no figures")
+		return 0, errors.New("presenced serves no figures")
 	}
 	res, err := client.Get("http://" + address[1] + "/metrics")
 	if err != nil {
@@ -41,7 +40,7 @@ func (t *target) figure(name string) (float64, error) {
 	}
 	value, ok := findFigure(string(text), name)
 	if !ok {
-		return 0, fmt.Errorf("presenced says no figure %s", name)
+		return 0, fmt.Errorf("presenced serves no figure %s", name)
 	}
 	return value, nil
 }
@@ -59,30 +58,29 @@ func findFigure(text, name string) (float64, bool) {
 	return 0, false
 }
 
-// announcedWithin bounds the wait for an instance to owe nobody an event: some
-// seconds more than it is owed for.
+// announcedWithin bounds the wait of awaitAnnounced, which takes some seconds.
 const announcedWithin = time.Minute
 
-// awaitAnnounced waits until no instance owes an event: each is kept in memory
-// for some seconds longer than it takes to send it.
+// awaitAnnounced waits until all changes are known to be announced. Until then each takes
+// memory, for some seconds after its event was sent.
 func awaitAnnounced(ctx context.Context, nc *nats.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, announcedWithin)
 	defer cancel()
 	for {
-		owed, err := owedEvents(nc)
-		if err != nil || owed == 0 {
+		pending, err := unannounced(nc)
+		if err != nil || pending == 0 {
 			return err
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("%d events are still owed", owed), ctx.Err())
+			return errors.Join(fmt.Errorf("%d changes are not announced", pending), ctx.Err())
 		}
 	}
 }
 
-// owedEvents counts what the instances have to announce for certain yet.
-func owedEvents(nc *nats.Conn) (owed int, err error) {
+// unannounced counts the changes that are not yet known to be announced.
+func unannounced(nc *nats.Conn) (pending int, err error) {
 	body, err := requestBody(nc, subjects.Stats(), []byte("{}"))
 	if err != nil {
 		return 0, err
@@ -92,7 +90,7 @@ func owedEvents(nc *nats.Conn) (owed int, err error) {
 		return 0, err
 	}
 	for _, i := range stats.Instances {
-		owed += i.Owes
+		pending += i.Owes
 	}
-	return owed, nil
+	return pending, nil
 }

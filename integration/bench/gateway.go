@@ -24,7 +24,7 @@ var gatewayMeasure = measure{
 		if err != nil {
 			return nil, err
 		}
-		done(func() { _ = c.Close() }) // what it logs out is gone with the server anyway
+		done(func() { _ = c.Close() }) // an error matters to nobody: the server ends too
 		shared, err := c.OpenGateway(ctx, "shared", client.GatewayOptions{})
 		if err != nil {
 			return nil, err
@@ -64,15 +64,15 @@ var gatewayMeasure = measure{
 	},
 }
 
-// gateway is one run of a gateway's process, by bare requests.
+// gateway makes the requests of one gateway without package client.
 type gateway struct {
 	nc          *nats.Conn
 	id, process string
 	seq         uint64
 }
 
-// openGateway opens a lease for as long as the contract allows, bound to the
-// connection.
+// openGateway opens a lease, bound to the connection, with the longest TTL that the
+// contract allows.
 func openGateway(nc *nats.Conn, id string) (*gateway, error) {
 	clientID, err := nc.GetClientID()
 	if err != nil {

@@ -32,7 +32,7 @@ func queries(t *target, callers int, subject string, bodies [][]byte) runFunc {
 	}
 }
 
-// getBodies ask for different users each, as far as there are.
+// getBodies are requests for n users each; no user is in two of them.
 func getBodies(users, n int) [][]byte {
 	bodies := [][]byte{}
 	for first := 0; first+n <= users; first += n {

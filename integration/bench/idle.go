@@ -9,17 +9,17 @@ import (
 const (
 	// idleUsers are online; fewer where -users says so.
 	idleUsers = 100_000
-	// idleFor is how long nobody does anything. presenced's computing is told in
-	// steps of clockTick, a thousandth of it.
+	// idleFor is how long nobody does anything. Processor time is known in steps of
+	// clockTick, a thousandth of that.
 	idleFor = 10 * time.Second
 )
 
-// idleMeasure is what presenced computes while its users do nothing, not even
-// renew: with the NATS server inside, its ticks, digests and timers.
+// idleMeasure is presenced's processor time while its users do nothing, not even renew.
+// It goes to the NATS server inside, to ticks, digests and timers.
 var idleMeasure = measure{
 	name: "idle", title: "nobody does anything", slow: true,
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
-		t, err := b.startAlone("idle", nil)
+		t, err := b.start(b.presenced, "interval")
 		if err != nil {
 			return nil, err
 		}

@@ -56,7 +56,7 @@ func callFor(ctx context.Context, callers int, d time.Duration, call func(caller
 	return s, nil
 }
 
-// span is from when to when something was done.
+// span is the time during which something was done.
 type span struct{ from, to time.Time }
 
 func (s span) took() time.Duration { return s.to.Sub(s.from) }
@@ -64,10 +64,10 @@ func (s span) took() time.Duration { return s.to.Sub(s.from) }
 // overlaps says that some moment is in both.
 func (s span) overlaps(o span) bool { return !s.to.Before(o.from) && !o.to.Before(s.from) }
 
-// callPaced has callers make a call each time that every has passed, evenly
-// among them, and returns all calls in the order of their ends. A call counts
-// from when it was due: who waits for the one before is late, so a pause shows in
-// as many calls as it held up. The first error ends all.
+// callPaced makes each caller call once in every; the callers' times are spread evenly
+// over it. It returns all calls, in the order of their ends. A call counts from when it
+// was due, even if the call before it was still under way then. So a pause shows in every
+// call that it held up. The first error ends all.
 func callPaced(ctx context.Context, callers int, every, d time.Duration, call func(caller, i int) error) ([]span, error) {
 	calls := make([][]span, callers)
 	begun := time.Now()

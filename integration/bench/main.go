@@ -1,7 +1,6 @@
-// Command bench measures presenced against what it is built on: the same
-// requests answered by a responder that stores nothing ("raw"), and JetStream
-// publishes of the same body. Other machines give other figures; the ratios are
-// what to compare, and the goals are ratios where they can be.
+// Command bench measures presenced beside what it is built on: a responder that answers
+// the same requests and stores nothing ("raw"), and JetStream publishes of the same body.
+// Compare the ratios, because machines differ. Goals are ratios where possible.
 //
 //	go run ./integration/bench              all of it, about 4 min
 //	go run ./integration/bench -short       a look at most of it, about 30 s
@@ -11,25 +10,23 @@
 //
 // Four servers run as processes of their own, on loopback and in a temporary
 // directory: presenced and a plain NATS server with the raw responder, each with
-// -sync interval and -sync always. This process is the load. What is compared
-// takes turns, round by round, and medians of the rounds are reported, because a
-// machine has better and worse seconds; a ratio is the median of the ratios
-// within each round.
+// -sync interval and -sync always. This process makes the load. Variants take turns, round
+// by round, because a machine has better and worse seconds. A figure is the median of the
+// rounds, and a ratio the median of the ratios within each round.
 //
-// What has no counterpart to be compared with is measured on servers of its own,
-// one measure after the other: memory, restarts, snapshots, overload and idling. What a
-// fault costs is logged by the tests of integration and of integration/processes.
+// Measures that compare nothing have servers of their own, and come one after the other:
+// memory, restarts, snapshots and idling. What faults and overload cost, the tests of
+// integration and integration/processes log.
 //
-// presenced has its default limits, with so many users that none of them is over
-// its rate, but for the ops of a gateway, which are not limited.
+// presenced has its default limits, but none for the ops of a gateway. There are so many
+// users that none is over its rate.
 //
-// With -against, set, get, renew and fanout are put to this tree's daemon and to that of
-// another commit, in turns, by the same load. What it prints is how many times as
-// fast this one is, with a 90 % interval, over 15 rounds and 5 starts of both: about
-// 4 min. Against HEAD itself it shows what the machine can tell apart.
+// With -against, the daemon of this tree and the one of another commit get the same load
+// in turns: set, get, renew and fanout. It prints how many times as fast this one is, with
+// a 90 % interval, over 15 rounds and 5 starts of both. That takes about 4 min. Against
+// HEAD itself it shows what the machine can tell apart.
 //
-// All processes share the machine's cores with the load. A goal that is missed
-// is shown and is not an error.
+// All processes share the machine's cores with the load. To miss a goal is no error.
 package main
 
 import (
@@ -64,7 +61,7 @@ func main() {
 	}
 }
 
-// errUsage says that the command line was wrong; the flag package has said how.
+// errUsage says that the command line was wrong; how, was printed already.
 var errUsage = errors.New("wrong usage")
 
 // options are the command line.

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// measure is a question. Its variants take turns and are compared with the
+// measure is one thing to be measured. Its variants take turns, and are compared with the
 // first of them.
 type measure struct {
 	name, title string
 	unit        string // of the rates
-	// variants prepares them. What must be undone in the end is given to done.
+	// variants prepares them. What it gives to done is called in the end.
 	variants func(ctx context.Context, b *bench, done func(func())) ([]variant, error)
-	// alone, in place of variants, measures what does not take turns, on servers
-	// of its own.
+	// alone, instead of variants, measures what does not take turns, on servers of its
+	// own.
 	alone func(ctx context.Context, b *bench) ([]row, error)
 	// slow ones are left out by -short, unless -only names them.
 	slow bool
@@ -28,11 +28,11 @@ type runFunc func(ctx context.Context, d time.Duration) (sample, error)
 // variant is one way to do what is measured.
 type variant struct {
 	name string
-	goal string // in words, from ARCHITECTURE's figures; empty: none
+	goal string // in words; empty: none
 	run  runFunc
 	// each multiplies the rate, for what one call does many of.
 	each int
-	// server is the process whose computing is counted.
+	// server is the process whose processor time is counted.
 	server *target
 }
 
@@ -51,14 +51,14 @@ type row struct {
 	// P50 and P99 of a call: medians of the rounds'.
 	P50 time.Duration `json:"p50Nanoseconds,omitempty"`
 	P99 time.Duration `json:"p99Nanoseconds,omitempty"`
-	// CPU is what the server computes for each of what Rate counts, over all
-	// rounds. Other processes on the machine do not change it much.
+	// CPU is the server's processor time for each that Rate counts, over all rounds.
+	// Other processes on the machine do not change it much.
 	CPU time.Duration `json:"cpuNanoseconds,omitempty"`
-	// The same as Ratio, Low and High, of what the server computes for each.
+	// CPURatio, CPULow and CPUHigh are for CPU what Ratio, Low and High are for Rate.
 	CPURatio float64 `json:"cpuRatio,omitempty"`
 	CPULow   float64 `json:"cpuRatioLow,omitempty"`
 	CPUHigh  float64 `json:"cpuRatioHigh,omitempty"`
-	// Text is what is neither.
+	// Text is a figure that is neither a rate nor a latency.
 	Text string `json:"text,omitempty"`
 	// Value is Text's number, in its base unit: bytes or seconds.
 	Value float64 `json:"value,omitempty"`
@@ -76,7 +76,7 @@ type result struct {
 }
 
 // measures in the order in which they are made.
-var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure, overloadMeasure,
+var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure,
 	memoryMeasure, snapshotMeasure, idleMeasure}
 
 func measureNames() []string {
@@ -125,7 +125,7 @@ func (b *bench) measureOne(ctx context.Context, m measure) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	samples, err := b.interleave(ctx, variants)
+	samples, err := alternate(ctx, variants, b.opts.rounds, b.opts.time)
 	if err != nil {
 		return nil, err
 	}
@@ -140,30 +140,7 @@ func (b *bench) measureOne(ctx context.Context, m measure) ([]row, error) {
 	return rows, nil
 }
 
-// interleave runs all variants once to warm up, and then round by round. The
-// samples are by variant.
-func (b *bench) interleave(ctx context.Context, variants []variant) ([][]sample, error) {
-	samples := make([][]sample, len(variants))
-	for round := range b.opts.rounds + 1 {
-		d := b.opts.time
-		if round == 0 {
-			d /= 4
-		}
-		for i, v := range variants {
-			s, err := v.measured(ctx, d)
-			if err != nil {
-				return nil, err
-			}
-			if round > 0 {
-				samples[i] = append(samples[i], s)
-			}
-		}
-	}
-	return samples, nil
-}
-
-// measured makes calls for that long, and counts what the server computes
-// meanwhile.
+// measured makes calls for that long, and counts the server's processor time meanwhile.
 func (v variant) measured(ctx context.Context, d time.Duration) (sample, error) {
 	cpu := v.server.cpuTime()
 	s, err := v.run(ctx, d)

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// memoryMeasure is the memory of a presenced whose users have one session each,
-// and how long it takes to start again on the journal of their logins. It has a presenced of its own, with a
-// trace of its garbage collector: a collection's live bytes are the heap that
-// users need, while resident memory depends on when it last ran.
+// memoryMeasure is the memory of a presenced whose users have one session each, and how
+// long it takes to start again on the journal of their logins. A presenced of its own
+// traces its garbage collector. A collection's live bytes are the heap that the users
+// need. Resident memory depends on when the last collection was.
 var memoryMeasure = measure{
 	name: "memory", title: "one session for each user, not bound to a connection",
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
@@ -29,7 +29,7 @@ var memoryMeasure = measure{
 
 // measureHeap logs the users in at a presenced on an empty directory.
 func (b *bench) measureHeap(ctx context.Context, dir string) ([]row, error) {
-	t, err := b.startPresenced(dir, []string{"GODEBUG=gctrace=1"}, neverSnapshot...)
+	t, err := b.startOn(dir, b.presenced, []string{"GODEBUG=gctrace=1"}, neverSnapshot...)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (b *bench) measureHeap(ctx context.Context, dir string) ([]row, error) {
 		return nil, err
 	}
 	took := time.Since(begun)
-	// What is owed to watchers takes memory too, for some seconds.
+	// Changes that are not yet known to be announced take memory too, for some seconds.
 	if err := awaitAnnounced(ctx, t.conns[0]); err != nil {
 		return nil, err
 	}
@@ -70,19 +70,18 @@ func (b *bench) perUser(name string, before, after uint64, goal string) row {
 }
 
 const (
-	// collectCallers ask little at a time: what is allocated during a
-	// collection counts as live.
+	// collectCallers is small: what is allocated during a collection counts as live.
 	collectCallers = 2
 	collectWithin  = 20 * time.Second
 )
 
-// collect makes the process work on queries until its garbage collector has
-// run twice, once to finish what was under way, and returns the live bytes.
+// collect makes the process answer queries until its garbage collector has run twice,
+// because one run may have been under way, and returns the live bytes.
 func (t *target) collect(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, collectWithin)
 	defer cancel()
 	body := getBody(0, 100)
-	first, _, _ := collections(t.Stderr())
+	first, _ := collections(t.Stderr())
 	for {
 		if _, err := callFor(ctx, collectCallers, 50*time.Millisecond, func(caller, _ int) error {
 			return request(t.conn(caller), subjects.Get(), body)
@@ -92,7 +91,7 @@ func (t *target) collect(ctx context.Context) (uint64, error) {
 			}
 			return 0, err
 		}
-		if n, live, _ := collections(t.Stderr()); n >= first+2 {
+		if n, live := collections(t.Stderr()); n >= first+2 {
 			return live, nil
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -14,15 +15,14 @@ import (
 	"presence/pkg/broker"
 )
 
-// referenceCommand, as the first argument, makes this program the reference:
-// a plain NATS server with JetStream, and a responder connected to it in the
-// same process as presenced is to its own.
+// referenceCommand, as the first argument, makes this program the reference: a plain NATS
+// server with JetStream, and a responder in the same process, as with presenced.
 const referenceCommand = "reference"
 
 // Subjects of the reference. <user> is a token.
 const (
-	// refCanned, with refReply, refEvent or refGetReply appended, keeps the
-	// request's body as what is sent from then on.
+	// refCanned, with refReply, refEvent or refGetReply appended, sets the body that is
+	// sent from then on.
 	refCanned   = "bench.canned."
 	refReply    = "reply"
 	refEvent    = "event"
@@ -77,7 +77,7 @@ func addStream(nc *nats.Conn) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := timeoutContext(10 * time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_, err = js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: refStream, Subjects: []string{refJS + "*"}, Storage: jetstream.FileStorage,
@@ -86,9 +86,9 @@ func addStream(nc *nats.Conn) error {
 	return err
 }
 
-// responder is the least that could answer in presenced's place: bodies of the
-// right size, and nothing decoded or kept. One goroutine a subscription, as
-// micro has it.
+// responder answers instead of presenced, with the least work: it sends bodies of the
+// right size, and decodes and keeps nothing. Each subscription has a goroutine, as in
+// presenced.
 type responder struct {
 	nc                     *nats.Conn
 	reply, event, getReply atomic.Pointer[[]byte]

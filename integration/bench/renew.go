@@ -14,9 +14,9 @@ import (
 
 const (
 	renewSessions = 20_000
-	// renewBatch is how many renewals without a reply are followed by one with.
-	// Its reply says that those before it, on the same connection and to the
-	// same endpoint, were handled: handlers run in order.
+	// renewBatch is the number of renewals in a batch. Only the last asks for a reply,
+	// which says that all of them were handled: on one connection, requests to one
+	// endpoint are handled in order.
 	renewBatch = 1000
 	// renewWindow is how many batches are under way on a connection.
 	renewWindow = 4
@@ -57,7 +57,7 @@ func renewals(sessions []session) []message {
 	return list
 }
 
-// renewFor counts what the service says it did, not what was sent.
+// renewFor counts the renewals that the service has done, not those that were sent.
 func renewFor(ctx context.Context, t *target, renewals []message, d time.Duration) (sample, error) {
 	before, err := renewStats(t.conns[0])
 	if err != nil {
@@ -113,8 +113,8 @@ type message struct {
 	body    []byte
 }
 
-// streamFor publishes messages on every connection until the time is over,
-// each connection its own share of them, and counts those that were handled.
+// streamFor publishes messages on all connections until the time is over, on each a share
+// of its own, and counts those that were handled.
 func streamFor(ctx context.Context, t *target, messages []message, d time.Duration) (sample, error) {
 	share := len(messages) / len(t.conns)
 	var handled atomic.Int64

@@ -7,9 +7,10 @@ import (
 	"io"
 	"runtime"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
 // report is all that a run prints.
@@ -38,7 +39,7 @@ func (r report) writeJSON(w io.Writer) error {
 }
 
 func (r report) writeTable(w io.Writer) error {
-	fmt.Fprintf(w, "%s; medians of %d rounds of %v, load included; %v in all\ncpu: what the server computes for each\n", r.Machine, r.Rounds, r.Time, r.Took.Round(time.Second))
+	fmt.Fprintf(w, "%s; medians of %d rounds of %v, load included; %v in all\ncpu: the server's processor time for each\n", r.Machine, r.Rounds, r.Time, r.Took.Round(time.Second))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if r.Against != "" {
 		fmt.Fprintf(w, "ratios: the median of those within each round, and in brackets where it lies with %d %% confidence\n", confidence)
@@ -113,14 +114,4 @@ func micros(d time.Duration) string {
 }
 
 // count writes a number with commas between its thousands.
-func count(n int) string {
-	digits := strconv.Itoa(n)
-	var b strings.Builder
-	for i, d := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 && digits[i-1] != '-' {
-			b.WriteByte(',')
-		}
-		b.WriteRune(d)
-	}
-	return b.String()
-}
+func count(n int) string { return humanize.Comma(int64(n)) }

@@ -27,8 +27,8 @@ func userSubject(userID, op string) string {
 	return subject
 }
 
-// setBody is a change of the text; it differs from call to call, because what
-// already holds changes nothing.
+// setBody is a change of the text. It differs from call to call: to set the text that is
+// set already changes nothing.
 func setBody(i int) []byte {
 	return fmt.Appendf(nil, `{"customStatus":"in a meeting %07d"}`, i%10_000_000)
 }
@@ -73,8 +73,8 @@ func request(nc *nats.Conn, subject string, body []byte) error {
 	return err
 }
 
-// requestPatiently is request for what prepares a measure: while it is refused
-// because the service is busy, it is made again.
+// requestPatiently is request, made again while the service refuses it because it is busy:
+// to prepare a measure.
 func requestPatiently(nc *nats.Conn, subject string, body []byte) error {
 	for begun := time.Now(); ; {
 		err := request(nc, subject, body)
@@ -116,8 +116,4 @@ func mustMarshal(v any) []byte {
 		panic(err) // only of types made here
 	}
 	return data
-}
-
-func timeoutContext(d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), d)
 }

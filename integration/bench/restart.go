@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// neverSnapshot has presenced take no snapshot, but for one that is due by the
-// entries' bytes, as with the logins of a million users.
-var neverSnapshot = []string{"--snapshot-entries", "1000000000"}
+// neverSnapshot makes presenced take no snapshot after a number of entries. One may still
+// be due by the entries' bytes, as with the logins of a million users.
+var neverSnapshot = []string{"--sync", "interval", "--snapshot-entries", "1000000000"}
 
-// measureRestart starts presenced on what another one left, stopped by SIGTERM,
-// and says what there was to read.
+// measureRestart starts presenced on the store of another one, which SIGTERM has stopped,
+// and says how much there was to read.
 func (b *bench) measureRestart(dir, name string) (row, error) {
-	t, err := b.startPresenced(dir, nil, slices.Concat(withFigures, neverSnapshot)...)
+	t, err := b.startOn(dir, b.presenced, nil, slices.Concat(withFigures, neverSnapshot)...)
 	if err != nil {
 		return row{}, err
 	}

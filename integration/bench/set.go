@@ -64,7 +64,7 @@ func (b *bench) changes(callers int, share time.Duration) []variant {
 	}
 }
 
-// changer has callers make changes. Its functions are for one goroutine.
+// changer makes changes by several callers. Call it from one goroutine.
 type changer struct {
 	callers int
 	share   time.Duration // a round takes the time for each variant divided by it
@@ -77,7 +77,7 @@ func (c *changer) user(caller, i int) int {
 	return caller*each + i%each
 }
 
-// rounds makes changes whose bodies never repeat, not in the next round either.
+// rounds makes changes whose bodies never repeat, not even in the next round.
 func (c *changer) rounds(call func(caller, i int, body []byte) error) runFunc {
 	return func(ctx context.Context, d time.Duration) (sample, error) {
 		c.base += 1_000_003

@@ -11,27 +11,27 @@ import (
 )
 
 const (
-	// snapshotCallers set a text every snapshotEvery each, however long the one
-	// before took: load for a fraction of a core.
+	// snapshotCallers each set a text every snapshotEvery, even if the set before is
+	// still under way. That loads a fraction of a core.
 	snapshotCallers = 16
 	snapshotEvery   = 10 * time.Millisecond
-	// snapshotEntries is after how many entries a snapshot is due: with this load
-	// each time that presenced looks, every 2 s or so, and seldom while users are
-	// logged in by the hundred. An idle presenced has so many in a quarter of an hour.
+	// snapshotEntries is after how many entries a snapshot is due. With this load that
+	// is each time that presenced looks, about every 2 s. It is rare while the users
+	// log in, hundreds in an entry.
 	snapshotEntries = "1000"
 	// snapshotWithin bounds the wait for one snapshot.
 	snapshotWithin = time.Minute
 )
 
-// snapshotMeasure is how much longer changes take while the state is stored. It
-// has a presenced of its own that does so every few seconds, and says in its log
-// from when to when; in the end it starts again on that.
+// snapshotMeasure is how much longer changes take while the state is stored. A presenced
+// of its own stores it every few seconds, and logs from when to when. In the end it is
+// started again on its last snapshot.
 var snapshotMeasure = measure{
 	name: "snapshot", title: fmt.Sprintf("sets while the state is stored, %s/s at fixed times, each from when it was due",
 		count(int(snapshotCallers*time.Second/snapshotEvery))),
 	slow: true,
 	alone: func(ctx context.Context, b *bench) ([]row, error) {
-		t, err := b.startAlone("snapshot", nil, "--snapshot-entries", snapshotEntries)
+		t, err := b.start(b.presenced, "interval", "--snapshot-entries", snapshotEntries)
 		if err != nil {
 			return nil, err
 		}
@@ -56,8 +56,8 @@ var snapshotMeasure = measure{
 	},
 }
 
-// setOverSnapshots sets texts until so many snapshots were taken meanwhile. Between
-// two of them are more than 2 s, so none is under way unnoticed at the end.
+// setOverSnapshots sets texts until n snapshots were taken. No other can be under way at
+// the end, because two are more than 2 s apart.
 func (b *bench) setOverSnapshots(ctx context.Context, t *target, n int) (sets, snapshots []span, err error) {
 	before := len(tookSnapshots(t.Stderr()))
 	deadline := time.Now().Add(time.Duration(n) * snapshotWithin)
@@ -78,7 +78,7 @@ func (b *bench) setOverSnapshots(ctx context.Context, t *target, n int) (sets, s
 	return sets, snapshots, nil
 }
 
-// split tells the calls that were under way during one of the spans from the
+// split divides calls into those that were under way during one of the spans and the
 // others. It returns how long they took, sorted.
 func split(calls, spans []span) (during, quiet []time.Duration) {
 	for _, c := range calls {
@@ -115,4 +115,4 @@ func snapshotRows(users int, snapshots []span, during, quiet []time.Duration) ([
 	}, nil
 }
 
-var errNoSnapshot = errors.New("presenced takes no snapshots, or does not say so")
+var errNoSnapshot = errors.New("presenced takes no snapshots, or does not log them")

@@ -42,10 +42,10 @@ const confidence = 90
 // resamples are as many as make the interval's ends steady to a part in 1,000.
 const resamples = 10_000
 
-// medianWithin returns the median of the values, and between what it lies with 90 %
-// confidence, by the bootstrap: how far medians of as many values, drawn from these
-// with repetition, are apart. The draws are the same each time. Of no values all are
-// 0.
+// medianWithin returns the median of the values, and the interval in which it lies with
+// 90 % confidence, by the bootstrap: it draws as many values from these, with repetition,
+// and looks how far the medians of such draws are apart. The draws are the same each time.
+// Without values all results are 0.
 func medianWithin(values []float64) (mid, low, high float64) {
 	if len(values) == 0 {
 		return 0, 0, 0
@@ -63,8 +63,8 @@ func medianWithin(values []float64) (mid, low, high float64) {
 	return median(values), percentile(medians, outside), percentile(medians, 100-outside)
 }
 
-// percentile returns the smallest of the sorted values that p percent of them
-// are not above, and the zero value of none.
+// percentile returns the smallest of the sorted values that is not below p percent of
+// them; the zero value if there are none.
 func percentile[T cmp.Ordered](sorted []T, p int) T {
 	if len(sorted) == 0 {
 		var zero T
