@@ -1,9 +1,9 @@
 // Package streams finds JetStream streams, and creates those that are not there.
 //
-// While a stream, or JetStream itself, has no leader nobody answers, and who asked
-// before there is one must ask again: an answer to the first question never comes. A
-// cluster that starts, or has lost a server, is in that state for a moment. One whose
-// leader was just elected answers with errors, because it has not heard of the others.
+// While a stream, or JetStream itself, has no leader, nobody answers. A question from that time is
+// never answered, so it must be asked again. A cluster that starts, or has lost a server, has no
+// leader for a moment. One whose leader was just elected answers with errors, because the leader
+// does not know the others yet.
 package streams
 
 import (
@@ -23,9 +23,9 @@ const (
 	askAgain = 100 * time.Millisecond
 )
 
-// Ask asks until there is an answer, be it an error, or ctx is done. That a cluster is
-// not ready for the question is no answer. A question is given AskTimeout; it may have been heard though nobody answered, so it must be one
-// that can be repeated.
+// Ask asks until there is an answer or ctx is done. An error is an answer too, unless it says that
+// the cluster is not ready. A question waits for AskTimeout at most. It may have been carried out
+// without an answer, so it must be one that can be repeated.
 func Ask[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
 	for {
 		asking, cancel := context.WithTimeout(ctx, AskTimeout)
@@ -67,8 +67,7 @@ func Find(ctx context.Context, js jetstream.JetStream, name string) (jetstream.S
 	return Ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, name) })
 }
 
-// Create creates a stream, or returns the one that another instance has made
-// meanwhile.
+// Create creates a stream, or returns the one that another instance has created meanwhile.
 func Create(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	return Ask(ctx, func(ctx context.Context) (jetstream.Stream, error) {
 		stream, err := js.CreateStream(ctx, want)
