@@ -1,4 +1,4 @@
-// Package admission decides which requests an instance takes on, and keeps those that wait.
+// Package admission decides which requests an instance takes, and holds those that wait.
 //
 //	gate := admission.New(admission.Limits{UserChanges: 20, …})
 //	go gate.Run(ctx, answering)
@@ -10,13 +10,14 @@
 //
 //	arrival ─► Body, Change, ReadRenewal, GatewayRequest   before the body is read
 //	        ─► AnswerRenewal, Apply                        once it is
-//	        ─► Query      ─► a worker calls Handle         at most one for each processor
-//	        ─► Contacts   ─► a worker for the user         they wait for JetStream
+//	        ─► Query      ─► a worker calls Handle         as many workers as processors
+//	        ─► Contacts   ─► a worker for the user         it waits for JetStream
 //	        ─► Order      ─► the worker for lists          it may take seconds
 //	        ─► Refuse     ─► a goroutine calls Refuse
 //
-// Every method returns at once. What is over a limit gets an error of package protocol, and
-// nothing was done. Everything that waits is bounded, and so is what is remembered of users.
+// Every method returns at once. Over a limit it returns an error of package protocol, and does
+// nothing. All that waits is bounded, and so is all that is remembered of users. Run owns all
+// goroutines.
 package admission
 
 import (
@@ -29,10 +30,10 @@ import (
 	"presence/pkg/protocol"
 )
 
-// Limits bound what a gate lets through. Package service documents each of them.
+// Limits bound what a gate lets through. Package service documents each one.
 type Limits struct {
-	// UserChanges and UserRenewals count in RateWindow, GatewayOps in a second. Each may
-	// be Unlimited.
+	// UserChanges and UserRenewals are for RateWindow, GatewayOps is for a second. Each may be
+	// Unlimited.
 	UserChanges, UserRenewals, GatewayOps int
 
 	BodyBytes, OpsPerApply int
@@ -44,20 +45,30 @@ type Limits struct {
 // Unlimited is a rate that limits nothing.
 const Unlimited = -1
 
-// LeastGatewayOps is the smallest rate of GatewayOps by which the largest apply can pass.
+// LeastGatewayOps is the smallest value of GatewayOps that lets the largest apply pass.
 const LeastGatewayOps = protocol.MaxOpsPerApply / int(RateWindow/time.Second)
 
 const (
-	// floodTimes is how many times UserRenewals are read. Of those, UserRenewals are
-	// answered.
+	// floodTimes times UserRenewals is how many renewals are read. More are refused unread.
 	floodTimes = 10
-	// MaxContactReads is how many reads of contacts a user may have waiting. They wait for
-	// JetStream, on a worker that other users share.
+	// MaxContactReads is how many reads of a user's contacts may wait. They wait for JetStream,
+	// on a worker that other users share.
 	MaxContactReads = 8
-	// opBytes is what an op of an apply has at least. A gateway's request costs as many ops
-	// as that makes of its body, so that a long body without ops has its price too.
+	// opBytes is how many bytes of a gateway's request cost as much as an op. So a long body
+	// without ops has its price too.
 	opBytes = 512
 )
+
+// maxRefusals bounds the refusals that wait to be sent. A flood of more gets no answers.
+const maxRefusals = 1 << 13
+
+// refusal is a request that is refused before its body is read. A goroutine of its own answers it,
+// because sending an answer takes longer than refusing. So whoever floods an endpoint does not keep
+// others waiting there.
+type refusal struct {
+	request Request
+	err     error
+}
 
 // Request is one that waits in the gate.
 type Request interface {
@@ -67,26 +78,26 @@ type Request interface {
 	Refuse(err error)
 }
 
-// Ticket is what a request takes up until it is answered. The zero value takes up nothing.
+// Ticket says what room a request takes until it is answered. The zero value takes none.
 type Ticket struct {
-	pending string // its key among the pending requests
-	bytes   int    // what it counts for among the queries
-	asker   int
+	pending string // the request's key in Gate.pending
+	bytes   int    // how much it counts in Gate.queries
+	asker   int    // its asker's index there
 }
 
 // Gate is the admission of one instance. All methods may be called by any goroutine.
 type Gate struct {
 	limits Limits
-	// Allowances of each user, or gateway.
+	// Each of these has an allowance for each user, or gateway.
 	changes, renewals, floods, ops *rate
 	pending                        pending
 	queries                        *queries
-	refusals                       *refusals
+	refusals                       chan refusal
 	contacts, orders               *workers
 	active                         atomic.Int64
 }
 
-// New makes a gate. Nothing that waits in it is done until Run.
+// New makes a gate. What waits in it is not handled until Run.
 func New(l Limits) *Gate {
 	return &Gate{
 		limits:   l,
@@ -95,14 +106,14 @@ func New(l Limits) *Gate {
 		floods:   newRate(max(l.UserRenewals*floodTimes, Unlimited), RateWindow),
 		ops:      newRate(l.GatewayOps, time.Second),
 		queries:  newQueries(l.QueryBytes, l.AskerBytes),
-		refusals: newRefusals(),
+		refusals: make(chan refusal, maxRefusals),
 		contacts: newWorkers(contactWorkers),
 		orders:   newWorkers(1),
 	}
 }
 
-// Run does what waits until answering is done, and then what is left. Work for contacts and
-// lists gets ctx: from its end on they are to give up and answer.
+// Run handles what waits until answering is done, and then what is left. Work for contacts and
+// lists gets ctx: when that is done, the work should give up and answer.
 func (g *Gate) Run(ctx, answering context.Context) {
 	var all sync.WaitGroup
 	all.Go(func() { g.contacts.run(ctx, answering) })
@@ -113,12 +124,12 @@ func (g *Gate) Run(ctx, answering context.Context) {
 		})
 	}
 	all.Go(func() {
-		work(answering, g.refusals.waiting, func(x refusal) { x.request.Refuse(x.err); g.Leave() })
+		work(answering, g.refusals, func(x refusal) { x.request.Refuse(x.err); g.Leave() })
 	})
 	all.Wait()
 }
 
-// Enter counts a request as active until Leave. The gate itself counts what waits in it.
+// Enter counts a request as active until Leave. The gate itself does so for all that waits in it.
 func (g *Gate) Enter() { g.active.Add(1) }
 
 // Leave ends what Enter began.
@@ -138,13 +149,13 @@ func (g *Gate) Body(bytes int) error {
 // Change takes a change off a user's allowance.
 func (g *Gate) Change(user string, now time.Time) error { return g.changes.admit(user, 1, now) }
 
-// ReadRenewal takes a renewal off the allowance of those that are read at all. The key is
-// the subject. Only a flood exceeds it, and no client sends one.
+// ReadRenewal takes a renewal off the allowance of renewals that are read at all, by the subject.
+// Only a flood exceeds it, and no client sends one.
 func (g *Gate) ReadRenewal(subject string, now time.Time) error {
 	return g.floods.admit(subject, 1, now)
 }
 
-// AnswerRenewal takes a renewal off the allowance of those that are answered.
+// AnswerRenewal takes a renewal off the allowance of renewals that are answered.
 func (g *Gate) AnswerRenewal(owner string, now time.Time) error {
 	return g.renewals.admit(owner, 1, now)
 }
@@ -154,14 +165,14 @@ func (g *Gate) GatewayRequest(gateway string, bytes int, now time.Time) error {
 	return g.ops.admit(gateway, opsOf(bytes), now)
 }
 
-// opsOf is what a gateway's request costs before it is read. It is never more than the
-// smallest allowance that can be configured.
+// opsOf returns how many ops a gateway's request costs before it is read. It is never more than
+// the smallest allowance that can be configured.
 func opsOf(bytes int) int { return min(max(1, bytes/opBytes), protocol.MaxOpsPerApply) }
 
-// Apply takes the ops of an apply off its gateway's allowance, once GatewayRequest has taken
-// what the body costs. The apply is pending until it is answered. A gateway needs one at a
-// time, and beside it what it asks again. So one that does not wait for its answers cannot
-// fill the journal's queue.
+// Apply takes the ops of an apply off its gateway's allowance. GatewayRequest has taken what the
+// body costs by then. The apply counts as pending until it is answered. A gateway needs one
+// pending apply, and some more when it repeats a request. The bound keeps a gateway that does not
+// wait for answers from filling the journal's queue.
 func (g *Gate) Apply(t *Ticket, gateway string, ops, bytes int, now time.Time) error {
 	if most := g.limits.OpsPerApply; ops > most {
 		return protocol.ErrTooManyUsers.Withf("ops has %d ops, at most %d are allowed", ops, most)
@@ -170,7 +181,7 @@ func (g *Gate) Apply(t *Ticket, gateway string, ops, bytes int, now time.Time) e
 	if !g.pending.hold(t, gateway, most) {
 		return protocol.ErrOverloaded.Withf("%d applies of this gateway wait already: wait for an answer before the next", most)
 	}
-	g.ops.give(gateway, opsOf(bytes)) // so that the refusal says when all of it would pass
+	g.ops.give(gateway, opsOf(bytes)) // then a refusal says when all of it would pass
 	return g.ops.admit(gateway, max(ops, opsOf(bytes)), now)
 }
 
@@ -182,25 +193,25 @@ func (g *Gate) ReadContacts(t *Ticket, subject string) error {
 	return nil
 }
 
-// Query has a query handled by a worker. The goroutine that requests arrive on so has time to
-// refuse what is too much at once, and not only when its turn has come.
+// Query has a query handled by a worker. So the goroutine that requests arrive on can refuse what
+// is too much at once, and not only after those before it are handled.
 func (g *Gate) Query(r Request, t *Ticket, asker string, bytes int) error {
 	if err := g.queries.take(t, asker, bytes); err != nil {
 		return err
 	}
 	g.Enter()
-	g.queries.work <- r // which has room for all that take lets through
+	g.queries.work <- r // it does not wait: there is room for all that take lets through
 	return nil
 }
 
-// Contacts has work done that waits for JetStream. Work for the same user is done in the
-// order of arrival.
+// Contacts has work done that waits for JetStream. Work for one user is done in the order of
+// arrival.
 func (g *Gate) Contacts(user string, do func(context.Context)) error {
 	return g.later(g.contacts, user, do)
 }
 
-// Order has work done that puts users in order. There is one worker for it, so that only
-// other lists wait.
+// Order has work done that puts users in order. It has a worker of its own, so only other lists
+// wait for it.
 func (g *Gate) Order(do func(context.Context)) error { return g.later(g.orders, "", do) }
 
 func (g *Gate) later(w *workers, key string, do func(context.Context)) error {
@@ -212,12 +223,12 @@ func (g *Gate) later(w *workers, key string, do func(context.Context)) error {
 	return nil
 }
 
-// Refuse has a request answered with an error by a goroutine of its own. It reports false
-// where so many refusals wait that this one is not sent.
+// Refuse has a request answered with an error, by another goroutine. It reports false if so many
+// refusals wait that this one is not sent.
 func (g *Gate) Refuse(r Request, err error) bool {
 	g.Enter()
 	select {
-	case g.refusals.waiting <- refusal{r, err}:
+	case g.refusals <- refusal{r, err}:
 		return true
 	default:
 		g.Leave()
@@ -225,13 +236,13 @@ func (g *Gate) Refuse(r Request, err error) bool {
 	}
 }
 
-// Release gives back what a request took up. Calling it twice does nothing.
+// Release gives back the room that a request took. Calling it twice does nothing.
 func (g *Gate) Release(t *Ticket) {
 	g.pending.release(t)
 	g.queries.release(t)
 }
 
-// Remembered adds how many keys are remembered, by names.
+// Remembered adds to a map how many users and gateways are remembered, by names.
 func (g *Gate) Remembered(to map[string]int) {
 	to["rates-of-changes"], to["rates-of-renewals"] = g.changes.keys(), g.renewals.keys()
 	to["rates-of-floods"], to["rates-of-ops"] = g.floods.keys(), g.ops.keys()

@@ -2,14 +2,14 @@ package admission
 
 import "sync"
 
-// pending counts the requests that wait for their answer, where few may: a gateway's applies
-// by its ID, reads of contacts by their subject. The zero value counts none.
+// pending counts requests of which only a few may wait for their answer: applies, by the gateway's
+// ID, and reads of contacts, by their subject. The zero value counts none.
 type pending struct {
 	mu      sync.Mutex
 	waiting map[string]int
 }
 
-// hold counts a request, and reports whether that is allowed.
+// hold counts a request, unless as many wait already. It reports whether it did.
 func (p *pending) hold(t *Ticket, key string, most int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -24,7 +24,7 @@ func (p *pending) hold(t *Ticket, key string, most int) bool {
 	return true
 }
 
-// release ends what hold began, if it did.
+// release ends what hold began. Without that it does nothing.
 func (p *pending) release(t *Ticket) {
 	if t.pending == "" {
 		return
@@ -37,7 +37,7 @@ func (p *pending) release(t *Ticket) {
 	t.pending = ""
 }
 
-// keys returns of how many keys a request waits.
+// keys returns for how many keys a request waits.
 func (p *pending) keys() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

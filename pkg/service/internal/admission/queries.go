@@ -8,14 +8,15 @@ import (
 	"presence/pkg/protocol"
 )
 
-// queries are those between their arrival and their answer.
+// queries are the queries between arrival and answer.
 //
-// What waits is bounded by bytes, because a query costs about what its body has. One asker is
-// bounded by a part of that. Who asks without waiting for answers fills only its own part, and
-// others wait no longer than it takes to answer that part. Who an asker is, the caller says.
-// Inboxes can be made up, so this keeps the eager from hurting others, and not the malicious.
+// They are bounded by bytes, because a query costs about as much as its body is long. Each asker
+// may take a part of that. So an asker that does not wait for its answers fills only its own part,
+// and others wait no longer than it takes to answer that part. The caller says who the asker is.
+// A client can make up inboxes, so this protects others from an eager client, but not from a
+// malicious one.
 type queries struct {
-	bytes, each int // bounds
+	bytes, each int // bounds of all queries, and of those of one asker
 	work        chan Request
 	seed        maphash.Seed
 
@@ -25,9 +26,9 @@ type queries struct {
 }
 
 const (
-	// queryOverhead is what a query counts for beside its body.
+	// queryOverhead is how many bytes a query counts beside its body.
 	queryOverhead = 256
-	// askers is how many are told apart, by a hash.
+	// askers is how many askers are told apart, by a hash.
 	askers = 1024
 )
 
@@ -38,7 +39,7 @@ func newQueries(bytes, each int) *queries {
 	}
 }
 
-// take counts a query, or refuses it.
+// take counts a query until release, or refuses it.
 func (q *queries) take(t *Ticket, asker string, bytes int) error {
 	cost, of := bytes+queryOverhead, int(maphash.String(q.seed, asker)%askers)
 	q.mu.Lock()
@@ -58,7 +59,7 @@ func (q *queries) take(t *Ticket, asker string, bytes int) error {
 	return nil
 }
 
-// release ends what take began, if it did.
+// release ends what take began. Without that it does nothing.
 func (q *queries) release(t *Ticket) {
 	if t.bytes == 0 {
 		return
@@ -70,7 +71,7 @@ func (q *queries) release(t *Ticket) {
 	t.bytes = 0
 }
 
-// work does what comes by a channel until ctx is done, and then what is left there.
+// work calls do with what comes by a channel until ctx is done, and then with what is left there.
 // Several goroutines may do so.
 func work[T any](ctx context.Context, from <-chan T, do func(T)) {
 	for {

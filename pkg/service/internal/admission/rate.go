@@ -8,23 +8,21 @@ import (
 	"presence/pkg/protocol"
 )
 
-// RateWindow is the time that rates are counted over: so much of an allowance may be used at
-// once.
+// RateWindow is the time in which a whole allowance comes back. All of it may be used at once.
 const RateWindow = 5 * time.Second
 
-// rate gives each of any number of keys an allowance, by GCRA (the generic cell rate
-// algorithm). A key may do so much at once. From then on it may do as much as comes back in
-// RateWindow.
+// rate gives every key an allowance, by GCRA (the generic cell rate algorithm). A key may use the
+// whole allowance at once. Then it comes back bit by bit, all of it in RateWindow.
 //
-// All that is remembered of a key is a moment: when its whole allowance will be back. That is
-// at most RateWindow from now, so a key that has done nothing for that long can be forgotten.
-// Two generations of a map do that, each for a RateWindow:
+// Of a key only one moment is remembered: when its whole allowance will be back. That is at most
+// RateWindow from now. So a key that has done nothing for that long can be forgotten. There are two
+// maps for that, which change places each RateWindow:
 //
 //	recent   keys that did something since the last turn
 //	before   keys that did something in the turn before, and not since
 //
-// Both are bounded by maxKeys. In a storm of more keys they turn sooner, and a key that
-// maxKeys others came after has its whole allowance again. A nil rate limits nothing.
+// Both are bounded by maxKeys. In a storm of more keys the turns are shorter, and some keys get
+// their whole allowance too soon. A nil rate limits nothing.
 type rate struct {
 	interval time.Duration // what one costs
 	seed     maphash.Seed  // so that nobody can choose IDs that share an allowance
@@ -35,10 +33,10 @@ type rate struct {
 	turned         time.Duration            // since begun
 }
 
-// maxKeys bounds the keys of one generation: with two of them some 10 MiB.
+// maxKeys bounds the keys of one map. Two full maps take some 10 MiB.
 const maxKeys = 1 << 18
 
-// newRate limits to so many in a time; those of RateWindow may come at once.
+// newRate allows limit in a time. As many as RateWindow brings may come at once.
 func newRate(limit int, in time.Duration) *rate {
 	if limit == Unlimited {
 		return nil
@@ -52,7 +50,7 @@ func newRate(limit int, in time.Duration) *rate {
 	}
 }
 
-// admit is take for callers who return errors.
+// admit is take with a result of type error.
 func (r *rate) admit(key string, n int, now time.Time) error {
 	if e := r.take(key, n, now); e != nil {
 		return e
@@ -60,8 +58,8 @@ func (r *rate) admit(key string, n int, now time.Time) error {
 	return nil
 }
 
-// take takes n off a key's allowance and returns nil, or takes nothing and says
-// when so much will have come back.
+// take takes n off a key's allowance and returns nil, or takes nothing and returns an error that
+// says when so much will have come back.
 func (r *rate) take(key string, n int, now time.Time) *protocol.Error {
 	if r == nil {
 		return nil
@@ -82,7 +80,7 @@ func (r *rate) take(key string, n int, now time.Time) *protocol.Error {
 	return nil
 }
 
-// give puts n that was taken just now back onto a key's allowance.
+// give gives n back to a key's allowance, which was taken just now.
 func (r *rate) give(key string, n int) {
 	if r == nil {
 		return
@@ -95,7 +93,7 @@ func (r *rate) give(key string, n int) {
 	}
 }
 
-// keys counts what is remembered of keys: two generations of maxKeys at most.
+// keys returns how many keys are remembered: at most two maps of maxKeys.
 func (r *rate) keys() int {
 	if r == nil {
 		return 0
@@ -105,7 +103,7 @@ func (r *rate) keys() int {
 	return len(r.recent) + len(r.before)
 }
 
-// turn lets the older generation go where its time is over.
+// turn forgets the older map when its time is over.
 func (r *rate) turn(at time.Duration) {
 	if at-r.turned < RateWindow && len(r.recent) < maxKeys {
 		return

@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	// contactWorkers is how many requests about contacts are worked at at the same time.
+	// contactWorkers is how many requests for contacts are handled at the same time.
 	contactWorkers = 32
-	// workerQueue is how many more wait for each worker. Beyond that they are overloaded.
+	// workerQueue is how many more may wait for each worker.
 	workerQueue = 64
 )
 
-// workers do what a request's handler must not wait for. One worker does what has the same
-// key, in the order of arrival: two changes of one user's contacts would only make each other
-// try again.
+// workers do what a request's handler must not wait for. Work with the same key goes to the same
+// worker, in the order of arrival. Two changes of one user's contacts at the same time would only
+// make each other try again.
 type workers struct {
 	seed   maphash.Seed
 	queues []chan func(context.Context)
@@ -29,7 +29,7 @@ func newWorkers(count int) *workers {
 	return w
 }
 
-// do has work done, and reports false where too much waits.
+// do has work done, or reports false if too much waits.
 func (w *workers) do(key string, work func(context.Context)) bool {
 	select {
 	case w.queues[maphash.String(w.seed, key)%uint64(len(w.queues))] <- work:
@@ -39,7 +39,7 @@ func (w *workers) do(key string, work func(context.Context)) bool {
 	}
 }
 
-// run works with ctx until answering is done, and then does what is left.
+// run does work, and gives it ctx, until answering is done. Then it does what is left.
 func (w *workers) run(ctx, answering context.Context) {
 	var all sync.WaitGroup
 	for _, queue := range w.queues {
