@@ -5,7 +5,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -193,72 +192,4 @@ func journalError(err error) *protocol.Error {
 		return protocol.ErrUnavailable
 	}
 	return protocol.AsError(err)
-}
-
-// endpointStats are the figures of an endpoint. A request counts when it is
-// answered, with the time since its arrival.
-type endpointStats struct {
-	requests, errors, dropped, unanswered, nanoseconds atomic.Uint64
-
-	last atomic.Pointer[protocol.Error] // the last error answered
-
-	byError [maxErrors]atomic.Uint64 // in the order of errorNames
-}
-
-// EndpointStats is what "nats service stats" shows as an endpoint's data.
-type EndpointStats struct {
-	Requests     uint64            `json:"requests"`
-	Errors       uint64            `json:"errors"`
-	ErrorsByName map[string]uint64 `json:"errorsByName,omitempty"`
-	// AverageMs is from arrival to reply, in milliseconds.
-	AverageMs float64 `json:"averageMs"`
-	// Dropped requests had a reply subject that is not allowed. They are not in Requests.
-	Dropped uint64 `json:"dropped,omitempty"`
-	// Unanswered requests were refused, and got no answer because too many were refused at
-	// once. They are not in Requests.
-	Unanswered uint64 `json:"unanswered,omitempty"`
-}
-
-// errorNames are the errors that are counted. Any other one counts as the last.
-var errorNames = [...]string{
-	"invalid_request", "invalid_user_id", "too_many_users", "custom_status_too_long", "feature_disabled",
-	"session_not_found", "lease_not_found", "revision_conflict", "out_of_order", "too_many_sessions", "session_replaced", "request_too_large",
-	"rate_limited", "overloaded", "unavailable", "outcome_unknown", "internal",
-}
-
-const maxErrors = len(errorNames)
-
-func (st *endpointStats) done(begun time.Time, e *protocol.Error) {
-	st.requests.Add(1)
-	st.nanoseconds.Add(uint64(time.Since(begun)))
-	if e == nil {
-		return
-	}
-	st.errors.Add(1)
-	st.last.Store(e)
-	for i, name := range errorNames {
-		if name == e.Name || i == maxErrors-1 {
-			st.byError[i].Add(1)
-			return
-		}
-	}
-}
-
-func (st *endpointStats) snapshot() EndpointStats {
-	out := EndpointStats{Requests: st.requests.Load(), Errors: st.errors.Load(), Dropped: st.dropped.Load(), Unanswered: st.unanswered.Load()}
-	if out.Requests > 0 {
-		out.AverageMs = float64(st.nanoseconds.Load()) / float64(out.Requests) / 1e6
-	}
-	out.ErrorsByName = make(map[string]uint64)
-	st.addErrors(out.ErrorsByName)
-	return out
-}
-
-// addErrors adds the errors answered to a count by name.
-func (st *endpointStats) addErrors(to map[string]uint64) {
-	for i := range st.byError {
-		if n := st.byError[i].Load(); n > 0 {
-			to[errorNames[i]] += n
-		}
-	}
 }

@@ -17,13 +17,11 @@ const contactsWithin = protocol.OutcomeWithin
 
 // contactsCall implements PROTOCOL 4.6.
 type contactsCall struct {
-	call
-	route *route[protocol.ContactsRequest, *protocol.ContactsReply]
-	body  protocol.ContactsRequest
+	change[protocol.ContactsRequest, *protocol.ContactsReply]
 }
 
-func (s *Service) contactsRoute(r route[protocol.ContactsRequest, *protocol.ContactsReply]) *endpoint {
-	return r.endpoint(s, func() request { return &contactsCall{route: &r} })
+func newContactsCall(c change[protocol.ContactsRequest, *protocol.ContactsReply]) request {
+	return &contactsCall{c}
 }
 
 func (c *contactsCall) Handle() { c.handle(c.readOrChange) }
@@ -132,13 +130,7 @@ type erase struct {
 	change[protocol.EraseRequest, *protocol.KickReply]
 }
 
-func (s *Service) eraseRoute(r route[protocol.EraseRequest, *protocol.KickReply]) *endpoint {
-	return r.endpoint(s, func() request {
-		c := &erase{}
-		c.route = &r
-		return c
-	})
-}
+func newErase(c change[protocol.EraseRequest, *protocol.KickReply]) request { return &erase{c} }
 
 func (c *erase) Handle() { c.handle(c.submit) }
 

@@ -74,23 +74,37 @@ func (s *Service) microStats(identity micro.ServiceIdentity, started time.Time) 
 	return stats
 }
 
-// microStats returns the endpoint's figures as "nats service stats" shows them. Data has what
-// that command has no columns for.
+// EndpointStats are the figures of an endpoint that "nats service stats" shows as its data. It has
+// no columns for them.
+type EndpointStats struct {
+	Requests     uint64            `json:"requests"`
+	Errors       uint64            `json:"errors"`
+	ErrorsByName map[string]uint64 `json:"errorsByName,omitempty"`
+	// AverageMs is the time from arrival to reply, in milliseconds.
+	AverageMs float64 `json:"averageMs"`
+	// Dropped and Unanswered are those of EndpointFigures.
+	Dropped    uint64 `json:"dropped,omitempty"`
+	Unanswered uint64 `json:"unanswered,omitempty"`
+}
+
 func (e *endpoint) microStats() *micro.EndpointStats {
-	st := &e.stats
-	all := st.snapshot()
+	f := e.stats.figures(e.name)
+	data := EndpointStats{Requests: f.Requests, ErrorsByName: f.Errors, Dropped: f.Dropped, Unanswered: f.Unanswered}
+	for _, n := range f.Errors {
+		data.Errors += n
+	}
 	out := &micro.EndpointStats{
 		Name: e.name, Subject: e.subject, QueueGroup: e.queue(),
-		NumRequests: int(all.Requests), NumErrors: int(all.Errors),
-		ProcessingTime: time.Duration(st.nanoseconds.Load()),
+		NumRequests: int(data.Requests), NumErrors: int(data.Errors), ProcessingTime: f.Busy,
 	}
-	if all.Requests > 0 {
-		out.AverageProcessingTime = out.ProcessingTime / time.Duration(all.Requests)
+	if f.Requests > 0 {
+		out.AverageProcessingTime = f.Busy / time.Duration(f.Requests)
+		data.AverageMs = out.AverageProcessingTime.Seconds() * 1e3
 	}
-	if last := st.last.Load(); last != nil {
-		out.LastError = strconv.Itoa(last.Code) + ":" + last.Name // its message may name a user
+	if f.LastError != nil {
+		out.LastError = strconv.Itoa(f.LastError.Code) + ":" + f.LastError.Name // its message may name a user
 	}
-	out.Data, _ = json.Marshal(all)
+	out.Data, _ = json.Marshal(data)
 	return out
 }
 

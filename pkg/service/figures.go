@@ -1,6 +1,8 @@
 package service
 
 import (
+	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,7 +49,8 @@ type EndpointFigures struct {
 	// refused, and got no answer because too many were refused at once. Neither are in
 	// Requests.
 	Dropped, Unanswered uint64
-	Busy                time.Duration // the sum of the times from arrival to answer
+	Busy                time.Duration   // the sum of the times from arrival to answer
+	LastError           *protocol.Error // the last error answered; nil: none
 }
 
 // counted is what the instance counts beside its endpoints.
@@ -97,15 +100,39 @@ func (s *Service) Figures() Figures {
 	return f
 }
 
+// endpointStats counts the requests of an endpoint. A request counts when it is answered, with the
+// time since its arrival.
+type endpointStats struct {
+	requests, dropped, unanswered, nanoseconds atomic.Uint64
+
+	mu     sync.Mutex
+	errors map[string]uint64 // by name
+	last   *protocol.Error   // the last one answered
+}
+
+func (st *endpointStats) done(begun time.Time, e *protocol.Error) {
+	st.requests.Add(1)
+	st.nanoseconds.Add(uint64(time.Since(begun)))
+	if e == nil {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.errors == nil {
+		st.errors = make(map[string]uint64)
+	}
+	st.errors[e.Name]++
+	st.last = e
+}
+
 func (st *endpointStats) figures(name string) EndpointFigures {
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	f := EndpointFigures{
 		Name: name, Requests: st.requests.Load(), Errors: make(map[string]uint64),
 		Dropped: st.dropped.Load(), Unanswered: st.unanswered.Load(), Busy: time.Duration(st.nanoseconds.Load()),
+		LastError: st.last,
 	}
-	for i := range st.byError {
-		if n := st.byError[i].Load(); n > 0 {
-			f.Errors[errorNames[i]] = n
-		}
-	}
+	maps.Copy(f.Errors, st.errors)
 	return f
 }

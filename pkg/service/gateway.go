@@ -35,12 +35,8 @@ type apply struct {
 	ops *api.Ops
 }
 
-func (s *Service) applyRoute(r route[protocol.ApplyRequest, *protocol.ApplyReply]) *endpoint {
-	return r.endpoint(s, func() request {
-		c := &apply{}
-		c.route = &r
-		return c
-	})
+func newApply(c change[protocol.ApplyRequest, *protocol.ApplyReply]) request {
+	return &apply{change: c}
 }
 
 func (c *apply) Handle() { c.handle(c.submit) }

@@ -51,8 +51,8 @@ func (s *Service) Health() error {
 	if cutOff != nil {
 		return cutOff
 	}
-	if err := s.contactsWrong.get(); err != nil {
-		return withCause("contacts", err)
+	if wrong := s.contactsWrong.Load(); wrong != nil && *wrong != nil {
+		return withCause("contacts", *wrong)
 	}
 	select {
 	case <-s.ready:

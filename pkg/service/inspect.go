@@ -2,35 +2,14 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 )
 
 // inspectEvery is how often an instance checks the configuration of the contacts' bucket. (The
 // journal checks its own stream, and the one of the snapshots.)
 const inspectEvery = 5 * time.Second
-
-// finding is what the last check found wrong; nil: nothing.
-type finding struct {
-	mu  sync.Mutex
-	err error
-}
-
-func (f *finding) get() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.err
-}
-
-// set notes what was found, and reports whether it differs from the time before.
-func (f *finding) set(err error) (news bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	news = (err == nil) != (f.err == nil) || err != nil && err.Error() != f.err.Error()
-	f.err = err
-	return news
-}
 
 // watchContacts checks the contacts' bucket again and again until ctx is done.
 func (s *Service) watchContacts(ctx context.Context) {
@@ -48,12 +27,15 @@ func (s *Service) watchContacts(ctx context.Context) {
 // requests for contacts notice that.
 func (s *Service) inspectContacts(ctx context.Context) {
 	wrong, err := s.contacts.Inspect(ctx)
-	if err != nil || !s.contactsWrong.set(wrong) {
+	if err != nil {
 		return
 	}
-	if wrong != nil {
+	before := s.contactsWrong.Swap(&wrong)
+	switch {
+	case before == nil && wrong == nil, before != nil && fmt.Sprint(*before) == fmt.Sprint(wrong):
+	case wrong != nil:
 		s.log.Error("the configuration of the contacts' bucket is wrong: this instance is not ready", "err", wrong)
-	} else {
+	default:
 		s.log.Info("the configuration of the contacts' bucket is right again")
 	}
 }

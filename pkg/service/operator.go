@@ -32,7 +32,9 @@ func (c *Config) limits() map[string]int64 {
 func (s *Service) refusals() map[string]uint64 {
 	all := make(map[string]uint64)
 	for _, e := range s.endpoints {
-		e.stats.addErrors(all)
+		for name, n := range e.stats.figures(e.name).Errors {
+			all[name] += n
+		}
 	}
 	return all
 }
@@ -47,13 +49,7 @@ type list struct {
 	query[protocol.ListRequest, *protocol.ListReply]
 }
 
-func (s *Service) listRoute(r route[protocol.ListRequest, *protocol.ListReply]) *endpoint {
-	return r.queryEndpoint(s, func() request {
-		c := &list{}
-		c.route = &r
-		return c
-	})
-}
+func newList(c query[protocol.ListRequest, *protocol.ListReply]) request { return &list{c} }
 
 func (c *list) Handle() { c.handle(c.answerOrWait) }
 

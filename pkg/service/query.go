@@ -13,13 +13,7 @@ type get struct {
 	query[protocol.GetRequest, *getReply]
 }
 
-func (s *Service) getRoute(r route[protocol.GetRequest, *getReply]) *endpoint {
-	return r.queryEndpoint(s, func() request {
-		c := &get{}
-		c.route = &r
-		return c
-	})
-}
+func newGet(c query[protocol.GetRequest, *getReply]) request { return &get{c} }
 
 func (s *Service) checkGet(r *protocol.GetRequest) error {
 	if err := r.Check(); err != nil {

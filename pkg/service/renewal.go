@@ -31,11 +31,7 @@ type renewal[Request, Reply any] struct {
 }
 
 func (r renewals[Request, Reply]) renewal(s *Service) *endpoint {
-	return r.endpoint(s, func() request {
-		c := &renewal[Request, Reply]{renewals: &r}
-		c.route = &r.route
-		return c
-	})
+	return r.changeOf(s, func(c change[Request, Reply]) request { return &renewal[Request, Reply]{c, &r} })
 }
 
 // Renewals of sessions (PROTOCOL 4.2).

@@ -48,9 +48,9 @@ func (s *Service) routes() []*endpoint {
 		route[protocol.SetRequest, *protocol.ChangeReply]{name: "set", subject: user(protocol.OpSet), owner: ofUser,
 			admit: s.admitChange, check: s.checkSet, command: api.Set, reply: api.Replies.Change}.change(s),
 		route[struct{}, protocol.OwnStatusReply]{name: "status", subject: user(protocol.OpStatus), owner: ofUser, answer: s.ownStatus}.query(s),
-		s.contactsRoute(route[protocol.ContactsRequest, *protocol.ContactsReply]{name: "contacts", subject: user(protocol.OpContacts), owner: ofUser,
-			admit: s.admitContacts, check: (*protocol.ContactsRequest).Check}),
-		s.getRoute(route[protocol.GetRequest, *getReply]{name: "get", subject: s.subjects.Get(), check: s.checkGet}),
+		route[protocol.ContactsRequest, *protocol.ContactsReply]{name: "contacts", subject: user(protocol.OpContacts), owner: ofUser,
+			admit: s.admitContacts, check: (*protocol.ContactsRequest).Check}.changeOf(s, newContactsCall),
+		route[protocol.GetRequest, *getReply]{name: "get", subject: s.subjects.Get(), check: s.checkGet}.queryOf(s, newGet),
 
 		route[protocol.OpenRequest, protocol.LeaseReply]{name: "gateway-open", subject: gateway(protocol.OpOpen), owner: ofGateway, leases: true,
 			admit: s.admitOps, check: (*protocol.OpenRequest).Check, command: s.gatewayOpen, reply: api.Replies.Lease}.change(s),
@@ -58,19 +58,20 @@ func (s *Service) routes() []*endpoint {
 			route: route[protocol.LeaseRequest, protocol.LeaseReply]{name: "gateway-renew", subject: gateway(protocol.OpRenew), owner: ofGateway, leases: true,
 				admit: s.admitRenewal, check: (*protocol.LeaseRequest).Check, command: api.RenewGateway, reply: api.Replies.Lease},
 			lease: gatewayLease, lost: lostGateway, allowance: s.gatewayAllowance, admitCommand: s.admitOps}.renewal(s),
-		s.applyRoute(route[protocol.ApplyRequest, *protocol.ApplyReply]{name: "gateway-apply", subject: gateway(protocol.OpApply), owner: ofGateway,
-			admit: s.admitOps, check: (*protocol.ApplyRequest).Check}),
+		route[protocol.ApplyRequest, *protocol.ApplyReply]{name: "gateway-apply", subject: gateway(protocol.OpApply), owner: ofGateway,
+			admit: s.admitOps, check: (*protocol.ApplyRequest).Check}.changeOf(s, newApply),
 		route[protocol.CloseRequest, protocol.LeaseReply]{name: "gateway-close", subject: gateway(protocol.OpClose), owner: ofGateway,
 			admit: s.admitOps, check: (*protocol.CloseRequest).Check, command: api.Close, reply: api.Replies.Lease}.change(s),
 
 		route[struct{}, *protocol.StatsReply]{name: "stats", subject: s.subjects.Stats(), answer: s.stats}.query(s),
-		s.listRoute(route[protocol.ListRequest, *protocol.ListReply]{name: "list", subject: s.subjects.List(), check: (*protocol.ListRequest).Check}),
+		route[protocol.ListRequest, *protocol.ListReply]{name: "list", subject: s.subjects.List(),
+			check: (*protocol.ListRequest).Check}.queryOf(s, newList),
 		route[protocol.UserRequest, *protocol.ExplainReply]{name: "explain", subject: s.subjects.Explain(),
 			check: (*protocol.UserRequest).Check, answer: s.explain}.query(s),
 		route[protocol.KickRequest, *protocol.KickReply]{name: "kick", subject: s.subjects.Kick(),
 			check: (*protocol.KickRequest).Check, command: kick, reply: api.Replies.Ended}.change(s),
-		s.eraseRoute(route[protocol.EraseRequest, *protocol.KickReply]{name: "erase", subject: s.subjects.Erase(),
-			check: (*protocol.EraseRequest).Check, reply: api.Replies.Ended}),
+		route[protocol.EraseRequest, *protocol.KickReply]{name: "erase", subject: s.subjects.Erase(),
+			check: (*protocol.EraseRequest).Check, reply: api.Replies.Ended}.changeOf(s, newErase),
 		route[protocol.InstanceRequest, *protocol.InstanceReply]{name: "instances", subject: s.subjects.Instances(), everyone: true,
 			check: (*protocol.InstanceRequest).Check, answer: s.describe, evenIfWrong: true}.query(s),
 		route[protocol.InstanceRequest, *protocol.InstanceReply]{name: "instance", subject: s.subjects.Instance(s.instance),
@@ -79,8 +80,8 @@ func (s *Service) routes() []*endpoint {
 }
 
 // endpoint returns the route's endpoint. open makes a call for each request.
-func (r *route[Request, Reply]) endpoint(s *Service, open func() request) *endpoint {
-	return &endpoint{service: s, name: r.name, subject: r.subject, everyone: r.everyone, leases: r.leases, admit: r.admit, open: open}
+func (r *route[Request, Reply]) endpoint(s *Service, isQuery bool, open func() request) *endpoint {
+	return &endpoint{service: s, name: r.name, subject: r.subject, everyone: r.everyone, leases: r.leases, admit: r.admit, query: isQuery, open: open}
 }
 
 // read reads a call's owner from its subject, and reads and checks its body.
@@ -105,7 +106,12 @@ type change[Request, Reply any] struct {
 }
 
 func (r route[Request, Reply]) change(s *Service) *endpoint {
-	return r.endpoint(s, func() request { return &change[Request, Reply]{route: &r} })
+	return r.changeOf(s, func(c change[Request, Reply]) request { return &c })
+}
+
+// changeOf is change for a type that embeds one.
+func (r route[Request, Reply]) changeOf(s *Service, embed func(change[Request, Reply]) request) *endpoint {
+	return r.endpoint(s, false, func() request { return embed(change[Request, Reply]{route: &r}) })
 }
 
 func (c *change[Request, Reply]) Handle() { c.handle(c.submit) }
@@ -133,13 +139,12 @@ type query[Request, Reply any] struct {
 }
 
 func (r route[Request, Reply]) query(s *Service) *endpoint {
-	return r.queryEndpoint(s, func() request { return &query[Request, Reply]{route: &r} })
+	return r.queryOf(s, func(c query[Request, Reply]) request { return &c })
 }
 
-func (r *route[Request, Reply]) queryEndpoint(s *Service, open func() request) *endpoint {
-	e := r.endpoint(s, open)
-	e.query = true
-	return e
+// queryOf is query for a type that embeds one.
+func (r route[Request, Reply]) queryOf(s *Service, embed func(query[Request, Reply]) request) *endpoint {
+	return r.endpoint(s, true, func() request { return embed(query[Request, Reply]{route: &r}) })
 }
 
 func (c *query[Request, Reply]) Handle() { c.handle(c.answerNow) }

@@ -83,8 +83,9 @@ type Service struct {
 	connections *connections.Watcher
 	trims       trims
 	noContacts  atomic.Bool // the last request to the contacts' bucket failed
-	// contactsWrong says what is wrong with the configuration of the contacts' bucket.
-	contactsWrong finding
+	// contactsWrong says what is wrong with the configuration of the contacts' bucket. nil: it
+	// was not checked yet.
+	contactsWrong atomic.Pointer[error]
 	counted       counted
 	// pendingRules are the rules that this instance wants in force. They wait until every
 	// instance knows the format of the journal that they need. nil: nothing waits. Only
