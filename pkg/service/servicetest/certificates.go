@@ -14,10 +14,9 @@ import (
 	"time"
 )
 
-// Certificates writes the certificate of an authority, and those of a server on this
-// machine and of a client that it issued: ca.pem, server.pem, server.key,
-// client.pem, client.key. It returns the path of a file by its name, of others in
-// the same directory too.
+// Certificates writes the certificate of an authority, and two that it issued: for a server on this
+// machine, and for a client. The files are ca.pem, server.pem, server.key, client.pem and
+// client.key. It returns a function that returns the path of a file in their directory.
 func Certificates(t testing.TB) (file func(name string) string) {
 	t.Helper()
 	dir := t.TempDir()

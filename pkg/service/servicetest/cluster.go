@@ -23,10 +23,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Cluster is a NATS cluster of somebody else's: each server is a process of its
-// own, so that it can be killed and paused, with the accounts and users of
-// StartNATS. It tells clients of none but the URLs that they were given, so that
-// who is behind a proxy stays behind it.
+// Cluster is a NATS cluster with the accounts and users of StartNATS. Each server is a process of
+// its own, so that it can be killed and paused. The servers do not tell clients of other URLs, so a
+// client that is behind a proxy stays there.
 type Cluster struct {
 	// Servers in the order of their names, nats0, nats1 and so on.
 	Servers []*ClusterServer
@@ -36,7 +35,7 @@ type Cluster struct {
 
 // ClusterServer is one server of a Cluster.
 type ClusterServer struct {
-	// Name is the server's, as JetStream calls it.
+	// Name is the server's name in JetStream.
 	Name string
 	// URL is where clients connect. It stays the same over a restart.
 	URL string
@@ -45,10 +44,10 @@ type ClusterServer struct {
 	Process
 }
 
-// StartCluster starts a cluster of n servers on free ports, with data in
-// directories of the test, and waits until it stores with n replicas. The servers
-// are killed when the test ends. More lines of configuration take precedence. It
-// needs Main as the test binary's TestMain: the servers are that binary.
+// StartCluster starts a cluster of n servers on free ports, with data in directories of the test.
+// It waits until the cluster stores with n replicas. The servers are killed when the test ends. More
+// lines of configuration take precedence. The servers are processes of the test binary, so its
+// TestMain must call Main.
 func StartCluster(t testing.TB, n int, more ...string) *Cluster {
 	t.Helper()
 	ports := freePorts(t, 2*n)
@@ -93,8 +92,8 @@ func freePorts(t testing.TB, n int) (addresses []string) {
 	return addresses
 }
 
-// waitForReplicas waits until a stream of n replicas can be created: then there
-// is a leader, and it knows of all its peers.
+// waitForReplicas waits until a stream of n replicas can be created: then there is a leader that
+// knows all servers.
 func (c *Cluster) waitForReplicas(t testing.TB, n int) {
 	t.Helper()
 	const probe = "PROBE"
@@ -109,10 +108,8 @@ func (c *Cluster) waitForReplicas(t testing.TB, n int) {
 	})
 }
 
-// URLs are where clients connect, all servers, separated by commas.
-func (c *Cluster) URLs() string { return c.URLAs("") }
-
-// URLAs is URLs with the name and password of one of the users of StartNATS.
+// URLAs is where clients connect: the URLs of all servers, separated by commas, with the name and
+// password of one of the users of StartNATS. An empty user is a client.
 func (c *Cluster) URLAs(user string) string {
 	var urls []string
 	for _, s := range c.Servers {
@@ -121,8 +118,8 @@ func (c *Cluster) URLAs(user string) string {
 	return URLsAs(user, urls...)
 }
 
-// URLsAs puts one of the users of StartNATS into URLs and joins them with
-// commas. An empty user is a client, without a name.
+// URLsAs puts one of the users of StartNATS into URLs and joins them with commas. An empty user is
+// a client.
 func URLsAs(user string, urls ...string) string {
 	all := slices.Clone(urls)
 	for i, text := range all {
@@ -138,11 +135,11 @@ func URLsAs(user string, urls ...string) string {
 // limit and is closed with the test.
 func (c *Cluster) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	return connect(t, c.URLs(), opts...)
+	return connect(t, c.URLAs(""), opts...)
 }
 
-// StartDaemon starts a presenced on the cluster, with a journal of as many
-// replicas as there are servers, and waits until it is ready.
+// StartDaemon starts a presenced on the cluster and waits until it is ready. Its journal has a
+// replica on each server.
 func (c *Cluster) StartDaemon(t testing.TB, args ...string) *Daemon {
 	t.Helper()
 	return StartDaemon(t, c.daemonArgs(args)...)
@@ -161,8 +158,8 @@ func (c *Cluster) daemonArgs(args []string) []string {
 	return all
 }
 
-// StreamLeader returns the index of the server that leads a stream of the
-// journal's account. It waits for one to be elected.
+// StreamLeader waits until a stream of the journal's account has a leader, and returns the index of
+// that server.
 func (c *Cluster) StreamLeader(t testing.TB, stream string) int {
 	t.Helper()
 	leader := -1
@@ -175,8 +172,8 @@ func (c *Cluster) StreamLeader(t testing.TB, stream string) int {
 	return leader
 }
 
-// Current reports whether every server is up and has all of a stream of the
-// journal's account.
+// Current reports whether every server is up, and has everything of a stream of the journal's
+// account.
 func (c *Cluster) Current(t testing.TB, stream string) bool {
 	t.Helper()
 	info := c.streamInfo(t, stream)
@@ -186,7 +183,7 @@ func (c *Cluster) Current(t testing.TB, stream string) bool {
 	return !slices.ContainsFunc(info.Cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current || p.Lag > 0 })
 }
 
-// streamInfo returns nil where nobody answers.
+// streamInfo returns nil if nobody answers.
 func (c *Cluster) streamInfo(t testing.TB, stream string) *jetstream.StreamInfo {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
@@ -197,8 +194,8 @@ func (c *Cluster) streamInfo(t testing.TB, stream string) *jetstream.StreamInfo 
 	return s.CachedInfo()
 }
 
-// Restart starts a server that was killed or stopped again, on the same data
-// and ports, and waits until it takes connections.
+// Restart waits until the server has ended, starts it again on the same data and ports, and waits
+// until it takes connections.
 func (s *ClusterServer) Restart(t testing.TB) {
 	t.Helper()
 	s.Wait(t)
@@ -206,9 +203,8 @@ func (s *ClusterServer) Restart(t testing.TB) {
 	s.waitReady(t)
 }
 
-// Configure gives the server other lines of configuration beside those that it was
-// started with, and in the place of those of earlier calls. They hold from its next
-// Restart or Reload on.
+// Configure gives the server more lines of configuration. They replace those of an earlier call,
+// and take effect at the next Restart or Reload.
 func (s *ClusterServer) Configure(t testing.TB, more ...string) {
 	t.Helper()
 	text := s.config + "\n" + strings.Join(more, "\n")
@@ -217,7 +213,7 @@ func (s *ClusterServer) Configure(t testing.TB, more ...string) {
 	}
 }
 
-// Reload is Configure, and has the running server take it at once, as
+// Reload is Configure, and has the running server reload its configuration, as
 // "nats-server --signal reload" does. It waits until that is done.
 func (s *ClusterServer) Reload(t testing.TB, more ...string) {
 	t.Helper()
@@ -237,7 +233,7 @@ func (s *ClusterServer) waitReady(t testing.TB) {
 	Eventually(t, waitFor, s.Name+" to be ready", func() bool {
 		select {
 		case <-s.exited:
-			// Somebody's outgoing connection may have been given the port meanwhile.
+			// An outgoing connection may have taken the port meanwhile.
 			t.Logf("starting %s again; it said:\n%s", s.Name, s.Stderr())
 			s.start(t)
 		default:
@@ -246,15 +242,15 @@ func (s *ClusterServer) waitReady(t testing.TB) {
 	})
 }
 
-// The environment by which the test binary is told to be a server of a cluster:
-// the file of its configuration, its address and its directory.
+// These variables of the environment make the test binary a server of a cluster. They name its
+// configuration file, its address and its directory.
 const (
 	configEnv = "PRESENCE_TEST_NATS_CONFIG"
 	listenEnv = "PRESENCE_TEST_NATS_LISTEN"
 	dataEnv   = "PRESENCE_TEST_NATS_DATA"
-	// serverReady is what it prints when it takes connections.
+	// serverReady is printed when the server takes connections.
 	serverReady = "the server is ready\n"
-	// serverReloaded and serverRefuses are what it prints when it was told to reload.
+	// serverReloaded or serverRefuses is printed after a reload.
 	serverReloaded = "the server was reloaded\n"
 	serverRefuses  = "the server refuses its configuration: "
 )
@@ -270,8 +266,8 @@ func (s *ClusterServer) start(t testing.TB) {
 	s.Process.start(t, s.Name, cmd)
 }
 
-// runServer is what the process of a ClusterServer does: it serves until SIGTERM, and
-// reads its configuration again at SIGHUP.
+// runServer is the main function of a ClusterServer's process. It serves until SIGTERM, and reads
+// its configuration again at SIGHUP.
 func runServer(file string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()

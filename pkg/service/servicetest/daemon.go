@@ -17,15 +17,15 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// build is what Build made, once for the test binary.
+// build is the result of Build.
 var build struct {
 	once sync.Once
 	dir  string
 	err  error
 }
 
-// Build builds the project's commands and returns the directory that they are
-// in. It does so once for a test binary; Main removes them.
+// Build builds the project's commands, once for a test binary, and returns their directory. Main
+// removes it.
 func Build(t testing.TB) string {
 	t.Helper()
 	build.once.Do(func() {
@@ -45,8 +45,9 @@ func Build(t testing.TB) string {
 	return build.dir
 }
 
-// missingConfig says that a variable names a directory of configurations that is not
-// there: so a test hides those of whoever runs it. The go command would make it.
+// missingConfig reports whether a variable of the environment names a directory of configurations
+// that does not exist. A test sets it to hide the configurations of the user who runs it. The go
+// command would create that directory.
 func missingConfig(variable string) bool {
 	dir, ok := strings.CutPrefix(variable, "XDG_CONFIG_HOME=")
 	if !ok {
@@ -66,37 +67,37 @@ func removeBinaries() {
 type Daemon struct {
 	// URL is where clients connect.
 	URL string
-	// DataDir is where it stores; empty where the test gave --nats-url.
+	// DataDir is where it stores. Empty: the arguments say where.
 	DataDir string
 
 	// ReadyAfter is the time from its last start until it was ready.
 	ReadyAfter time.Duration
 
-	program string // empty: that of Build
+	program string // empty: the one of Build
 	args    []string
-	env     []string // beside that of the test
+	env     []string // added to that of the test
 	Process
 }
 
 // readyLine is what presenced prints when it serves.
 var readyLine = regexp.MustCompile(`is ready on (\S+)`)
 
-// StartDaemon starts presenced and waits until it is ready: on a free port,
-// with data in a directory of the test, unless the arguments say otherwise.
-// It is killed when the test ends.
+// StartDaemon starts presenced and waits until it is ready. It listens on a free port and has its
+// data in a directory of the test, unless the arguments say otherwise. It is killed when the test
+// ends.
 func StartDaemon(t testing.TB, args ...string) *Daemon {
 	t.Helper()
 	return StartDaemonIn(t, nil, args...)
 }
 
-// StartDaemonIn is StartDaemon with more of an environment. With --nats-config, or
-// the URL of a server in the environment, address and data are not presenced's.
+// StartDaemonIn is StartDaemon with more variables in the environment. They, too, may say where
+// presenced listens and stores.
 func StartDaemonIn(t testing.TB, env []string, args ...string) *Daemon {
 	t.Helper()
 	return StartProgram(t, "", env, args...)
 }
 
-// StartProgram is StartDaemonIn of another presenced than that of this tree.
+// StartProgram is StartDaemonIn with another program than presenced of this tree.
 func StartProgram(t testing.TB, program string, env []string, args ...string) *Daemon {
 	t.Helper()
 	d := &Daemon{program: program, args: slices.Clone(args), env: env}
@@ -119,14 +120,14 @@ func has(args []string, flag string) bool {
 	return slices.ContainsFunc(args, func(a string) bool { return a == flag || strings.HasPrefix(a, flag+"=") })
 }
 
-// RunDaemon runs presenced until it ends by itself, as it does when it cannot
-// start, and returns its exit code and what it wrote.
+// RunDaemon runs a presenced that cannot start, until it ends by itself. It returns the exit code
+// and what presenced wrote.
 func RunDaemon(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	return RunDaemonIn(t, nil, args...)
 }
 
-// RunDaemonIn is RunDaemon with more of an environment.
+// RunDaemonIn is RunDaemon with more variables in the environment.
 func RunDaemonIn(t testing.TB, env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	d := &Daemon{args: args, env: env}
@@ -142,7 +143,7 @@ func (d *Daemon) start(t testing.TB) {
 		program = filepath.Join(Build(t), "presenced")
 	}
 	cmd := exec.Command(program, d.args...)
-	// The environment of whoever runs the tests must not configure it.
+	// The environment of the user who runs the tests must not configure it.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "PRESENCED_") || strings.HasPrefix(v, "NOTIFY_SOCKET=")
 	})
@@ -165,8 +166,8 @@ func (d *Daemon) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
 	return connect(t, d.URL, opts...)
 }
 
-// Restart starts a process that has ended again, on the same data and, with
-// the broker of its own, the same port. Stdout and Stderr begin anew.
+// Restart waits until the process has ended, and starts it again on the same data and port. Stdout
+// and Stderr begin anew.
 func (d *Daemon) Restart(t testing.TB) {
 	t.Helper()
 	d.Wait(t)

@@ -21,12 +21,12 @@ type DaemonCluster struct {
 	Daemons [DaemonClusterSize]*Daemon
 }
 
-// StartDaemonCluster starts three presenced from one configuration file, that of
-// cmd/presenced/example with its variables, and waits until all are ready. More
-// arguments are theirs. Each password is the name of its user.
+// StartDaemonCluster starts three presenced from one configuration file and waits until all are
+// ready. The file has the variables of the one in cmd/presenced/example. All three get the same
+// arguments. The password of each user is the user's name.
 //
-// Each has an address of its own on the loopback network, so that nobody's
-// outgoing connection can take a port of one that is down.
+// Each has an address of its own on the loopback network. So no outgoing connection can take a port
+// of one that is down.
 func StartDaemonCluster(t testing.TB, config string, args ...string) *DaemonCluster {
 	t.Helper()
 	config, err := filepath.Abs(config)
@@ -65,14 +65,13 @@ func StartDaemonCluster(t testing.TB, config string, args ...string) *DaemonClus
 	return c
 }
 
-// exampleRoles are those of the clients in the configuration file.
+// exampleRoles are the roles of the clients in the configuration file.
 var exampleRoles = map[string]protocol.Role{
 	"alice": protocol.RoleUser, "gw1": protocol.RoleGateway, "reader": protocol.RoleReader, "operator": protocol.RoleOperator,
 }
 
-// Connect connects to one of the servers as a user of the configuration file.
-// The connection goes on to another server when that one is down, and is closed
-// with the test.
+// Connect connects to one of the servers as a user of the configuration file. When that server is
+// down, the connection moves to another one. It is closed when the test ends.
 func (c *DaemonCluster) Connect(t testing.TB, daemon int, user string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	own := []nats.Option{nats.UserInfo(user, user)}

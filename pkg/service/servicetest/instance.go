@@ -41,7 +41,7 @@ func (s *Server) StartInstance(t testing.TB, changes ...func(*service.Config)) *
 	if i.Service, err = service.New(cfg); err != nil {
 		t.Fatalf("service.New: %v", err)
 	}
-	// Not the context of the test: that ends before the cleanups run.
+	// Not the context of the test: that is done before the cleanups run.
 	ctx, cancel := context.WithCancel(context.Background())
 	i.cancel = cancel
 	go func() {
@@ -59,8 +59,8 @@ func (s *Server) StartInstance(t testing.TB, changes ...func(*service.Config)) *
 	return i
 }
 
-// Stop stops the service gracefully, closes its connections, and fails the
-// test where Run returned an error. Stopping it twice does nothing.
+// Stop stops the service gracefully and closes its connections. It fails the test if Run returned
+// an error. Stopping it twice does nothing.
 func (i *Instance) Stop(t testing.TB) {
 	t.Helper()
 	i.end(t)
@@ -69,14 +69,13 @@ func (i *Instance) Stop(t testing.TB) {
 	}
 }
 
-// Done is closed when Run has returned, which it does by itself only with an
-// error.
+// Done is closed when Run has returned. Without Stop, Run returns only with an error.
 func (i *Instance) Done() <-chan struct{} { return i.done }
 
-// Err is what Run returned, once Done is closed.
+// Err waits until Done is closed, and returns what Run returned.
 func (i *Instance) Err() error { <-i.done; return i.err }
 
-// end is Stop without an opinion on the error, which a test may have provoked.
+// end is Stop, but ignores the error of Run: the test may have wanted it.
 func (i *Instance) end(t testing.TB) {
 	t.Helper()
 	i.cancel()

@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Kit is a server with one service or more.
+// Kit is a server with one or more instances of the service.
 type Kit struct {
 	*Server
 	// Instances in the order in which they were started.
@@ -18,7 +18,7 @@ type Kit struct {
 	opts options
 }
 
-// Option adjusts what Start and its kin start.
+// Option adjusts what Start and similar functions start.
 type Option func(*options)
 
 type options struct {
@@ -43,16 +43,15 @@ func collect(opts []Option) (o options) {
 	return o
 }
 
-// Start starts a broker on a free port with data in a directory of the test,
-// and a service on it, and waits until the service is ready.
+// Start starts a broker, and a service on it, and waits until the service is ready. The broker has
+// a free port, and its data in a directory of the test.
 func Start(t testing.TB, opts ...Option) *Kit {
 	t.Helper()
 	return startKit(t, StartBroker(t, opts...), opts)
 }
 
-// StartOverNATS is Start with StartNATS in place of StartBroker: the service is
-// connected over TCP, and Server.Stop and Server.Restart happen to it as an
-// outage of its server does.
+// StartOverNATS is Start with StartNATS instead of StartBroker. The service is connected over TCP,
+// so Server.Stop and Server.Restart are an outage of its server.
 func StartOverNATS(t testing.TB, opts ...Option) *Kit {
 	t.Helper()
 	return startKit(t, StartNATS(t), opts)
@@ -83,8 +82,8 @@ func (k *Kit) Stop(t testing.TB) {
 	k.Server.Stop(t)
 }
 
-// Restart stops everything and starts the server and one instance, on the same
-// data and port. Connections of clients stay and reconnect.
+// Restart stops everything, and starts the server and one instance on the same data and port.
+// Clients reconnect.
 func (k *Kit) Restart(t testing.TB) {
 	t.Helper()
 	k.Stop(t)
@@ -96,8 +95,8 @@ func (k *Kit) Restart(t testing.TB) {
 // URL is where clients connect. It stays the same over a restart.
 func (s *Server) URL() string { return s.url }
 
-// Connect connects as a client: over TCP and, on presenced's own broker,
-// without credentials. It reconnects without limit and is closed with the test.
+// Connect connects as a client, over TCP. It reconnects without limit and is closed when the test
+// ends.
 func (s *Server) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	return connect(t, s.url, opts...)

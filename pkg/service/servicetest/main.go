@@ -8,10 +8,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main is a TestMain that fails where goroutines are left over when all tests
-// have passed, and that removes what Build built. Neither nats-server nor
-// nats.go leaves any when it is stopped as the kit stops it, but for one, see
-// leftByPut. In the processes of a Cluster it is the server.
+// Main is a TestMain. It fails if goroutines are left over when all tests have passed, and it
+// removes what Build built. When the kit stops a nats-server and nats.go, they leave no goroutine
+// but the one of leftByPut. In a process of a Cluster, Main runs the server.
 func Main(m *testing.M) {
 	if config := os.Getenv(configEnv); config != "" {
 		if err := runServer(config); err != nil {
@@ -26,13 +25,12 @@ func Main(m *testing.M) {
 	}))
 }
 
-// leftByPut is a goroutine that nats.go 1.55.0 leaves for ever where
-// ObjectStore.Put, which stores snapshots, ends before that goroutine has begun:
-// it waits for a channel that is nil by then.
+// leftByPut is a goroutine that nats.go 1.55.0 may leave behind for ever. If ObjectStore.Put, which
+// stores snapshots, ends before the goroutine has begun, it waits for a nil channel.
 var leftByPut = goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect")
 
-// CheckLeaks fails the test where goroutines that it started are left over at
-// its end. Call it first, before anything is started: cleanups run in reverse.
+// CheckLeaks fails the test if goroutines that it started are left over at its end. Call it before
+// anything is started: cleanups run in reverse.
 func CheckLeaks(t testing.TB) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()

@@ -26,7 +26,7 @@ type Process struct {
 	exited         chan struct{} // closed when the process has ended
 }
 
-// StartProcess starts a command. What it writes is logged where the test fails.
+// StartProcess starts a command. If the test fails, what the command wrote is logged.
 func StartProcess(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{}
@@ -57,9 +57,8 @@ func (p *Process) start(t testing.TB, name string, cmd *exec.Cmd) {
 	})
 }
 
-// Await waits until the process has written a line on stdout, and returns the line's
-// submatches and how long after the start it came. It fails the test where the process
-// ends instead.
+// Await waits until the process has written a line on stdout. It returns the line's submatches, and
+// how long after the start it came. It fails the test if the process ends before.
 func (p *Process) Await(t testing.TB, line *regexp.Regexp) (submatches []string, after time.Duration) {
 	t.Helper()
 	deadline := time.After(waitFor)
@@ -80,10 +79,10 @@ func (p *Process) Await(t testing.TB, line *regexp.Regexp) (submatches []string,
 	}
 }
 
-// PID is that of the process.
+// PID is the ID of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// CommandLine is what everybody on the machine can see that the process was given.
+// CommandLine is the command line of the process, as everybody on the machine can see it.
 func (p *Process) CommandLine(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID()))
@@ -107,8 +106,7 @@ func (p *Process) Kill(t testing.TB) {
 	p.Wait(t)
 }
 
-// Stop ends the process with SIGTERM, and fails the test where it does not end
-// with exit code 0.
+// Stop ends the process with SIGTERM. It fails the test if the exit code is not 0.
 func (p *Process) Stop(t testing.TB) {
 	t.Helper()
 	p.Signal(t, syscall.SIGTERM)
@@ -117,12 +115,11 @@ func (p *Process) Stop(t testing.TB) {
 	}
 }
 
-// Pause stops the process where it is, with SIGSTOP; its connections stay open
-// and silent. Resume lets it go on.
+// Pause stops the process with SIGSTOP. Its connections stay open and silent. Resume lets it go on.
 func (p *Process) Pause(t testing.TB)  { t.Helper(); p.Signal(t, syscall.SIGSTOP) }
 func (p *Process) Resume(t testing.TB) { t.Helper(); p.Signal(t, syscall.SIGCONT) }
 
-// Signal sends a signal. That the process has ended already is no failure.
+// Signal sends a signal. It does nothing if the process has ended.
 func (p *Process) Signal(t testing.TB, sig os.Signal) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -133,8 +130,8 @@ func (p *Process) Signal(t testing.TB, sig os.Signal) {
 // Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// Wait waits until the process has ended and returns its exit code, -1 where a
-// signal ended it.
+// Wait waits until the process has ended and returns its exit code. It is -1 if a signal ended the
+// process.
 func (p *Process) Wait(t testing.TB) int {
 	t.Helper()
 	select {

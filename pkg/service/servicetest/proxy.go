@@ -38,7 +38,7 @@ func StartProxy(t testing.TB, url string) *Proxy {
 // URL is that of the server, through the proxy.
 func (p *Proxy) URL() string { return "nats://" + p.listener.Addr().String() }
 
-// Cut closes all connections, and those to come as soon as they are made.
+// Cut closes all connections, and all later ones as soon as they are made.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -48,15 +48,15 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Mend is the end of Cut.
+// Mend ends what Cut began.
 func (p *Proxy) Mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
 }
 
-// Freeze leaves the connections open and holds back what is sent, as a network
-// does that loses packets. Thaw is the end of it.
+// Freeze holds back what is sent, and leaves the connections open: so does a network that loses
+// packets. Thaw ends it.
 func (p *Proxy) Freeze() { p.gate.Lock() }
 func (p *Proxy) Thaw()   { p.gate.Unlock() }
 

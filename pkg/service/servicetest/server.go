@@ -37,8 +37,8 @@ func StartBroker(t testing.TB, opts ...Option) *Server {
 	return s
 }
 
-// Users of a server that StartNATS started. Password is the password of each.
-// Who gives none is the user Client, without any restriction.
+// Users of a server of StartNATS. All have the same Password. A connection without a user is the
+// user client, whom nothing restricts.
 const (
 	ClientsUser = "presenced-clients" // account APP
 	JournalUser = "presenced-journal" // account PRESENCE, with JetStream
@@ -61,30 +61,29 @@ ping_interval: 1s
 websocket { listen: "127.0.0.1:-1", no_tls: true }
 `
 
-// StartNATS starts a server with accounts, users and passwords, as somebody
-// else would run it for presenced. More lines of configuration take precedence.
+// StartNATS starts a server with accounts, users and passwords, as an operator would run it for
+// presenced. More lines of configuration take precedence.
 func StartNATS(t testing.TB, more ...string) *Server {
 	t.Helper()
-	config := natsConfig + strings.Join(more, "\n")
-	dir, log := t.TempDir(), logger(t, slog.LevelError) // it warns of plain passwords
-	s := &Server{foreign: true, start: func(listen string) (*broker.Broker, error) {
-		return broker.StartForeign(config, listen, dir, log)
-	}}
-	s.run(t, anyPort)
-	return s
+	return startForeign(t, natsConfig+strings.Join(more, "\n"))
 }
 
-// StartNATSFile starts a server from a configuration file, as nats-server -c does,
-// but on a free port. Users are those of the file.
+// StartNATSFile starts a server from a configuration file, as nats-server -c does, but on a free
+// port. Users are those of the file.
 func StartNATSFile(t testing.TB, path string) *Server {
 	t.Helper()
 	config, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, log := t.TempDir(), logger(t, slog.LevelError)
+	return startForeign(t, string(config))
+}
+
+func startForeign(t testing.TB, config string) *Server {
+	t.Helper()
+	dir, log := t.TempDir(), logger(t, slog.LevelError) // it warns of plain passwords
 	s := &Server{foreign: true, start: func(listen string) (*broker.Broker, error) {
-		return broker.StartForeign(string(config), listen, dir, log)
+		return broker.StartForeign(config, listen, dir, log)
 	}}
 	s.run(t, anyPort)
 	return s
@@ -99,13 +98,13 @@ func (s *Server) run(t testing.TB, listen string) {
 		t.Fatalf("starting a broker: %v", err)
 	}
 	s.broker, s.url = b, b.ClientURL()
-	// Once, here: cleanups run in reverse, and the server must outlive what was
-	// started on it, after a restart too.
+	// Once, here, and not again after a restart: cleanups run in reverse, and the server must
+	// outlive what was started on it.
 	t.Cleanup(func() { s.Stop(t) })
 }
 
-// Stop stops the server, gracefully as far as its data goes; clients are cut
-// off. Stopping it twice does nothing.
+// Stop stops the server. Its data are safe, and its clients are cut off. Stopping it twice does
+// nothing.
 func (s *Server) Stop(t testing.TB) {
 	if s.broker != nil {
 		s.broker.Shutdown()
@@ -117,7 +116,7 @@ func (s *Server) Stop(t testing.TB) {
 // connections, and closes those it has after its lame_duck_grace_period. Stop ends it.
 func (s *Server) LameDuck() {
 	b := s.broker
-	go b.LameDuck() // until Stop, which the test's end calls
+	go b.LameDuck() // it returns after Stop, at the test's end at the latest
 }
 
 // Restart starts the server again, on the same data and port.
@@ -140,8 +139,7 @@ func (s *Server) Restart(t testing.TB) {
 	})
 }
 
-// Reload has a server of StartNATS go on with other lines of configuration than it
-// was started with.
+// Reload gives a server of StartNATS other lines of configuration, while it runs.
 func (s *Server) Reload(t testing.TB, more ...string) {
 	t.Helper()
 	if err := s.broker.ReloadForeign(natsConfig + strings.Join(more, "\n")); err != nil {
@@ -149,8 +147,8 @@ func (s *Server) Reload(t testing.TB, more ...string) {
 	}
 }
 
-// WebSocketURL is where clients connect over WebSocket to a server of StartNATS.
-// It is another one after a restart.
+// WebSocketURL is where clients connect over WebSocket to a server of StartNATS. A restart changes
+// it.
 func (s *Server) WebSocketURL() string { return s.broker.WebSocketURL() }
 
 // URLAs is URL with the name and password of one of the users of StartNATS.

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// waitFor bounds every wait of the kit. It is long because tests of many
-// packages share few cores.
+// waitFor bounds every wait of the kit. It is long because tests of many packages run on few cores
+// at the same time.
 const waitFor = 45 * time.Second
 
-// Eventually waits until a condition holds, and fails the test when it does
-// not within the deadline. what completes the sentence "waiting for …".
+// Eventually waits until a condition holds. It fails the test if that takes longer than the
+// deadline. what completes the sentence "waiting for …".
 func Eventually(t testing.TB, deadline time.Duration, what string, holds func() bool) {
 	t.Helper()
 	end := time.Now().Add(deadline)
@@ -24,8 +24,8 @@ func Eventually(t testing.TB, deadline time.Duration, what string, holds func() 
 	}
 }
 
-// logger writes to the test's output what has the level or a higher one, unless
-// the environment chooses another.
+// logger writes lines of a level or a higher one to the test's output. The environment may choose
+// another level.
 func logger(t testing.TB, level slog.Level) *slog.Logger {
 	t.Helper()
 	if text := os.Getenv("PRESENCE_TEST_LOG"); text != "" {

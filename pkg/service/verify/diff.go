@@ -13,14 +13,14 @@ func diff(have, want any) (fields []Field) {
 	return fields
 }
 
-// plain returns a value as JSON has it.
+// plain returns a value as json.Unmarshal makes it: of maps, slices and simple values.
 func plain(v any) any {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Sprint(v)
 	}
 	var p any
-	_ = json.Unmarshal(b, &p) // of what was just marshalled
+	_ = json.Unmarshal(b, &p) // it cannot fail on what was just marshalled
 	return p
 }
 

@@ -16,20 +16,19 @@ import (
 )
 
 const (
-	// recently is how long an instance that runs appends nothing at most, by
-	// which those are known that should answer; milliseconds.
+	// recently is longer than any instance that runs appends nothing, in milliseconds. Who
+	// appended within that time should answer.
 	recently = 60_000
-	// settle is how long answers of instances that nobody knew of are waited for.
+	// settle is how long instances may take to answer that the journal does not know.
 	settle = 300 * time.Millisecond
-	// maxInstances bounds those that are listened to.
+	// maxInstances bounds the answers that are read.
 	maxInstances = 256
-	// tries is how often an instance is asked again that is behind, or refuses.
+	// tries is how often an instance is asked that is behind, or refuses. pause lies between.
 	tries = 20
-	// pause is how long is waited before that.
 	pause = 100 * time.Millisecond
 )
 
-// ask asks every instance what it holds.
+// ask asks all instances what they hold.
 func (v *verification) ask(ctx context.Context) ([]*protocol.InstanceReply, error) {
 	v.cfg.Progress("asking the instances")
 	nc := v.cfg.Clients
@@ -74,7 +73,7 @@ func (v *verification) ask(ctx context.Context) ([]*protocol.InstanceReply, erro
 	return list, nil
 }
 
-// recent returns the instances that should answer, and for how long each has appended
+// recent returns the instances that should answer, and for how many milliseconds each has appended
 // nothing.
 func (v *verification) recent() map[string]int64 {
 	silent := map[string]int64{}
@@ -95,7 +94,7 @@ func missing(expected map[string]int64, answered map[string]*protocol.InstanceRe
 	return false
 }
 
-// read reads a reply, or the error in its place.
+// read reads a reply. If it is an error reply, it returns the error.
 func read(m *nats.Msg, reply any) error {
 	if m.Header.Get(protocol.ErrorHeader) != "" {
 		e := new(protocol.Error)
@@ -131,7 +130,7 @@ func (v *verification) compare(ctx context.Context, i *protocol.InstanceReply) e
 	}
 	if now.Digest == v.digest() {
 		v.report.differs(d)
-		v.report.note("instance %s holds the right state now, at position %d: it was built anew", protocol.ParseInstanceID(i.Writer).Name(), v.state.Position())
+		v.report.note("instance %s has built its state anew, and at position %d that is right", protocol.ParseInstanceID(i.Writer).Name(), v.state.Position())
 		return nil
 	}
 	d.Fields = diff(now.Facts, v.state.Facts())
@@ -139,7 +138,7 @@ func (v *verification) compare(ctx context.Context, i *protocol.InstanceReply) e
 	return v.findUsers(ctx, i.Writer)
 }
 
-// judge says in what an instance's first answer differs; empty for nothing.
+// judge says what is wrong with an instance's first answer. Empty: nothing is.
 func (v *verification) judge(ctx context.Context, i *protocol.InstanceReply) (string, error) {
 	position := positionOf(i.Revision)
 	if err := v.advance(ctx, position); err != nil {
@@ -161,7 +160,7 @@ func (v *verification) judge(ctx context.Context, i *protocol.InstanceReply) (st
 	return "", nil
 }
 
-// findUsers looks for the users who make an instance's state another one.
+// findUsers looks for the users by whom an instance's state differs.
 func (v *verification) findUsers(ctx context.Context, instance string) error {
 	v.cfg.Progress(fmt.Sprintf("looking for what differs in instance %s", instance))
 	seen := map[string]bool{}
@@ -195,7 +194,7 @@ func (v *verification) findUsers(ctx context.Context, instance string) error {
 		}
 	}
 	if len(differ) == 0 {
-		v.report.note("instance %s: no user differs; what does is what is named above, or a gateway", instance)
+		v.report.note("instance %s: no user differs; the difference is named above, or lies in a gateway", instance)
 		return nil
 	}
 	if n := len(differ) - MaxUsers; n > 0 {
@@ -205,9 +204,9 @@ func (v *verification) findUsers(ctx context.Context, instance string) error {
 	return v.explainUsers(ctx, instance, differ)
 }
 
-// explainUsers says how users differ. Those that do not fit into one reply it asks for in
-// halves. Where the NATS server takes small messages only, one with many sessions may not fit
-// alone: it says that this one differs, and not how.
+// explainUsers reports how users differ. If they do not fit into one reply, it asks for each half of
+// them. If the NATS server takes small messages only, a single user with many sessions may not
+// fit: then the report does not say how that user differs.
 func (v *verification) explainUsers(ctx context.Context, instance string, ids []string) error {
 	reply, err := v.askOne(ctx, instance, protocol.InstanceRequest{UserIDList: ids})
 	if half := len(ids) / 2; half > 0 && errors.Is(err, protocol.ErrRequestTooLarge) {
@@ -231,15 +230,15 @@ func (v *verification) explainUsers(ctx context.Context, instance string, ids []
 		d := Difference{Instance: instance, Position: v.state.Position(), UserID: id, What: fmt.Sprintf("user %q", id)}
 		d.Fields = diff(reply.Explained[k], v.state.Explain(id))
 		if len(d.Fields) == 0 {
-			d.What += " differs in what is not shown, or did a moment ago"
+			d.What += " differs in something that is not shown, or differed a moment ago"
 		}
 		v.report.differs(d)
 	}
 	return nil
 }
 
-// askOne asks one instance, again while it is behind, and brings the state to the
-// position of its reply.
+// askOne asks one instance, until it is not behind. Then it brings the state to the position of the
+// reply.
 func (v *verification) askOne(ctx context.Context, instance string, r protocol.InstanceRequest) (*protocol.InstanceReply, error) {
 	for range tries {
 		reply := new(protocol.InstanceReply)
@@ -256,7 +255,7 @@ func (v *verification) askOne(ctx context.Context, instance string, r protocol.I
 	return nil, fmt.Errorf("instance %s stays behind position %d", instance, v.state.Position())
 }
 
-// request asks the service, again where it refuses for the moment.
+// request asks the service, and asks again if it refuses for the moment.
 func (v *verification) request(ctx context.Context, subject string, body, reply any) error {
 	data, err := protocol.Marshal(body)
 	if err != nil {
@@ -288,7 +287,7 @@ func sleep(ctx context.Context) error {
 	}
 }
 
-// checkSilent tells of instances that the journal knows and that did not answer.
+// checkSilent reports instances that the journal knows and that did not answer.
 func (v *verification) checkSilent(ctx context.Context) error {
 	for instance, before := range v.asked {
 		if slices.ContainsFunc(v.report.Instances, func(i Instance) bool { return i.Writer == instance }) {
@@ -299,7 +298,7 @@ func (v *verification) checkSilent(ctx context.Context) error {
 			v.report.differs(Difference{Instance: instance, Position: v.state.Position(), What: "the instance appends to the journal and does not answer"})
 			continue
 		}
-		v.report.note("instance %s appended %v before it was asked and did not answer: it was stopped a moment ago, or cannot be reached", instance, (time.Duration(before) * time.Millisecond).Round(time.Second))
+		v.report.note("instance %s did not answer, and appended an entry %v before: it was stopped a moment ago, or cannot be reached", instance, (time.Duration(before) * time.Millisecond).Round(time.Second))
 	}
 	return ctx.Err()
 }

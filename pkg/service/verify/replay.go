@@ -14,21 +14,20 @@ import (
 )
 
 const (
-	// remembered is how far behind the journal's end an instance may be for its
-	// digest to be compared.
+	// remembered is how many digests are kept. An instance that is further behind the journal's
+	// end cannot be compared.
 	remembered = 4096
-	// again is how often the reading is begun anew because the journal was
-	// trimmed meanwhile.
-	again = 3
-	// sayEvery is after how many entries it is told how far the reading is.
+	// attempts is how often the reading begins, because the journal was trimmed meanwhile.
+	attempts = 3
+	// sayEvery is after how many entries Progress is called.
 	sayEvery = 50_000
 )
 
-// unusable ends a verification whose journal cannot be gone on with; the
-// difference is in the report.
+// unusable ends a verification, because nothing more can be read or compared. The reason is a
+// difference in the report.
 type unusable struct{ error }
 
-// replay is the state as it follows from snapshots and journal.
+// replay builds the state from snapshots and journal.
 type replay struct {
 	cfg     *Config
 	report  *Report
@@ -37,8 +36,8 @@ type replay struct {
 	state   *state.State
 
 	snapshots []readSnapshot
-	end       uint64            // of the journal when the reading began
-	digests   map[uint64]uint64 // by position, of the last ones
+	end       uint64            // the journal's last position when the reading began
+	digests   map[uint64]uint64 // the last ones, by position
 	decoded   entry.Entry
 }
 
@@ -51,9 +50,9 @@ type readSnapshot struct {
 // begin builds the state as of the journal's end.
 func (r *replay) begin(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
-		r.report.Differences = []Difference{} // of an attempt before
+		r.report.Differences = []Difference{} // without those of an attempt before
 		err := r.beginOnce(ctx)
-		if errors.Is(err, errDropped) && attempt < again {
+		if errors.Is(err, errDropped) && attempt < attempts {
 			continue
 		}
 		if gap, ok := errors.AsType[*journal.GapError](err); ok {
@@ -63,7 +62,7 @@ func (r *replay) begin(ctx context.Context) error {
 				return e
 			case first <= gap.From:
 				return r.give(Difference{What: gap.Error(), Position: gap.From})
-			case attempt < again:
+			case attempt < attempts:
 				r.stop()
 				continue
 			}
@@ -73,11 +72,10 @@ func (r *replay) begin(ctx context.Context) error {
 	}
 }
 
-// errDropped says that a snapshot is not there any more: later ones have taken its
-// place.
+// errDropped says that a snapshot was dropped while it was read: there are later ones.
 var errDropped = errors.New("snapshots are dropped faster than they can be read")
 
-// give ends the verification by a difference after which nothing can be compared.
+// give reports a difference after which nothing can be compared, and ends the verification.
 func (r *replay) give(d Difference) error {
 	r.report.differs(d)
 	return &unusable{errors.New(d.What)}
@@ -88,7 +86,7 @@ func (r *replay) beginOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	first, last, err := r.reader.Positions(ctx) // then, for none of them is newer
+	first, last, err := r.reader.Positions(ctx) // after the snapshots, so that none is beyond the end
 	if err != nil {
 		return err
 	}
@@ -113,8 +111,8 @@ func (r *replay) beginOnce(ctx context.Context) error {
 	return r.advance(ctx, last)
 }
 
-// readSnapshots reads every snapshot whole. The state begins with the oldest that
-// the journal goes on from, unless the journal is there from its beginning.
+// readSnapshots reads all of every snapshot. The state begins with the oldest one that the journal
+// continues, unless the journal is complete.
 func (r *replay) readSnapshots(ctx context.Context, list []journal.StoredSnapshot, first, last uint64) error {
 	r.state, r.snapshots, r.report.Snapshots = nil, nil, []uint64{}
 	for _, x := range list {
@@ -145,7 +143,7 @@ func (r *replay) readSnapshots(ctx context.Context, list []journal.StoredSnapsho
 	return nil
 }
 
-// isThere reports whether a snapshot still counts.
+// isThere reports whether a snapshot was not dropped.
 func (r *replay) isThere(ctx context.Context, x journal.StoredSnapshot) (bool, error) {
 	list, err := r.reader.Snapshots(ctx)
 	return slices.ContainsFunc(list, func(y journal.StoredSnapshot) bool { return y.Position == x.Position && y.At.Equal(x.At) }), err
@@ -170,7 +168,7 @@ func (r *replay) restore(ctx context.Context, x journal.StoredSnapshot) (*state.
 	return s, err
 }
 
-// advance applies entries up to a position, which the journal has or is about to.
+// advance applies entries up to a position. It waits for those that are not in the journal yet.
 func (r *replay) advance(ctx context.Context, to uint64) error {
 	for r.state.Position() < to {
 		waiting, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
@@ -228,7 +226,7 @@ func (r *replay) applyEntry(position uint64, at int64, data []byte) (err error) 
 	return err
 }
 
-// checkSnapshot compares a snapshot of the position at hand, if there is one.
+// checkSnapshot compares the snapshot of a position, if there is one, with the state.
 func (r *replay) checkSnapshot(position uint64, data []byte) {
 	for _, x := range r.snapshots {
 		if x.Position != position {
@@ -243,7 +241,7 @@ func (r *replay) checkSnapshot(position uint64, data []byte) {
 	}
 }
 
-// digest is that of the state, as instances tell theirs.
+// digest returns the state's digest, in the form that instances use.
 func (r *replay) digest() string { return hex(r.state.Digest()) }
 
 func hex(digest uint64) string { return fmt.Sprintf("%016x", digest) }

@@ -1,22 +1,20 @@
-// Package verify checks a running service against its journal, from outside of
-// every instance:
+// Package verify checks a running service against its journal, from outside:
 //
 //	report, err := verify.Run(ctx, verify.Config{Clients: nc, Journal: jnc})
-//	if err == nil && !report.OK() { … }   // report.Differences says what is off
+//	if err == nil && !report.OK() { … }   // report.Differences says what is wrong
 //
-// It reads the snapshots and the journal itself, applies them with the state
-// machine that the instances have, and compares what comes out
+// It reads the snapshots and the journal itself, applies the entries with the instances' state
+// machine, and compares the resulting state
 //
-//   - with every other snapshot, which must hold the same at its position,
+//   - with every snapshot, at the snapshot's position,
 //   - with the digests that instances wrote into the journal,
-//   - with what each instance says it holds (PROTOCOL 4.9); where that is another
-//     state, it looks for the users that differ and how,
+//   - with what each instance says it holds (PROTOCOL 4.9); if that differs, it looks for the users
+//     that differ and how,
 //   - with the answers that the service gives to "get" for a sample of users.
 //
-// Everything is compared as of one journal position, so that it may run while
-// the service is at work. It changes nothing, and needs the memory of one more
-// instance. What it cannot see: what an instance has yet to announce, and
-// whatever all instances and this package would get wrong alike.
+// Each comparison is as of one position of the journal, so it may run while the service is at
+// work. It changes nothing, and needs as much memory as an instance. It does not see what an
+// instance has yet to announce, nor a mistake of the state machine itself.
 package verify
 
 import (
@@ -39,45 +37,46 @@ const (
 	DefaultSample = 1000
 	// DefaultTimeout bounds the wait for one answer, and for one entry.
 	DefaultTimeout = 5 * time.Second
-	// MaxUsers bounds the users that are told for one instance, and for all
-	// answers; more are counted.
+	// MaxUsers bounds the users that are reported for one instance, and for all answers. More
+	// are only counted.
 	MaxUsers = 10
 )
 
-// Config is what a verification needs: both connections, as an operator in the
-// clients' account and as one who may read the journal's.
+// Config is what a verification needs.
 type Config struct {
+	// Clients is the connection of an operator in the clients' account. Journal is one of a
+	// user who may read the journal's stream and the snapshots.
 	Clients, Journal *nats.Conn
-	// Prefix, Stream and Snapshots are those of the service's configuration, with
-	// its defaults, as is Skip.
+	// Prefix, Stream, Snapshots and Skip are as in the service's configuration, and have the
+	// same defaults.
 	Prefix, Stream, Snapshots string
 	Skip                      []uint64
-	// Sample is for how many users answers are checked. Default DefaultSample;
-	// negative: none.
+	// Sample is how many users are asked for. Default DefaultSample; negative: none.
 	Sample int
-	// Timeout bounds the wait for one answer. Default DefaultTimeout.
+	// Timeout bounds the wait for one answer, and for one entry. Default DefaultTimeout.
 	Timeout time.Duration
-	// Progress is told what is done next, in one line for people. Default: nobody.
+	// Progress is called with what is done next, in one line for people. Default: nothing.
 	Progress func(string)
 }
 
 // Report is what was found.
 type Report struct {
 	Epoch string `json:"epoch"`
-	// From is the position that the state was begun at, To the last one that was
-	// applied; Digests of the entries between them were compared.
-	From    uint64 `json:"from"`
-	To      uint64 `json:"to"`
-	Digests int    `json:"digests"`
-	Users   int    `json:"users"`
-	// Snapshots are those that were read and are whole, the newest first.
+	// From is the position that the state began at. To is the last position that was applied.
+	From uint64 `json:"from"`
+	To   uint64 `json:"to"`
+	// Digests is how many digests in entries between them were compared.
+	Digests int `json:"digests"`
+	Users   int `json:"users"`
+	// Snapshots are the positions of the snapshots that can be used, the newest first.
 	Snapshots []uint64 `json:"snapshots"`
-	// Instances are those that answered; Answers were compared.
+	// Instances are those that answered.
 	Instances []Instance `json:"instances"`
-	Answers   int        `json:"answers"`
+	// Answers is how many users' answers were compared.
+	Answers int `json:"answers"`
 
 	Differences []Difference `json:"differences"`
-	// Notes are what is worth knowing and no difference.
+	// Notes are worth knowing, and no differences.
 	Notes []string `json:"notes"`
 }
 
@@ -86,7 +85,7 @@ type Instance struct {
 	Writer   string `json:"writer"`
 	Host     string `json:"host,omitempty"`
 	Version  string `json:"version"`
-	Position uint64 `json:"position"` // as of which it was compared
+	Position uint64 `json:"position"` // where it was compared
 	Same     bool   `json:"same"`
 	NotReady string `json:"notReady,omitempty"`
 }
@@ -107,7 +106,7 @@ type Field struct {
 	Journal string `json:"journal"` // what it should be
 }
 
-// OK reports whether nothing is off.
+// OK reports whether nothing differs.
 func (r *Report) OK() bool { return len(r.Differences) == 0 }
 
 func (r *Report) differs(d Difference) { r.Differences = append(r.Differences, d) }
@@ -123,12 +122,13 @@ type verification struct {
 	report   *Report
 	*replay
 
-	// asked are the instances that should answer, and for how long each had
-	// appended nothing when they were asked, in milliseconds.
-	asked map[string]int64
+	// asked are the instances that should answer, and for how many milliseconds each had
+	// appended nothing when they were asked.
+	asked        map[string]int64
+	wrongAnswers int // users whose answer differs
 }
 
-// Run verifies. An error says why it could not; whatever is off is in the report.
+// Run verifies. The report says what differs. An error says why it could not be made.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	cfg.Sample = cmp.Or(cfg.Sample, DefaultSample)
 	cfg.Timeout = cmp.Or(cfg.Timeout, DefaultTimeout)
@@ -154,7 +154,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		report.Epoch, report.To, report.Users = v.state.Epoch(), v.state.Position(), v.state.Users()
 	}
 	if _, ok := errors.AsType[*unusable](err); ok {
-		return report, nil // it is in the report, and nothing can be compared
+		return report, nil // the report says why
 	}
 	return report, err
 }

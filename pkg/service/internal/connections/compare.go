@@ -12,25 +12,26 @@ import (
 )
 
 const (
-	// sweeps is how many times a connection must be missing. One would do, see sweep. The
-	// second is of all accounts, because a client of another account may use the service too.
+	// sweeps is how many times a connection must be missing. The first sweep is of the clients'
+	// account. The second is of all accounts, because a client of another account may use the
+	// service too.
 	sweeps = 2
 	// connzPage is how many connections a server is asked for at once, some 2 MiB.
 	connzPage = 4096
-	// connzOverlap is how many of a page are asked for again with the next.
+	// connzOverlap is how many connections of a page are asked for again with the next page.
 	connzOverlap = 512
 	// connzTimeout bounds the wait for one page.
 	connzTimeout = 5 * time.Second
 )
 
-// compare reports the connections that leases are bound to and that their server no longer has.
-// It learns what is bound before it asks the server. A connection that is bound later is LookUp's.
+// compare reports the connections that leases are bound to and that their server does not have any
+// more. It learns what is bound before it asks the server. LookUp covers what is bound later.
 func (w *Watcher) compare(ctx context.Context) error {
 	var failed error
 	for server, clients := range w.cfg.Leases.Bound() {
 		missing, err := w.missing(ctx, server, clients)
 		if isSilence(err) {
-			continue // it is gone, or of another cluster: that proves nothing
+			continue // the server is gone, or is of another cluster: that proves nothing
 		}
 		if err != nil {
 			failed = err
@@ -42,7 +43,7 @@ func (w *Watcher) compare(ctx context.Context) error {
 			}
 		}
 		if len(missing) > 0 {
-			w.log.Info("connections closed while nobody listened", "server", server, "closed", len(missing), "bound", len(clients))
+			w.log.Info("closed connections were found whose reports were missed", "server", server, "closed", len(missing), "bound", len(clients))
 		}
 	}
 	return failed
@@ -53,8 +54,7 @@ func isSilence(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// missing returns those of a server's clients that it does not have. It changes
-// clients.
+// missing returns the clients that a server does not have, out of some. It changes clients.
 func (w *Watcher) missing(ctx context.Context, server string, clients []uint64) ([]uint64, error) {
 	for i := range sweeps {
 		account := w.cfg.Account
@@ -78,14 +78,14 @@ func (w *Watcher) missing(ctx context.Context, server string, clients []uint64) 
 	return clients, nil
 }
 
-// errShifted says that so many connections closed between two pages that some
-// in between may have been left out.
+// errShifted says that so many connections closed between two pages that the pages may not have
+// shown all.
 var errShifted = errors.New("the list of connections changed too fast")
 
-// sweep returns all connections that a server has, of an account or of all accounts. The server
-// builds its list anew for each page, so a connection that closes meanwhile moves those behind it.
-// They are in the order of their IDs. Where a page begins no later than the one before ended,
-// nothing was left out.
+// sweep returns all connections that a server has, of one account or of all. The server builds its
+// list anew for each page, in the order of the IDs. A connection that closes meanwhile moves those
+// behind it, perhaps onto the page before. So the pages overlap: if a page begins no later than
+// the one before ended, nothing was left out.
 func (w *Watcher) sweep(ctx context.Context, server, account string) (map[uint64]struct{}, error) {
 	have := make(map[uint64]struct{})
 	last := uint64(0)
@@ -117,8 +117,7 @@ type connzRequest struct {
 	Client  uint64 `json:"cid,omitempty"`
 }
 
-// connz asks a server for connections that are open. An answer proves that it
-// answers.
+// connz asks a server for open connections, and notes that the server answers.
 func (w *Watcher) connz(ctx context.Context, server string, r connzRequest) ([]uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, connzTimeout)
 	defer cancel()

@@ -11,35 +11,32 @@ import (
 	"presence/pkg/service/internal/lograte"
 )
 
-// Bounds of what lookups cost the broker, and wait for.
+// What lookups may cost the broker, and how long they wait.
 const (
-	// maxLookups bounds the connections that wait to be looked up. More are left to their
-	// leases.
+	// maxLookups bounds the connections that wait to be looked up. Leases cover the rest.
 	maxLookups = 1 << 17
-	// maxAsked is how many servers are asked at once. One that hangs keeps only its
-	// own connections waiting.
+	// maxAsked is how many servers are asked at the same time. A server that hangs keeps only
+	// its own connections waiting.
 	maxAsked = 64
-	// askedSingly is up to how many connections of a server are asked for one by one.
-	// More are looked up in a list of all that it has.
+	// askedSingly is up to how many connections of a server are asked for one by one. More are
+	// looked up in a list of all its connections.
 	askedSingly = 4
-	// askRest is the least pause between two rounds at a server. A longer round is followed by
-	// askShare times its length: a server builds its list anew for each request, whether one
-	// connection is asked for or all.
+	// askRest is the shortest pause between two rounds at a server. After a longer round the
+	// pause is askShare times its length. A server builds its list anew for each request, also
+	// for a single connection.
 	//
-	// After a server that did not answer the pause is askRest. A long one would spare it
-	// nothing, and would keep a place that others wait for: its ID may be a client's
-	// invention.
+	// After a server that did not answer the pause is askRest. A long pause would spare that
+	// server nothing, and would take up one of maxAsked places: a client may have made up its ID.
 	askRest  = 250 * time.Millisecond
 	askShare = 10
-	// askAttempts is how often a server is asked that does not answer, askAgain what
-	// lies between: one that has just started may not be known everywhere.
+	// askAttempts is how often a server is asked that does not answer, with askAgain in between:
+	// a server that has just started may not be known everywhere.
 	askAttempts = 3
 	askAgain    = 500 * time.Millisecond
 )
 
-// lookups are connections that leases were just bound to and that nobody knew. A login may name
-// one that closed long ago, or one that never was. Logins do not wait for it: the named server is
-// asked behind their backs.
+// lookups are connections that leases were just bound to for the first time. A login may name a
+// connection that closed long ago, or never was. Logins do not wait: the server is asked later.
 //
 //	LookUp ─► add ─► waiting, by server ─► serve, a goroutine for each server
 //	                                          │
@@ -52,9 +49,9 @@ type lookups struct {
 
 	mu      sync.Mutex
 	waiting map[string][]uint64 // clients by server
-	count   int
+	count   int                 // of all clients in waiting
 	busy    map[string]struct{} // servers that are being asked
-	lost    lograte.Doubling    // says that some could not be looked up
+	lost    lograte.Doubling    // the log line that some are not looked up
 }
 
 func newLookups(log *slog.Logger) *lookups {
@@ -100,8 +97,7 @@ func (x *lookups) kick() {
 	}
 }
 
-// take returns a server's clients that wait, and none where there are none; then the
-// server is not busy any more.
+// take returns a server's clients that wait. If there are none, the server is not busy any more.
 func (x *lookups) take(server string) []uint64 {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -114,7 +110,7 @@ func (x *lookups) take(server string) []uint64 {
 	return clients
 }
 
-// next returns a server that nobody asks yet and makes it busy; empty for none.
+// next makes a server busy that is not, and returns it. Empty: there is none.
 func (x *lookups) next() string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -130,8 +126,8 @@ func (x *lookups) next() string {
 	return ""
 }
 
-// run has servers asked until ctx is done, and waits for those that it has started to ask. ask
-// is told a server and its clients. It reports whether the server said anything.
+// run has servers asked until ctx is done, each by a goroutine of its own, and waits for those. ask
+// gets a server and its clients, and reports whether the server answered.
 func (x *lookups) run(ctx context.Context, ask func(ctx context.Context, server string, clients []uint64) bool) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
@@ -149,7 +145,7 @@ func (x *lookups) run(ctx context.Context, ask func(ctx context.Context, server 
 
 // serve asks one server until nothing waits for it.
 func (x *lookups) serve(ctx context.Context, server string, ask func(context.Context, string, []uint64) bool) {
-	defer x.kick() // others may wait for its place
+	defer x.kick() // another server may wait for this one's place
 	for ctx.Err() == nil {
 		clients := x.take(server)
 		if len(clients) == 0 {
@@ -163,8 +159,8 @@ func (x *lookups) serve(ctx context.Context, server string, ask func(context.Con
 	}
 }
 
-// lookUpAt tells Leases what a server says of some of its clients, and reports whether the server
-// said anything.
+// lookUpAt asks a server for some of its clients and tells Leases the result. It reports whether
+// the server answered.
 func (w *Watcher) lookUpAt(ctx context.Context, server string, clients []uint64) (answered bool) {
 	slices.Sort(clients)
 	clients = slices.Compact(clients)
@@ -173,10 +169,12 @@ func (w *Watcher) lookUpAt(ctx context.Context, server string, clients []uint64)
 			pause(ctx, askAgain)
 		}
 		if ctx.Err() != nil || !w.cfg.System.IsConnected() || w.cfg.Leases.IsLame(server) {
-			return false // Run compares everything after a reconnect; a lame server answers nobody
+			// After a reconnect Run compares everything. A server that shuts down does not answer.
+			return false
 		}
 		absent, err := w.absent(ctx, server, slices.Clone(clients))
 		if err == nil {
+			w.log.Debug("connections were looked up", "server", server, "connections", len(clients), "closed", len(absent))
 			w.tell(w.cfg.Leases.Closed, server, absent)
 			return true
 		}
@@ -185,6 +183,7 @@ func (w *Watcher) lookUpAt(ctx context.Context, server string, clients []uint64)
 			return true
 		}
 	}
+	w.log.Debug("a NATS server does not answer: leases bound to its connections go by their TTL", "server", server, "connections", len(clients))
 	w.servers.silent(server)
 	w.tell(w.cfg.Leases.Unbind, server, clients)
 	return false
@@ -195,14 +194,13 @@ func (w *Watcher) lookUpAt(ctx context.Context, server string, clients []uint64)
 func (w *Watcher) tell(news func(server string, client uint64) error, server string, clients []uint64) {
 	for i, client := range clients {
 		if err := news(server, client); err != nil {
-			w.log.Warn("what was learned of connections could not be appended; leases cover it", "server", server, "connections", len(clients)-i, "err", err)
+			w.log.Warn("closed or unbound connections could not be reported; leases cover it", "server", server, "connections", len(clients)-i, "err", err)
 			return
 		}
 	}
 }
 
-// absent returns those of a server's clients that it does not have. It changes
-// clients.
+// absent returns the clients that a server does not have, out of some. It changes clients.
 func (w *Watcher) absent(ctx context.Context, server string, clients []uint64) ([]uint64, error) {
 	if len(clients) > askedSingly {
 		return w.missing(ctx, server, clients)

@@ -20,9 +20,9 @@ func isDeleted(err error) bool {
 // errNotRemade says that JetStream refused to make the bucket anew.
 var errNotRemade = errors.New("the contacts' bucket was deleted, and cannot be made anew")
 
-// Inspect looks at the bucket as it is now. wrong says which setting was changed that
-// matters, if one was, and what to do; err why it could not be looked at. A bucket that
-// was deleted is made anew. It takes at most as long as some requests to JetStream.
+// Inspect checks the bucket's configuration. wrong names a setting that is wrong, and what to do.
+// err says why it could not be checked. A bucket that was deleted is made anew. It takes at most
+// as long as some requests to JetStream.
 func (s *Store) Inspect(ctx context.Context) (wrong, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout)
 	defer cancel()
@@ -36,11 +36,11 @@ func (s *Store) Inspect(ctx context.Context) (wrong, err error) {
 	return streams.Check(stream.CachedInfo().Config, s.required), nil
 }
 
-// remake makes the bucket anew, empty, unless it is there. The contacts are lost: they are
-// nowhere else. Versions go on above all that there were, because the first is the time in
-// microseconds, and nobody changes contacts a million times a second for as long as a
-// bucket lasts. Those who come meanwhile wait for the same attempt. It takes at most some
-// askTimeouts, also where a caller's context is over.
+// remake makes the bucket anew, empty, unless it exists. The contacts are lost: they are nowhere
+// else. Versions continue above all earlier ones: the first version is the time in microseconds,
+// and nobody changes contacts a million times a second for as long as a bucket lasts. Who calls it
+// meanwhile waits for the same attempt. It takes some askTimeouts at most, even if a caller's
+// context is done before.
 func (s *Store) remake() error {
 	_, err, _ := s.remaking.Do("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
@@ -63,8 +63,8 @@ func (s *Store) remake() error {
 	return err
 }
 
-// remakeTries is how often the server is asked to make the bucket anew: right after it
-// deleted a stream it may say that it cannot make the directory, which it is removing.
+// remakeTries is how often the server is asked to make the bucket. Right after it has deleted a
+// stream it may fail: it is still removing the directory.
 const remakeTries = 4
 
 func (s *Store) create(ctx context.Context) (err error) {

@@ -1,5 +1,5 @@
-// Package contacts keeps whom each user knows, in a JetStream KV bucket: contacts
-// are no presence, and stay out of the memory that the instances share.
+// Package contacts keeps whom each user knows, in a JetStream KV bucket. Contacts are no presence,
+// so they are not in the state that each instance has in memory.
 //
 //	s, err := contacts.Open(ctx, contacts.Config{JetStream: js})
 //	changed, err := s.Change(ctx, "alice", &protocol.ContactsRequest{Add: []string{"bob"}})
@@ -8,17 +8,16 @@
 //
 //	$KV.PRESENCE_CONTACTS.<token>    ["bob","carol"]    sorted, each once; see package value
 //
-// Their version is the value's revision in the bucket, so it rises with every
-// change, and is higher after an erasure than any before it. A change is written
-// only on top of what was read, and made again on what is there where somebody
-// else was faster: of two instances neither loses the other's. Reads are answered
-// by the bucket's leader. One that has lost its majority and does not know it yet
-// may answer with what is some seconds old; it cannot write.
+// Their version is the value's revision in the bucket. So it rises with every change, and after an
+// erasure it is higher than all versions before. A change is written only if the contacts still
+// have the version that was read. If not, it is made again on the newer ones, so two instances do
+// not lose each other's changes. The bucket's leader answers reads. A leader that has lost its
+// majority and does not know it yet may answer with contacts that are some seconds old. It cannot
+// write.
 //
-// Every method is bounded by its context. Its error wraps one of PROTOCOL 6:
-// unavailable where nothing was done, outcome_unknown where JetStream took a change
-// and did not say what became of it. Then it may be stored later, as long as
-// nobody has changed the contacts since.
+// Every method is bounded by its context. Its error wraps one of PROTOCOL 6: unavailable if nothing
+// was done, outcome_unknown if JetStream did not say whether it stored a change. Then the change
+// may still be stored later, as long as nobody else changes the contacts.
 //
 // A bucket that is deleted while it is used is made anew, empty.
 package contacts
@@ -47,11 +46,11 @@ import (
 const DefaultBucket = "PRESENCE_CONTACTS"
 
 const (
-	// askTimeout bounds one request to JetStream: while there is no leader nobody
-	// answers, and who asked before there is one must ask again.
+	// askTimeout bounds one request to JetStream. While there is no leader, nobody answers, and
+	// the request must be repeated when there is one.
 	askTimeout = 2 * time.Second
-	// pause is how long is waited at most before JetStream is asked again, and
-	// raced before a change is made on top of another instance's.
+	// pause is the longest pause before JetStream is asked again. raced is the longest one before
+	// a change is made again because another one came first.
 	pause = 200 * time.Millisecond
 	raced = 20 * time.Millisecond
 )
@@ -61,42 +60,42 @@ type Config struct {
 	JetStream jetstream.JetStream
 	Bucket    string // default DefaultBucket
 	Replicas  int    // where the bucket is created; default 1
-	Max       int    // contacts of a user; default protocol.MaxContacts
-	// MaxBytes returns how many bytes contacts may have that are added to, as JSON, so
-	// that they can be answered. nil: that is not limited.
+	Max       int    // how many contacts a user may have; default protocol.MaxContacts
+	// MaxBytes returns how many bytes of JSON a user's contacts may have. More could not be
+	// sent as a reply, so adding is refused. nil: there is no limit.
 	MaxBytes func() int
 	Logger   *slog.Logger
 }
 
-// Store is the bucket. Its methods may be called by several goroutines.
+// Store is the bucket. Several goroutines may call its methods.
 type Store struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
-	prefix string // of a value's subject
+	prefix string // of the values' subjects
 	max    int
 	most   func() int // Config.MaxBytes
-	// want is what the stream is made with, required what it must be set to.
+	// want is the configuration that the stream is made with. required is what it must have.
 	want     jetstream.StreamConfig
 	required streams.Requirements
 	remaking singleflight.Group
 	log      *slog.Logger
 }
 
-// List is somebody's contacts as of a version; 0: never changed, or erased.
+// List is a user's contacts as of a version. Version 0: they were never changed, or are erased.
 type List struct {
 	Users   []string
 	Version uint64
 
-	writer string // what identifies the change that wrote it
+	change string // the ID of the change that wrote it
 }
 
-// Changed is what a change made of contacts.
+// Changed is the result of a change.
 type Changed struct {
 	List
-	Previous       uint64 // the version before it; List.Version where nothing changed
+	Previous       uint64 // the version before; List.Version if nothing changed
 	Added, Removed []string
-	// Read says that something may have changed besides, or before: whoever wants to
-	// know reads the contacts.
+	// Read says that more may have changed than Added and Removed: who needs the contacts must
+	// read them.
 	Read bool
 }
 
@@ -106,7 +105,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{js: cfg.JetStream, prefix: "$KV." + bucket + ".", max: cfg.Max, most: cfg.MaxBytes, log: cfg.Logger}
 	s.max = cmp.Or(s.max, protocol.MaxContacts)
 	s.log = cmp.Or(s.log, slog.New(slog.DiscardHandler))
-	want := jetstream.StreamConfig{ // what a KV bucket is, but for AllowDirect
+	want := jetstream.StreamConfig{ // that of a KV bucket, but without AllowDirect
 		Name:              "KV_" + bucket,
 		Description:       "presence: whom each user knows; written by presenced only",
 		Subjects:          []string{s.prefix + ">"},
@@ -136,9 +135,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// requirements are what the bucket's stream must be set to; want is what it is made with.
+// requirements returns what the bucket's stream must have. want is what it is made with.
 func (s *Store) requirements(want jetstream.StreamConfig) streams.Requirements {
-	const perContact = 2*protocol.MaxUserIDBytes + len(`"",`) // each byte escaped
+	const perContact = 2*protocol.MaxUserIDBytes + len(`"",`) // if each byte is escaped
 	return streams.Requirements{
 		Name: want.Name, What: "the list of contacts",
 		Subjects:   want.Subjects,
@@ -159,14 +158,14 @@ func (s *Store) Get(ctx context.Context, userID string) (List, error) {
 	return s.read(ctx, subject)
 }
 
-// Change does what a request says, which must have been checked. A change that
-// changes nothing is not written. More than Config.Max are ErrRequestTooLarge.
+// Change does what a request says. The request must have been checked. If it changes nothing,
+// nothing is written. More contacts than Config.Max are ErrRequestTooLarge.
 func (s *Store) Change(ctx context.Context, userID string, r *protocol.ContactsRequest) (Changed, error) {
 	subject, err := s.subject(userID)
 	if err != nil {
 		return Changed{}, err
 	}
-	overtaken := false // a write of this change may have been, and is what the next is on top of
+	overtaken := false // this change may have been stored, and another one after it
 	for {
 		have, err := s.read(ctx, subject)
 		if err != nil {
@@ -198,7 +197,7 @@ func (s *Store) Change(ctx context.Context, userID string, r *protocol.ContactsR
 	}
 }
 
-// Erase removes every trace of a user's contacts; erasing none is no error.
+// Erase removes every trace of a user's contacts. It is no error if there are none.
 func (s *Store) Erase(ctx context.Context, userID string) (Changed, error) {
 	subject, err := s.subject(userID)
 	if err != nil {
@@ -222,8 +221,7 @@ func (s *Store) subject(userID string) (string, error) {
 	return s.prefix + token, err
 }
 
-// errDamaged says that what is stored are no contacts. Nothing can be done with it
-// but to erase it.
+// errDamaged says that a stored value is no list of contacts. It can only be erased.
 var errDamaged = errors.New("the stored contacts cannot be read")
 
 // read returns what the bucket's leader has under a subject.
@@ -239,7 +237,7 @@ func (s *Store) read(ctx context.Context, subject string) (List, error) {
 	case err != nil:
 		return List{}, unavailable(err)
 	}
-	list := List{Version: m.Sequence, writer: m.Header.Get(jetstream.MsgIDHeader)}
+	list := List{Version: m.Sequence, change: m.Header.Get(jetstream.MsgIDHeader)}
 	if m.Header.Get("KV-Operation") != "" { // somebody deleted it by hand
 		return list, nil
 	}
@@ -249,15 +247,16 @@ func (s *Store) read(ctx context.Context, subject string) (List, error) {
 	return list, nil
 }
 
-// errChanged says that somebody else's change came first; errOvertaken is one that
-// may have come after what is said to be refused.
+// errChanged says that another change came first. errOvertaken is an errChanged of which it is
+// unknown whether this change was stored before the other one.
 var (
 	errChanged   = errors.New("the contacts have changed meanwhile")
-	errOvertaken = fmt.Errorf("%w, perhaps by this", errChanged)
+	errOvertaken = fmt.Errorf("%w, perhaps also by this change", errChanged)
 )
 
-// write stores contacts on top of a version, and returns the new one. JetStream
-// knows a repetition by its ID; where it does not, the value tells whose it is.
+// write stores contacts if they still have a version, and returns the new one. It may have to
+// repeat the message. JetStream knows a repetition by its ID. If it does not any more, the ID in
+// the stored value shows whether it is this change.
 func (s *Store) write(ctx context.Context, subject string, data []byte, over uint64) (uint64, error) {
 	id, unsure := uuid.NewString(), false
 	var version uint64
@@ -268,19 +267,19 @@ func (s *Store) write(ctx context.Context, subject string, data []byte, over uin
 			return nil
 		}
 		if errors.Is(err, jetstream.ErrNoStreamResponse) {
-			_, _ = s.read(ctx, subject) // which makes anew what was deleted, or waits for a leader
+			_, _ = s.read(ctx, subject) // it makes a deleted bucket anew, or waits for a leader
 			return err
 		}
 		if !isConflict(err) {
 			unsure = unsure || mayBeStored(err)
 			return err
 		}
-		// By an earlier attempt of this, or by somebody else, perhaps on top of it.
+		// Something else is stored: an earlier attempt of this, or another change.
 		have, err := s.read(ctx, subject)
 		switch {
 		case err != nil:
-			return err // asked again
-		case have.writer == id:
+			return err // again tries again
+		case have.change == id:
 			version = have.Version
 			return nil
 		case unsure:
@@ -294,18 +293,18 @@ func (s *Store) write(ctx context.Context, subject string, data []byte, over uin
 	case errors.Is(err, nats.ErrMaxPayload) && !unsure:
 		return 0, fmt.Errorf("%w: %w", protocol.ErrRequestTooLarge, err)
 	case unsure:
-		return 0, fmt.Errorf("%w: %w", protocol.ErrOutcomeUnknown.With("the contacts may have been changed, or may be yet: the next change that is answered settles it"), err)
+		return 0, fmt.Errorf("%w: %w", protocol.ErrOutcomeUnknown.With("the contacts may have been changed, or may be later: the next change that is answered settles it"), err)
 	}
 	return 0, unavailable(err)
 }
 
-// unavailable says that nothing was done, and why.
+// unavailable returns an error that says that nothing was done, and why.
 func unavailable(cause error) error {
 	return fmt.Errorf("%w: %w", protocol.ErrUnavailable.With("the contacts cannot be reached at the moment: nothing was done, try again"), cause)
 }
 
-// mayBeStored reports whether an error leaves open what became of a message: it
-// does unless JetStream refused it or it was not sent.
+// mayBeStored reports whether a message may be stored although publishing it failed. It is not if
+// JetStream refused it, or if it was not sent.
 func mayBeStored(err error) bool {
 	if isRefused(err) {
 		return false
@@ -318,29 +317,29 @@ func mayBeStored(err error) bool {
 	return true
 }
 
-// isRefused reports whether JetStream answered that it will not.
+// isRefused reports whether JetStream answered with an error.
 func isRefused(err error) bool {
 	_, refused := errors.AsType[*jetstream.APIError](err)
 	return refused
 }
 
-// isConflict reports whether something else was stored under the subject since.
+// isConflict reports whether something else was stored under the subject meanwhile.
 func isConflict(err error) bool {
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	return ok && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
-// isFull reports whether nothing more can be stored, which a moment does not change.
+// isFull reports whether a limit is reached, so that trying again soon does not help.
 func isFull(err error) bool {
-	const account, server, storage, stream = 10002, 10023, 10047, 10077 // whose limit it is
+	const account, server, storage, stream = 10002, 10023, 10047, 10077 // whose limit
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	return ok && slices.Contains([]jetstream.ErrorCode{account, server, storage, stream}, api.ErrorCode)
 }
 
-// again asks JetStream until it has an answer, can store nothing more, or ctx is
-// done. A bucket that was deleted is made anew; where that is refused nobody waits.
+// again asks JetStream until it has answered, a limit is reached, or ctx is done. A bucket that was
+// deleted is made anew. If that is refused, it gives up.
 func (s *Store) again(ctx context.Context, ask func(context.Context) error) error {
-	var said error // by JetStream, when it answered last
+	var said error // JetStream's last answer
 	for {
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
 		err := ask(asking)
@@ -358,12 +357,12 @@ func (s *Store) again(ctx context.Context, ask func(context.Context) error) erro
 			said = err
 		}
 		if sleep(ctx, pause) != nil {
-			return cmp.Or(said, err) // why is told by an answer, and not by the one that did not come
+			return cmp.Or(said, err) // an answer says more than the lack of one
 		}
 	}
 }
 
-// sleep pauses for a moment that is nobody else's, unless ctx ends before.
+// sleep pauses for a random time, or until ctx is done.
 func sleep(ctx context.Context, most time.Duration) error {
 	select {
 	case <-ctx.Done():

@@ -1,5 +1,5 @@
-// Package lograte keeps the log readable: it says when a line that could be logged again and
-// again is due.
+// Package lograte keeps the log readable: it says when a line is due that could be logged very
+// often.
 //
 //	if limit.Due("the disk is full", time.Now()) {
 //		log.Warn("the disk is full")
@@ -15,15 +15,15 @@ const (
 	// leastPause and mostPause bound the pauses of Doubling.
 	leastPause = time.Minute
 	mostPause  = time.Hour
-	// maxSaid bounds what is remembered of having been said.
+	// maxSaid bounds the texts that are remembered.
 	maxSaid = 64
-	// spacedPause is that of Spaced.
+	// spacedPause is the pause of Spaced.
 	spacedPause = 10 * time.Second
 )
 
-// Doubling is for what goes on for long. Each text is due at once, and then after pauses that
-// double, from a minute to an hour. A text that has not come up for an hour is news again. The
-// zero value has said nothing. One goroutine at a time may use it.
+// Doubling is for a condition that lasts. Each text is due at once, and then after pauses that
+// double, from a minute to an hour. A text that did not come up for an hour starts anew. The zero
+// value is ready. One goroutine at a time may use it.
 type Doubling struct{ said map[string]said }
 
 type said struct {
@@ -31,7 +31,7 @@ type said struct {
 	pause time.Duration
 }
 
-// Due reports whether a text is to be said now.
+// Due reports whether to log a text now.
 func (d *Doubling) Due(what string, now time.Time) bool {
 	last := d.said[what]
 	if now.Before(last.next) {
@@ -48,11 +48,11 @@ func (d *Doubling) Due(what string, now time.Time) bool {
 	return true
 }
 
-// Spaced is for what may come very often. One of many lines is due each 10 s. The zero value
-// is ready, and any goroutine may use it.
+// Spaced is for a line that may come very often. It is due once in 10 s. The zero value is ready,
+// and any goroutine may use it.
 type Spaced struct{ said atomic.Int64 }
 
-// Due reports whether to say it now.
+// Due reports whether to log the line now.
 func (s *Spaced) Due(now time.Time) bool {
 	last := s.said.Load()
 	return now.UnixNano()-last >= int64(spacedPause) && s.said.CompareAndSwap(last, now.UnixNano())

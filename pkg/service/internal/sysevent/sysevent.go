@@ -1,12 +1,12 @@
-// Package sysevent reads what a NATS server says of its clients' connections in
-// the system account:
+// Package sysevent reads what a NATS server publishes in the system account about connections:
 //
 //	$SYS.ACCOUNT.<account>.DISCONNECT   Closed
 //	$SYS.REQ.SERVER.<id>.CONNZ          Connections, of the answer
 //	$SYS.REQ.SERVER.PING                Server, of each answer
 //	$SYS.SERVER.<id>.LAMEDUCK           LameDuck
 //
-// Neither believes more than which connections of which server there are.
+// It believes no more than which connections of which server there are. A client chooses its names
+// itself.
 package sysevent
 
 import (
@@ -18,8 +18,7 @@ import (
 	"presence/pkg/protocol"
 )
 
-// Closed reads a report of a connection that closed: of all it says only which
-// connection of which server is believed, because a client chooses its own names.
+// Closed reads the report of a closed connection.
 func Closed(data []byte) (server string, client uint64, err error) {
 	var event struct {
 		Server struct {
@@ -38,7 +37,7 @@ func Closed(data []byte) (server string, client uint64, err error) {
 	return event.Server.ID, event.Client.ID, nil
 }
 
-// Server reads which server answers.
+// Server reads which server answers a ping.
 func Server(data []byte) (id string, err error) {
 	var reply struct {
 		Server struct {
@@ -54,7 +53,7 @@ func Server(data []byte) (id string, err error) {
 	return reply.Server.ID, nil
 }
 
-// LameDuck reads the subject of a server's report that it shuts down.
+// LameDuck reads which server shuts down, from the subject of its report.
 func LameDuck(subject string) (id string, err error) {
 	id, before := strings.CutPrefix(subject, "$SYS.SERVER.")
 	id, after := strings.CutSuffix(id, ".LAMEDUCK")
@@ -64,7 +63,7 @@ func LameDuck(subject string) (id string, err error) {
 	return id, nil
 }
 
-// Connections reads a server's answer: the IDs of its connections, in its order.
+// Connections reads the IDs of a server's connections from its answer, in its order.
 func Connections(data []byte, server string) ([]uint64, error) {
 	var reply struct {
 		Server struct {
@@ -84,7 +83,7 @@ func Connections(data []byte, server string) ([]uint64, error) {
 	}
 	switch {
 	case reply.Error != nil:
-		return nil, fmt.Errorf("server %s did not tell its connections: %s", server, reply.Error.Description)
+		return nil, fmt.Errorf("server %s did not list its connections: %s", server, reply.Error.Description)
 	case reply.Server.ID != server:
 		return nil, fmt.Errorf("%q answered for server %s", reply.Server.ID, server)
 	}
