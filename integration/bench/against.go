@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
+
+	"presence/pkg/service/servicetest"
 )
 
 // With -against the daemon of this tree is compared with the daemon of another commit.
@@ -70,9 +73,10 @@ func questionNames() (names []string) {
 }
 
 // prepareAgainst builds the other commit's daemon.
-func (b *bench) prepareAgainst(ctx context.Context) (err error) {
+func (b *bench) prepareAgainst(ctx context.Context) error {
 	b.logf("building presenced of %s", b.opts.against)
-	b.theirs, b.against, err = buildCommit(ctx, ".", b.dir, b.opts.against)
+	bin, name, err := servicetest.BuildCommit(ctx, ".", b.dir, b.opts.against)
+	b.theirs, b.against = filepath.Join(bin, "presenced"), name
 	return err
 }
 

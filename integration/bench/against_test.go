@@ -3,9 +3,6 @@ package main
 import (
 	"context"
 	"math"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -97,58 +94,5 @@ func TestAgainstOptions(t *testing.T) {
 		if o.rounds != c.rounds {
 			t.Errorf("%v: got %d rounds and %v, want %d", c.args, o.rounds, err, c.rounds)
 		}
-	}
-}
-
-// TestBuildCommit: the program is that of the commit, whatever is in the tree now,
-// and neither it nor one that cannot be built leaves a work tree behind.
-func TestBuildCommit(t *testing.T) {
-	repo := t.TempDir()
-	git := func(args ...string) string {
-		out, err := command(t.Context(), repo, "git", append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com"}, args...)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	write := func(name, text string) {
-		path := filepath.Join(repo, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	commit := func(body string) string {
-		write("cmd/presenced/main.go", "package main\n\nfunc main() { "+body+" }\n")
-		git("add", "-A")
-		git("commit", "-q", "-m", "a step")
-		return git("rev-parse", "HEAD")
-	}
-	git("init", "-q")
-	write("go.mod", "module presence\n\ngo 1.21\n")
-	first := commit(`println("first")`)
-	broken := commit(`nonsense`)
-	commit(`println("now")`)
-
-	program, name, err := buildCommit(t.Context(), filepath.Join(repo, "cmd"), t.TempDir(), first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(program).CombinedOutput()
-	if got := strings.TrimSpace(string(out)); err != nil || got != "first" {
-		t.Errorf("the program says %q, %v, want that of the first commit", got, err)
-	}
-	if !strings.HasPrefix(first, name) || name == "" {
-		t.Errorf("the name is %q, want the beginning of %s", name, first)
-	}
-	for _, wrong := range []string{broken, "no-such-commit", "--help", ""} {
-		if _, _, err := buildCommit(t.Context(), repo, t.TempDir(), wrong); err == nil {
-			t.Errorf("the commit %q was built", wrong)
-		}
-	}
-	if trees := git("worktree", "list"); strings.Count(trees, "\n") != 0 {
-		t.Errorf("work trees are left behind:\n%s", trees)
 	}
 }

@@ -142,7 +142,13 @@ func (c *Cluster) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
 // replica on each server.
 func (c *Cluster) StartDaemon(t testing.TB, args ...string) *Daemon {
 	t.Helper()
-	return StartDaemon(t, c.daemonArgs(args)...)
+	return c.StartProgram(t, "", args...)
+}
+
+// StartProgram is StartDaemon with another program than presenced of this tree.
+func (c *Cluster) StartProgram(t testing.TB, program string, args ...string) *Daemon {
+	t.Helper()
+	return StartProgram(t, program, nil, c.daemonArgs(args)...)
 }
 
 func (c *Cluster) daemonArgs(args []string) []string {

@@ -24,6 +24,12 @@ var build struct {
 	err  error
 }
 
+// earlier is what BuildEarlier made, once for the test binary.
+var earlier struct {
+	mu   sync.Mutex
+	bins map[string]string // directories with the commands, by commit
+}
+
 // Build builds the project's commands, once for a test binary, and returns their directory. Main
 // removes it.
 func Build(t testing.TB) string {
@@ -45,6 +51,38 @@ func Build(t testing.TB) string {
 	return build.dir
 }
 
+// BuildEarlier is Build of an earlier commit. It skips the test where the history of the
+// repository is missing, and fails it where the commit cannot be built.
+func BuildEarlier(t testing.TB, commit string) string {
+	t.Helper()
+	earlier.mu.Lock()
+	defer earlier.mu.Unlock()
+	if bin := earlier.bins[commit]; bin != "" {
+		return bin
+	}
+	missing, err := HistoryMissing(t.Context(), ".", commit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if missing != "" {
+		t.Skipf("the commands of %s cannot be built: %s", commit, missing)
+	}
+	dir, err := os.MkdirTemp("", "presence-earlier-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, _, err := BuildCommit(t.Context(), ".", dir, commit)
+	if err != nil {
+		os.RemoveAll(dir)
+		t.Fatal(err)
+	}
+	if earlier.bins == nil {
+		earlier.bins = map[string]string{}
+	}
+	earlier.bins[commit] = bin
+	return bin
+}
+
 // missingConfig reports whether a variable of the environment names a directory of configurations
 // that does not exist. A test sets it to hide the configurations of the user who runs it. The go
 // command would create that directory.
@@ -61,6 +99,9 @@ func removeBinaries() {
 	if build.dir != "" {
 		os.RemoveAll(build.dir)
 	}
+	for _, bin := range earlier.bins {
+		os.RemoveAll(filepath.Dir(bin))
+	}
 }
 
 // Daemon is a running presenced.
@@ -73,9 +114,11 @@ type Daemon struct {
 	// ReadyAfter is the time from its last start until it was ready.
 	ReadyAfter time.Duration
 
-	program string // empty: the one of Build
-	args    []string
-	env     []string // added to that of the test
+	// Program is what the next start runs. Empty: the presenced of this tree.
+	Program string
+
+	args []string
+	env  []string // added to that of the test
 	Process
 }
 
@@ -100,7 +143,7 @@ func StartDaemonIn(t testing.TB, env []string, args ...string) *Daemon {
 // StartProgram is StartDaemonIn with another program than presenced of this tree.
 func StartProgram(t testing.TB, program string, env []string, args ...string) *Daemon {
 	t.Helper()
-	d := &Daemon{program: program, args: slices.Clone(args), env: env}
+	d := &Daemon{Program: program, args: slices.Clone(args), env: env}
 	elsewhere := slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "PRESENCED_NATS_URL=") })
 	if !elsewhere && !has(args, "--nats-url") && !has(args, "--nats-config") {
 		if !has(args, "--listen") {
@@ -130,7 +173,13 @@ func RunDaemon(t testing.TB, args ...string) (code int, stdout, stderr string) {
 // RunDaemonIn is RunDaemon with more variables in the environment.
 func RunDaemonIn(t testing.TB, env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	d := &Daemon{args: args, env: env}
+	return RunProgram(t, "", env, args...)
+}
+
+// RunProgram is RunDaemonIn with another program than presenced of this tree.
+func RunProgram(t testing.TB, program string, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	d := &Daemon{Program: program, args: slices.Clone(args), env: env}
 	d.start(t)
 	code = d.Wait(t)
 	return code, d.stdout.String(), d.stderr.String()
@@ -138,7 +187,7 @@ func RunDaemonIn(t testing.TB, env []string, args ...string) (code int, stdout, 
 
 func (d *Daemon) start(t testing.TB) {
 	t.Helper()
-	program := d.program
+	program := d.Program
 	if program == "" {
 		program = filepath.Join(Build(t), "presenced")
 	}
@@ -171,7 +220,7 @@ func (d *Daemon) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
 func (d *Daemon) Restart(t testing.TB) {
 	t.Helper()
 	d.Wait(t)
-	if at := slices.Index(d.args, anyPort); at >= 0 {
+	if at := slices.Index(d.args, "--listen") + 1; at > 0 && d.args[at] == anyPort {
 		d.args[at] = strings.TrimPrefix(d.URL, "nats://")
 	}
 	d.start(t)
