@@ -71,6 +71,9 @@ var metricsTable = []metric{
 	{"instances", gauge, "instances that appended to the journal within the last minute",
 		func(s snapshot) samples { return one(s.Instances) }},
 
+	{"journal_format", gauge, "format of journal and snapshots in use; a version that does not know it cannot start",
+		func(s snapshot) samples { return one(s.Format) }},
+
 	{"remembered", gauge, "what is kept in memory, by what it is; none of it grows but with what exists", remembered},
 
 	{"journal_position", gauge, "position of the last journal entry applied",

@@ -21,6 +21,7 @@ type Figures struct {
 	Leases    int // of sessions, lost ones included, and of gateways
 	Gateways  int
 	Instances int // that appended within the last minute
+	Format    int // of journal and snapshots, in use
 	InAmnesty bool
 	// Remembered counts what is kept in memory, by names: in the state, and beside it.
 	Remembered map[string]int
@@ -66,7 +67,7 @@ func (s *Service) Figures() Figures {
 		f.Endpoints = append(f.Endpoints, e.stats.figures(e.name))
 	}
 	s.mu.RLock()
-	f.Position, f.InAmnesty = s.state.Position(), s.state.InAmnesty()
+	f.Position, f.Format, f.InAmnesty = s.state.Position(), int(s.state.Format()), s.state.InAmnesty()
 	users, platforms := s.state.Counts()
 	f.Users = users
 	for _, n := range platforms { // clients choose the names of platforms
