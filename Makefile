@@ -13,9 +13,11 @@ SIMULATE ?= 60s
 SOAK ?= 5m
 SEED ?= 0
 AGAINST ?=
+FROM ?= 9153e71
+UPGRADE ?= 70s
 ROUNDS ?=
 
-.PHONY: run build test race processes histories bounded simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak check clean
+.PHONY: run build test race processes histories bounded simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak upgrade check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -99,6 +101,11 @@ chaos: ## three NATS servers and three presenced under faults for CHAOS; SEED=n 
 
 soak: ## noise, random requests, half-open connections and slow readers for SOAK against one presenced; SEED=n as above
 	$(GO) test $(PROCESSES) -run '^TestSoak$$' -v -count 1 -timeout 0 -soak $(SOAK) -seed $(SEED)
+
+# With a pause of more than a minute instances of both versions take snapshots, and start from
+# each other's.
+upgrade: ## from the commit FROM to this tree: rolling under load, UPGRADE after each step, and on its data
+	$(GO) test $(PROCESSES) -run '^(TestG07_RollingUpgrade|TestG01_EarlierData.*)$$' -v -count 1 -timeout 0 -from $(FROM) -upgrade $(UPGRADE)
 
 check: lint test fuzz vuln ## what CI runs
 

@@ -437,10 +437,13 @@ func (l *load) stillOnline(t *testing.T) (ids []string) {
 	return ids
 }
 
-// within waits until a condition holds, for a while. Whoever calls it looks
-// himself at what is the matter where it does not.
-func within(limit time.Duration, holds func() bool) {
-	for end := time.Now().Add(limit); !holds() && time.Now().Before(end); {
-		time.Sleep(50 * time.Millisecond)
+// within waits until a condition holds, for a while, and reports whether it does. Whoever
+// calls it looks himself at what is the matter where it does not.
+func within(limit time.Duration, holds func() bool) bool {
+	for end := time.Now().Add(limit); !holds(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
 	}
+	return true
 }

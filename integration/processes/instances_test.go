@@ -52,18 +52,28 @@ func startSteadyLoad() *steadyLoad {
 	return l
 }
 
-// keep makes rounds of requests.
-func (l *steadyLoad) keep(what string, round func(i int) error) {
+// keep makes rounds of requests, with a pause after each: others want the machine too.
+func (l *steadyLoad) keep(what string, pause time.Duration, round func(i int) error) {
 	l.group.Go(func() error {
 		for i := 0; l.ctx.Err() == nil; i++ {
 			if err := round(i); err != nil {
 				return fmt.Errorf("%s, round %d: %w", what, i, err)
 			}
 			l.requests.Add(1)
-			time.Sleep(time.Millisecond) // others want the machine too
+			select {
+			case <-l.ctx.Done():
+			case <-time.After(pause):
+			}
 		}
 		return nil
 	})
+}
+
+// more waits until there were so many rounds more, or the load has failed.
+func (l *steadyLoad) more(t *testing.T, rounds int64) {
+	t.Helper()
+	at := l.requests.Load()
+	servicetest.Eventually(t, wire.Soon, "requests to be made", func() bool { return l.requests.Load() > at+rounds || l.ctx.Err() != nil })
 }
 
 func (l *steadyLoad) note(s protocol.Status) {
@@ -92,8 +102,8 @@ func (l *steadyLoad) stop(t *testing.T) {
 }
 
 // setAndGet has a user set a text, and everybody see it who asks for it.
-func (l *steadyLoad) setAndGet(nc *nats.Conn, user string) {
-	l.keep("set and get of "+user, func(i int) error {
+func (l *steadyLoad) setAndGet(nc *nats.Conn, user string, pause time.Duration) {
+	l.keep("set and get of "+user, pause, func(i int) error {
 		text := fmt.Sprint("text ", i)
 		done, err := wire.Ask[protocol.ChangeReply](nc, wire.To(protocol.OpSet, user), protocol.SetRequest{CustomStatus: &text})
 		if err != nil {
@@ -119,18 +129,20 @@ func (l *steadyLoad) setAndGet(nc *nats.Conn, user string) {
 	})
 }
 
-// renew renews a session that has the shortest TTL.
+// renew renews a session that has the shortest TTL, not so often that one instance alone would
+// refuse it.
 func (l *steadyLoad) renew(nc *nats.Conn, user string) {
-	l.keep("renewals of "+user, func(int) error {
+	const pause = 100 * time.Millisecond // 200 in 5 s are answered
+	l.keep("renewals of "+user, pause, func(int) error {
 		_, err := wire.Ask[protocol.ChangeReply](nc, wire.To(protocol.OpRenew, user), `{"sessionID":"s"}`)
 		return err
 	})
 }
 
 // apply has a gateway set a text for a user.
-func (l *steadyLoad) apply(nc *nats.Conn, user string) {
+func (l *steadyLoad) apply(nc *nats.Conn, user string, pause time.Duration) {
 	subject, _ := wire.Subjects.Gateway("gw", protocol.OpApply)
-	l.keep("a gateway", func(i int) error {
+	l.keep("a gateway", pause, func(i int) error {
 		reply, err := wire.Ask[protocol.ApplyReply](nc, subject, fmt.Sprintf(
 			`{"process":"p","seq":%d,"ops":[{"op":"set","userID":%q,"customStatus":"%d"}]}`, i+1, user, i))
 		if err == nil && reply.Applied != 1 {
@@ -168,17 +180,14 @@ func TestG07_RollingRestart(t *testing.T) {
 
 	l := startSteadyLoad()
 	for _, user := range busy {
-		l.setAndGet(s.Connect(t), user)
+		l.setAndGet(s.Connect(t), user, time.Millisecond)
 	}
 	for _, user := range append(renewing, busy...) {
 		l.renew(s.Connect(t), user)
 	}
-	l.apply(s.Connect(t), "through-a-gateway")
+	l.apply(s.Connect(t), "through-a-gateway", time.Millisecond)
 
-	enough := func() {
-		at := l.requests.Load()
-		servicetest.Eventually(t, wire.Soon, "requests to be made", func() bool { return l.requests.Load() > at+300 || l.ctx.Err() != nil })
-	}
+	enough := func() { l.more(t, 300) }
 	for i, d := range daemons {
 		enough()
 		begun := time.Now()

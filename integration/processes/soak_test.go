@@ -213,11 +213,7 @@ func TestSoak(t *testing.T) {
 	}
 	t.Parallel()
 	d := servicetest.StartDaemon(t, "--http", "127.0.0.1:0", "--user-changes", "20")
-	address := regexp.MustCompile(`ready=(http://[^/]+)/readyz`).FindStringSubmatch(d.Stderr())
-	if address == nil {
-		t.Fatalf("the daemon does not say where its metrics are:\n%s", d.Stderr())
-	}
-	metrics := address[1] + "/metrics"
+	metrics := monitorURL(t, d) + "/metrics"
 	nc := d.Connect(t)
 	s := &soak{t: t, d: d, stop: make(chan struct{}), thrown: map[string]int{}}
 	s.seed, _ = seeded(t)
