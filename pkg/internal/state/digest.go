@@ -56,6 +56,9 @@ func (s *State) Digest() uint64 {
 	if n := s.params.Sessions; n != entry.DefaultSessions { // as earlier versions hash it
 		b = appendNumbers(b, uint64(n))
 	}
+	if s.format >= graceFormat {
+		b = must(s.params.MarshalMsg(b))
+	}
 	b = s.appendLame(b)
 	if at := s.clock.wentBackAt; at != 0 { // likewise
 		b = appendNumbers(b, uint64(at))
@@ -83,7 +86,7 @@ func (s *State) hash(u *user) uint64 {
 		b = appendText(b, string(x.id))
 		b = appendText(b, x.device)
 		b = appendText(b, x.platform.Value())
-		b = appendNumbers(b, uint64(x.number), x.terms.number(), flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
+		b = appendNumbers(b, uint64(x.number), uint64(x.terms), flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
 		if x.gateway != nil {
 			b = appendNumbers(b, uint64(x.gateway.number))
 		}
@@ -106,7 +109,7 @@ func (s *State) hash(u *user) uint64 {
 func (s *State) hashGateway(g *gateway) uint64 {
 	b := appendText(s.scratch[:0], g.key.gateway)
 	b = appendText(b, g.key.process)
-	b = appendNumbers(b, uint64(g.number), g.terms.number(), g.seq, g.answer.Revision, uint64(g.answer.Applied), uint64(len(g.answer.Failures)), uint64(len(g.sessions)))
+	b = appendNumbers(b, uint64(g.number), uint64(g.terms), g.seq, g.answer.Revision, uint64(g.answer.Applied), uint64(len(g.answer.Failures)), uint64(len(g.sessions)))
 	if c := g.connection; c != nil {
 		b = appendText(b, c.key.server)
 		b = appendNumbers(b, c.key.client, flag(c.closed), uint64(c.closedAt))

@@ -115,9 +115,9 @@ func (s *State) whyStatus(u *user, say func(string, ...any)) {
 		case x.live:
 			say("ONLINE: session %s is live, %s", x.title(), s.whyLive(x))
 		case t == protocol.Offline:
-			say("OFFLINE: session %s was lost %s, %s ago", x.title(), x.loss.sentence(x.ttl), span(s.clock.wall-x.lostAt))
+			say("OFFLINE: session %s was lost %s, %s ago", x.title(), x.loss.sentence(x.ttl()), span(s.clock.wall-x.lostAt))
 		default:
-			say("session %s was lost %s, %s ago, and does not matter while another is live", x.title(), x.loss.sentence(x.ttl), span(s.clock.wall-x.lostAt))
+			say("session %s was lost %s, %s ago, and does not matter while another is live", x.title(), x.loss.sentence(x.ttl()), span(s.clock.wall-x.lostAt))
 		}
 	}
 	s.endedOf(u, func(session sessionID, reason endReason, until int64) {
@@ -189,14 +189,14 @@ const (
 	lostByGateway
 )
 
-func (l loss) sentence(ttl uint32) string {
+func (l loss) sentence(ttl int64) string {
 	switch l {
 	case lostWithConnection:
 		return "when its connection closed and the grace was over"
 	case lostByGateway:
 		return "by its gateway, or with it"
 	}
-	return "when nothing had been heard of it for " + span(int64(ttl))
+	return "when nothing had been heard of it for " + span(ttl)
 }
 
 func (r endReason) sentence() string {

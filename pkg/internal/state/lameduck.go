@@ -60,9 +60,9 @@ func (s *State) shorten(l *lease) {
 // effectiveTTL returns for how many milliseconds a renewal keeps a lease live.
 func (s *State) effectiveTTL(l *lease) int64 {
 	if len(s.connections.lame) > 0 && l.connection != nil && l.connection.lame {
-		return int64(l.ttl) / 2
+		return l.ttl() / 2
 	}
-	return int64(l.ttl)
+	return l.ttl()
 }
 
 // expireLame forgets servers that must be gone by now.
