@@ -5,33 +5,31 @@ import (
 	"presence/pkg/internal/state"
 )
 
-// Digests compares an instance's state with the others' by the digests that
-// entries carry (G14). An instance whose digest differs builds its state anew, from
-// a snapshot and the journal. If it differs again after that, the other instance
-// is wrong. It then puts its digest into the journal once more, and the other
-// instance builds its state anew.
+// Digests compares an instance's state with the others' by the digests in entries (G14). If the
+// digests differ, the instance builds its state anew, from a snapshot and the journal. If they
+// differ again, the other instance's state is wrong. Then this instance puts its digest into the
+// journal once more, so that the other one builds its state anew.
 type Digests struct {
-	// confirmed is the last position at which a digest in the journal is this
-	// state's too.
+	// confirmed is the last position whose digest in the journal is the same as this state's.
 	confirmed uint64
-	// rebuilt is the last position whose digest made this state be built anew.
+	// rebuilt is the last position whose digest had this state built anew.
 	rebuilt uint64
-	// repeat is a position whose digest goes into the journal although another
-	// instance's digest of it is there; 0: none.
+	// repeat is a position whose digest goes into the journal although another instance's is
+	// there. 0: none.
 	repeat uint64
 }
 
-// Verdict is what follows from a comparison.
+// Verdict is the result of a comparison.
 type Verdict uint8
 
 const (
 	Agree      Verdict = iota // or there is nothing to compare
 	Rebuild                   // this state is to be built anew
-	OtherWrong                // this one was, so it must be the other that is wrong
+	OtherWrong                // this state was built anew, so the other instance's is wrong
 )
 
-// Compare compares the digest that an entry carries with a state's, before the
-// entry is applied. own is the state's digest of that position.
+// Compare compares the digest in an entry's header with the state's, before the entry is applied.
+// own is the state's digest of that position.
 func (d *Digests) Compare(s *state.State, h *entry.Header) (v Verdict, own uint64) {
 	own, ok := s.DigestAt(h.DigestAt)
 	switch {
@@ -48,8 +46,8 @@ func (d *Digests) Compare(s *state.State, h *entry.Header) (v Verdict, own uint6
 	return Rebuild, own
 }
 
-// Stamp has an entry carry the digest as of the last position that is to be
-// compared, unless another entry does.
+// Stamp puts the digest of the last position that is to be compared into an entry's header. It does
+// not if an earlier entry has the same digest.
 func (d *Digests) Stamp(h *entry.Header, s *state.State) {
 	at := s.Position() / state.DigestEvery * state.DigestEvery
 	if d.repeat != 0 {
@@ -62,5 +60,5 @@ func (d *Digests) Stamp(h *entry.Header, s *state.State) {
 	}
 }
 
-// Rebuilt returns the last position for which the state was built anew; 0: none.
+// Rebuilt returns the last position whose digest had the state built anew. 0: none.
 func (d *Digests) Rebuilt() uint64 { return d.rebuilt }

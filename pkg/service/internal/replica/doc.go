@@ -1,9 +1,13 @@
-// Package replica is the rules by which an instance lives with its copy of the
-// state, apart from applying entries: what the header of its entries says
-// (Stamp), when time alone needs an entry (Due), which changes it has announced
-// for certain (Ledger), and whether its copy is the others' (Digests).
+// Package replica has the rules by which an instance lives with its copy of the state, beside
+// applying entries: what the header of its entries says (Stamp), when an entry is due for the sake
+// of time alone (Due), which changes the instance has announced for certain (Ledger), and whether
+// its copy is the same as the others' (Digests).
 //
-// It is pure: no I/O, no goroutine, no lock, and what time it is comes in. The
-// service runs these rules over NATS, the simulation under a scheduler that
-// draws every delay and fault.
+//	replica.Stamp(&header, state, waited, registered)  // when an entry is packed
+//	if replica.Due(state, instance, silent, reachable) { … }  // every TickGrain
+//	verdict, own := digests.Compare(state, &header)  // before an entry is applied
+//
+// It is pure: no I/O, no goroutine, no lock, and the time is an argument. The caller sees to it
+// that nothing is used by two goroutines at once. The service runs these rules over NATS. The
+// simulation runs them under a scheduler that draws every delay and fault.
 package replica

@@ -6,40 +6,40 @@ import (
 	"presence/pkg/internal/state"
 )
 
-// AnnounceAgain is how long an event that reached the broker is still pending:
-// after a reconnect what was published in that time is published again. The
-// broker that took it may have died with it.
+// AnnounceAgain is for how long an event stays pending after it has reached the broker. The broker
+// may die with it. So after a reconnect, the events of that time are published again.
 const AnnounceAgain = 5 * time.Second
 
-// Ledger keeps the accounts of which changes an instance has announced (G4). It
-// has no queue: what waits is in the state, coalesced to one event for each user.
+// Ledger keeps track of which changes an instance has announced (G4). It has no queue: pending
+// events are in the state, one for each user.
 //
 //	turn := l.Turn()
 //	to, more := s.Pending(instance, turn.Cursor, …)   // publish what it yields
-//	l.Published(turn, to, s.Position(), more)    // the position is that of the look
+//	l.Published(turn, to, position, more)        // position is s.Position() at that look
 //
 //	turn = l.Turn()                              // a round trip to the broker
 //	l.Reached(turn, now)
 //
-// What was published counts as announced, and AnnouncedThrough says so to all others, when
-// the broker has had it for AnnounceAgain, and is there still. The zero value has announced nothing.
+// A published event counts as announced when the broker has had it for AnnounceAgain and is still
+// there. AnnouncedThrough tells all other instances. The zero value has announced nothing.
 type Ledger struct {
 	cursor state.Cursor // behind the last change published
 	resets int          // how often the cursor was set back
 	sentAt uint64       // position up to which everything was published
 	marks  []mark
-	// stops says that the instance does; final, that the broker was there since. Then
-	// what reached it counts at once.
-	stops, final bool
+	stops  bool // the instance is about to stop
+	// final says that the broker was reached since stops was set. Then what has reached it counts
+	// at once.
+	final bool
 }
 
-// mark says that everything up to a position had reached the broker at a time.
+// mark says that at that time everything up to a position had reached the broker.
 type mark struct {
 	position uint64
 	at       time.Time
 }
 
-// Turn is how far the ledger was when something began that takes its time.
+// Turn is how far the ledger was when a publication or a round trip began.
 type Turn struct {
 	Cursor state.Cursor
 	sentAt uint64
@@ -49,9 +49,8 @@ type Turn struct {
 // Turn begins a publication, or a round trip to the broker.
 func (l *Ledger) Turn() Turn { return Turn{Cursor: l.cursor, sentAt: l.sentAt, resets: l.resets} }
 
-// Published notes that everything was published up to a cursor; without more, up
-// to a position. It reports whether there is more to
-// publish: always where the ledger was set back meanwhile.
+// Published notes that everything was published up to a cursor and, without more, up to a position.
+// It reports whether there is more to publish. If Again was called meanwhile, there always is.
 func (l *Ledger) Published(t Turn, to state.Cursor, position uint64, more bool) bool {
 	if l.resets != t.resets {
 		return true
@@ -63,13 +62,12 @@ func (l *Ledger) Published(t Turn, to state.Cursor, position uint64, more bool) 
 	return more
 }
 
-// Reached notes that what was published when a turn began has reached the broker
-// by now.
+// Reached notes that what was published when a turn began has reached the broker by now.
 func (l *Ledger) Reached(t Turn, now time.Time) {
 	if l.resets != t.resets {
-		return // what was asked about is to be published again
+		return // all of that is to be published again
 	}
-	// Of the marks that are old enough, the last says it all.
+	// Of the marks that are old enough, only the last is needed.
 	for len(l.marks) > 1 && now.Sub(l.marks[1].at) >= AnnounceAgain {
 		l.marks = l.marks[1:]
 	}
@@ -77,22 +75,21 @@ func (l *Ledger) Reached(t Turn, now time.Time) {
 	l.final = l.stops
 }
 
-// Again has everything announced that is still pending: all of the last
-// AnnounceAgain, and more. It must be called when the connection for events was
-// lost, and when the state was replaced, in which changes are numbered anew.
+// Again has everything announced again that is still pending: all of the last AnnounceAgain, and
+// more. It must be called when the connection for events was lost. It must also be called when the
+// state was replaced, because the new one numbers its changes differently.
 func (l *Ledger) Again() {
 	l.cursor, l.sentAt, l.marks = state.Cursor{}, 0, nil
 	l.resets++
 }
 
-// Finish has what reached the broker count at once, from the next time on that
-// something does: the instance is about to stop. What reached it before may have died
-// with it, unless it is there still.
+// Finish is called when the instance is about to stop. From the next call of Reached on, everything
+// that has reached the broker counts at once. That call shows that the broker is still there.
 func (l *Ledger) Finish() { l.stops = true }
 
-// AnnouncedThrough returns the position up to which nothing is pending any more. A mark counts
-// when the broker was still there AnnounceAgain later, which the next marks say:
-// time alone would count one whose broker died a moment after it.
+// AnnouncedThrough returns the position up to which nothing is pending. A mark counts when a later
+// mark, at least AnnounceAgain after it, shows that the broker was still there. Time alone does not
+// show that.
 func (l *Ledger) AnnouncedThrough() uint64 {
 	position := uint64(0)
 	for _, m := range l.marks {

@@ -7,8 +7,8 @@ import (
 	"presence/pkg/internal/state"
 )
 
-// TestG04_BrokerDiesAfterMark: what the broker got a moment before it died is still
-// owed, however long it is away: the events may have died with it.
+// TestG04_BrokerDiesAfterMark: events that reached the broker just before it died stay pending,
+// however long it is away. They may have died with it.
 func TestG04_BrokerDiesAfterMark(t *testing.T) {
 	var l Ledger
 	now := time.UnixMilli(0)
@@ -43,12 +43,12 @@ func TestG04_BrokerDiesAfterMark(t *testing.T) {
 	}
 }
 
-// TestLedger_Turns: what began before a reconnect says nothing of what is to be
-// published again, nor a look that saw but a part, nor an answer of what was
-// published after the question.
+// TestLedger_Turns: three things do not show that events are announced. A turn that began before a
+// reconnect does not, for events that are to be published again. A publication of a part does not,
+// for the rest. An answer of the broker does not, for what was published after the question.
 func TestLedger_Turns(t *testing.T) {
 	now := time.UnixMilli(0)
-	flushed := func(l *Ledger, asked Turn) uint64 { // by the broker's answers
+	announced := func(l *Ledger, asked Turn) uint64 { // by the broker's answers
 		l.Reached(asked, now)
 		l.Reached(asked, now.Add(time.Hour))
 		return l.AnnouncedThrough()
@@ -58,21 +58,21 @@ func TestLedger_Turns(t *testing.T) {
 	l.Published(l.Turn(), state.Cursor{}, 7, false)
 	before := l.Turn()
 	l.Again()
-	if got := flushed(&l, before); got != 0 {
+	if got := announced(&l, before); got != 0 {
 		t.Errorf("AnnouncedThrough() by answers to before the reconnect = %d, want 0", got)
 	}
-	if got := flushed(&l, l.Turn()); got != 0 {
+	if got := announced(&l, l.Turn()); got != 0 {
 		t.Errorf("AnnouncedThrough() while nothing is published again = %d, want 0", got)
 	}
 	if !l.Published(before, state.Cursor{}, 9, false) {
 		t.Error("Published() of before the reconnect says that there is no more")
 	}
-	if got := flushed(&l, l.Turn()); got != 0 {
+	if got := announced(&l, l.Turn()); got != 0 {
 		t.Errorf("AnnouncedThrough() by what was published before the reconnect = %d, want 0", got)
 	}
 
 	l = Ledger{}
-	if l.Published(l.Turn(), state.Cursor{}, 7, true); flushed(&l, l.Turn()) != 0 {
+	if l.Published(l.Turn(), state.Cursor{}, 7, true); announced(&l, l.Turn()) != 0 {
 		t.Errorf("AnnouncedThrough() while there is more = %d, want 0", l.AnnouncedThrough())
 	}
 
@@ -80,7 +80,7 @@ func TestLedger_Turns(t *testing.T) {
 	l.Published(l.Turn(), state.Cursor{}, 7, false)
 	asked := l.Turn()
 	l.Published(l.Turn(), state.Cursor{}, 9, false)
-	if got := flushed(&l, asked); got != 7 {
+	if got := announced(&l, asked); got != 7 {
 		t.Errorf("AnnouncedThrough() by an answer to before position 9 = %d, want 7", got)
 	}
 }

@@ -8,30 +8,30 @@ import (
 )
 
 const (
-	// TickGrain is how often it is asked whether an entry is due. It adds to
-	// the time to OFFLINE (G5).
+	// TickGrain is how often Due is to be called. It adds to the time to OFFLINE (G5).
 	TickGrain = 200 * time.Millisecond
-	// tickEvery is how long the journal may be silent before an entry is
-	// appended for the sake of time alone.
+	// tickEvery is how long the journal may be silent before an entry is appended for the sake of
+	// time alone.
 	tickEvery = time.Second
-	// tickTurn is how much longer each further instance in the table of writers
-	// waits, so that one of them appends, not all. Where the first has died that
-	// adds to the time to OFFLINE too, until it is out of the table. At most
-	// maxTurns of them add up: the lease clock counts 2 s of silence at most.
+	// tickTurn is how much longer each further instance in the table of instances waits, so that
+	// one of them appends and not all. After the first has died, that adds to the time to OFFLINE
+	// too, until the first is out of the table. At most maxTurns are added up, because the lease
+	// clock counts 2 s of silence at most.
 	tickTurn = 150 * time.Millisecond
 	maxTurns = 4
-	// showEvery is how often every instance appends an entry of its own, so that
-	// it stays in the table of writers: less than a minute.
+	// showEvery is how often every instance appends an entry of its own, so that it stays in the
+	// table of instances. An instance is forgotten after a minute.
 	showEvery = 20 * time.Second
 )
 
-// Due reports whether an entry is to be appended for the sake of time, so that
-// the lease clock runs while the service runs: when the journal has been silent
-// for a second, when the next deadline is due, and when the writer would be
-// forgotten. silent is how long ago the last entry was applied. An instance that
-// knows that no request reaches it appends none: were it the only one left, those
-// who renew in vain would be lost while it lets time go by (G6). If nobody else
-// does either, an amnesty follows by itself.
+// Due reports whether an entry is to be appended for the sake of time, so that the lease clock runs
+// while the service runs. It is when the journal has been silent for a second, when the next
+// deadline is due, or when the instance would be forgotten. silent is how long ago the last entry
+// was applied.
+//
+// reachable says whether requests reach the instance, as far as it knows. If they do not, no entry
+// is due. Otherwise time would pass while clients renew in vain, and they would be lost (G6). If no
+// other instance appends either, an amnesty follows by itself.
 func Due(s *state.State, instance string, silent time.Duration, reachable bool) bool {
 	if !reachable {
 		return false
@@ -49,12 +49,14 @@ func Due(s *state.State, instance string, silent time.Duration, reachable bool) 
 	return false
 }
 
-// Stamp fills in what an entry's header says of the state and of the time when
-// it is packed. waited is from when the state became what it is to the arrival of
-// the oldest request in the entry, less than 0 where that came before: the stream's
-// time was that much later then, or more where the state has yet to catch up. The
-// entry counts for state.CountsFor from that time on. registered says that an entry of
-// this writer is applied: before, the state may be of long ago.
+// Stamp fills in what an entry's header says about the state, and about the time when the entry is
+// packed. The entry counts if it is stored within state.CountsFor of the arrival of its oldest
+// request.
+//
+// waited is the time from when the last entry was applied to that arrival. It is negative if the
+// request came first. So at the arrival, the stream's time was that of the last entry plus waited,
+// or later if the state has yet to catch up. registered says that an entry of this instance was
+// applied. Before that, the state may be old, and the header sets no limit.
 func Stamp(h *entry.Header, s *state.State, waited time.Duration, registered bool) {
 	h.Epoch, h.Generation, h.LeaseClock, h.MaxFormat = s.Epoch(), s.Generation(), s.LeaseClock(), entry.Format
 	if registered {

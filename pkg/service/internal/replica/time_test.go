@@ -8,8 +8,8 @@ import (
 	"presence/pkg/internal/state"
 )
 
-// TestDue: an entry is due when the journal was silent for a second or the writer
-// is not in the table, and none is while no request reaches the instance.
+// TestDue: an entry is due if the journal has been silent for a second, or if the instance is not
+// in the table. None is due while no request reaches the instance.
 func TestDue(t *testing.T) {
 	s := state.New()
 	e := &entry.Entry{Header: entry.Header{Epoch: "E", Generation: 1, Instance: "A", Sequence: 1}}
