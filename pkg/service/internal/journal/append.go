@@ -12,15 +12,28 @@ import (
 	"presence/pkg/internal/entry"
 )
 
+const (
+	// gatherTurns bounds how often other goroutines are let run before an entry is packed.
+	gatherTurns = 8
+	// appliedWithin bounds the wait for an acknowledged entry to be applied before the next one
+	// is packed.
+	appliedWithin = time.Second
+	// failEvery is how often failOverdue looks.
+	failEvery = 200 * time.Millisecond
+	// logEvery is the least pause between two log lines about entries that fail, or about a
+	// journal that cannot be followed. While the journal is full or away, every attempt fails.
+	logEvery = 10 * time.Second
+)
+
 // inFlight is an entry that was packed and is not yet applied.
 type inFlight[W any] struct {
-	entry   *entry.Entry
-	callers *Callers[W]
-	done    chan struct{} // closed when it is applied
-	// deadline is when its callers must have an answer. stored says that it was
-	// acknowledged, so that nobody publishes it any more.
-	deadline time.Time
-	stored   bool
+	entry    *entry.Entry
+	callers  *Callers[W]
+	done     chan struct{} // closed when it is applied
+	deadline time.Time     // when its callers must have an answer
+	// stored says that it was acknowledged and is not published again. failOverdue then sees to
+	// the deadline.
+	stored bool
 }
 
 // append packs and publishes one entry after the other until ctx is done.
@@ -33,7 +46,7 @@ func (j *Journal[W]) append(ctx context.Context) error {
 		}
 		j.notePayload()
 		j.gather()
-		j.giveBackLate()
+		j.failLate()
 		e, callers := j.take()
 		if e == nil {
 			continue
@@ -44,10 +57,10 @@ func (j *Journal[W]) append(ctx context.Context) error {
 	}
 }
 
-// gather lets those run who are about to submit, as long as more do and there is
-// no entry full of commands yet: in an overload there always is, and each turn of
-// the others takes long. It waits for no time to pass: where nobody else runs, it
-// returns at once.
+// gather lets goroutines run that are about to submit, as long as more of them do, so that the
+// entry has their commands too. It never sleeps: if no other goroutine can run, it returns at
+// once. It also returns at once if an entry is full of commands. In an overload that is always
+// so, and a turn of the others takes long.
 func (j *Journal[W]) gather() {
 	last := -1
 	for range gatherTurns {
@@ -62,8 +75,7 @@ func (j *Journal[W]) gather() {
 	}
 }
 
-// appendOne stamps and publishes an entry until it is acknowledged, or applied,
-// or too old.
+// appendOne stamps an entry and publishes it until it is acknowledged, applied or too old.
 func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Callers[W]) error {
 	arrived := callers.oldest(j.cfg.Arrived)
 	j.mu.Lock()
@@ -86,35 +98,31 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	}
 	switch {
 	case err == nil && position != 0 && position <= applied:
-		return fmt.Errorf("%w: it acknowledged position %d after %d was applied", ErrRestoredJournal, position, applied)
+		return fmt.Errorf("%w: position %d was acknowledged after position %d was applied", ErrRestoredJournal, position, applied)
 	case err == nil:
 		j.awaitApplied(ctx, f)
 		return nil
 	case ctx.Err() != nil:
-		return nil // stop gives the callers back
+		return nil // stop answers the callers
 	}
 	if f := j.takeInFlight(sequence); f != nil {
-		j.giveBack(f, err)
+		j.failEntry(f, err)
 	}
 	return nil
 }
 
-// giveBack tells the callers of an entry that is not in flight any more that it
-// failed, and has what must not be lost of it appended with the next one.
-func (j *Journal[W]) giveBack(f *inFlight[W], err error) {
+// failEntry answers the callers of an entry that failed and is no longer in flight. The entry's
+// reports and renewals go into the next one.
+func (j *Journal[W]) failEntry(f *inFlight[W], err error) {
 	j.mu.Lock()
-	j.pending.PutBack(f.entry, f.callers)
-	if !j.pending.Empty() {
-		j.poke()
-	}
+	j.putBack(f.entry, f.callers)
 	j.mu.Unlock()
 	j.fail(f.callers, err)
 }
 
-// awaitApplied waits until an acknowledged entry is applied, for a while: its
-// callers are about to be answered, and their next requests make the next entry
-// a full one. Under load that is a third more throughput than to append at the
-// acknowledgement; a lone caller does not notice.
+// awaitApplied waits for at most appliedWithin until an acknowledged entry is applied. Its callers
+// are answered then, and their next requests fill the next entry. Under load that is a third more
+// throughput than to append at the acknowledgement. A lone caller does not notice.
 func (j *Journal[W]) awaitApplied(ctx context.Context, f *inFlight[W]) {
 	timer := time.NewTimer(appliedWithin)
 	defer timer.Stop()
@@ -128,30 +136,27 @@ func (j *Journal[W]) awaitApplied(ctx context.Context, f *inFlight[W]) {
 	}
 }
 
-// giveBackEvery is how often giveBackOverdue looks.
-const giveBackEvery = 200 * time.Millisecond
-
-// giveBackOverdue answers callers whose time is over and whom the appending goroutine
-// does not see, because it waits for an entry: those who wait for their turn, and those
-// of entries that are stored and cannot be applied, because the journal is out of reach.
-func (j *Journal[W]) giveBackOverdue(ctx context.Context) error {
-	ticker := time.NewTicker(giveBackEvery)
+// failOverdue answers callers whose time is over while the appending goroutine waits for an entry:
+// those who are in no entry yet, and those whose entry is stored and cannot be applied, because
+// the journal is out of reach.
+func (j *Journal[W]) failOverdue(ctx context.Context) error {
+	ticker := time.NewTicker(failEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-ticker.C:
-			j.giveBackLate()
+			j.failLate()
 			for _, f := range j.overdue(now) {
-				j.giveBack(f, fmt.Errorf("%w: it is stored, and did not come back", ErrOutcomeUnknown))
+				j.failEntry(f, fmt.Errorf("%w: it is stored, and was not delivered in time", ErrOutcomeUnknown))
 			}
 		}
 	}
 }
 
-// overdue takes the entries out of those in flight that are stored, and whose callers
-// must have an answer by now.
+// overdue removes the entries in flight that are stored and whose callers must have an answer by
+// now, and returns them.
 func (j *Journal[W]) overdue(now time.Time) (list []*inFlight[W]) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -164,8 +169,8 @@ func (j *Journal[W]) overdue(now time.Time) (list []*inFlight[W]) {
 	return list
 }
 
-// publish publishes an entry, again and again until a deadline, and returns its
-// position, or 0 where it was applied before its acknowledgement came.
+// publish publishes an entry again and again until a deadline, and returns its position. It
+// returns 0 if the entry was applied before its acknowledgement came.
 func (j *Journal[W]) publish(ctx context.Context, data []byte, applied <-chan struct{}, deadline time.Time) (uint64, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
@@ -202,33 +207,29 @@ func (j *Journal[W]) publishOnce(ctx context.Context, data []byte) (uint64, erro
 	return ack.Sequence, nil
 }
 
-// sayEvery is how often it is logged that entries fail, or cannot be followed:
-// where the journal is full, or away, every one does.
-const sayEvery = 10 * time.Second
-
-// noteOutcome remembers what became of an entry, for Appending, and logs it when
-// that changes and now and then while it stays bad.
+// noteOutcome remembers for Appending whether an entry was stored. It logs when that changes, and
+// now and then while entries fail.
 func (j *Journal[W]) noteOutcome(err error) {
 	j.mu.Lock()
 	j.publishedAt = time.Time{}
 	before := j.refused
 	j.refused = err
-	say := err != nil && (before == nil || time.Since(j.refusedSaid) >= sayEvery)
-	if say {
-		j.refusedSaid = time.Now()
+	due := err != nil && (before == nil || time.Since(j.refusedLogged) >= logEvery)
+	if due {
+		j.refusedLogged = time.Now()
 	}
 	j.mu.Unlock()
 	switch {
-	case say:
+	case due:
 		j.cfg.Logger.Warn("journal entries fail", "err", err)
 	case err == nil && before != nil:
 		j.cfg.Logger.Info("journal entries are stored again")
 	}
 }
 
-// Appending returns why the journal takes no entries from here: what became of
-// the last one, or that the one in flight is not acknowledged for too long. It
-// returns nil where nothing speaks against it.
+// Appending returns why the journal takes no entries from this instance: why the last one was not
+// stored, or that the one in flight has not been acknowledged for too long. nil: it takes them,
+// as far as is known.
 func (j *Journal[W]) Appending() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -240,7 +241,7 @@ func (j *Journal[W]) Appending() error {
 	case j.refused != nil:
 		return j.refused
 	case since > j.attemptTimeout+time.Second:
-		return fmt.Errorf("an entry is not acknowledged for %v", since.Round(time.Second))
+		return fmt.Errorf("an entry has not been acknowledged for %v", since.Round(time.Second))
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func (j *Journal[W]) NextEpoch(ctx context.Context, epoch string) error {
 		var now entry.Header
 		j.cfg.Stamp(&now, time.Now())
 		if now.Epoch == epoch {
-			return nil // an earlier attempt that was not acknowledged
+			return nil // by an earlier attempt that was not acknowledged
 		}
 		err := j.appendEpoch(ctx, epoch, last, entry.Command{Kind: entry.NewEpoch})
 		if err != nil && !errors.Is(err, errNotFirst) {

@@ -9,7 +9,7 @@ import (
 	"presence/pkg/internal/entry"
 )
 
-// epochs has a rig know the journal's epoch, as the state machine does.
+// epochs has a rig keep the journal's epoch, as the state machine does.
 func epochs(cfg *Config[string]) {
 	var mu sync.Mutex
 	last := entry.Header{Epoch: "E1"}
@@ -29,9 +29,9 @@ func epochs(cfg *Config[string]) {
 	}
 }
 
-// TestNextEpoch: a new epoch on a whole journal is one entry of it. No snapshot is stored or
-// removed for it, and a later start goes on from one of an earlier epoch. An instance that appends
-// meanwhile does not keep it from beginning.
+// TestNextEpoch: a new epoch of a journal that is whole takes one entry. No snapshot is stored or
+// removed for it, and a later start goes on from a snapshot of an earlier epoch. It begins although
+// another instance appends meanwhile.
 func TestNextEpoch(t *testing.T) {
 	nc := startBroker(t)
 	a, users := twoSnapshots(t, nc)

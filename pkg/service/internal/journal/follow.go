@@ -16,32 +16,31 @@ import (
 )
 
 const (
-	// heartbeat is how often the server says that it has nothing to deliver, so
-	// that a dead consumer is noticed after two.
+	// heartbeat is how often the server says that it has nothing to deliver. A consumer without
+	// two of them is dead.
 	heartbeat = time.Second
-	// silence is how long the follower waits for an entry before it asks why none
-	// comes. Instances append at least one a second.
+	// silence is how long the follower waits for an entry before it asks why none comes.
+	// Instances append at least one a second.
 	silence = 3 * time.Second
-	// inactive is after how long the server drops a consumer that nobody reads.
+	// inactive is how long the server keeps a consumer that nobody reads.
 	inactive = 30 * time.Second
-	// firstReplace is how long the first try to get a consumer may take. A cluster
-	// may give the task to a server that has just died, and then nobody answers, so
-	// the first tries are short; each may take twice as long as the one before, up
-	// to lastReplace, for a cluster that is slow.
+	// firstReplace is how long the first attempt to get a consumer may take. A cluster may give
+	// the consumer to a server that has just died. Then nobody answers, so the first attempts are
+	// short. A cluster may also be slow, so each attempt may take twice as long as the one before,
+	// up to lastReplace.
 	firstReplace, lastReplace = time.Second, 8 * time.Second
 )
 
-// follow gives the state a place to begin at and applies the stream's entries in
-// order from there until ctx is done. A consumer that ends, skips or falls
-// silent is replaced by one that starts at the last entry applied; where the
-// next entry is gone, or the state turned out to be wrong, it begins anew. What
-// the stream no longer holds is never guessed.
+// follow builds a state to begin with, and applies the stream's entries in order from there until
+// ctx is done. It replaces a consumer that ends, skips entries or falls silent by one that starts
+// at the last entry applied. If the next entry is gone, or the state is wrong, it builds the state
+// anew. It never guesses what was in entries that the stream no longer has.
 //
-// The library's ordered consumer would be replaced by itself, but waits 10 s for
-// each answer, and looks for gaps that are looked for here anyway.
+// The library's ordered consumer replaces itself, but it waits 10 s for each answer. And it looks
+// for gaps, which are looked for here anyway.
 func (j *Journal[W]) follow(ctx context.Context) error {
-	anew := &rebuildError{} // how the state is to be built; nil: it stands
-	defer func() { j.stands = anew == nil }()
+	anew := &rebuildError{} // how the state is to be built; nil: it is valid
+	defer func() { j.stateValid = anew == nil }()
 	j.replaceWithin = firstReplace
 	for ctx.Err() == nil {
 		var err error
@@ -49,7 +48,7 @@ func (j *Journal[W]) follow(ctx context.Context) error {
 			j.restoring(0, 0)
 			if err = j.begin(ctx, anew.atLeast, anew.avoid); err == nil {
 				anew = nil
-				j.giveBackInFlight() // what was packed meanwhile may be in the snapshot
+				j.failInFlight() // an entry that was packed meanwhile may be in the snapshot
 			}
 		}
 		if err == nil {
@@ -59,35 +58,35 @@ func (j *Journal[W]) follow(ctx context.Context) error {
 			return nil
 		}
 		if fatal, ok := errors.AsType[*fatalError](err); ok {
-			return fatal.cause
+			return fatal.error
 		}
 		if r, ok := errors.AsType[*rebuildError](err); ok {
 			j.cfg.Logger.Error("the state is built anew", "after", j.position(), "err", err)
 			j.forgetState()
 			anew = r
 		} else {
-			j.sayAnew(err, time.Now())
+			j.logRetry(err, time.Now())
 		}
 		if anew == nil {
-			j.beginWanted() // whatever keeps the journal from being followed
+			j.beginRequested() // also while the journal cannot be followed
 		}
 		_ = pause(ctx, 100*time.Millisecond)
 	}
 	return nil
 }
 
-// sayAnew logs that the journal is followed anew, where nothing was applied since
-// the last time only every sayEvery: a NATS server that is away fails every try.
-func (j *Journal[W]) sayAnew(err error, now time.Time) {
+// logRetry logs that the journal is followed anew. If nothing was applied since it last logged, it
+// logs only every logEvery: while a NATS server is away, every attempt fails.
+func (j *Journal[W]) logRetry(err error, now time.Time) {
 	position := j.position()
-	if position == j.anewAfter && now.Sub(j.anewSaid) < sayEvery {
+	if position == j.retryPosition && now.Sub(j.retryLogged) < logEvery {
 		return
 	}
-	j.anewAfter, j.anewSaid = position, now
+	j.retryPosition, j.retryLogged = position, now
 	j.cfg.Logger.Warn("following the journal anew", "after", position, "err", err)
 }
 
-// followOnce follows from where the state stands until something fails.
+// followOnce follows from the last position applied until something fails.
 func (j *Journal[W]) followOnce(ctx context.Context) error {
 	info, err := j.streamInfo(ctx)
 	if err != nil {
@@ -97,36 +96,19 @@ func (j *Journal[W]) followOnce(ctx context.Context) error {
 		return err
 	}
 	if info.State.LastSeq == 0 {
-		return &fatalError{errors.New("the journal is empty though its first entry was written: it was purged")}
+		return &fatalError{errors.New("the journal is empty, although its first entry was written: it was purged")}
 	}
 	return j.consume(ctx, info.State.LastSeq)
 }
 
-// fatalError stops the journal.
-type fatalError struct{ cause error }
-
-func (e *fatalError) Error() string { return e.cause.Error() }
-func (e *fatalError) Unwrap() error { return e.cause }
-
-// rebuildError has the state built anew. Any other error of consume leads to a
-// new consumer.
-type rebuildError struct {
-	cause   error
-	atLeast uint64 // see begin
-	avoid   int
-}
-
-func (e *rebuildError) Error() string { return e.cause.Error() }
-func (e *rebuildError) Unwrap() error { return e.cause }
-
-// checkLength stops the instance where the stream has been shorter for a while
-// than what was applied.
+// checkLength stops the instance if the stream has been shorter than what was applied for
+// shorterFor.
 func (j *Journal[W]) checkLength(last uint64) error {
 	if applied := j.position(); last < applied {
 		if j.shorterSince.IsZero() {
 			j.shorterSince = time.Now()
 		}
-		err := fmt.Errorf("%w: position %d was applied, and it ends at %d", ErrRestoredJournal, applied, last)
+		err := fmt.Errorf("%w: position %d was applied, and the journal ends at %d", ErrRestoredJournal, applied, last)
 		if time.Since(j.shorterSince) >= shorterFor {
 			return &fatalError{err}
 		}
@@ -136,30 +118,31 @@ func (j *Journal[W]) checkLength(last uint64) error {
 	return nil
 }
 
-// forgetState has the instance stale until it has caught up, and nobody wait for
-// that.
+// forgetState makes the instance stale until it has caught up. It answers those who wait, because
+// that may take long.
 func (j *Journal[W]) forgetState() {
 	j.mu.Lock()
 	j.lastAt = time.Time{}
 	j.mu.Unlock()
-	j.giveBackInFlight()
+	j.failInFlight()
 }
 
-// giveBackInFlight gives back everybody whose entry may be in what is not going to
-// be applied with them.
-func (j *Journal[W]) giveBackInFlight() {
+// failInFlight fails all entries in flight: they may be in a snapshot, and then Apply is not called
+// with their callers.
+func (j *Journal[W]) failInFlight() {
 	j.mu.Lock()
-	batches := j.inFlight
+	entries := j.inFlight
 	j.inFlight = map[uint64]*inFlight[W]{}
 	j.mu.Unlock()
-	for _, f := range batches {
-		j.giveBack(f, ErrOutcomeUnknown)
+	for _, f := range entries {
+		j.failEntry(f, ErrOutcomeUnknown)
 		close(f.done)
 	}
 }
 
-// consume follows with one consumer until it fails. It is caught up when target
-// is applied.
+// consume follows with one consumer until something fails. A rebuildError has the state built anew,
+// a fatalError stops the journal, and any other error has the consumer replaced. The journal is
+// caught up when target is applied.
 func (j *Journal[W]) consume(ctx context.Context, target uint64) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -170,7 +153,7 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) (err error) {
 		}
 	}()
 	next := j.position() + 1
-	messages, err := j.entriesFrom(ctx, max(next-1, 1)) // the last one applied comes first, to be compared
+	messages, err := j.entriesFrom(ctx, max(next-1, 1)) // the last one applied comes again, to be compared
 	if err != nil {
 		return err
 	}
@@ -183,7 +166,7 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) (err error) {
 	j.checkCaughtUp(next-1, target)
 	var e entry.Entry
 	for {
-		j.beginWanted()
+		j.beginRequested()
 		m, err := messages.Next(jetstream.NextMaxWait(silence))
 		if errors.Is(err, nats.ErrTimeout) {
 			if err := j.explainSilence(ctx, next); err != nil {
@@ -222,12 +205,12 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) (err error) {
 	}
 }
 
-// errReconnected says that the connection was lost and is back. The server may have
-// dropped the consumer, which the missing heartbeats would say 2 s later.
+// errReconnected says that the connection was lost and is back. The server may have dropped the
+// consumer. Missing heartbeats would show that 2 s later.
 var errReconnected = errors.New("the connection to the journal was lost and is back")
 
-// stopOnReconnect has stop called with errReconnected when the connection is back after
-// a loss. The function that it returns ends that.
+// stopOnReconnect calls stop with errReconnected when the connection is back after a loss, until
+// end is called.
 func (j *Journal[W]) stopOnReconnect(ctx context.Context, stop context.CancelCauseFunc) (end func()) {
 	nc := j.cfg.JetStream.Conn()
 	back := nc.StatusChanged(nats.CONNECTED)
@@ -267,8 +250,8 @@ func (j *Journal[W]) entriesFrom(ctx context.Context, position uint64) (jetstrea
 	return c.Messages(jetstream.PullHeartbeat(heartbeat), jetstream.PullMaxMessages(1024))
 }
 
-// checkLast stops the instance where the entry at the last position applied is
-// another one than that which was applied.
+// checkLast stops the instance if the stream has another entry at the last position applied than
+// the one that was applied.
 func (j *Journal[W]) checkLast(data []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -278,7 +261,7 @@ func (j *Journal[W]) checkLast(data []byte) error {
 	return nil
 }
 
-// checkCaughtUp notes how far the journal is.
+// checkCaughtUp notes how far the journal is, and that it is caught up once target is applied.
 func (j *Journal[W]) checkCaughtUp(applied, target uint64) {
 	if applied < target {
 		j.catchingUp(applied, target)
@@ -289,13 +272,13 @@ func (j *Journal[W]) checkCaughtUp(applied, target uint64) {
 		j.lastAt = time.Now()
 		j.mu.Unlock()
 		if j.cfg.NewEpoch {
-			j.had = 0 // what the journal lacks was accepted
+			j.headPosition = 0 // the operator has accepted what the journal lacks
 		}
 		close(j.caughtUp)
 	}
 }
 
-// apply decodes an entry and hands it on with its callers.
+// apply decodes an entry and applies it with its callers.
 func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -304,7 +287,7 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 		}
 	}()
 	if slices.Contains(j.cfg.Skip, position) {
-		j.giveBackSkipped(e, data)
+		j.failSkipped(e, data)
 		return j.skip(position, at, data)
 	}
 	if err := entry.Decode(data, e); err != nil {
@@ -319,7 +302,7 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 		a.Callers = f.callers
 	}
 	if err := j.applyNow(a, f); errors.Is(err, ErrRebuild) {
-		return &rebuildError{cause: err, avoid: 1}
+		return &rebuildError{error: err, avoid: 1}
 	} else if err != nil {
 		return poison(position, err)
 	}
@@ -335,13 +318,13 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 	return nil
 }
 
-// applyNow calls Config.Apply. Where that fails or panics it gives back who waits for
-// the entry, if it is one of this journal's: nobody else knows of them any more.
+// applyNow calls Config.Apply. If that fails or panics, it answers the callers of the entry, which
+// is no longer in flight.
 func (j *Journal[W]) applyNow(a Applied[W], f *inFlight[W]) error {
 	applied := false
 	defer func() {
 		if !applied && f != nil {
-			j.giveBack(f, ErrOutcomeUnknown)
+			j.failEntry(f, ErrOutcomeUnknown)
 			close(f.done)
 		}
 	}()
@@ -350,20 +333,19 @@ func (j *Journal[W]) applyNow(a Applied[W], f *inFlight[W]) error {
 	return err
 }
 
-// giveBackSkipped gives back who waits for an entry that is passed over, if it is one
-// of this journal's.
-func (j *Journal[W]) giveBackSkipped(e *entry.Entry, data []byte) {
+// failSkipped answers the callers of an entry that is passed over, if this instance packed it.
+func (j *Journal[W]) failSkipped(e *entry.Entry, data []byte) {
 	if entry.Decode(data, e) != nil || e.Header.Instance != j.cfg.Instance {
 		return
 	}
 	if f := j.takeInFlight(e.Header.Sequence); f != nil {
-		j.giveBack(f, ErrOutcomeUnknown)
+		j.failEntry(f, ErrOutcomeUnknown)
 		close(f.done)
 	}
 }
 
-// takeInFlight takes an entry out of those in flight, and returns nil where it is not
-// among them.
+// takeInFlight removes an entry from those in flight and returns it. It returns nil if there is no
+// such entry.
 func (j *Journal[W]) takeInFlight(sequence uint64) *inFlight[W] {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -372,8 +354,7 @@ func (j *Journal[W]) takeInFlight(sequence uint64) *inFlight[W] {
 	return f
 }
 
-// poison is the error of an entry that cannot be applied: every instance stops
-// before it.
+// poison is the error of an entry that cannot be applied. Every instance stops before it.
 func poison(position uint64, cause error) error {
 	if newer, ok := errors.AsType[*entry.NewerFormatError](cause); ok {
 		return &fatalError{fmt.Errorf("journal position %d: %w", position, newer)}
@@ -381,7 +362,7 @@ func poison(position uint64, cause error) error {
 	return &fatalError{fmt.Errorf("journal position %d cannot be applied, and nothing behind it is (to give that one entry up, start every instance with --skip %d): %w", position, position, cause)}
 }
 
-// skip passes over a position as an operator wishes.
+// skip passes over a position that an operator has named.
 func (j *Journal[W]) skip(position uint64, at int64, data []byte) error {
 	if err := j.cfg.Skipped(position, at); err != nil {
 		return &fatalError{err}
@@ -393,8 +374,8 @@ func (j *Journal[W]) skip(position uint64, at int64, data []byte) error {
 	return nil
 }
 
-// explainGap says what became of entries that were not delivered: passed over by
-// mistake, trimmed, or lost.
+// explainGap returns why entries were not delivered: they were trimmed, the store has lost them, or
+// the consumer has left them out by mistake.
 func (j *Journal[W]) explainGap(ctx context.Context, next, got uint64) error {
 	info, err := j.streamInfo(ctx)
 	if err != nil {
@@ -407,23 +388,22 @@ func (j *Journal[W]) explainGap(ctx context.Context, next, got uint64) error {
 		if transient(err) {
 			return err
 		}
-		return &rebuildError{cause: fmt.Errorf("the store is damaged: %w", err), atLeast: next}
+		return &rebuildError{error: fmt.Errorf("the store is damaged: %w", err), atLeast: next}
 	}
-	return fmt.Errorf("position %d came where %d was due", got, next)
+	return fmt.Errorf("position %d was delivered, and position %d was expected", got, next)
 }
 
-// trimmedPast returns an error where the journal begins behind the position that is next.
+// trimmedPast returns an error if the journal begins behind the position that is next.
 func trimmedPast(info *jetstream.StreamInfo, next uint64) error {
 	if info.State.FirstSeq <= next {
 		return nil
 	}
-	return &rebuildError{cause: fmt.Errorf("the journal begins at position %d, position %d is next: it was trimmed meanwhile", info.State.FirstSeq, next), atLeast: info.State.FirstSeq - 1}
+	return &rebuildError{error: fmt.Errorf("the journal begins at position %d, position %d is next: it was trimmed meanwhile", info.State.FirstSeq, next), atLeast: info.State.FirstSeq - 1}
 }
 
-// explainSilence returns an error where the consumer, which lives, does not deliver
-// an entry that is there: it is with a server that lags, or the store has lost the
-// entry though the stream counts it. Where there is none, or nobody knows because
-// the stream has no leader, nothing is wrong with the consumer.
+// explainSilence returns an error if the consumer is alive and does not deliver an entry that is
+// there. The consumer's server may lag, or the store has lost an entry that the stream counts. If
+// there is no entry, or nobody knows because the stream has no leader, the consumer is not wrong.
 func (j *Journal[W]) explainSilence(ctx context.Context, next uint64) error {
 	info, err := j.streamInfo(ctx)
 	if err != nil {
@@ -436,14 +416,14 @@ func (j *Journal[W]) explainSilence(ctx context.Context, next uint64) error {
 		return err
 	}
 	if _, err := j.hashAt(ctx, next); err == nil || transient(err) {
-		return fmt.Errorf("position %d is there, but did not come for %v", next, silence)
+		return fmt.Errorf("position %d is there, but was not delivered for %v", next, silence)
 	} else if j.missing != next {
 		j.missing, j.missingSince = next, time.Now()
 		return err
 	} else if !single(info) && time.Since(j.missingSince) < shorterFor {
 		return err
 	}
-	return &rebuildError{cause: fmt.Errorf("the store is damaged: position %d is missing in the journal", next), atLeast: next}
+	return &rebuildError{error: fmt.Errorf("the store is damaged: position %d is missing in the journal", next), atLeast: next}
 }
 
 func (j *Journal[W]) position() uint64 {

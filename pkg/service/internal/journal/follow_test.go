@@ -16,13 +16,13 @@ func TestSayAnew(t *testing.T) {
 	said := func() int { return strings.Count(log.String(), "following the journal anew") }
 	begun := time.Now()
 	for at := time.Duration(0); at < 25*time.Second; at += 100 * time.Millisecond {
-		j.sayAnew(errors.New("away"), begun.Add(at))
+		j.logRetry(errors.New("away"), begun.Add(at))
 	}
 	if said() != 3 {
 		t.Errorf("in 25 s at one position: said %d times, want 3", said())
 	}
 	j.applied = 1
-	j.sayAnew(errors.New("away"), begun.Add(25*time.Second))
+	j.logRetry(errors.New("away"), begun.Add(25*time.Second))
 	if said() != 4 {
 		t.Errorf("after another entry: said %d times, want 4", said())
 	}

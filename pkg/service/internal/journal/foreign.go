@@ -1,20 +1,17 @@
 package journal
 
-import (
-	"time"
-)
+import "time"
 
-// foreign counts messages in the journal's stream that are not entries, because
-// somebody added a subject to the stream: follow's own.
+// foreign counts messages in the journal's stream that are not entries. There are some if somebody
+// adds a subject to the stream. Only follow uses it.
 type foreign struct {
-	unsaid uint64 // since it was logged last
-	said   time.Time
+	unlogged uint64 // since it was last logged
+	logged   time.Time
 }
 
-// passForeign passes over a message of another subject than the entries'. Every
-// instance does, at the same position and in the same way as with Config.Skip, so that
-// their states stay the same. An earlier version stops before it until it is given that
-// position to skip, which has the same effect. No caller waits for it.
+// passForeign passes over a message on another subject than the entries', as Config.Skip does.
+// Every instance does so at the same position, so their states stay the same. An earlier version
+// stops before the message. With Config.Skip it goes on, and has the same state.
 func (j *Journal[W]) passForeign(subject string, data []byte, position uint64, at int64) error {
 	if err := j.cfg.Skipped(position, at); err != nil {
 		return &fatalError{err}
@@ -23,11 +20,11 @@ func (j *Journal[W]) passForeign(subject string, data []byte, position uint64, a
 	j.noteApplied(position, at, data)
 	j.mu.Unlock()
 	f := &j.foreign
-	f.unsaid++
-	if time.Since(f.said) >= sayEvery {
+	f.unlogged++
+	if time.Since(f.logged) >= logEvery {
 		j.cfg.Logger.Error("the journal's stream has messages that presenced did not write, on a subject that somebody added to it: they are passed over; take the subject out of the stream",
-			"stream", j.cfg.Stream, "subject", subject, "position", position, "messages", f.unsaid)
-		f.unsaid, f.said = 0, time.Now()
+			"stream", j.cfg.Stream, "subject", subject, "position", position, "messages", f.unlogged)
+		f.unlogged, f.logged = 0, time.Now()
 	}
 	return nil
 }

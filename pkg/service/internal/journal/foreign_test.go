@@ -23,16 +23,16 @@ func setSubjects(t *testing.T, js jetstream.JetStream, others ...string) {
 	}
 }
 
-// TestJournal_ForeignMessages: somebody adds a subject to the journal's stream, and
-// messages arrive there. Those who run pass over them, and so does who starts later,
-// behind a snapshot and without one. Their states are the same.
+// TestJournal_ForeignMessages: somebody adds a subject to the journal's stream, and messages arrive
+// on it. Running instances pass over them, and so do later starts, with a snapshot and without one.
+// Their states are the same.
 func TestJournal_ForeignMessages(t *testing.T) {
 	t.Parallel()
 	nc := startBroker(t)
 	a, b := openWith(t, nc, "A", small).start(t), openWith(t, nc, "B").start(t)
 	users := a.fill(t, 0, 5)
 	setSubjects(t, a.js, "elsewhere.>")
-	// The last one is an entry, by its looks.
+	// The last one looks like an entry.
 	for i, data := range []string{`{"a":1}`, "\x63binary", "", "\x01\x93"} {
 		m := &nats.Msg{Subject: fmt.Sprint("elsewhere.", i), Data: []byte(data), Header: nats.Header{"X": {"y"}}}
 		if _, err := a.js.PublishMsg(t.Context(), m); err != nil {
@@ -45,7 +45,7 @@ func TestJournal_ForeignMessages(t *testing.T) {
 	}
 	a.wantCommands(t, users)
 	b.wantCommands(t, users)
-	setSubjects(t, a.js) // or nobody starts
+	setSubjects(t, a.js) // otherwise no instance starts
 	c := openWith(t, nc, "C").start(t)
 	c.wantCommands(t, users)
 	users = append(users, a.fill(t, 5, 30)...)

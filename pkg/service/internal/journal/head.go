@@ -9,28 +9,27 @@ import (
 	"time"
 )
 
-// headEvery is how often the head is written down.
+// headEvery is how often the head is written.
 const headEvery = 100 * time.Millisecond
 
-// head is a file with the last position that was applied, as decimal text, beside
-// the store of a NATS server that is ours (Config.Head): entries that the store
-// has lost by the next start are noticed by it.
+// head is a file with the last position that was applied, as decimal text (Config.Head). It is
+// beside the store of the NATS server inside presenced. It shows at the next start that the store
+// has lost entries.
 //
-// nats-server 2.15.2 does not tell. Where a record of a message block cannot be
-// read when it starts, because of a bad sector or a file that was cut, it cuts the
-// block there, with everything behind it, and logs nothing. So it does after a
-// kill or a power loss. After an orderly stop it knows how many there were and
-// delivers those that can be read: then there is a gap, or an end that never
-// comes, see explainGap and explainSilence.
+// nats-server 2.15.2 does not tell. A record of a message block may be unreadable when the server
+// starts, because of a bad sector or a truncated file. After a kill or a power loss the server then
+// drops the rest of the block, and logs nothing. After an orderly stop it knows how many records
+// there were, and delivers the readable ones. Then there is a gap, or the last entry never comes,
+// see explainGap and explainSilence.
 //
-// The file is not fsynced: after a power loss it may say less than it could, and
-// so lets a journal pass that it should not, but never one that is whole not.
+// The file is not fsynced. So after a power loss its position may be too low, and a loss of the
+// entries behind it is not noticed. A journal that has lost nothing is never refused.
 type head struct {
 	file    *os.File // nil: none
 	written uint64
 }
 
-// openHead opens the file, made where it is missing, and reads it.
+// openHead opens the file, or creates it, and reads it.
 func openHead(path string) (h head, position uint64, err error) {
 	if path == "" {
 		return h, 0, nil
@@ -40,7 +39,7 @@ func openHead(path string) (h head, position uint64, err error) {
 	}
 	b := make([]byte, 32)
 	n, _ := h.file.ReadAt(b, 0)
-	// What a power loss left of it counts as nothing.
+	// After a power loss the file may be damaged. Then the position is 0.
 	position, _ = strconv.ParseUint(strings.TrimSpace(string(b[:n])), 10, 64)
 	return h, position, nil
 }
@@ -58,11 +57,11 @@ func (h *head) write(position uint64) error {
 
 func (h *head) close() {
 	if h.file != nil {
-		_ = h.file.Close() // what it holds is no more than could be lost
+		_ = h.file.Close() // its last position may be lost
 	}
 }
 
-// keepHead writes the head down until ctx is done, and once more then.
+// keepHead writes the head until ctx is done, and once more then.
 func (j *Journal[W]) keepHead(ctx context.Context) error {
 	if j.head.file == nil {
 		return nil
@@ -76,10 +75,10 @@ func (j *Journal[W]) keepHead(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-ticker.C:
 		}
-		if j.isCaughtUp() { // before, it may be found too short
+		if j.isCaughtUp() { // before that, the head may show that the journal is too short
 			if err := j.head.write(j.position()); err != nil && !said {
 				said = true
-				j.cfg.Logger.Warn("the journal's head cannot be written down: entries that the store loses may go unnoticed", "err", err)
+				j.cfg.Logger.Warn("the journal's head cannot be written: entries that the store loses may go unnoticed", "err", err)
 			}
 		}
 		if ctx.Err() != nil {
@@ -88,7 +87,7 @@ func (j *Journal[W]) keepHead(ctx context.Context) error {
 	}
 }
 
-// lostBehind is the error of a journal that ends before a position which it had.
+// lostBehind is the error of a journal that ends before a position that it had.
 func (j *Journal[W]) lostBehind(position, last uint64) error {
-	return fmt.Errorf("%w: it ends at position %d and had %d when it was last used here; %s", ErrRestoredJournal, last, position, goOnWithJournal)
+	return fmt.Errorf("%w: it ends at position %d, and had position %d when it was last used here; %s", ErrRestoredJournal, last, position, goOnWithJournal)
 }

@@ -19,9 +19,8 @@ import (
 	"presence/pkg/internal/entry"
 )
 
-// The tests are white-box because they shorten the time after which an entry is
-// given up; everything else goes through the exported methods, over a real
-// broker.
+// The tests are white-box because they shorten the time after which an entry is given up.
+// Everything else goes through the exported methods, over a real broker.
 
 func TestMain(m *testing.M) {
 	// The object store publishes asynchronously, for which nats.go has a goroutine
@@ -29,7 +28,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
 }
 
-// rig is a journal with what its Apply and Failed were told.
+// rig is a journal, with what its Apply and Failed were called with.
 type rig struct {
 	*Journal[string]
 	nc     *nats.Conn
@@ -194,8 +193,8 @@ func (r *rig) waitAnswer(t *testing.T, caller, want string) {
 	r.wait(t, caller+" answered "+want, func() bool { return strings.Contains(r.answered[caller], want) })
 }
 
-// TestJournal_Order: everything submitted comes back once, at its place, and a
-// second reader and a later start see the same entries in the same order.
+// TestJournal_Order: everything submitted is applied once with its caller, at its place. A second
+// instance and a later start see the same entries in the same order.
 func TestJournal_Order(t *testing.T) {
 	nc := startBroker(t)
 	r := open(t, nc, "A", nil).start(t)
@@ -230,7 +229,7 @@ func TestJournal_Order(t *testing.T) {
 	}
 }
 
-// deafJS loses acknowledgements, or everything, of the publishes that match.
+// deafJS loses publishes or their acknowledgements, as publish says.
 type deafJS struct {
 	jetstream.JetStream
 	attempts atomic.Int64
@@ -266,8 +265,8 @@ func TestJournal_LostAcknowledgement(t *testing.T) {
 	}
 }
 
-// TestJournal_OutcomeUnknown: an entry that nobody acknowledges is given up,
-// and its callers are told that nobody knows.
+// TestJournal_OutcomeUnknown: an entry that nobody acknowledges is given up, and its callers are
+// told that the outcome is unknown.
 func TestJournal_OutcomeUnknown(t *testing.T) {
 	nc := startBroker(t)
 	open(t, nc, "genesis", nil)
@@ -288,9 +287,9 @@ func TestJournal_OutcomeUnknown(t *testing.T) {
 	r.waitAnswer(t, "late", "applied")
 }
 
-// TestJournal_Rejected: what the stream refuses is not stored, and its callers
-// are told so; reports and renewals are tried again. So nobody is told that a renewal was not
-// done.
+// TestJournal_Rejected: an entry that the stream refuses is not stored, and the callers of its
+// commands are told so. Its reports and renewals are put back. So nobody is told that a renewal was
+// not done.
 func TestJournal_Rejected(t *testing.T) {
 	nc := startBroker(t)
 	open(t, nc, "genesis", nil)
@@ -353,8 +352,8 @@ func TestJournal_Full(t *testing.T) {
 	r.waitAnswer(t, "after", "applied")
 }
 
-// TestJournal_FullOfBytes: large commands are refused before there are many of
-// them, a barrier is not, and when they are applied there is room again.
+// TestJournal_FullOfBytes: a few large commands are enough for more to be refused. A barrier is not
+// refused. When the commands are done, there is room again.
 func TestJournal_FullOfBytes(t *testing.T) {
 	nc := startBroker(t)
 	r := open(t, nc, "A", nil)
@@ -473,8 +472,8 @@ func TestJournal_ConsumerLost(t *testing.T) {
 	r.waitAnswer(t, "after", "applied")
 }
 
-// TestJournal_ConsumerUnanswered: a cluster may give a consumer to a server that has
-// just died, and then nobody answers. It is asked again soon, and waited for longer.
+// TestJournal_ConsumerUnanswered: a cluster may give a consumer to a server that has just died, and
+// then nobody answers. The follower asks again soon, and waits longer each time.
 func TestJournal_ConsumerUnanswered(t *testing.T) {
 	nc := startBroker(t)
 	r := open(t, nc, "A", nil)
@@ -489,8 +488,8 @@ func TestJournal_ConsumerUnanswered(t *testing.T) {
 	}
 }
 
-// TestJournal_Reconnected: a server that was started again has dropped the consumer.
-// The follower does not wait for its heartbeats to be missing.
+// TestJournal_Reconnected: a server that was started again has dropped the consumer. The follower
+// replaces it at the reconnect, and does not wait until heartbeats are missing.
 func TestJournal_Reconnected(t *testing.T) {
 	nc := startBroker(t)
 	r := open(t, nc, "A", nil)
@@ -508,7 +507,7 @@ func TestJournal_Reconnected(t *testing.T) {
 	}
 }
 
-// deafStream leaves as many requests for a consumer unanswered.
+// deafStream leaves so many requests for a consumer unanswered.
 type deafStream struct {
 	jetstream.Stream
 	left  int

@@ -12,48 +12,51 @@ import (
 )
 
 const (
-	// keptSnapshots is how many are kept: where the newest is damaged the one
-	// before serves.
+	// keptSnapshots is how many snapshots are kept. If the newest is damaged, the one before it
+	// is used.
 	keptSnapshots = 2
-	// maintainEvery is how often it is asked whether a snapshot is due or the
-	// journal can be trimmed.
+	// maintainEvery is how often maintain looks.
 	maintainEvery = 2 * time.Second
-	// turnWait is how much longer each further instance waits before it takes a
-	// snapshot that the ones before it should have taken.
+	// turnWait is how much longer each further instance waits before it takes a snapshot that
+	// the instances before it should have taken.
 	turnWait = 30 * time.Second
-	// sweepEvery is how often what nobody needs is looked for in the store.
+	// sweepEvery is how often the store is searched for what is no longer needed.
 	sweepEvery = 10 * time.Minute
-	// maxMarks bounds the memory of when positions were applied: one every
-	// markEvery for as long as entries are kept.
+	// maxMarks bounds the marks, see noteApplied.
 	maxMarks = 1 << 12
 )
 
-// DefaultSnapshotBytes and DefaultSnapshotEntries are after how much journal a
-// snapshot is due, whichever is first. A start replays at most about twice as
-// much; entries are about a second of an idle service each.
+// A snapshot is due after DefaultSnapshotBytes or DefaultSnapshotEntries of journal, whichever is
+// first. A start applies at most about twice as much. An idle service appends about one entry a
+// second.
 const (
 	DefaultSnapshotBytes   = 32 << 20
 	DefaultSnapshotEntries = 1 << 16
-	// DefaultKeep is how old an entry is at least when it is trimmed.
+	// DefaultKeep is the least age at which an entry is trimmed.
 	DefaultKeep = 10 * time.Minute
 )
 
-// Snapshot is the state being written down, see Config.Snapshot. Next and End
-// are called on a goroutine of the journal's.
+// Snapshot is a state that is being stored, see Config.Snapshot. Next and End are called on a
+// goroutine of the journal.
 type Snapshot interface {
-	// Position is what it is as of; Epoch and Generation are the state's then,
-	// Wall the journal's time.
+	// Position is that of the last entry applied. Epoch and Wall are the state's epoch and the
+	// journal's time after that entry.
 	Position() uint64
 	Epoch() (name string, generation uint32)
 	Wall() int64
-	// Next appends the next block to b; more is false with the last.
+	// Next appends the next block to b. more is false with the last one.
 	Next(b []byte) (block []byte, more bool, err error)
-	// End is called once, when it is of no use any more.
+	// End is called once, when the snapshot is no longer used.
 	End()
 }
 
-// volume is how much journal there is behind a snapshot.
+// volume is an amount of journal.
 type volume struct{ bytes, entries uint64 }
+
+// part is the volume of so many of the entries: about as much of the bytes.
+func (v volume) part(entries uint64) volume {
+	return volume{bytes: v.bytes / v.entries * entries, entries: entries}
+}
 
 // mark remembers when a position was applied, by the journal's time.
 type mark struct {
@@ -61,9 +64,8 @@ type mark struct {
 	wall     int64
 }
 
-// maintain takes snapshots and trims the journal until ctx is done. Every
-// instance does: the first in the table of writers at once, the others only
-// where it does not.
+// maintain takes snapshots and trims the journal until ctx is done. The instance of rank 0 does so
+// at once. The others take a snapshot only if the instances before them do not.
 func (j *Journal[W]) maintain(ctx context.Context) error {
 	var swept time.Time
 	for {
@@ -74,7 +76,7 @@ func (j *Journal[W]) maintain(ctx context.Context) error {
 		if !ok || !j.isCaughtUp() {
 			continue
 		}
-		// A look that fails keeps nothing else from being done.
+		// If watch fails, keep is done all the same.
 		err := errors.Join(j.watch(ctx, rank), j.keep(ctx, rank, &swept))
 		if err != nil && ctx.Err() == nil {
 			j.cfg.Logger.Warn("the journal could not be maintained; trying again", "err", err)
@@ -82,8 +84,8 @@ func (j *Journal[W]) maintain(ctx context.Context) error {
 	}
 }
 
-// keep takes a snapshot where one is due, and drops what is no longer needed. swept is when
-// the store was last swept.
+// keep takes a snapshot if one is due, and drops what is no longer needed. swept is when the store
+// was last swept.
 func (j *Journal[W]) keep(ctx context.Context, rank int, swept *time.Time) (err error) {
 	if j.due(time.Duration(rank) * turnWait) {
 		err = j.takeSnapshot(ctx)
@@ -101,8 +103,7 @@ func (j *Journal[W]) keep(ctx context.Context, rank int, swept *time.Time) (err 
 	return err
 }
 
-// due reports whether enough was applied since the last snapshot, and long
-// enough ago that an instance before this one should have taken it.
+// due reports whether a snapshot is due, and has been for longer than wait.
 func (j *Journal[W]) due(wait time.Duration) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -130,13 +131,13 @@ func (j *Journal[W]) takeSnapshot(ctx context.Context) error {
 	return err
 }
 
-// storeSnapshot stores the state as of a position of now.
+// storeSnapshot stores the state as of now.
 func (j *Journal[W]) storeSnapshot(ctx context.Context) (stored, error) {
 	begun := time.Now()
 	request := make(chan begunSnapshot, 1)
-	j.Tick() // it begins behind an entry
+	j.Tick() // a snapshot begins behind an entry
 	select {
-	case j.wanted <- request:
+	case j.snapshotRequests <- request:
 	case <-ctx.Done():
 		return stored{}, ctx.Err()
 	case <-time.After(beginWithin):
@@ -151,23 +152,23 @@ func (j *Journal[W]) storeSnapshot(ctx context.Context) (stored, error) {
 	return x, j.store.sweep(ctx, keptSnapshots)
 }
 
-// begunSnapshot is one with the hash of the entry at its position.
+// begunSnapshot is a snapshot with the hash of the entry at its position.
 type begunSnapshot struct {
 	Snapshot
 	hash uint64
 }
 
-// beginWanted begins the snapshot that maintain waits for, if it does. It is
-// called between two entries, on the goroutine that applies them.
-func (j *Journal[W]) beginWanted() {
+// beginRequested begins the snapshot that maintain waits for, if it does. It is called between two
+// entries, on the goroutine of Apply.
+func (j *Journal[W]) beginRequested() {
 	select {
-	case request := <-j.wanted:
+	case request := <-j.snapshotRequests:
 		request <- j.begunSnapshot()
 	default:
 	}
 }
 
-// begunSnapshot begins one, where the state is applied.
+// begunSnapshot begins a snapshot. It is called on the goroutine of Apply.
 func (j *Journal[W]) begunSnapshot() begunSnapshot {
 	j.mu.Lock()
 	hash := j.hash
@@ -175,9 +176,8 @@ func (j *Journal[W]) begunSnapshot() begunSnapshot {
 	return begunSnapshot{j.cfg.Snapshot(), hash}
 }
 
-// trim drops the entries that the older snapshot holds, once they are old
-// enough. That of its position stays: by it the snapshot is known to be of this
-// journal.
+// trim drops the entries that are in the older snapshot and older than Config.Keep. The entry at
+// the snapshot's position stays: it shows that the snapshot was taken of this journal.
 func (j *Journal[W]) trim(ctx context.Context) error {
 	until := j.keptFrom()
 	if until == 0 {
@@ -187,7 +187,7 @@ func (j *Journal[W]) trim(ctx context.Context) error {
 	if err != nil || len(list) < keptSnapshots {
 		return err
 	}
-	// The older one is of a later position where it is of an earlier epoch.
+	// The older one may have a later position, if it is of an earlier epoch.
 	until = min(until, list[0].position, list[keptSnapshots-1].position)
 	info, err := j.streamInfo(ctx)
 	if err != nil || info.State.FirstSeq >= until {
@@ -202,8 +202,7 @@ func (j *Journal[W]) trim(ctx context.Context) error {
 	return nil
 }
 
-// keptFrom returns the position before which entries are old enough to be
-// trimmed, or 0.
+// keptFrom returns the position before which entries are old enough to be trimmed. 0: none are.
 func (j *Journal[W]) keptFrom() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -218,7 +217,8 @@ func (j *Journal[W]) keptFrom() uint64 {
 	return until
 }
 
-// noteApplied keeps the accounts of what was applied. It needs mu.
+// noteApplied notes that an entry was applied. It marks when that was at most as often as maxMarks
+// allows for Config.Keep. It needs mu.
 func (j *Journal[W]) noteApplied(position uint64, at int64, data []byte) {
 	j.applied, j.wall, j.hash = position, at, hashEntry(data)
 	if position >= j.target {
@@ -229,7 +229,7 @@ func (j *Journal[W]) noteApplied(position uint64, at int64, data []byte) {
 	grain := max(j.cfg.Keep.Milliseconds()/maxMarks*2, 100)
 	if n := len(j.marks); n == 0 || at >= j.marks[n-1].wall+grain || at < j.marks[n-1].wall {
 		if n > 0 && at < j.marks[n-1].wall {
-			j.marks = j.marks[:0] // the clock went back: what is old is not known
+			j.marks = j.marks[:0] // the clock went back, so the ages are not known
 		}
 		if len(j.marks) < maxMarks {
 			j.marks = append(j.marks, mark{position, at})
@@ -237,15 +237,13 @@ func (j *Journal[W]) noteApplied(position uint64, at int64, data []byte) {
 	}
 }
 
-// noteSnapshot takes a snapshot for the last one.
+// noteSnapshot notes the last snapshot.
 func (j *Journal[W]) noteSnapshot(x stored) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.snapshot, j.dueSince = x, time.Time{}
 	if j.applied >= x.position && j.since.entries > j.applied-x.position {
-		// About as much of the bytes is behind it as of the entries.
-		behind := j.applied - x.position
-		j.since = volume{bytes: j.since.bytes / j.since.entries * behind, entries: behind}
+		j.since = j.since.part(j.applied - x.position)
 	}
 }
 
@@ -255,13 +253,12 @@ func (j *Journal[W]) lastSnapshot() stored {
 	return j.snapshot
 }
 
-// BeginEpoch begins a new epoch on the state as it is, by an entry at the
-// journal's end, and stores a snapshot of it, the only one that counts from then
-// on. It must be called when the journal is caught up, and no other instance
-// runs. rules follow the command that begins it.
+// BeginEpoch begins a new epoch on the state as it is, by an entry at the journal's end. It stores
+// a snapshot, and removes those of earlier epochs. It must be called when the journal is caught up
+// and no other instance runs. rules are commands that follow in the entry.
 func (j *Journal[W]) BeginEpoch(ctx context.Context, epoch string, rules ...entry.Command) error {
 	last := j.position()
-	commands := append([]entry.Command{{Kind: entry.NewEpoch, All: j.lost}}, rules...)
+	commands := append([]entry.Command{{Kind: entry.NewEpoch, All: j.stateLost}}, rules...)
 	if err := j.appendEpoch(ctx, epoch, last, commands...); err != nil {
 		return err
 	}
@@ -279,8 +276,8 @@ func (j *Journal[W]) BeginEpoch(ctx context.Context, epoch string, rules ...entr
 		}
 	}
 	if err == nil && j.damaged {
-		// The snapshot holds all there is. A server that reads a damaged file
-		// again at a later start may give up what was stored behind the damage.
+		// The snapshot has everything. A server may read the damaged file again at a later
+		// start, and may then drop what was stored behind the damage.
 		err = j.stream.Purge(ctx, jetstream.WithPurgeSequence(x.position+1))
 	}
 	return err

@@ -6,29 +6,32 @@ import (
 	"presence/pkg/internal/entry"
 )
 
-// What one message may have is the NATS server's to say, or the account's. It can be less
-// than an entry would have, and another after a reconnect, so it is asked for each entry
-// that is packed. (A server whose limit is lowered by a reload does not tell: it closes the
-// connection at the next message that is larger.)
+// The NATS server, or the account, limits the size of a message. The limit can be less than
+// MaxBytes, and another one after a reconnect. So it is read again for each entry that is packed.
+// (If a reload lowers a server's limit, the server does not tell. It closes the connection at the
+// next message that is larger.)
 
-// ErrTooLarge refuses a command that no entry has room for, as large as the server takes
-// one. Nothing was done.
+// MaxBytes bounds an entry: half of what a NATS server accepts by default.
+const MaxBytes = 512 << 10
+
+// ErrTooLarge refuses a command that is too large for any entry that the server takes. Nothing was
+// done.
 var ErrTooLarge = errors.New("the change is larger than the NATS server takes")
 
-// headersOfEntry is more than the headers of an entry's message take.
+// headersOfEntry bounds the headers of an entry's message, in bytes.
 const headersOfEntry = 1 << 10
 
-// Payload returns how many bytes a message to the journal may have, as of the last entry.
+// Payload returns how many bytes a message to the journal may have, as of the last entry packed.
 func (j *Journal[W]) Payload() int { return int(j.payload.Load()) }
 
-// notePayload asks for it. It waits while what is sent on the connection is stuck, so
-// nobody calls it but who is about to send.
+// notePayload reads the limit. While the connection is stuck it blocks, so only code that is about
+// to send calls it.
 func (j *Journal[W]) notePayload() { j.payload.Store(j.cfg.JetStream.Conn().MaxPayload()) }
 
-// entryBytes returns about how many bytes of commands and renewals an entry is filled with
-// where a message may have payload bytes: half of them, because one large command may come
-// on top of half an entry. It is MaxBytes where payload is 0, not known yet, and always enough for
-// one renewal and one small command: a server that takes less refuses them.
+// entryBytes returns with about how many bytes of commands and renewals an entry is filled, where a
+// message may have payload bytes. It is half of them, because one large command may be added to
+// half an entry. If payload is 0, not known yet, it is MaxBytes. It is never too little for one
+// renewal and one small command: a server that takes less refuses them.
 func entryBytes(payload int) int {
 	if payload == 0 {
 		return MaxBytes
@@ -36,11 +39,11 @@ func entryBytes(payload int) int {
 	return max(min(MaxBytes, (payload-headersOfEntry)/2), 4*renewalBytes)
 }
 
-// largestCommand returns how many bytes that one may have.
+// largestCommand returns how many bytes that one large command may have.
 func largestCommand(payload int) int { return payload - headersOfEntry - entryBytes(payload)/2 }
 
-// fitsAlone reports whether there can be an entry with a command. bytes is what it takes at
-// most; what it really takes is looked at only where that would be too much.
+// fitsAlone reports whether a command fits into an entry of its own. bytes is an upper bound of its
+// size. The exact size is computed only where the bound is too large.
 func (j *Journal[W]) fitsAlone(c *entry.Command, bytes int) bool {
 	most := largestCommand(j.Payload())
 	return bytes <= most || c.EncodedSize() <= most

@@ -8,18 +8,18 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Progress is how far a journal is, for people who wait for it.
+// Progress says how far a journal is, for people who wait for it.
 type Progress struct {
-	// Phase is PhaseRestoring, PhaseCatchingUp or PhaseFollowing; Done of Total
-	// are users in the first, entries in the second.
+	// Phase is PhaseRestoring, PhaseCatchingUp or PhaseFollowing. Done of Total are users in the
+	// first phase, entries in the second.
 	Phase       string
 	Done, Total uint64
-	// Snapshot is the position of the last snapshot known, SnapshotBytes its
-	// size, SnapshotAt when it was stored; 0 where there is none.
+	// Snapshot is the position of the last snapshot, SnapshotBytes its size, SnapshotAt when it
+	// was stored. All are 0 if there is none.
 	Snapshot, SnapshotBytes uint64
 	SnapshotAt              time.Time
 
-	from uint64 // position from which it catches up
+	from uint64 // the position behind which it catches up
 }
 
 // The phases of a journal, in their order.
@@ -29,7 +29,7 @@ const (
 	PhaseFollowing  = "following"
 )
 
-// String is what a person wants to know, such as
+// String returns the progress for people, such as
 //
 //	restoring: 45 % of 1,200,000 users
 func (p Progress) String() string {
@@ -43,20 +43,21 @@ func (p Progress) String() string {
 	return fmt.Sprintf("%s: %d %% of %s %s", p.Phase, min(100*p.Done/p.Total, 100), humanize.Comma(int64(p.Total)), what)
 }
 
-// restoring notes how far a restore is.
+// restoring notes how many of the users are restored.
 func (j *Journal[W]) restoring(done, total int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.progress = Progress{Phase: PhaseRestoring, Done: uint64(done), Total: uint64(total)}
 }
 
-// catchingUpFrom notes where catching up begins, catchingUp how far it is.
+// catchingUpFrom notes where catching up begins.
 func (j *Journal[W]) catchingUpFrom(position uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.progress = Progress{Phase: PhaseCatchingUp, from: position}
 }
 
+// catchingUp notes how far catching up is.
 func (j *Journal[W]) catchingUp(applied, target uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -76,14 +77,14 @@ func (j *Journal[W]) Progress() Progress {
 	return p
 }
 
-// Follows reports whether the state is as new as the journal, or was before it
-// was cut off from it.
+// Follows reports whether the state was caught up with the journal. The instance may have been cut
+// off from the journal since.
 func (j *Journal[W]) Follows() bool { return j.Progress().Phase == PhaseFollowing }
 
-// progressEvery is how often who takes longer says how far it is.
+// progressEvery is how often the progress is logged.
 const progressEvery = 2 * time.Second
 
-// reportProgress logs how far the state is, whenever it does not stand yet.
+// reportProgress logs the progress for as long as the journal is not followed.
 func (j *Journal[W]) reportProgress(ctx context.Context) error {
 	ticker := time.NewTicker(j.progressEvery)
 	defer ticker.Stop()

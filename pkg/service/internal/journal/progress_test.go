@@ -41,8 +41,8 @@ func (l *lines) has(text string) bool {
 	return strings.Contains(l.buf.String(), text)
 }
 
-// TestProgress_Logged: a long restore, and the catching up behind it, say how far
-// they are, in the log and to who asks.
+// TestProgress_Logged: the log and Progress say how far a long restore is, and then how far
+// catching up is.
 func TestProgress_Logged(t *testing.T) {
 	nc := startBroker(t)
 	a, users := twoSnapshots(t, nc)
@@ -60,7 +60,7 @@ func TestProgress_Logged(t *testing.T) {
 		}
 	})
 	b.progressEvery = 10 * time.Millisecond
-	b.asleep.Lock() // until it is seen that it catches up
+	b.asleep.Lock() // until Progress has shown that it catches up
 	wait := func(what string) {
 		t.Helper()
 		for end := time.Now().Add(20 * time.Second); !log.has(what) || !strings.HasPrefix(b.Progress().String(), what); time.Sleep(time.Millisecond) {

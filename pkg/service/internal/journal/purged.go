@@ -10,33 +10,33 @@ import (
 )
 
 const (
-	// othersWithin is how long an instance waits for another's snapshot of what it missed:
-	// that one has to notice the purge, and to write down a large state. aloneWithin is the
-	// same where no other instance is known.
+	// othersWithin is how long an instance waits for another's snapshot of the entries that it
+	// missed. The other one has to notice the purge, and to store a large state.
 	othersWithin = 30 * time.Second
-	aloneWithin  = 3 * time.Second
+	// aloneWithin is the same wait where no other instance is known.
+	aloneWithin = 3 * time.Second
 )
 
-// purged is about entries that somebody purged before this instance had applied them:
-// follow's own.
+// purged is about entries that somebody purged before this instance had applied them. Only follow
+// uses it.
 type purged struct {
 	at    uint64 // the last position before them
 	since time.Time
 }
 
-// wasPurged reports whether entries behind the last one applied were purged by somebody:
-// no snapshot has what was in them, as one has of what presenced trims.
+// wasPurged reports whether somebody purged entries behind the last one applied. presenced itself
+// trims only entries that are in a snapshot.
 func (j *Journal[W]) wasPurged(list []stored, first uint64) bool {
 	applied := j.position()
 	return applied > 0 && first > applied+1 &&
 		!slices.ContainsFunc(list, func(x stored) bool { return x.position+1 >= first })
 }
 
-// goOnBehindPurged goes on behind entries that were purged before they were applied here.
-// Where another instance has applied them it finds out that a snapshot is missing, and its
-// snapshot is waited for. Where none comes nobody has, so nobody was told that what is in
-// them was done: they are passed over. Of several instances that lack them each first
-// stores its state, and all go on from the newest, so that they hold the same.
+// goOnBehindPurged goes on behind entries that were purged before they were applied here. If
+// another instance has applied them, it stores a snapshot, because one is missing. So this instance
+// waits for that. If no snapshot comes, no instance has applied the entries, and no caller was told
+// that they were done. Then they are passed over. Several instances may lack the entries: each
+// stores its state first, and all go on from the newest, so that their states are the same.
 func (j *Journal[W]) goOnBehindPurged(ctx context.Context, list []stored, state jetstream.StreamState) error {
 	p, applied := &j.purged, j.position()
 	if p.at != applied {
@@ -63,20 +63,10 @@ func (j *Journal[W]) goOnBehindPurged(ctx context.Context, list []stored, state 
 			return &transientError{err}
 		}
 	}
-	return j.passOverPurged(state.FirstSeq - 1)
-}
-
-// passOverPurged goes on as if the positions up to one had held nothing.
-func (j *Journal[W]) passOverPurged(last uint64) error {
-	j.mu.Lock()
-	from, at := j.applied+1, j.wall
-	j.mu.Unlock()
-	for position := from; position <= last; position++ {
-		if err := j.cfg.Skipped(position, at); err != nil {
-			return &fatalError{err}
-		}
+	from, last := j.position()+1, state.FirstSeq-1
+	if err := j.passOver(last); err != nil {
+		return err
 	}
-	j.startAt(last, 0)
 	j.cfg.Logger.Error("purged entries are passed over: no instance has applied them", "from", from, "to", last)
 	return nil
 }

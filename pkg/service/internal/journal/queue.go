@@ -1,30 +1,32 @@
 package journal
 
 import (
-	"errors"
 	"slices"
-	"time"
 
 	"presence/pkg/internal/entry"
 )
 
-// maxReports bounds the commands that nobody waits for, see Journal.Report.
-const maxReports = 1 << 16
+const (
+	// maxReports bounds the commands that nobody waits for, see Journal.Report.
+	maxReports = 1 << 16
+	// renewalBytes is what a renewal takes in an entry, at most.
+	renewalBytes = 5
+)
 
-// Queue is what waits for a writer's next entry: the rules by which commands are
-// packed. Its commands and barriers are bounded by Config.MaxWaiting, which the Journal
-// sees to, its reports by maxReports, its renewals by the number of leases. The
-// zero value is empty. It is not safe for concurrent use.
+// Queue is what waits for an instance's next entry. It has the rules by which commands are packed.
+// The Journal bounds its commands and barriers by Config.MaxWaiting. maxReports bounds its reports.
+// There are at most as many renewals as leases. The zero value is empty. It is not safe for
+// concurrent use.
 type Queue[W any] struct {
-	// Bytes is about how many an entry is filled with; 0: MaxBytes. One command may make it
-	// half as large again.
+	// Bytes is with about how many bytes an entry is filled; 0: MaxBytes. One large command may
+	// make the entry larger by half.
 	Bytes int
 
 	commands []entry.Command
 	callers  []W // of the commands
 	reports  []entry.Command
-	renewed  []uint32            // in the order of their coming, each once
-	waits    map[uint32]struct{} // the same
+	renewed  []uint32            // leases to be renewed, each once, the oldest first
+	waits    map[uint32]struct{} // the leases of renewed
 	renewing []Renewing[W]
 	barriers []W
 	tick     bool
@@ -36,8 +38,7 @@ func (q *Queue[W]) Command(c entry.Command, caller W) {
 	q.callers = append(q.callers, caller)
 }
 
-// Report adds a command that nobody waits for. It returns ErrFull where too many
-// of them wait.
+// Report adds a command that nobody waits for. It returns ErrFull if maxReports of them wait.
 func (q *Queue[W]) Report(c entry.Command) error {
 	if len(q.reports) >= maxReports {
 		return ErrFull
@@ -46,7 +47,7 @@ func (q *Queue[W]) Report(c entry.Command) error {
 	return nil
 }
 
-// Renew adds a renewal of a lease, whose caller wants an answer or not.
+// Renew adds a renewal of a lease. answer says whether the caller wants an answer.
 func (q *Queue[W]) Renew(number uint32, caller W, answer bool) {
 	if q.waits == nil {
 		q.waits = make(map[uint32]struct{})
@@ -60,10 +61,10 @@ func (q *Queue[W]) Renew(number uint32, caller W, answer bool) {
 	}
 }
 
-// Barrier has a caller go with the next entry, be it an empty one.
+// Barrier adds a caller who waits for the next entry, even an empty one.
 func (q *Queue[W]) Barrier(caller W) { q.barriers = append(q.barriers, caller) }
 
-// Tick has an entry appended, be it an empty one.
+// Tick has an entry appended, even an empty one.
 func (q *Queue[W]) Tick() { q.tick = true }
 
 // Empty reports whether there is nothing to make an entry of.
@@ -71,12 +72,10 @@ func (q *Queue[W]) Empty() bool {
 	return len(q.commands) == 0 && len(q.reports) == 0 && len(q.renewed) == 0 && len(q.barriers) == 0 && !q.tick
 }
 
-// Take moves what fits into one entry out of the queue, and returns nil where
-// nothing is in it. However many commands wait, half of an entry is there for
-// renewals and a quarter for reports, if they need it: a flood of changes must
-// not make anybody's lease run out. In the entry commands come before reports: a
-// login that was submitted before its connection's end was reported takes effect
-// before it.
+// Take moves what fits into one entry out of the queue. It returns nil if the queue is empty.
+// However many commands wait, renewals may take half of an entry and reports a quarter: a flood of
+// changes must not let a lease run out. In the entry, commands come before reports. So a login
+// takes effect before the report that its connection was closed, if the login came first.
 func (q *Queue[W]) Take() (*entry.Entry, *Callers[W]) {
 	if q.Empty() {
 		return nil, nil
@@ -109,9 +108,9 @@ func (q *Queue[W]) Take() (*entry.Entry, *Callers[W]) {
 	return e, callers
 }
 
-// TakeLate moves the callers out of the queue who have waited too long, as late
-// says of them: from the first on, as far as it does. Their commands go with them;
-// renewals stay, and are done without an answer.
+// TakeLate moves callers out of the queue, from the oldest on, for as long as late says that they
+// have waited for too long. Their commands are dropped. Their renewals stay, and are done without
+// an answer.
 func (q *Queue[W]) TakeLate(late func(W) bool) *Callers[W] {
 	n, bytes := 0, 0
 	for n < len(q.callers) && late(q.callers[n]) {
@@ -136,9 +135,8 @@ func (q *Queue[W]) TakeLate(late func(W) bool) *Callers[W] {
 	return callers
 }
 
-// PutBack has the reports and renewals of an entry that did not take effect
-// appended with the next one: they may take effect late, and twice, but they
-// must not be lost. callers are the entry's.
+// PutBack puts the reports and renewals of an entry that did not take effect into the queue again.
+// They may take effect late, and twice, but they must not be lost. callers are the entry's.
 func (q *Queue[W]) PutBack(e *entry.Entry, callers *Callers[W]) {
 	if reports := e.Commands[len(callers.Commands):]; len(q.reports)+len(reports) <= maxReports {
 		q.reports = slices.Concat(reports, q.reports)
@@ -149,10 +147,7 @@ func (q *Queue[W]) PutBack(e *entry.Entry, callers *Callers[W]) {
 	}
 }
 
-// renewalBytes is what a renewal takes in an entry, at most.
-const renewalBytes = 5
-
-// takeRenewals moves at most limit renewals, the oldest.
+// takeRenewals moves the oldest renewals, at most limit of them.
 func (q *Queue[W]) takeRenewals(e *entry.Entry, callers *Callers[W], limit int) {
 	if len(q.renewed) <= limit {
 		e.Renewed, q.renewed = q.renewed, nil
@@ -175,9 +170,9 @@ func (q *Queue[W]) takeRenewals(e *entry.Entry, callers *Callers[W], limit int) 
 	q.renewing = kept
 }
 
-// fits returns how many of the commands fit, and takes them off the room. One
-// always does where half of the entry is empty, however large it is: most is what an
-// entry is filled with.
+// fits returns how many of the commands fit, and subtracts them from room and bytes. most is with
+// how many bytes an entry is filled. If more than half of them are free, the first command fits
+// always, however large it is.
 func fits(commands []entry.Command, room, bytes *int, most int) int {
 	n := 0
 	for n < len(commands) && *room > 0 {
@@ -192,61 +187,12 @@ func fits(commands []entry.Command, room, bytes *int, most int) int {
 	return n
 }
 
-// cut returns the first n of s and the rest. To the rest can be appended and not
-// to the first. They share their array, which append replaces now and then: a copy
-// of the rest each time would cost more the more waits.
+// cut returns the first n elements of s and the rest. Only the rest may be appended to. They share
+// their array, which append replaces now and then. To copy the rest each time would cost more the
+// more waits.
 func cut[T any](s []T, n int) (head, rest []T) {
 	if n == len(s) {
 		return s[:n:n], nil
 	}
 	return s[:n:n], s[n:]
-}
-
-// oldest returns when the request arrived that has waited longest: now, where there
-// is none, or nobody tells.
-func (c *Callers[W]) oldest(arrived func(W) time.Time) time.Time {
-	first := time.Now()
-	if arrived == nil {
-		return first
-	}
-	note := func(caller W) {
-		if at := arrived(caller); at.Before(first) {
-			first = at
-		}
-	}
-	for _, w := range c.Commands {
-		note(w)
-	}
-	for _, r := range c.Renewals {
-		note(r.Caller)
-	}
-	for _, w := range c.Barriers {
-		note(w)
-	}
-	return first
-}
-
-// Fail calls failed with the callers, and with why their entry is not applied with them. Where
-// that is ErrRejected, the entry's renewals are put back into the queue. So their callers must
-// not be told that nothing was done: they get ErrRenewalPending.
-func (c *Callers[W]) Fail(err error, failed func(callers []W, err error)) {
-	told := func(callers []W, err error) {
-		if len(callers) > 0 {
-			failed(callers, err)
-		}
-	}
-	if !errors.Is(err, ErrRejected) {
-		told(c.all(), err)
-		return
-	}
-	told((&Callers[W]{Commands: c.Commands, Barriers: c.Barriers}).all(), err)
-	told((&Callers[W]{Renewals: c.Renewals}).all(), ErrRenewalPending)
-}
-
-func (c *Callers[W]) all() []W {
-	all := append(append([]W(nil), c.Commands...), c.Barriers...)
-	for _, r := range c.Renewals {
-		all = append(all, r.Caller)
-	}
-	return all
 }

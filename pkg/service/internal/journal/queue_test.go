@@ -12,8 +12,8 @@ import (
 	"presence/pkg/internal/entry"
 )
 
-// TestQueue_OldestRenewalsFirst: where more leases are to be renewed than fit
-// into an entry, none waits for ever. Taken in no order, some would.
+// TestQueue_OldestRenewalsFirst: if more leases are to be renewed than fit into an entry, none
+// waits for ever. Without an order, some would.
 func TestQueue_OldestRenewalsFirst(t *testing.T) {
 	var q Queue[int]
 	const leases = 3 * entry.MaxCommands
@@ -32,8 +32,8 @@ func TestQueue_OldestRenewalsFirst(t *testing.T) {
 	}
 }
 
-// TestQueue_PutBack: what nobody waits for of an entry that did nothing goes with
-// the next one, also where the entry is a decoded one, whose memory is used again.
+// TestQueue_PutBack: the reports and renewals of an entry that did nothing go into the next one.
+// That holds for a decoded entry too, whose memory is used again.
 func TestQueue_PutBack(t *testing.T) {
 	var q Queue[int]
 	q.Command(entry.Command{Kind: entry.Set, User: "alice"}, 1)
@@ -50,8 +50,8 @@ func TestQueue_PutBack(t *testing.T) {
 	}
 }
 
-// TestForgetState_KeepsReports: a state that is built anew, because its next entry
-// was trimmed, say, loses no report that is in flight.
+// TestForgetState_KeepsReports: no report that is in flight is lost when the state is built anew,
+// for example because its next entry was trimmed.
 func TestForgetState_KeepsReports(t *testing.T) {
 	j := &Journal[int]{wake: make(chan struct{}, 1), inFlight: map[uint64]*inFlight[int]{1: {
 		entry:   &entry.Entry{Commands: []entry.Command{{Kind: entry.Closed, Client: 7}}},
@@ -65,9 +65,9 @@ func TestForgetState_KeepsReports(t *testing.T) {
 	}
 }
 
-// TestQueue_TakeIsCheap: to make an entry costs as much as the entry, however many
-// commands wait behind it. A copy of those each time made an overload worse the
-// longer the queue was.
+// TestQueue_TakeIsCheap: what it costs to make an entry depends on the entry only, and not on how
+// many commands wait behind it. Earlier each entry copied all of those, which made an overload
+// worse.
 func TestQueue_TakeIsCheap(t *testing.T) {
 	var q Queue[int]
 	const waiting = 16 * entry.MaxCommands
@@ -89,8 +89,7 @@ func TestQueue_TakeIsCheap(t *testing.T) {
 	}
 }
 
-// TestQueue_Take_AppendsBehind: what is in an entry is not written over by what
-// comes after it.
+// TestQueue_Take_AppendsBehind: commands that come later do not overwrite those in an entry.
 func TestQueue_Take_AppendsBehind(t *testing.T) {
 	var q Queue[int]
 	for i := range entry.MaxCommands + 1 {
@@ -114,8 +113,8 @@ func TestQueue_Take_AppendsBehind(t *testing.T) {
 	}
 }
 
-// TestQueue_TakeLate: what waited too long goes back to its callers, and nothing
-// else; the next entry has the rest.
+// TestQueue_TakeLate: only callers who have waited for too long leave the queue. The next entry has
+// the rest.
 func TestQueue_TakeLate(t *testing.T) {
 	var q Queue[string]
 	for _, user := range []string{"old1", "old2", "new1", "new2"} {
@@ -134,8 +133,8 @@ func TestQueue_TakeLate(t *testing.T) {
 	}
 }
 
-// TestQueue_SmallPayload: whatever waits, of whatever size that Submit admits, no entry is
-// larger than the server takes, and each makes some of it go.
+// TestQueue_SmallPayload: whatever Submit has admitted, no entry is larger than the server takes,
+// and each entry takes something of what waits.
 func TestQueue_SmallPayload(t *testing.T) {
 	for _, payload := range []int{16 << 10, 64 << 10, 1 << 20} {
 		var q Queue[int]
@@ -176,8 +175,8 @@ func TestQueue_SmallPayload(t *testing.T) {
 	}
 }
 
-// TestAttempts_TooLarge: what the client library does not send because the server takes
-// less is not sent again, and not stored.
+// TestAttempts_TooLarge: an entry that is too large for the server is not sent by the client
+// library. So it is not stored, and not published again.
 func TestAttempts_TooLarge(t *testing.T) {
 	var a Attempts
 	if again, outcome := a.Failed(nats.ErrMaxPayload); again || !errors.Is(outcome, ErrRejected) {

@@ -11,14 +11,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Reader reads a journal and its snapshots. It makes nothing and changes nothing,
-// so that the right to read is enough.
+// Reader reads a journal and its snapshots. It creates and changes nothing, so the permission to
+// read is enough.
 type Reader struct {
 	stream jetstream.Stream
 	store  *store
 }
 
-// StoredSnapshot is a snapshot that counts.
+// StoredSnapshot is a finished snapshot.
 type StoredSnapshot struct {
 	Position uint64
 	Bytes    uint64
@@ -27,8 +27,8 @@ type StoredSnapshot struct {
 	stored stored
 }
 
-// OpenReader finds a journal by the names of its stream and its bucket; defaults
-// where they are empty.
+// OpenReader finds a journal by the names of its stream and its bucket. An empty name stands for
+// the default.
 func OpenReader(ctx context.Context, js jetstream.JetStream, stream, bucket string) (*Reader, error) {
 	stream, bucket = cmp.Or(stream, DefaultStream), cmp.Or(bucket, DefaultBucket)
 	s, err := js.Stream(ctx, stream)
@@ -38,7 +38,7 @@ func OpenReader(ctx context.Context, js jetstream.JetStream, stream, bucket stri
 	return &Reader{stream: s, store: &store{js: js, bucket: bucket, readOnly: true, stall: storeTimeout}}, nil
 }
 
-// Positions returns those of the journal's first and last entry. Of an empty one
+// Positions returns the positions of the journal's first and last entry. If the journal is empty,
 // the first is behind the last.
 func (r *Reader) Positions(ctx context.Context) (first, last uint64, err error) {
 	info, err := r.stream.Info(ctx)
@@ -48,7 +48,7 @@ func (r *Reader) Positions(ctx context.Context) (first, last uint64, err error) 
 	return info.State.FirstSeq, info.State.LastSeq, nil
 }
 
-// Snapshots returns those that count, the newest first.
+// Snapshots returns the finished snapshots, the newest first.
 func (r *Reader) Snapshots(ctx context.Context) ([]StoredSnapshot, error) {
 	list, err := r.store.list(ctx)
 	snapshots := make([]StoredSnapshot, 0, len(list))
@@ -58,17 +58,15 @@ func (r *Reader) Snapshots(ctx context.Context) ([]StoredSnapshot, error) {
 	return snapshots, err
 }
 
-// Open returns a function that reads a snapshot's blocks, and one to call when it
-// is not needed any more.
+// Open returns a function that reads a snapshot's blocks, and one to call in the end.
 func (r *Reader) Open(ctx context.Context, x StoredSnapshot) (next func() ([]byte, error), done func(), err error) {
 	return r.store.open(ctx, x.stored.name)
 }
 
-// TakenOf reports whether an entry is the one at whose position a snapshot was
-// taken, by its data.
+// TakenOf reports whether the snapshot was taken right behind the entry with this data.
 func (x *StoredSnapshot) TakenOf(data []byte) bool { return hashEntry(data) == x.stored.entry }
 
-// Entries are read one after the other.
+// Entries reads entries one after the other.
 type Entries struct {
 	messages jetstream.MessagesContext
 	subject  string // of entries
@@ -91,14 +89,13 @@ func (r *Reader) Entries(ctx context.Context, from uint64) (*Entries, error) {
 	return &Entries{messages: messages, subject: subjectOf(r.stream.CachedInfo().Config.Name), next: max(from, 1)}, nil
 }
 
-// Next returns the next entry's position, its timestamp in milliseconds since
-// 1970, and its data. It waits for one until ctx is done. A *GapError says that
-// the journal lacks some.
+// Next returns the position of the next entry, its timestamp in milliseconds since 1970, and its
+// data. It waits for an entry until ctx is done. A *GapError says that the journal lacks entries.
 func (e *Entries) Next(ctx context.Context) (position uint64, at int64, data []byte, err error) {
 	for {
 		m, err := e.messages.Next(jetstream.NextContext(ctx))
 		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
-			return 0, 0, nil, fmt.Errorf("position %d of the journal did not come in time: %w", e.next, err)
+			return 0, 0, nil, fmt.Errorf("position %d of the journal was not delivered in time: %w", e.next, err)
 		}
 		if err != nil {
 			return 0, 0, nil, fmt.Errorf("reading position %d of the journal: %w", e.next, err)
@@ -120,15 +117,14 @@ func (e *Entries) Next(ctx context.Context) (position uint64, at int64, data []b
 	}
 }
 
-// Foreign reports whether what Next returned last is no entry but a message of another
-// subject, which every instance passes over.
+// Foreign reports whether Next last returned a message on another subject than the entries'. Every
+// instance passes over such a message.
 func (e *Entries) Foreign() bool { return e.foreign }
 
 // Stop ends the reading.
 func (e *Entries) Stop() { e.messages.Stop() }
 
-// GapError says which positions the journal lacks, or has dropped behind a
-// snapshot meanwhile.
+// GapError says which positions the journal lacks. They may have been trimmed meanwhile.
 type GapError struct{ From, To uint64 }
 
 func (e *GapError) Error() string {

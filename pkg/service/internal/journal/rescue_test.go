@@ -78,8 +78,8 @@ func TestG01_JournalMadeAnew(t *testing.T) {
 	}
 }
 
-// putBack deletes the stream, makes it anew and stores its first entries in it again, as a
-// backup would. Somebody else's entries follow.
+// putBack deletes the stream, makes it anew and stores its first entries in it again, as when a
+// backup is restored. Entries of another instance follow.
 func (r *rig) putBack(t *testing.T, back, foreign int) {
 	t.Helper()
 	var data [][]byte
@@ -129,8 +129,8 @@ func (r *rig) ends(t *testing.T) error {
 	}
 }
 
-// TestG01_JournalMadeAnew_Several: all instances find the journal made anew. What any of them
-// has applied is stored in the end, also what only the last one has.
+// TestG01_JournalMadeAnew_Several: all instances find the journal made anew. In the end everything
+// is stored that any of them has applied.
 func TestG01_JournalMadeAnew_Several(t *testing.T) {
 	t.Parallel()
 	nc := startBroker(t)
@@ -158,8 +158,8 @@ func TestG01_JournalMadeAnew_Several(t *testing.T) {
 	d.wantCommands(t, users)
 }
 
-// TestG01_StaleInstanceStoresNothing: an instance that finds a later epoch's snapshot in the
-// store ends without one of its own: the later epoch's stays the one that counts.
+// TestG01_StaleInstanceStoresNothing: an instance that finds a snapshot of a later epoch in the
+// store ends without storing its own.
 func TestG01_StaleInstanceStoresNothing(t *testing.T) {
 	t.Parallel()
 	nc := startBroker(t)
@@ -185,7 +185,7 @@ func (h logHook) Handle(_ context.Context, r slog.Record) error { h(r.Message); 
 func (h logHook) WithAttrs([]slog.Attr) slog.Handler            { return h }
 func (h logHook) WithGroup(string) slog.Handler                 { return h }
 
-// failingJS fails as many requests for an object store.
+// failingJS fails so many requests for an object store.
 type failingJS struct {
 	jetstream.JetStream
 	left atomic.Int64
@@ -211,7 +211,7 @@ func TestG01_StaleInstanceStoresNothing_Late(t *testing.T) {
 		js.JetStream = cfg.JetStream
 		cfg.JetStream = js
 		cfg.Logger = slog.New(logHook(func(message string) {
-			if strings.HasPrefix(message, "took a snapshot of a journal that is not the same") {
+			if strings.HasPrefix(message, "took a snapshot of a journal that was put back") {
 				begin()
 			}
 		}))
@@ -293,8 +293,9 @@ func TestG01_JournalMadeAnew_StoreFails(t *testing.T) {
 	a.snapshots(t, 1, a.position()-1)
 }
 
-// TestWrong_SnapshotOfAnotherJournal: an instance whose journal was made anew before it started
-// learns of what the others held once they have stored it. It is not ready, and says both ways.
+// TestWrong_SnapshotOfAnotherJournal: the journal was made anew before an instance started. Other
+// instances then store what they had applied. The instance finds that, is not ready, and names both
+// ways to go on.
 func TestWrong_SnapshotOfAnotherJournal(t *testing.T) {
 	t.Parallel()
 	a := openWith(t, startBroker(t), "A").start(t)

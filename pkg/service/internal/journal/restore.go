@@ -13,25 +13,24 @@ import (
 )
 
 const (
-	// shorterFor is how long the stream must have been shorter than what was
-	// applied for it to be believed: a server that led it before may say so for
-	// a moment.
+	// shorterFor is for how long the stream must be shorter than what was applied before that is
+	// believed. A server that led the stream earlier may say so for a moment.
 	shorterFor = 15 * time.Second
-	// retryEvery is the pause before something is tried again.
+	// retryEvery is the pause before another attempt.
 	retryEvery = time.Second
 )
 
-// begin gives the state a place to begin at: the newest snapshot that can be
-// read, or the journal's first entry. atLeast is a position that must be in it,
-// because the stream has lost it; 0: none. avoid is how many of the newest
-// snapshots to pass over if there is anything older.
+// begin builds a state to begin with: that of the newest snapshot that can be read, or an empty one
+// before the journal's first entry. atLeast is a position that must be in it, because the stream
+// has lost that entry; 0: none. avoid is how many of the newest snapshots are to be avoided, if
+// there is anything older.
 func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error {
 	list, state, err := j.survey(ctx)
 	if err != nil {
 		return err
 	}
 	var failed []error
-	stands := true // the state is still the one of the last position applied
+	valid := true // the state is still as of the last position applied
 	for _, x := range Candidates(list, avoid, state.FirstSeq <= 1) {
 		err := j.usable(ctx, x, state, atLeast)
 		otherJournal := errors.Is(err, errOtherJournal) && j.beginsEpoch()
@@ -42,7 +41,7 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 			failed = append(failed, err)
 			continue
 		}
-		stands = false
+		valid = false
 		if err := j.restore(ctx, x); err != nil {
 			if ctx.Err() != nil {
 				return err
@@ -67,34 +66,33 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 	if i := slices.IndexFunc(failed, transient); i >= 0 {
 		return failed[i] // it may be read the next time
 	}
-	if stands && avoid == 0 && j.wasPurged(list, state.FirstSeq) {
+	if valid && avoid == 0 && j.wasPurged(list, state.FirstSeq) {
 		return j.goOnBehindPurged(ctx, list, state)
 	}
-	if j.beginsEpoch() && stands && atLeast > 1 && j.position()+1 == atLeast {
+	if j.beginsEpoch() && valid && atLeast > 1 && j.position()+1 == atLeast {
 		j.cfg.Logger.Warn("the journal is damaged: going on with the state before the damage", "from", atLeast, "to", state.LastSeq)
+		j.damaged = true
 		return j.passOver(state.LastSeq)
 	}
 	if j.beginsEpoch() {
-		j.cfg.Logger.Warn("the state before the journal's end is lost: beginning without it", "position", state.LastSeq)
+		j.cfg.Logger.Warn("the state is lost: going on behind the journal's end with an empty one", "position", state.LastSeq)
 		j.startAt(state.LastSeq, 0)
-		j.lost, j.damaged = true, true
+		j.stateLost, j.damaged = true, true
 		j.cfg.Reset(state.LastSeq)
 		return nil
 	}
-	lost := fmt.Errorf("the journal begins at position %d and no snapshot can be used for what was before: restore the store, or begin anew with --new-epoch", state.FirstSeq)
+	lost := fmt.Errorf("the journal begins at position %d and no snapshot can be used for the entries before it: restore the store, or begin anew with --new-epoch", state.FirstSeq)
 	if atLeast > 1 {
-		lost = fmt.Errorf("position %d is missing in the journal, and no snapshot can be used in its place: restore the store, or begin anew with --new-epoch", atLeast)
+		lost = fmt.Errorf("position %d is missing in the journal, and no snapshot can be used instead: restore the store, or begin anew with --new-epoch", atLeast)
 	}
 	return &fatalError{errors.Join(append([]error{lost}, failed...)...)}
 }
 
-// passOver goes on with the state as it is, as if the positions up to the
-// journal's end held nothing.
+// passOver goes on with the state as it is, as if the positions up to last held nothing.
 func (j *Journal[W]) passOver(last uint64) error {
 	j.mu.Lock()
 	from, at := j.applied+1, j.wall
 	j.mu.Unlock()
-	j.damaged = true
 	for position := from; position <= last; position++ {
 		if err := j.cfg.Skipped(position, at); err != nil {
 			return &fatalError{err}
@@ -104,9 +102,9 @@ func (j *Journal[W]) passOver(last uint64) error {
 	return nil
 }
 
-// survey lists the snapshots, and looks at the stream. Snapshots beyond its end,
-// or a head, say that it was restored from a backup, lost entries, or was made
-// anew: those of an epoch that goes on here would be lost changes.
+// survey lists the snapshots, and looks at the stream. If a snapshot or the head is of a position
+// beyond the stream's end, the stream was restored from a backup, lost entries, or was made anew.
+// To go on in the same epoch would lose changes, so that is an error.
 func (j *Journal[W]) survey(ctx context.Context) ([]stored, jetstream.StreamState, error) {
 	begun := time.Now()
 	for {
@@ -120,14 +118,14 @@ func (j *Journal[W]) survey(ctx context.Context) ([]stored, jetstream.StreamStat
 		}
 		state := info.State
 		j.noteGeneration(list)
-		believed := single(info) || time.Since(begun) >= shorterFor
+		sure := single(info) || time.Since(begun) >= shorterFor
 		switch {
-		case j.beginsEpoch() || j.had <= state.LastSeq && (len(list) == 0 || list[0].position <= state.LastSeq):
+		case j.beginsEpoch() || j.headPosition <= state.LastSeq && (len(list) == 0 || list[0].position <= state.LastSeq):
 			return list, state, nil
-		case believed && len(list) > 0 && list[0].position > state.LastSeq:
+		case sure && len(list) > 0 && list[0].position > state.LastSeq:
 			return nil, state, &fatalError{j.endsBefore(list, state.LastSeq)}
-		case believed:
-			return nil, state, &fatalError{j.lostBehind(j.had, state.LastSeq)}
+		case sure:
+			return nil, state, &fatalError{j.lostBehind(j.headPosition, state.LastSeq)}
 		}
 		if err := pause(ctx, retryEvery); err != nil {
 			return nil, state, err
@@ -142,9 +140,9 @@ func (j *Journal[W]) endsBefore(list []stored, last uint64) error {
 		ErrRestoredJournal, list[0].position, last, takeOrKeep(j.cfg.Bucket, beyond...))
 }
 
-// Candidates are the snapshots of a list in the order in which they are tried, but
-// for so many of the newest, which are to be avoided. Those come last, and not at
-// all where the journal is whole: then its first entry is better than they are.
+// Candidates returns the snapshots of a list, newest first, in the order in which they are tried.
+// As many of the newest as avoid says come last. If the journal is whole they are left out, because
+// to begin at its first entry is better.
 func Candidates[T any](list []T, avoid int, whole bool) []T {
 	avoid = min(avoid, len(list))
 	if whole {
@@ -153,14 +151,14 @@ func Candidates[T any](list []T, avoid int, whole bool) []T {
 	return slices.Concat(list[avoid:], list[:avoid])
 }
 
-// usable reports why a snapshot cannot be gone on from, if so: the entries
-// behind it must be there, and the one at its position the one that it knows.
+// usable returns an error if the journal cannot go on from a snapshot. The entries behind it must
+// be there, and the entry at its position must be the one that it was taken of.
 func (j *Journal[W]) usable(ctx context.Context, x stored, state jetstream.StreamState, atLeast uint64) error {
 	switch {
 	case x.position > state.LastSeq:
 		return fmt.Errorf("%w: it is of position %d, and the journal ends at %d", errOtherJournal, x.position, state.LastSeq)
 	case x.position < atLeast:
-		return fmt.Errorf("the snapshot of position %d is not as late as %d", x.position, atLeast)
+		return fmt.Errorf("the snapshot of position %d is too old: position %d must be in it", x.position, atLeast)
 	case x.position+1 < state.FirstSeq:
 		return fmt.Errorf("the snapshot of position %d is too old: the journal begins at %d", x.position, state.FirstSeq)
 	case x.position < state.FirstSeq:
@@ -195,7 +193,7 @@ func (j *Journal[W]) hashAt(ctx context.Context, position uint64) (uint64, error
 	return hashEntry(m.Data), nil
 }
 
-// restore has the state replaced by a snapshot.
+// restore replaces the state by a snapshot.
 func (j *Journal[W]) restore(ctx context.Context, x stored) error {
 	begun := time.Now()
 	next, done, err := j.store.open(ctx, x.name)
@@ -208,7 +206,7 @@ func (j *Journal[W]) restore(ctx context.Context, x stored) error {
 	case err != nil:
 		return fmt.Errorf("restoring the snapshot of position %d: %w", x.position, err)
 	case position != x.position:
-		return fmt.Errorf("the snapshot of position %d holds that of %d", x.position, position)
+		return fmt.Errorf("the snapshot of position %d has the state of position %d", x.position, position)
 	}
 	j.startAt(position, x.entry)
 	j.mu.Lock()
@@ -219,7 +217,7 @@ func (j *Journal[W]) restore(ctx context.Context, x stored) error {
 	return nil
 }
 
-// startAt has the following begin behind a position.
+// startAt sets the position behind which following begins.
 func (j *Journal[W]) startAt(position, hash uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -227,18 +225,7 @@ func (j *Journal[W]) startAt(position, hash uint64) {
 	j.since = volume{}
 }
 
-// transientError is about what may be different in a moment.
-type transientError struct{ cause error }
-
-func (e *transientError) Error() string { return e.cause.Error() }
-func (e *transientError) Unwrap() error { return e.cause }
-
-func transient(err error) bool {
-	_, ok := errors.AsType[*transientError](err)
-	return ok
-}
-
-// pause waits, and returns an error where ctx ends first.
+// pause waits for d. It returns an error if ctx is done first.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

@@ -16,8 +16,8 @@ import (
 	"presence/pkg/internal/entry"
 )
 
-// The rig's state is the list of users of all commands. A snapshot of it is one
-// block for each, behind one with the position.
+// The rig's state is the list of users of all commands. A snapshot of it is a block with the
+// position, and then a block for each user.
 
 type rigSnapshot struct {
 	position uint64
@@ -72,7 +72,7 @@ func (r *rig) restore(next func() ([]byte, error), progress func(done, total int
 	return position, nil
 }
 
-// small has snapshots taken after few entries, and trims at once.
+// small has snapshots taken after few entries, and entries trimmed at once.
 func small(cfg *Config[string]) {
 	cfg.SnapshotEntries, cfg.Keep = 20, time.Millisecond
 }
@@ -94,7 +94,7 @@ func (r *rig) wantCommands(t *testing.T, want []string) {
 	r.wait(t, "every command is applied once", func() bool { return slices.Equal(r.commands, want) })
 }
 
-// snapshots waits until there are as many, the newest behind a position.
+// snapshots waits until there are so many snapshots, the newest of them behind a position.
 func (r *rig) snapshots(t *testing.T, count int, behind uint64) []stored {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
@@ -120,7 +120,8 @@ func (r *rig) firstSeq(t *testing.T) uint64 {
 	return info.State.FirstSeq
 }
 
-// twoSnapshots fills a journal until it has two and is trimmed behind the older.
+// twoSnapshots fills a journal until there are two snapshots and it is trimmed behind the older
+// one.
 func twoSnapshots(t *testing.T, nc *nats.Conn, opts ...func(*Config[string])) (*rig, []string) {
 	t.Helper()
 	r := openWith(t, nc, "A", append([]func(*Config[string]){small}, opts...)...).start(t)
@@ -148,8 +149,8 @@ func (r *rig) stop(t *testing.T) {
 	}
 }
 
-// TestSnapshot_StartBehindOne: a journal that was trimmed is gone on from its
-// newest snapshot, and everything is applied once.
+// TestSnapshot_StartBehindOne: if a journal was trimmed, a start goes on from the newest snapshot,
+// and everything is applied once.
 func TestSnapshot_StartBehindOne(t *testing.T) {
 	nc := startBroker(t)
 	a, users := twoSnapshots(t, nc)
@@ -163,7 +164,7 @@ func TestSnapshot_StartBehindOne(t *testing.T) {
 	b.wantCommands(t, append(users, b.fill(t, 100, 110)...))
 }
 
-// damage has an object's contents lost, as when its chunks were never stored.
+// damage removes an object's contents, as if they had never been stored.
 func (r *rig) damage(t *testing.T, x stored) {
 	t.Helper()
 	os, err := r.store.objects(t.Context())
@@ -183,9 +184,9 @@ func (r *rig) damage(t *testing.T, x stored) {
 	}
 }
 
-// TestSnapshot_DamagedFallsBack: where the newest snapshot cannot be read the
-// one before serves; where neither can, the instance says so and stops, and goes
-// on without the state only by NewEpoch.
+// TestSnapshot_DamagedFallsBack: if the newest snapshot cannot be read, the one before it is used.
+// If neither can be read, the instance says so and stops. It goes on without the state only by
+// NewEpoch.
 func TestSnapshot_DamagedFallsBack(t *testing.T) {
 	nc := startBroker(t)
 	a, users := twoSnapshots(t, nc)
@@ -214,8 +215,8 @@ func TestSnapshot_DamagedFallsBack(t *testing.T) {
 	d.wantCommands(t, e.commands)
 }
 
-// TestSnapshot_Newer: a snapshot that a later version wrote stops an earlier one,
-// which must not go on from the one before.
+// TestSnapshot_Newer: a snapshot that a later version wrote stops an earlier version. It must not
+// go on from the snapshot before it.
 func TestSnapshot_Newer(t *testing.T) {
 	nc := startBroker(t)
 	a, _ := twoSnapshots(t, nc)
@@ -235,10 +236,10 @@ func TestSnapshot_SleptPastTrim(t *testing.T) {
 	nc := startBroker(t)
 	b := openWith(t, nc, "B").start(t)
 	b.asleep.Lock()
-	// Few snapshots: each holds every command so far.
+	// Few snapshots, because each has every command so far.
 	a := openWith(t, nc, "A", small, func(cfg *Config[string]) { cfg.SnapshotEntries = 600 }).start(t)
 	users := a.fill(t, 0, 2500)
-	for a.firstSeq(t) < 2000 { // more than a consumer has on its way
+	for a.firstSeq(t) < 2000 { // more than a consumer can have in its buffers
 		a.Tick()
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -247,7 +248,7 @@ func TestSnapshot_SleptPastTrim(t *testing.T) {
 	if len(b.restored) == 0 {
 		t.Error("no snapshot was restored")
 	}
-	// Until then it is told to nobody that his command was applied, see
+	// Until then no caller is told that a command was applied, see
 	// TestRebuild_AnswersWhoCameMeanwhile.
 	awaitFollowing(t, b)
 	b.wantCommands(t, append(users, b.fill(t, 5000, 5005)...))
@@ -264,9 +265,9 @@ func awaitFollowing(t *testing.T, r *rig) {
 	}
 }
 
-// TestRebuild_AnswersWhoCameMeanwhile: what is packed while the state is built anew
-// may be in the snapshot that it begins at, and so is never applied with its caller,
-// who is told that the outcome is unknown.
+// TestRebuild_AnswersWhoCameMeanwhile: an entry that is packed while the state is built anew may be
+// in the snapshot that is restored. Then it is never applied with its callers. They are told that
+// the outcome is unknown.
 func TestRebuild_AnswersWhoCameMeanwhile(t *testing.T) {
 	nc := startBroker(t)
 	a, _ := twoSnapshots(t, nc)
@@ -304,8 +305,8 @@ func TestRebuild_AnswersWhoCameMeanwhile(t *testing.T) {
 	b.waitAnswer(t, "meanwhile", ErrOutcomeUnknown.Error())
 }
 
-// TestJournal_RestoredBackup: a stream that ends before a snapshot of it, or
-// holds other entries, is not gone on with unless that is wanted.
+// TestJournal_RestoredBackup: if a stream ends before a snapshot of it, or has other entries, a
+// start goes on with it only by NewEpoch.
 func TestJournal_RestoredBackup(t *testing.T) {
 	nc := startBroker(t)
 	a, _ := twoSnapshots(t, nc)
@@ -345,8 +346,8 @@ func TestJournal_RestoredBackup(t *testing.T) {
 	}
 }
 
-// TestJournal_SkipPoison: an entry that cannot be read stops every instance before
-// it; one that is told to skips it.
+// TestJournal_SkipPoison: an entry that cannot be read stops every instance before it. An instance
+// that is told to skip the entry goes on.
 func TestJournal_SkipPoison(t *testing.T) {
 	nc := startBroker(t)
 	a := openWith(t, nc, "A").start(t)
@@ -375,8 +376,7 @@ func TestJournal_SkipPoison(t *testing.T) {
 	}
 }
 
-// TestJournal_MissingEntry: an entry that the store lost from the middle is
-// never passed over.
+// TestJournal_MissingEntry: an entry that the store has lost is never passed over.
 func TestJournal_MissingEntry(t *testing.T) {
 	nc := startBroker(t)
 	js, err := jetstream.New(nc)
@@ -386,7 +386,7 @@ func TestJournal_MissingEntry(t *testing.T) {
 	a := openWith(t, nc, "A").start(t)
 	a.fill(t, 0, 5)
 	a.stop(t)
-	// A stream like it, without the entry: from one of the journal none can be deleted.
+	// A stream like it, without the entry. From the journal's own no entry can be deleted.
 	cfg := jetstream.StreamConfig{Name: "LOST", Subjects: []string{"LOST.entries"}, Discard: jetstream.DiscardNew}
 	stream, err := js.CreateStream(t.Context(), cfg)
 	if err != nil {
@@ -413,8 +413,8 @@ func TestJournal_MissingEntry(t *testing.T) {
 	}
 }
 
-// TestStore_Sweep: what a writer that died left behind does not stay for ever,
-// and of removed snapshots nothing does.
+// TestStore_Sweep: unfinished objects of an instance that died are removed in time. Of a removed
+// snapshot nothing is left.
 func TestStore_Sweep(t *testing.T) {
 	nc := startBroker(t)
 	a := openWith(t, nc, "A", small).start(t)
@@ -449,9 +449,8 @@ func configOf(r *rig, instance string) Config[string] {
 	return cfg
 }
 
-// TestCandidates: a state that turned out to be wrong may have been written down
-// before; so the newest snapshot comes last, and what the journal itself can tell
-// needs it not at all.
+// TestCandidates: a wrong state may have been stored before it was found to be wrong. So the newest
+// snapshot comes last. If the journal is whole, that snapshot is not needed at all.
 func TestCandidates(t *testing.T) {
 	for _, x := range []struct {
 		list  []int

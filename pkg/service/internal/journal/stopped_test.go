@@ -8,9 +8,9 @@ import (
 	"presence/pkg/internal/entry"
 )
 
-// TestG10_EverybodyIsAnswered: whatever becomes of the entry that somebody's command,
-// renewal or barrier is in, all of them get an answer, once, and nobody is counted as
-// waiting any more. A poisoned entry once kept those who were in it.
+// TestG10_EverybodyIsAnswered: whatever becomes of an entry, each of its callers gets one answer:
+// of a command, a renewal or a barrier. Nobody is counted as waiting afterwards. The callers of an
+// entry that could not be applied once got no answer.
 func TestG10_EverybodyIsAnswered(t *testing.T) {
 	t.Parallel()
 	const own = 2 // position of the entry; the first is genesis
@@ -82,8 +82,8 @@ func (r *rig) inOneEntry(command, renewal, barrier string) {
 	j.poke()
 }
 
-// TestG10_StoppedWithMuchWaiting: who waits behind the entry in flight is answered
-// too, however many entries that would have made.
+// TestG10_StoppedWithMuchWaiting: callers who wait to be packed are answered too, however many
+// entries they would have filled.
 func TestG10_StoppedWithMuchWaiting(t *testing.T) {
 	t.Parallel()
 	r := openWith(t, startBroker(t), "A", func(cfg *Config[string]) {

@@ -1,11 +1,8 @@
 package journal
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -26,57 +23,67 @@ import (
 const DefaultBucket = "PRESENCE_SNAPSHOTS"
 
 const (
-	// storeTimeout bounds one request to the store, and for how long nothing comes
-	// while it is read; transferTimeout bounds the writing or reading of one
-	// snapshot.
-	storeTimeout    = 10 * time.Second
+	// storeTimeout bounds one request to the store, and the time in which nothing comes while a
+	// snapshot is read.
+	storeTimeout = 10 * time.Second
+	// transferTimeout bounds the writing or reading of one snapshot.
 	transferTimeout = 10 * time.Minute
-	// orphanAge is how old something half written is when it is swept. Nobody
-	// writes for longer than transferTimeout.
+	// orphanAge is the age at which an unfinished object is removed. No object is written for
+	// longer than transferTimeout.
 	orphanAge = 20 * time.Minute
-	// maxBlock bounds one block of a snapshot that is read.
-	maxBlock = 64 << 20
+	// chunkBytes is the largest message of the object store.
+	chunkBytes = 128 << 10
 )
 
-// store keeps snapshots in a JetStream object store. An object is the snapshot's
-// blocks, each behind its length as an unsigned varint, compressed as an S2
-// stream. Its name is
+// store keeps snapshots in a JetStream object store. For what is in an object see blockWriter. Its
+// name is
 //
-//	snapshot.<position, 20 digits>.<random>    one that counts
-//	writing.<position, 20 digits>.<random>     one that may be torn
+//	snapshot.<position, 20 digits>.<random>    a finished snapshot
+//	writing.<position, 20 digits>.<random>     one that may be incomplete
 //
-// An object is written under the second name, read back whole, and only then
-// renamed: writing one is not atomic, its list of contents may be stored without
-// them. What the first name promises is checked again when it is read: the store
-// keeps an SHA-256 of each object, S2 a CRC of each block.
+// An object is written under the second name, read back whole, and then renamed. The reason: it is
+// not written atomically. The store may have the note that lists its contents, and not all
+// contents. A finished snapshot is checked again when it is read: the store keeps a SHA-256 of
+// each object, and S2 a CRC of each block.
 type store struct {
 	js       jetstream.JetStream
 	bucket   string
 	replicas int
-	readOnly bool          // a bucket that is not there is not made
-	stall    time.Duration // how long nothing may come while an object is read
-	payload  func() int    // how many bytes the server takes; nil: as many as usual
+	readOnly bool          // a missing bucket is not made
+	stall    time.Duration // for how long nothing may come while an object is read
+	payload  func() int    // how many bytes a message may have; nil: as many as usual
 }
 
 // stored is a snapshot in the store.
 type stored struct {
 	name       string
-	position   uint64 // that it is as of
+	position   uint64 // of the last entry that is in it
 	generation uint32 // of its epoch
 	epoch      string
 	entry      uint64 // hash of the entry at its position
-	wall       int64  // the journal's time then
+	wall       int64  // the journal's time of that entry
 	bytes      uint64
 	at         time.Time // when it was stored
 
-	pieces   uint64 // of its contents
-	contents string // subject of those
+	pieces   uint64 // how many messages its contents are
+	contents string // the subject of those messages
 }
 
 const (
-	counts  = "snapshot."
-	writing = "writing."
+	finished = "snapshot."
+	writing  = "writing."
 )
+
+// stream is the name of the bucket's stream.
+func (s *store) stream() string { return "OBJ_" + s.bucket }
+
+// contents is the subject of an object's contents.
+func (s *store) contents(nuid string) string { return "$O." + s.bucket + ".C." + nuid }
+
+// note is the subject of the note that says what an object is.
+func (s *store) note(name string) string {
+	return "$O." + s.bucket + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
+}
 
 func (s *store) objects(ctx context.Context) (jetstream.ObjectStore, error) {
 	os, err := s.js.ObjectStore(ctx, s.bucket)
@@ -95,11 +102,11 @@ func (s *store) objects(ctx context.Context) (jetstream.ObjectStore, error) {
 	return os, nil
 }
 
-// requirements are what the bucket's stream must be set to. It is written by the library, whose
-// objects are pieces of chunkBytes on one subject, and a note that replaces the one before it.
+// requirements are what the bucket's stream must be set to. The library writes each object as
+// messages of chunkBytes on one subject, and a note that replaces the note before it.
 func (s *store) requirements() streams.Requirements {
 	return streams.Requirements{
-		Name: "OBJ_" + s.bucket, What: "the snapshots",
+		Name: s.stream(), What: "the snapshots",
 		Subjects: []string{"$O." + s.bucket + ".C.>", "$O." + s.bucket + ".M.>"},
 		Replicas: s.replicas,
 		Message:  chunkBytes + headerBytes,
@@ -108,12 +115,9 @@ func (s *store) requirements() streams.Requirements {
 	}
 }
 
-// chunkBytes is the largest message of the object store.
-const chunkBytes = 128 << 10
-
 // check refuses a bucket that could lose snapshots by itself.
 func (s *store) check(ctx context.Context) error {
-	stream, err := streams.Find(ctx, s.js, "OBJ_"+s.bucket)
+	stream, err := streams.Find(ctx, s.js, s.stream())
 	if err != nil {
 		return fmt.Errorf("opening the object store %s: %w", s.bucket, err)
 	}
@@ -123,15 +127,14 @@ func (s *store) check(ctx context.Context) error {
 	return nil
 }
 
-// list returns the snapshots that count, the newest first.
+// list returns the finished snapshots, the newest first.
 func (s *store) list(ctx context.Context) ([]stored, error) {
 	all, err := s.all(ctx)
-	return slices.DeleteFunc(all, func(x stored) bool { return !strings.HasPrefix(x.name, counts) }), err
+	return slices.DeleteFunc(all, func(x stored) bool { return !strings.HasPrefix(x.name, finished) }), err
 }
 
-// whole returns the snapshots that count and whose contents are all there, the newest
-// first.
-func (s *store) whole(ctx context.Context) ([]stored, error) {
+// complete returns the finished snapshots whose contents are all there, the newest first.
+func (s *store) complete(ctx context.Context) ([]stored, error) {
 	list, err := s.list(ctx)
 	if err != nil || len(list) == 0 {
 		return nil, err
@@ -145,6 +148,7 @@ func (s *store) whole(ctx context.Context) ([]stored, error) {
 	return slices.DeleteFunc(list, func(x stored) bool { return subjects[x.contents] != x.pieces }), nil
 }
 
+// all returns all objects, the newest epoch first, and in it the latest position.
 func (s *store) all(ctx context.Context) ([]stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -157,7 +161,7 @@ func (s *store) all(ctx context.Context) ([]stored, error) {
 	}
 	var list []stored
 	for _, o := range objects {
-		x := stored{pieces: uint64(o.Chunks), contents: "$O." + s.bucket + ".C." + o.NUID, name: o.Name, epoch: o.Metadata["epoch"], bytes: o.Size, at: o.ModTime}
+		x := stored{pieces: uint64(o.Chunks), contents: s.contents(o.NUID), name: o.Name, epoch: o.Metadata["epoch"], bytes: o.Size, at: o.ModTime}
 		x.position, _ = strconv.ParseUint(o.Metadata["position"], 10, 64)
 		x.entry, _ = strconv.ParseUint(o.Metadata["entry"], 16, 64)
 		x.wall, _ = strconv.ParseInt(o.Metadata["wall"], 10, 64)
@@ -174,9 +178,9 @@ func (s *store) all(ctx context.Context) ([]stored, error) {
 	return list, nil
 }
 
-// infos returns what the objects are. The library's List waits on a consumer, and for
-// as long as it may where that is given to a server that has just died, or where the
-// bucket was just made; this can be asked again.
+// infos lists the objects. The library's List waits on a consumer. It waits for as long as it may
+// if a server that has just died was given the consumer, or if the bucket was just made. infos
+// asks in a way that can be repeated.
 func (s *store) infos(ctx context.Context) ([]*jetstream.ObjectInfo, error) {
 	os, err := s.objects(ctx)
 	if err != nil {
@@ -190,7 +194,7 @@ func (s *store) infos(ctx context.Context) ([]*jetstream.ObjectInfo, error) {
 	for subject := range subjects {
 		name, err := base64.URLEncoding.DecodeString(subject[strings.LastIndexByte(subject, '.')+1:])
 		if err != nil {
-			continue // not one of the store's
+			continue // no object's note
 		}
 		info, err := os.GetInfo(ctx, string(name))
 		if errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBadObjectMeta) {
@@ -204,10 +208,10 @@ func (s *store) infos(ctx context.Context) ([]*jetstream.ObjectInfo, error) {
 	return list, nil
 }
 
-// subjects returns the bucket's stream, and how many messages there are of each of
-// its subjects that a filter matches, behind the bucket's prefix.
+// subjects returns the bucket's stream, and how many messages each of its subjects has that a
+// filter matches. The filter is without the bucket's prefix.
 func (s *store) subjects(ctx context.Context, filter string) (jetstream.Stream, map[string]uint64, error) {
-	stream, err := s.js.Stream(ctx, "OBJ_"+s.bucket)
+	stream, err := s.js.Stream(ctx, s.stream())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -218,7 +222,7 @@ func (s *store) subjects(ctx context.Context, filter string) (jetstream.Stream, 
 	return stream, info.State.Subjects, nil
 }
 
-// put writes a snapshot, reads it back, and makes it count. It ends it.
+// put stores a snapshot, and ends it.
 func (s *store) put(ctx context.Context, of begunSnapshot) (stored, error) {
 	defer of.End()
 	x := stored{position: of.Position(), wall: of.Wall(), entry: of.hash}
@@ -226,6 +230,7 @@ func (s *store) put(ctx context.Context, of begunSnapshot) (stored, error) {
 	return s.write(ctx, x, of.Next)
 }
 
+// write writes a snapshot, reads it back and renames it to a finished one.
 func (s *store) write(ctx context.Context, x stored, next func([]byte) ([]byte, bool, error)) (stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
@@ -245,7 +250,7 @@ func (s *store) write(ctx context.Context, x stored, next func([]byte) ([]byte, 
 		meta.Opts = &jetstream.ObjectMetaOptions{ChunkSize: uint32(min(chunkBytes, s.payload()-headersOfEntry))}
 	}
 	info, err := os.Put(ctx, meta, newBlockWriter(func(b []byte) ([]byte, bool, error) {
-		if err := ctx.Err(); err != nil { // Put looks at ctx between messages, of which each may be many blocks
+		if err := ctx.Err(); err != nil { // Put looks only between messages, and one may have many blocks
 			return nil, false, err
 		}
 		return next(b)
@@ -258,14 +263,14 @@ func (s *store) write(ctx context.Context, x stored, next func([]byte) ([]byte, 
 		_ = s.remove(ctx, meta.Name)
 		return x, fmt.Errorf("reading a snapshot back: %w", err)
 	}
-	x.name, meta.Name = counts+name, counts+name
+	x.name, meta.Name = finished+name, finished+name
 	if err := os.UpdateMeta(ctx, writing+name, meta); err != nil {
-		return x, fmt.Errorf("making a snapshot count: %w", err)
+		return x, fmt.Errorf("renaming a snapshot that is written: %w", err)
 	}
 	return x, nil
 }
 
-// readBack reads an object whole. A replica may not know it yet.
+// readBack reads a whole object. It tries several times, because a replica may not know it yet.
 func (s *store) readBack(ctx context.Context, name string) (err error) {
 	for range 5 {
 		if err = func() error {
@@ -286,8 +291,7 @@ func (s *store) readBack(ctx context.Context, name string) (err error) {
 	return err
 }
 
-// open returns a function that reads a snapshot's blocks, and one to call when
-// it is not needed any more.
+// open returns a function that reads a snapshot's blocks, and one to call in the end.
 func (s *store) open(ctx context.Context, name string) (next func() ([]byte, error), done func(), err error) {
 	o, err := s.read(ctx, name)
 	if err != nil {
@@ -296,9 +300,8 @@ func (s *store) open(ctx context.Context, name string) (next func() ([]byte, err
 	return readBlocks(s2.NewReader(o)), func() { _ = o.Close() }, nil
 }
 
-// object is one that is being read, for at most transferTimeout, and where nothing
-// comes for the store's stall no longer. Its error is transient then: the server that
-// was to send it may have died.
+// object is an object that is being read. Reading fails after transferTimeout, or where nothing
+// comes for stall. That error is transient: the server that was to send the object may have died.
 type object struct {
 	jetstream.ObjectResult
 	ctx    context.Context
@@ -306,8 +309,8 @@ type object struct {
 	stall  time.Duration
 }
 
-// read begins to read an object whose contents are complete: reading one that lacks
-// some would wait for them.
+// read begins to read an object. It refuses one that lacks contents, because to read those would
+// wait for ever.
 func (s *store) read(ctx context.Context, name string) (*object, error) {
 	o := &object{stall: s.stall}
 	o.ctx, o.cancel = context.WithTimeout(ctx, transferTimeout)
@@ -322,8 +325,8 @@ func (s *store) read(ctx context.Context, name string) (*object, error) {
 	return o, nil
 }
 
-// sliding is a context whose deadline is always the same time away. The library sets
-// it anew for each read of an object, and looks at nothing else while it waits.
+// sliding is a context whose deadline is always the same time away. For each read of an object the
+// library asks for the deadline again, and looks at nothing else of the context while it waits.
 type sliding struct {
 	context.Context
 	away time.Duration
@@ -344,7 +347,7 @@ func (s *store) get(ctx context.Context, name string) (jetstream.ObjectResult, e
 	if err != nil {
 		return nil, err
 	}
-	if have := subjects["$O."+s.bucket+".C."+info.NUID]; have != uint64(info.Chunks) {
+	if have := subjects[s.contents(info.NUID)]; have != uint64(info.Chunks) {
 		return nil, fmt.Errorf("it is damaged: %d of its %d pieces are there", have, info.Chunks)
 	}
 	return bucket.Get(ctx, name)
@@ -355,6 +358,7 @@ func (o *object) Read(p []byte) (int, error) {
 	return n, o.explain(err)
 }
 
+// explain makes a timeout a transient error.
 func (o *object) explain(err error) error {
 	if err != nil && (o.ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)) {
 		return &transientError{fmt.Errorf("nothing came for %v, or not all of it within %v: %w", o.stall, transferTimeout, err)}
@@ -368,8 +372,7 @@ func (o *object) Close() error {
 	return o.ObjectResult.Close()
 }
 
-// remove deletes an object and every trace of it: the store would keep a note
-// of each name for ever.
+// remove deletes an object and its note, which the library would keep for ever.
 func (s *store) remove(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -380,15 +383,15 @@ func (s *store) remove(ctx context.Context, name string) error {
 	if err := os.Delete(ctx, name); err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
 		return fmt.Errorf("removing the snapshot %s: %w", name, err)
 	}
-	stream, err := s.js.Stream(ctx, "OBJ_"+s.bucket)
+	stream, err := s.js.Stream(ctx, s.stream())
 	if err != nil {
 		return err
 	}
-	return stream.Purge(ctx, jetstream.WithPurgeSubject("$O."+s.bucket+".M."+base64.URLEncoding.EncodeToString([]byte(name))))
+	return stream.Purge(ctx, jetstream.WithPurgeSubject(s.note(name)))
 }
 
-// sweep removes what is not needed: all but the newest keep snapshots, and what
-// was left half written long ago.
+// sweep removes all finished snapshots but the newest, of which it keeps so many. It also removes
+// what was left unfinished long ago.
 func (s *store) sweep(ctx context.Context, keep int) error {
 	all, err := s.all(ctx)
 	if err != nil {
@@ -396,7 +399,7 @@ func (s *store) sweep(ctx context.Context, keep int) error {
 	}
 	for _, x := range all {
 		switch {
-		case strings.HasPrefix(x.name, counts):
+		case strings.HasPrefix(x.name, finished):
 			if keep--; keep >= 0 {
 				continue
 			}
@@ -410,8 +413,7 @@ func (s *store) sweep(ctx context.Context, keep int) error {
 	return s.sweepChunks(ctx)
 }
 
-// sweepChunks removes contents that no object lists: those of a writer that
-// died before its object was complete.
+// sweepChunks removes contents that belong to no object: who wrote them died before the note.
 func (s *store) sweepChunks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -419,10 +421,9 @@ func (s *store) sweepChunks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	chunks := "$O." + s.bucket + ".C."
 	listed := make(map[string]bool)
 	for _, o := range objects {
-		listed[chunks+o.NUID] = true
+		listed[s.contents(o.NUID)] = true
 	}
 	stream, subjects, err := s.subjects(ctx, "C.>")
 	if err != nil {
@@ -434,76 +435,11 @@ func (s *store) sweepChunks(ctx context.Context) error {
 		}
 		last, err := stream.GetLastMsgForSubject(ctx, subject)
 		if err != nil || time.Since(last.Time) < orphanAge {
-			continue // it is gone, or somebody may be writing it
+			continue // it is gone, or is perhaps being written
 		}
 		if err := stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// blockWriter compresses blocks as they are read from it.
-type blockWriter struct {
-	next func([]byte) ([]byte, bool, error)
-	more bool
-	out  bytes.Buffer
-	s2   *s2.Writer
-	b    []byte
-}
-
-func newBlockWriter(next func([]byte) ([]byte, bool, error)) *blockWriter {
-	w := &blockWriter{next: next, more: true}
-	w.s2 = s2.NewWriter(&w.out, s2.WriterConcurrency(1))
-	return w
-}
-
-// Read fills p unless the end is near, because each reading becomes a message.
-// It takes a third of a processor at most: nothing waits for a snapshot.
-func (w *blockWriter) Read(p []byte) (n int, err error) {
-	for w.more && w.out.Len() < len(p) {
-		begun := time.Now()
-		if w.b, w.more, err = w.next(w.b[:0]); err != nil {
-			return 0, err
-		}
-		if err := w.write(); err != nil {
-			return 0, err
-		}
-		time.Sleep(2 * time.Since(begun))
-	}
-	return w.out.Read(p)
-}
-
-func (w *blockWriter) write() error {
-	var length [binary.MaxVarintLen64]byte
-	if _, err := w.s2.Write(binary.AppendUvarint(length[:0], uint64(len(w.b)))); err != nil {
-		return err
-	}
-	if _, err := w.s2.Write(w.b); err != nil {
-		return err
-	}
-	if !w.more {
-		return w.s2.Close()
-	}
-	return w.s2.Flush()
-}
-
-// readBlocks is the inverse of a blockWriter.
-func readBlocks(r io.Reader) func() ([]byte, error) {
-	in := bufio.NewReader(r)
-	var b []byte
-	return func() ([]byte, error) {
-		n, err := binary.ReadUvarint(in)
-		switch {
-		case err != nil:
-			return nil, err // io.EOF is the end
-		case n > maxBlock:
-			return nil, fmt.Errorf("a block of %d bytes: at most %d are written", n, maxBlock)
-		}
-		b = slices.Grow(b[:0], int(n))[:n]
-		if _, err := io.ReadFull(in, b); err != nil {
-			return nil, errors.Join(io.ErrUnexpectedEOF, err)
-		}
-		return b, nil
-	}
 }

@@ -15,10 +15,10 @@ import (
 	"presence/pkg/broker"
 )
 
-// TestStore_Stalled: of a snapshot nothing comes any more, in the middle or at all.
-// Its reader is told so in time, and that it may be different in a moment.
+// TestStore_Stalled: nothing of a snapshot comes, or it stops in the middle. The reader gets an
+// error in time, which is transient.
 func TestStore_Stalled(t *testing.T) {
-	const block, blocks = 1 << 20, 24 // more than what waits in buffers
+	const block, blocks = 1 << 20, 24 // more than fits into buffers
 	b, err := broker.Start(broker.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func connectStore(t *testing.T, b *broker.Broker, opts ...nats.Option) *store {
 	return &store{js: js, bucket: DefaultBucket, replicas: 1, stall: storeTimeout}
 }
 
-// line is a connection that delivers no more than so many bytes, once it is limited.
+// line is a connection that delivers only so many bytes more, once it is limited.
 type line struct {
 	server  nats.InProcessConnProvider
 	limited atomic.Bool

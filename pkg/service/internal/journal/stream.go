@@ -19,7 +19,7 @@ func (j *Journal[W]) subject() string { return subjectOf(j.cfg.Stream) }
 // subjectOf returns the subject of the entries in a stream.
 func subjectOf(stream string) string { return stream + ".entries" }
 
-// openStream finds the stream, or creates it, and sees to its first entry.
+// openStream finds the stream, or creates it, and has a first entry in it.
 func (j *Journal[W]) openStream(ctx context.Context) error {
 	want := jetstream.StreamConfig{
 		Name:        j.cfg.Stream,
@@ -41,14 +41,14 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 	j.noteGeneration(list)
 	stream, err := streams.Find(ctx, j.cfg.JetStream, j.cfg.Stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if j.had > 0 && !j.cfg.NewEpoch {
-			return j.lostBehind(j.had, 0)
+		if j.headPosition > 0 && !j.cfg.NewEpoch {
+			return j.lostBehind(j.headPosition, 0)
 		}
 		if len(list) > 0 {
 			if !j.cfg.NewEpoch {
 				return fmt.Errorf("the stream %s is gone, but there are snapshots of it: where the NATS server's log says that its meta.inf or meta.sum cannot be used, copy those files from a backup, however old, and nothing is lost; otherwise %w; stop every instance, then start one with --new-epoch to go on with what the snapshot of position %d holds", j.cfg.Stream, ErrRestoredJournal, list[0].position)
 			}
-			want.FirstSeq = list[0].position + 1 // so that the snapshot can be gone on from
+			want.FirstSeq = list[0].position + 1 // so that the journal goes on from the snapshot
 		}
 		stream, err = streams.Create(ctx, j.cfg.JetStream, want)
 	}
@@ -76,11 +76,10 @@ func (j *Journal[W]) requirements() streams.Requirements {
 	}
 }
 
-// headerBytes is more than the headers of a message of ours take.
+// headerBytes bounds the headers of a message that presenced or the library writes, in bytes.
 const headerBytes = 4 << 10
 
-// writeGenesis appends the first entry, which gives the journal its epoch,
-// unless there is one.
+// writeGenesis appends the first entry, if the journal is empty. It gives the journal its epoch.
 func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots []stored) error {
 	info, err := streams.Ask(ctx, j.streamInfo)
 	switch {
@@ -88,8 +87,8 @@ func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots []stored) error
 		return err
 	case info.State.LastSeq > 0:
 		return nil
-	case j.had > 0 && !j.cfg.NewEpoch:
-		return j.lostBehind(j.had, 0)
+	case j.headPosition > 0 && !j.cfg.NewEpoch:
+		return j.lostBehind(j.headPosition, 0)
 	case len(snapshots) > 0 && !j.cfg.NewEpoch:
 		return j.endsBefore(snapshots, 0)
 	}
@@ -102,7 +101,7 @@ func (j *Journal[W]) writeGenesis(ctx context.Context, snapshots []stored) error
 		return err
 	}
 	_, err = streams.Ask(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, j.publishFirst(ctx, data, 0) // a second time it is not the first
+		return struct{}{}, j.publishFirst(ctx, data, 0) // if it is stored already, this is errNotFirst
 	})
 	if errors.Is(err, errNotFirst) {
 		return nil // another instance was faster
@@ -139,8 +138,8 @@ func (j *Journal[W]) streamInfo(ctx context.Context) (*jetstream.StreamInfo, err
 	return info, nil
 }
 
-// single reports whether the stream is on one server only, that of no cluster: it
-// cannot know less than another.
+// single reports whether the stream is on a server that is in no cluster. What that server says of
+// the stream is never out of date.
 func single(info *jetstream.StreamInfo) bool { return info.Cluster == nil || info.Cluster.Name == "" }
 
 // noteGeneration remembers the highest generation of the snapshots.
@@ -152,5 +151,5 @@ func (j *Journal[W]) noteGeneration(list []stored) {
 	}
 }
 
-// hashEntry tells an entry from any other.
+// hashEntry returns a hash by which entries are told apart.
 func hashEntry(data []byte) uint64 { return xxhash.Sum64(data) }

@@ -2,11 +2,10 @@ package journal
 
 import "context"
 
-// Supersede has the snapshots that are kept, and the journal before them, replaced as
-// soon as may be: two snapshots as of the position or later are stored. Then the
-// earlier ones go, and journal entries once they are older than Config.Keep. It does
-// not wait: maintain does it within some seconds, and tries again where it cannot. What
-// was asked of an instance that ends before is lost.
+// Supersede has two snapshots stored as of the position or later. Then the earlier snapshots are
+// removed, and the journal entries once they are older than Config.Keep. It does not wait: maintain
+// does it within some seconds, and tries again if it fails. If the instance ends before that, it is
+// not done.
 func (j *Journal[W]) Supersede(position uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

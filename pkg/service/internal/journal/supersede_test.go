@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestSupersede: what two snapshots do not hold any more leaves the journal, although
-// few entries came since the last ones; and only then, where nobody asks.
+// TestSupersede: once Supersede is called, two snapshots are stored and earlier entries leave the
+// journal, although few entries were applied since the last snapshot. Without the call they stay.
 func TestSupersede(t *testing.T) {
 	a, _ := twoSnapshots(t, startBroker(t))
 	before := a.snapshots(t, 2, 0)

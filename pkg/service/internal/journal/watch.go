@@ -13,19 +13,19 @@ import (
 	"presence/pkg/service/internal/streams"
 )
 
-// What operators do to the stream and the snapshots while instances run. Nobody tells an
-// instance: a consumer hears nothing of a purge. So each instance looks, whenever it asks
-// whether a snapshot is due. What a start would miss the instances still hold, and one of
-// them stores it at once; what they cannot mend they say, with the cure, until it is mended.
+// Operators may change the stream and the snapshots while instances run. Nothing tells an instance:
+// a consumer gets no word of a purge. So maintain has each instance look. If a start would find
+// less than the instances have, one of them stores a snapshot at once. If something can be repaired
+// by an operator only, each instance says what to do until it is done.
 
 const (
-	// rescueTurn is how much longer each further instance waits before it stores a snapshot
-	// that is missing. One that has done so pauses for as long as it took.
+	// rescueTurn is how much longer each further instance waits before it stores a missing
+	// snapshot. An instance that has stored one pauses for as long as that took.
 	rescueTurn = 5 * time.Second
-	// lookAgain is the pause before something that is missing is looked for once more: a
-	// replica may not know yet what another has stored.
+	// lookAgain is the pause before a second look for something that is missing. A replica may
+	// not know yet what another has stored.
 	lookAgain = time.Second
-	// beginWithin bounds the wait for a place between two entries where a snapshot begins.
+	// beginWithin bounds the wait until the follower begins a snapshot between two entries.
 	beginWithin = 10 * time.Second
 )
 
@@ -36,37 +36,38 @@ type watched struct {
 
 	losing atomic.Bool // see Losing
 
-	// The rest is maintain's own: since when a snapshot is missing, until when no further
-	// one is stored for that, and what was applied at the last look.
-	missingSince, rescueAgain time.Time
-	apartSince                time.Time // since when there has been a snapshot behind the journal's end
-	applied                   uint64
+	// maintain alone uses these.
+
+	missingSince time.Time // since when a snapshot has been missing
+	rescueAgain  time.Time // until then no further one is stored for that
+	beyondSince  time.Time // since when there has been a snapshot behind the journal's end
+	applied      uint64    // the last position applied at the last look
 }
 
-// Wrong returns what is wrong with the stream or the snapshots, as of the last look, and
-// what to do, in one line; nil where nothing is. While it is, a start may find less than
-// the instances hold.
+// Wrong returns what was wrong with the stream or the snapshots at the last look, and what to do,
+// in one line. nil: nothing was. While something is wrong, a start may find less than the instances
+// have.
 func (j *Journal[W]) Wrong() error {
 	j.watched.mu.Lock()
 	defer j.watched.mu.Unlock()
 	return j.watched.wrong
 }
 
-// Losing reports whether the stream was set to drop entries by itself, has dropped some that
-// no snapshot had, and could do so again before the next snapshot. What is acknowledged now
-// may be gone by then.
+// Losing reports whether the stream was set to drop entries by itself, has dropped entries that
+// were in no snapshot, and could do so again before the next snapshot. A change that is
+// acknowledged while it does may be gone at the next start.
 func (j *Journal[W]) Losing() bool { return j.watched.losing.Load() }
 
-// look compares what is stored with what a start needs. missing says that a snapshot must
-// be stored at once. An error means that nobody knows.
+// look compares what is stored with what a start needs. missing says that a snapshot must be stored
+// at once. err says that the look failed.
 func (j *Journal[W]) look(ctx context.Context) (wrong error, missing bool, err error) {
-	// The stream first: its beginning moves up to a snapshot that is stored by then.
+	// The stream first: it is trimmed only behind a snapshot that is stored by then.
 	info, err := j.streamInfo(ctx)
 	deleted := errors.Is(err, jetstream.ErrStreamNotFound)
 	if err != nil && !deleted {
 		return nil, false, err
 	}
-	list, err := j.store.whole(ctx)
+	list, err := j.store.complete(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -84,10 +85,10 @@ func (j *Journal[W]) look(ctx context.Context) (wrong error, missing bool, err e
 	soon := streams.Drops(info.Config) && j.droppedSoon(newest, first)
 	j.watched.losing.Store(soon && (gap || j.Losing()))
 	if gap {
-		return fmt.Errorf("the journal begins at position %d, and the newest snapshot is of position %d: what was before was purged or aged out, or the snapshots were deleted, and a start would not find it; a snapshot is being stored (keep the instances running until this is over)",
+		return fmt.Errorf("the journal begins at position %d, and the newest snapshot is of position %d: entries were purged or aged out, or snapshots were deleted, and a start would not find what was in them; a snapshot is being stored (keep the instances running until it is)",
 			first, newest), true, nil
 	}
-	if err := j.lookApart(info, list); err != nil {
+	if err := j.lookBeyond(info, list); err != nil {
 		return err, false, nil
 	}
 	if err := streams.Check(info.Config, j.requirements()); err != nil {
@@ -99,8 +100,8 @@ func (j *Journal[W]) look(ctx context.Context) (wrong error, missing bool, err e
 	return nil, false, nil
 }
 
-// droppedSoon reports whether a stream that drops entries could drop one within some looks
-// that the newest snapshot does not have, as far as the pace since the last look tells.
+// droppedSoon reports whether a stream that drops entries could, within some looks, drop one that
+// is not in the newest snapshot. It assumes that the pace is that since the last look.
 func (j *Journal[W]) droppedSoon(newest, first uint64) bool {
 	const looks, least = 4, 256
 	applied := j.position()
@@ -109,11 +110,12 @@ func (j *Journal[W]) droppedSoon(newest, first uint64) bool {
 	return newest < first+max(looks*pace, least)
 }
 
-// lookApart returns an error where there is a snapshot behind the journal's end: another
-// instance stored it before it ended, because the journal was made anew. The first look may
-// find one that was stored meanwhile, and a server that led the stream before may lag.
-func (j *Journal[W]) lookApart(info *jetstream.StreamInfo, list []stored) error {
-	since, last := &j.watched.apartSince, max(info.State.LastSeq, j.position())
+// lookBeyond returns an error if there is a snapshot behind the journal's end. Another instance
+// stored it and ended, because the journal was made anew. It must be there for a while: the
+// snapshot may have been stored after the stream was looked at, and a server that led the stream
+// earlier may lag.
+func (j *Journal[W]) lookBeyond(info *jetstream.StreamInfo, list []stored) error {
+	since, last := &j.watched.beyondSince, max(info.State.LastSeq, j.position())
 	if len(list) == 0 || list[0].position <= last {
 		*since = time.Time{}
 		return nil
@@ -135,7 +137,7 @@ func (j *Journal[W]) deletedError(newest, applied uint64) error {
 	return fmt.Errorf("the journal's stream %s was deleted, and nothing can be changed: %s; then stop every instance, start one with --new-epoch, and after it the others", j.cfg.Stream, state)
 }
 
-// watch looks, and stores a snapshot where one is missing and it is this instance's turn.
+// watch looks, and stores a snapshot if one is missing and it is this instance's turn.
 func (j *Journal[W]) watch(ctx context.Context, rank int) error {
 	wrong, missing, err := j.look(ctx)
 	if err == nil && missing && j.watched.missingSince.IsZero() {
@@ -170,7 +172,7 @@ func (j *Journal[W]) watch(ctx context.Context, rank int) error {
 	return err
 }
 
-// noteWrong keeps what was found, and logs it when it is another.
+// noteWrong keeps what was found, and logs it if it is new.
 func (j *Journal[W]) noteWrong(wrong error) {
 	w := &j.watched
 	w.mu.Lock()
@@ -181,11 +183,11 @@ func (j *Journal[W]) noteWrong(wrong error) {
 	case wrong != nil && (before == nil || before.Error() != wrong.Error()):
 		j.cfg.Logger.Error("somebody changed what the journal rests on: this instance is not ready", "err", wrong)
 	case wrong == nil && before != nil:
-		j.cfg.Logger.Info("what the journal rests on is as it must be again")
+		j.cfg.Logger.Info("what the journal rests on is in order again")
 	}
 }
 
-// noteStored keeps which snapshot is the newest that is stored.
+// noteStored notes which snapshot is the newest in the store.
 func (j *Journal[W]) noteStored(list []stored) {
 	var newest stored
 	if len(list) > 0 {
@@ -197,12 +199,11 @@ func (j *Journal[W]) noteStored(list []stored) {
 		}
 		return
 	}
-	// The newest one is gone. About as much of the bytes is behind the one before as of
-	// the entries.
+	// The last snapshot is gone.
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.snapshot = newest
-	if behind := j.applied - min(j.applied, newest.position); j.since.entries > 0 {
-		j.since = volume{bytes: j.since.bytes / j.since.entries * behind, entries: behind}
+	if j.since.entries > 0 {
+		j.since = j.since.part(j.applied - min(j.applied, newest.position))
 	}
 }

@@ -32,7 +32,7 @@ func (r *rig) wrong(t *testing.T, text string) {
 func (r *rig) storedBehind(t *testing.T, position uint64) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		list, err := r.store.whole(t.Context())
+		list, err := r.store.complete(t.Context())
 		if err == nil && len(list) > 0 && list[0].position >= position {
 			return
 		}
@@ -42,9 +42,9 @@ func (r *rig) storedBehind(t *testing.T, position uint64) {
 	}
 }
 
-// TestG01_NothingIsLostByAnOperator: what operators do to the journal and its snapshots
-// while instances run does not take from anybody what was acknowledged: the instances
-// store what they hold, so the next start has it.
+// TestG01_NothingIsLostByAnOperator: whatever operators do to the journal and its snapshots while
+// instances run, no acknowledged change is lost. The instances store what they have, so the next
+// start has it.
 func TestG01_NothingIsLostByAnOperator(t *testing.T) {
 	t.Parallel()
 	bucket := "OBJ_" + DefaultBucket
@@ -109,8 +109,8 @@ func TestG01_NothingIsLostByAnOperator(t *testing.T) {
 	}
 }
 
-// TestG01_StreamDeleted: the stream is deleted under running instances. They say so, and
-// store what they hold; by --new-epoch all of it is there again.
+// TestG01_StreamDeleted: the stream is deleted while instances run. They say so, and store what
+// they have. A start with NewEpoch has all of it.
 func TestG01_StreamDeleted(t *testing.T) {
 	t.Parallel()
 	nc := startBroker(t)
@@ -128,8 +128,8 @@ func TestG01_StreamDeleted(t *testing.T) {
 	b.wantCommands(t, append(users, b.fill(t, 5, 10)...))
 }
 
-// TestWrong_Settings: a setting that is changed under a running instance and by which
-// entries or snapshots would be lost is named, with its cure, until it is as before.
+// TestWrong_Settings: somebody changes a setting while an instance runs, so that entries or
+// snapshots would be lost. The instance names the setting and the cure, until it is as before.
 func TestWrong_Settings(t *testing.T) {
 	t.Parallel()
 	nc := startBroker(t)
@@ -165,8 +165,8 @@ func TestWrong_Settings(t *testing.T) {
 	}
 }
 
-// TestProgress_SnapshotIsWhatIsStored: once the last snapshot is deleted none is told of,
-// though one was stored once.
+// TestProgress_SnapshotIsWhatIsStored: once the last snapshot is deleted, Progress names it no
+// longer.
 func TestProgress_SnapshotIsWhatIsStored(t *testing.T) {
 	t.Parallel()
 	nc := startBroker(t)
@@ -181,7 +181,7 @@ func TestProgress_SnapshotIsWhatIsStored(t *testing.T) {
 	r.wait(t, "it to be forgotten, or another to be stored", func() bool { return r.Progress().Snapshot != x.position })
 }
 
-// heldStream makes no consumers while its gate is held.
+// heldStream makes no consumer while its gate is locked.
 type heldStream struct {
 	jetstream.Stream
 	gate sync.RWMutex
@@ -198,9 +198,9 @@ func (h *heldStream) CreateConsumer(ctx context.Context, cfg jetstream.ConsumerC
 	return c, err
 }
 
-// TestG03_PurgedUnapplied: entries are purged before some instances have applied them.
-// Where another has, they take its state; where none has, all pass over them. They hold
-// the same in the end, and no instance stops.
+// TestG03_PurgedUnapplied: entries are purged before some instances have applied them. If another
+// instance has, they take its state. If none has, all pass over the entries. In the end their
+// states are the same, and no instance has stopped.
 func TestG03_PurgedUnapplied(t *testing.T) {
 	t.Parallel()
 	for name, another := range map[string]bool{"another instance has applied them": true, "nobody has": false} {
@@ -281,10 +281,10 @@ func purgeUnapplied(t *testing.T, js jetstream.JetStream, applies *rig, misses .
 	return users
 }
 
-// TestG01_JournalDropsEntries: the stream is set to drop its oldest entries while an instance
-// runs, again and again more of them than a look finds. The instance says that it loses
-// entries, so that no change is acknowledged, and keeps a snapshot of what it holds. The next
-// start has it, once the setting is mended.
+// TestG01_JournalDropsEntries: the stream is set to drop its oldest entries while an instance runs,
+// and drops many between two looks. The instance says that entries are lost, so that no change is
+// acknowledged, and stores a snapshot again and again. The next start has everything, once the
+// setting is as before.
 func TestG01_JournalDropsEntries(t *testing.T) {
 	t.Parallel()
 	nc := startBroker(t)
@@ -313,7 +313,7 @@ func TestG01_JournalDropsEntries(t *testing.T) {
 	if !a.Losing() {
 		t.Error("Losing: got false once a snapshot was stored, though the stream goes on dropping entries")
 	}
-	// Twice more, at once: no pause lets what comes meanwhile go.
+	// Twice more, without a pause: nothing may be lost in between.
 	for range 2 {
 		users = append(users, a.fill(t, len(users), len(users)+5)...)
 		a.storedBehind(t, a.position())
@@ -328,7 +328,7 @@ func TestG01_JournalDropsEntries(t *testing.T) {
 	b.wantCommands(t, users)
 }
 
-// blindStream answers no question about itself once blind is set.
+// blindStream does not tell its state once blind is set.
 type blindStream struct {
 	jetstream.Stream
 	blind atomic.Bool
@@ -341,8 +341,7 @@ func (b *blindStream) Info(ctx context.Context, opts ...jetstream.StreamInfoOpt)
 	return b.Stream.Info(ctx, opts...)
 }
 
-// TestJournal_LookFails: an instance that may not look at the stream takes snapshots all the
-// same.
+// TestJournal_LookFails: an instance that cannot look at the stream takes snapshots all the same.
 func TestJournal_LookFails(t *testing.T) {
 	t.Parallel()
 	r := openWith(t, startBroker(t), "A", small)

@@ -14,8 +14,7 @@ import (
 	"presence/pkg/internal/entry"
 )
 
-// hangingJS acknowledges nothing once it hangs, and notes until when each entry is
-// published.
+// hangingJS acknowledges nothing once it hangs. It notes until when each entry is published.
 type hangingJS struct {
 	jetstream.JetStream
 	mu        sync.Mutex
@@ -38,9 +37,9 @@ func (h *hangingJS) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstre
 	return h.JetStream.PublishMsg(ctx, m, opts...)
 }
 
-// TestJournal_GivesUpByArrival: waiting for one's turn and waiting for an
-// acknowledgement are one time together, from the request's arrival. They were one each,
-// so that an answer could take twice as long as the contract says.
+// TestJournal_GivesUpByArrival: the time to be packed and the time to be acknowledged have one
+// limit together, from the request's arrival. Each once had a limit of its own, so that an answer
+// could take twice as long as the contract says.
 func TestJournal_GivesUpByArrival(t *testing.T) {
 	t.Parallel()
 	nc := startBroker(t)
@@ -84,8 +83,8 @@ func TestJournal_GivesUpByArrival(t *testing.T) {
 	}
 }
 
-// TestJournal_StoredAndNotBack: whoever's entry is acknowledged has an answer in time
-// too where the journal cannot be followed.
+// TestJournal_StoredAndNotBack: the callers of an acknowledged entry are answered in time, although
+// the entry cannot be applied.
 func TestJournal_StoredAndNotBack(t *testing.T) {
 	t.Parallel()
 	nc := startBroker(t)
@@ -106,8 +105,8 @@ func TestJournal_StoredAndNotBack(t *testing.T) {
 	}
 }
 
-// TestJournal_LateBehindAnother: who waits for a turn is answered in time too where the
-// entry before has longer than that, because nobody waits for it.
+// TestJournal_LateBehindAnother: a caller who waits to be packed is answered in time, although the
+// entry before has more time, because that one has no callers.
 func TestJournal_LateBehindAnother(t *testing.T) {
 	t.Parallel()
 	nc := startBroker(t)
@@ -146,8 +145,8 @@ func TestJournal_LateBehindAnother(t *testing.T) {
 	}
 }
 
-// TestQueue_TakeLate_Everybody: whoever waits too long for a turn goes back, readers and
-// renewals alike; the lease is renewed all the same.
+// TestQueue_TakeLate_Everybody: all callers who wait for too long leave the queue, those of
+// barriers and renewals too. The lease is renewed all the same.
 func TestQueue_TakeLate_Everybody(t *testing.T) {
 	var q Queue[string]
 	q.Command(entry.Command{Kind: entry.Set, User: "old"}, "old command")
@@ -168,7 +167,7 @@ func TestQueue_TakeLate_Everybody(t *testing.T) {
 	}
 }
 
-// TestAttempts_WithinTheContract: what the times of an entry add up to.
+// TestAttempts_WithinTheContract: the times of an entry add up to no more than the contract says.
 func TestAttempts_WithinTheContract(t *testing.T) {
 	if LateAfter+AttemptTimeout > GiveUp {
 		t.Errorf("an entry whose request waited %v has less than one publish of %v until %v", LateAfter, AttemptTimeout, GiveUp)

@@ -65,7 +65,7 @@ func (p *process) poke() {
 
 // pack is the beginning of journal.appendOne.
 func (p *process) pack() {
-	p.giveBackLate()
+	p.failLate()
 	e, callers := p.packing.Take()
 	if e == nil {
 		p.flying = false
@@ -88,8 +88,8 @@ func (p *process) pack() {
 	p.publish(f)
 }
 
-// giveBackLate is journal.giveBackLate.
-func (p *process) giveBackLate() {
+// failLate is journal.failLate.
+func (p *process) failLate() {
 	late := p.packing.TakeLate(func(r *request) bool { return p.w.now-r.begun > journal.LateAfter })
 	late.Fail(journal.ErrRejected, p.failCallers)
 }
@@ -156,7 +156,7 @@ func (p *process) acknowledged(f *flight) {
 	p.after(f.arrived+journal.GiveUp-p.w.now, func() { // journal.giveBackOverdue
 		if p.inFlight[f.sequence] == f {
 			p.w.say("%s has no answer for the callers of %d, which is stored", p.instance, f.sequence)
-			p.giveBack(f, journal.ErrOutcomeUnknown)
+			p.failEntry(f, journal.ErrOutcomeUnknown)
 		}
 	})
 }
@@ -183,13 +183,13 @@ func (p *process) giveUp(f *flight, outcome error) {
 	f.landed = true
 	if p.inFlight[f.sequence] != nil {
 		p.w.say("%s gives up %d: %v", p.instance, f.sequence, outcome)
-		p.giveBack(f, outcome)
+		p.failEntry(f, outcome)
 	}
 	p.nextOne(f)
 }
 
-// giveBack is journal.giveBack.
-func (p *process) giveBack(f *flight, err error) {
+// failEntry is journal.failEntry.
+func (p *process) failEntry(f *flight, err error) {
 	p.packing.PutBack(f.entry, f.callers)
 	p.poke()
 	p.fail(f, err)

@@ -228,7 +228,7 @@ func (p *process) tick() {
 		p.packing.Tick()
 		p.poke()
 	}
-	p.giveBackLate() // journal.giveBackOverdue
+	p.failLate() // journal.failOverdue
 	p.release()
 	p.kick()
 }

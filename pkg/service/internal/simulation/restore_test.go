@@ -37,7 +37,7 @@ func (p *process) begin(atLeast uint64, avoid int) {
 			p.w.poisoned = p.w.poisoned || x.corrupt && x != s.snapshots[0]
 			p.w.judge.holds(p)
 			p.w.say("%s restored the snapshot of %d", p.instance, x.position)
-			p.giveBackInFlight()
+			p.failInFlight()
 			p.follow()
 			return
 		}
@@ -45,7 +45,7 @@ func (p *process) begin(atLeast uint64, avoid int) {
 			p.w.violated("journal", "%s finds no snapshot to begin at before %d", p.instance, s.first)
 		}
 		p.replace(state.New())
-		p.giveBackInFlight()
+		p.failInFlight()
 		p.follow()
 	})
 }
@@ -62,14 +62,14 @@ func (p *process) replace(with *state.State) {
 func (p *process) rebuild(atLeast uint64, avoid int, why string) {
 	p.w.say("%s builds its state anew: %s", p.instance, why)
 	p.lastAt = -time.Hour
-	p.giveBackInFlight()
+	p.failInFlight()
 	p.begin(atLeast, avoid)
 }
 
-// giveBackInFlight is journal.giveBackInFlight.
-func (p *process) giveBackInFlight() {
+// failInFlight is journal.failInFlight.
+func (p *process) failInFlight() {
 	for _, f := range p.flights() {
-		p.giveBack(f, journal.ErrOutcomeUnknown)
+		p.failEntry(f, journal.ErrOutcomeUnknown)
 		f.applied = true
 		p.landed(f)
 	}
