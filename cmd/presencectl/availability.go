@@ -17,10 +17,10 @@ func (a *app) availability() *cli.Command {
 		Category:  devices,
 		Usage:     "show or set how a user may be reached",
 		ArgsUsage: "USER [available|away|busy|dnd|invisible]",
-		Description: `Without a value it shows what is set. A value lasts until another is set;
-with --expires it overrides the lasting one for so long. It shows while the
-user is ONLINE; who is invisible looks OFFLINE to everybody else. Then it
-shows the status as the user sees it and what is set.
+		Description: `Shows what a user has set and, with a value, sets that first. A value
+lasts until another is set; with --expires it is an override for that time.
+Others see it while the user is ONLINE. An invisible user looks OFFLINE to
+everybody else.
 
 Examples:
   presencectl availability alice
@@ -31,13 +31,11 @@ Examples:
 			expiresFlag("override the lasting value for this `DURATION`, such as 90s, 1h30m or 7d"),
 			ifRevisionFlag(),
 		},
-		Action: a.connected(runAvailability),
+		Action: a.asking(runAvailability),
 	}
 }
 
 func runAvailability(ctx context.Context, cmd *cli.Command, c *conn) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	user, want := cmd.Args().First(), protocol.Availability(cmd.Args().Get(1))
 	if want != "" {
 		if _, err := c.SetAvailability(ctx, user, want, setOptions(cmd)...); err != nil {
@@ -51,16 +49,7 @@ func runAvailability(ctx context.Context, cmd *cli.Command, c *conn) error {
 	if err != nil {
 		return err
 	}
-	if c.json {
-		err = writeJSON(c.stdout, own)
-	} else {
-		err = writePage(c.stdout, availabilityTable(own, nowOf(own.AsOf)))
-	}
-	if err != nil {
-		return err
-	}
-	c.sayStale(own.Stale, own.AsOf)
-	return nil
+	return c.show(own, own.Stale, own.AsOf, availabilityTable(own, nowOf(own.AsOf)))
 }
 
 func availabilityTable(own protocol.OwnStatusReply, now time.Time) [][]string {
@@ -86,7 +75,7 @@ func userAndAvailability(ctx context.Context, cmd *cli.Command) error {
 	return nil
 }
 
-// setOptions are those of the flags --expires and --if-revision.
+// setOptions are the options of the flags --expires and --if-revision.
 func setOptions(cmd *cli.Command) (opts []client.SetOption) {
 	if cmd.IsSet("expires") {
 		opts = append(opts, client.ExpiresIn(cmd.Duration("expires")))

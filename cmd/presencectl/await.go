@@ -19,8 +19,8 @@ func (a *app) await() *cli.Command {
 		Usage:     "wait until users have a status",
 		ArgsUsage: "USER…",
 		Description: `Waits until all users, or with --any one of them, have the status, and shows
-the statuses of all at that moment. It is done at once where that is so
-already. Exit code 0 says that it came to it, 1 that it did not within
+the statuses of all of them at that moment. It does not wait if they have it
+already. The exit code is 0 when they have it, and 1 if they do not within
 --timeout.
 
 Examples:
@@ -47,7 +47,7 @@ func runAwait(ctx context.Context, cmd *cli.Command, c *conn) error {
 		within, cancel = context.WithTimeout(ctx, timeout)
 	}
 	defer cancel()
-	// What the broker does not allow, it has refused by then.
+	// By then the broker has refused what it does not allow.
 	defer time.AfterFunc(c.timeout, func() { c.settled.Store(true) }).Stop()
 	list, err := c.Await(within, users, quorum, statusType(cmd))
 	switch {
@@ -59,7 +59,7 @@ func runAwait(ctx context.Context, cmd *cli.Command, c *conn) error {
 	return err
 }
 
-// whatIs says what users are in place of what was waited for.
+// whatIs says which statuses users have after a wait in vain.
 func (c *conn) whatIs(ctx context.Context, users []string) string {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,11 +40,11 @@ Examples:
   presencectl set alice "in a meeting" --expires 1h     in another
   presencectl get alice bob
   presencectl watch alice bob
-  presencectl explain alice                             why is she shown like that?
+  presencectl explain alice                             why that status?
 
-Without --server the selected nats context is used, and without one
-nats://127.0.0.1:4222. A server given without --context is asked without the
-credentials of any context.
+Without --server it uses the selected nats context; if none is selected it
+uses nats://127.0.0.1:4222. With --server and without --context it uses the
+credentials of no context.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 		UsageText: "presencectl [options] COMMAND USER…",
@@ -84,8 +87,8 @@ func adapt(commands []*cli.Command) {
 
 func globalFlags() []cli.Flag {
 	str := func(name, usage, env string, aliases ...string) *cli.StringFlag {
-		// A default that is shown would be the environment's: a password, or
-		// a URL with one.
+		// The default that the help shows would come from the environment, and
+		// could be a password, or a URL with one.
 		return &cli.StringFlag{Name: name, Aliases: aliases, Usage: usage, Sources: cli.EnvVars(env), HideDefault: true}
 	}
 	return []cli.Flag{
@@ -93,12 +96,12 @@ func globalFlags() []cli.Flag {
 		str("context", "nats context: its `NAME`, or a .json file", "NATS_CONTEXT"),
 		str("creds", "credentials `FILE`", "NATS_CREDS"),
 		str("nkey", "nkey seed `FILE`", "NATS_NKEY"),
-		str("user", "user `NAME`, or a token where there is no password", "NATS_USER"),
+		str("user", "user `NAME`; without a password it is a token", "NATS_USER"),
 		str("password", "`PASSWORD` of the user; better in the environment", "NATS_PASSWORD"),
 		str("tlscert", "TLS certificate `FILE`, with --tlskey", "NATS_CERT"),
 		str("tlskey", "TLS key `FILE`, with --tlscert", "NATS_KEY"),
 		str("tlsca", "TLS certificate authority `FILE`", "NATS_CA"),
-		str("inbox-prefix", "`PREFIX` of the subjects where answers arrive, where the user may not subscribe to _INBOX.>", "NATS_INBOX_PREFIX"),
+		str("inbox-prefix", "`PREFIX` of the subjects for answers, for a user who may not subscribe to _INBOX.>", "NATS_INBOX_PREFIX"),
 		&span.Flag{Name: "timeout", Usage: "wait at most this `DURATION` for an answer", Value: 5 * time.Second, Sources: cli.EnvVars("NATS_TIMEOUT"),
 			Config: span.Bounds{Min: time.Millisecond, Max: span.Day}},
 		&cli.StringFlag{Name: "prefix", Usage: "subject `PREFIX` of the service", Value: protocol.DefaultPrefix, Sources: cli.EnvVars("PRESENCE_PREFIX")},
@@ -106,7 +109,7 @@ func globalFlags() []cli.Flag {
 	}
 }
 
-// checkGlobalFlags finds what would otherwise be ignored or fail late.
+// checkGlobalFlags finds mistakes that would otherwise show late or never.
 func checkGlobalFlags(ctx context.Context, cmd *cli.Command) (context.Context, error) {
 	if (cmd.String("tlscert") == "") != (cmd.String("tlskey") == "") {
 		return ctx, fmt.Errorf("--tlscert and --tlskey go together")
@@ -114,14 +117,14 @@ func checkGlobalFlags(ctx context.Context, cmd *cli.Command) (context.Context, e
 	return ctx, protocol.CheckPrefix(cmd.String("prefix"))
 }
 
-// usageError puts an error about the command line into our words.
+// usageError puts an error about the command line into plain words.
 func usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
 	err = usage.Error(err, "option session cannot be set along with option all", "--all and --session contradict each other")
 	return fmt.Errorf("%w (see %s --help)", err, cmd.FullName())
 }
 
-// notJSON makes an action of a command whose output is for a shell or a NATS server,
-// and never JSON.
+// notJSON returns an action that refuses --json: the output of the command is for a shell
+// or a NATS server.
 func notJSON(action cli.ActionFunc) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
 		if cmd.Bool("json") {
@@ -131,7 +134,23 @@ func notJSON(action cli.ActionFunc) cli.ActionFunc {
 	}
 }
 
-// What follows checks the arguments of a command before anything is connected.
+// The functions below check the arguments of a command before it connects.
+
+// arguments checks how many arguments there are. wrong is the error for another number, in
+// which %d stands for it.
+func arguments(least, most int, wrong string) func(context.Context, *cli.Command) error {
+	return func(ctx context.Context, cmd *cli.Command) error {
+		if n := cmd.Args().Len(); n < least || n > most {
+			return usageError(ctx, cmd, errors.New(strings.ReplaceAll(wrong, "%d", strconv.Itoa(n))), true)
+		}
+		return nil
+	}
+}
+
+var (
+	oneUser   = arguments(1, 1, "name one USER, not %d")
+	someUsers = arguments(1, math.MaxInt, "name at least one USER")
+)
 
 func noArguments(ctx context.Context, cmd *cli.Command) error {
 	if cmd.Args().Present() {
@@ -140,28 +159,14 @@ func noArguments(ctx context.Context, cmd *cli.Command) error {
 	return nil
 }
 
-func oneUser(ctx context.Context, cmd *cli.Command) error {
-	if args := cmd.Args().Slice(); len(args) != 1 {
-		return usageError(ctx, cmd, fmt.Errorf("name one USER, not %d", len(args)), true)
-	}
-	return nil
-}
-
 func userAndText(ctx context.Context, cmd *cli.Command) error {
 	switch args := cmd.Args().Slice(); {
 	case len(args) < 2:
 		return usageError(ctx, cmd, fmt.Errorf("name a USER and a TEXT"), true)
-	case len(args) > 2 && strings.HasPrefix(args[1], "-"): // after "-2", no flag is seen as one
+	case len(args) > 2 && strings.HasPrefix(args[1], "-"): // after a text like "-2" the library sees no flags
 		return usageError(ctx, cmd, fmt.Errorf("put flags first and -- before a TEXT that begins with -"), true)
 	case len(args) > 2:
 		return usageError(ctx, cmd, fmt.Errorf("put the TEXT into quotes: %q", strings.Join(args[1:], " ")), true)
-	}
-	return nil
-}
-
-func someUsers(ctx context.Context, cmd *cli.Command) error {
-	if !cmd.Args().Present() {
-		return usageError(ctx, cmd, fmt.Errorf("name at least one USER"), true)
 	}
 	return nil
 }

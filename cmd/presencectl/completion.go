@@ -14,15 +14,15 @@ import (
 	"presence/cmd/internal/shell"
 )
 
-// completionScripts are what completion prints, with @PROGRAM@ for the path of this
-// program. The library's own scripts run the line that is completed.
+// completionScripts are the scripts that completion prints, with @PROGRAM@ for the path of
+// this program. The library's own scripts would run the line that is being completed.
 //
 //go:embed completion
 var completionScripts embed.FS
 
 var completionShells = []string{"bash", "zsh", "fish"}
 
-// completionCommand makes of the library's command one with our scripts.
+// completionCommand gives the library's command our scripts.
 func completionCommand(c *cli.Command) {
 	c.Hidden = false
 	c.Usage = "print a completion script for bash, zsh or fish"
@@ -60,9 +60,9 @@ func printCompletion(cmd *cli.Command, name string) error {
 	return nil
 }
 
-// shellQuoted makes one word of a text for a shell, in which nothing is expanded.
+// shellQuoted quotes a text for the shell of that name.
 func shellQuoted(s, name string) string {
-	if name == "fish" { // there a quote and a backslash are escaped within quotes
+	if name == "fish" { // it escapes quotes and backslashes within quotes
 		return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 	}
 	return shell.Word(s)

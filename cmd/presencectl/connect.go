@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/natsurl"
 	"presence/cmd/presencectl/natscontext"
 	"presence/pkg/client"
 )
@@ -30,17 +29,16 @@ type conn struct {
 	urls    string // of the server; may have a password
 	nc      *nats.Conn
 
-	// settled says that what the command is about was allowed once. From then on a refusal is
-	// an outage: it may be over soon, and the client says that it is blind meanwhile.
+	// settled says that the broker has allowed what the command does. A refusal after that is
+	// an outage: it may end soon, and the client says that it is blind meanwhile.
 	settled atomic.Bool
 }
 
-// connected makes an action of a function that needs a connection. Whoever
-// opened it closes it: that is here.
+// connected returns an action that connects, calls f, and closes the connection.
 func (a *app) connected(f func(context.Context, *cli.Command, *conn) error) cli.ActionFunc {
 	return func(parent context.Context, cmd *cli.Command) error {
-		// A refused publish looks like an answer that does not come; the
-		// refusal arrives on its own and ends the command.
+		// After a refused publish no answer comes. The refusal arrives by itself,
+		// and ends the command.
 		ctx, refuse := context.WithCancelCause(parent)
 		defer refuse(nil)
 		c := &conn{app: a, json: cmd.Bool("json"), timeout: cmd.Root().Duration("timeout"), prefix: cmd.String("prefix")}
@@ -66,25 +64,36 @@ func (a *app) connected(f func(context.Context, *cli.Command, *conn) error) cli.
 	}
 }
 
+// asking is connected for an f that is over within the timeout.
+func (a *app) asking(f func(context.Context, *cli.Command, *conn) error) cli.ActionFunc {
+	return a.connected(func(ctx context.Context, cmd *cli.Command, c *conn) error {
+		ctx, cancel := context.WithTimeout(ctx, c.timeout)
+		defer cancel()
+		return f(ctx, cmd, c)
+	})
+}
+
 // dial connects as the nats CLI does.
 func (c *conn) dial(ctx context.Context, cmd *cli.Command, more nats.Option) (*nats.Conn, error) {
 	nctx, err := natsContext(ctx, cmd)
-	if errors.Is(err, natscontext.ErrNotFound) {
-		return nil, fmt.Errorf("there is no nats context %q (nats context ls shows them)", contextName(cmd))
-	} else if err != nil {
-		return nil, fmt.Errorf("reading the nats context %q: %w", contextName(cmd), err)
-	}
-	c.urls = nctx.ServerURL()
-	hosts, err := hostsOf(c.urls)
 	if err != nil {
 		return nil, err
 	}
+	c.urls = nctx.ServerURL()
+	list, err := natsurl.Parse(c.urls)
+	if err != nil {
+		return nil, err
+	}
+	hosts := make([]string, len(list))
+	for i, u := range list {
+		hosts[i] = natsurl.Host(u)
+	}
 	c.server = strings.Join(hosts, ", ")
-	if nctx.Name != "" { // the selected one may come as a surprise
+	if nctx.Name != "" { // that one is selected may be a surprise
 		c.server += fmt.Sprintf(" (nats context %q)", nctx.Name)
 	}
 	local := isLocal(hosts)
-	if nctx.SocksProxy != "" { // it, not the server, may be what does not answer
+	if nctx.SocksProxy != "" { // it may be the proxy that does not answer
 		c.server, local = c.server+", through its socks_proxy", false
 		nctx.ProxyTimeout = c.timeout
 	}
@@ -105,15 +114,25 @@ func (c *conn) dial(ctx context.Context, cmd *cli.Command, more nats.Option) (*n
 	return nc, nil
 }
 
-// natsContext is the nats context named, with the flags on top. Without a
-// name it is the selected one, unless a server was given: that server has no
-// claim on the credentials of a context that nobody mentioned.
+// natsContext returns the nats context that --context names, changed by the other flags.
+// Without --context it is the selected one. With --server it is empty then: that server
+// must not get the credentials of a context that nobody named.
 func natsContext(ctx context.Context, cmd *cli.Command) (c *natscontext.Context, err error) {
-	c = &natscontext.Context{}
-	if name := cmd.String("context"); name != "" || cmd.String("server") == "" {
-		if c, err = natscontext.Load(ctx, name); err != nil {
-			return nil, err
+	name := cmd.String("context")
+	if name == "" && cmd.String("server") == "" {
+		if name, err = natscontext.Selected(); err != nil {
+			return nil, fmt.Errorf("reading which nats context is selected: %w", err)
 		}
+	}
+	c = &natscontext.Context{}
+	if name != "" {
+		c, err = natscontext.Load(ctx, name)
+	}
+	switch {
+	case errors.Is(err, natscontext.ErrNotFound):
+		return nil, fmt.Errorf("there is no nats context %q (nats context ls shows them)", name)
+	case err != nil:
+		return nil, fmt.Errorf("reading the nats context %q: %w", name, err)
 	}
 	for flag, field := range map[string]*string{"server": &c.URL, "creds": &c.Creds, "nkey": &c.NKey, "tlscert": &c.Cert, "tlskey": &c.Key,
 		"tlsca": &c.CA, "inbox-prefix": &c.InboxPrefix} {
@@ -125,38 +144,4 @@ func natsContext(ctx context.Context, cmd *cli.Command) (c *natscontext.Context,
 		c.User, c.Password = cmp.Or(user, c.User), password
 	}
 	return c, nil
-}
-
-func contextName(cmd *cli.Command) string {
-	if name := cmd.String("context"); name != "" {
-		return name
-	}
-	return natscontext.Selected()
-}
-
-// hostsOf returns host:port of each URL of a list. Its error, unlike that of
-// url.Parse, has no part of the URL: that may be a password.
-func hostsOf(urls string) ([]string, error) {
-	var hosts []string
-	for s := range strings.SplitSeq(urls, ",") {
-		if s = strings.TrimSpace(s); s == "" {
-			continue
-		}
-		if !strings.Contains(s, "://") {
-			s = "nats://" + s
-		}
-		u, err := url.Parse(s)
-		if err != nil || u.Hostname() == "" {
-			return nil, errors.New("the URL of the NATS server is not valid: it must be like nats://127.0.0.1:4222")
-		}
-		port := u.Port()
-		if port == "" {
-			port = "4222"
-		}
-		hosts = append(hosts, net.JoinHostPort(u.Hostname(), port))
-	}
-	if len(hosts) == 0 {
-		return nil, errors.New("the URL of the NATS server is empty")
-	}
-	return hosts, nil
 }

@@ -15,17 +15,16 @@ import (
 	"presence/pkg/protocol"
 )
 
-// failure is an error of a command that was understood, as it is told.
+// failure is an error that came after the command line was understood, in words for people.
 type failure struct{ err error }
 
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// errTold makes the exit code 1 where all has been said already.
+// errTold makes the exit code 1 when all errors have been printed already.
 var errTold = &failure{errors.New("told")}
 
-// explain says in one line what went wrong with a request that was made
-// under ctx.
+// explain says in one line what went wrong with a request that was made with ctx.
 func (c *conn) explain(ctx context.Context, err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
@@ -37,7 +36,7 @@ func (c *conn) explain(ctx context.Context, err error) *failure {
 	return &failure{c.reason(cause, err)}
 }
 
-// reason tells an error of the wire by its message and its name.
+// reason puts an error into words. An error of the wire has its message and its name.
 func (c *conn) reason(cause, err error) error {
 	switch {
 	case errors.Is(cause, nats.ErrPermissionViolation):
@@ -69,12 +68,12 @@ func wireError(e *protocol.Error) error {
 	return fmt.Errorf("%s (%s)", e.Message, e.Name)
 }
 
-// sayFailures tells of the users of a list that could not be served, and
-// returns what makes the exit code 1 where there are any.
+// sayFailures prints why some users of a list could not be served. If there are any it
+// returns errTold.
 func (c *conn) sayFailures(list []protocol.UserFailure) error {
 	for _, f := range list {
 		user := f.UserID
-		if len(user) > protocol.MaxUserIDBytes { // it was none
+		if len(user) > protocol.MaxUserIDBytes { // too long to be one
 			user = fmt.Sprintf("%.40s…", user)
 		}
 		c.say("%q: %s (%s)", user, f.Message, f.Name)
@@ -97,7 +96,7 @@ func (c *conn) explainDial(err error, local bool) error {
 		return fmt.Errorf("the NATS server at %s refuses these credentials: %s", c.server, plain(err))
 	case errors.Is(err, nats.ErrTimeout), errors.As(err, &timedOut) && timedOut.Timeout():
 		return fmt.Errorf("no answer from a NATS server at %s within %s", c.server, span.Format(c.timeout))
-	case strings.HasPrefix(err.Error(), "malformed HTTP"): // the answer follows, all of it
+	case strings.HasPrefix(err.Error(), "malformed HTTP"): // it would be followed by the whole answer
 		return fmt.Errorf("connecting to %s: it does not speak WebSocket", c.server)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("reading credentials or certificates: %s", plain(err))
@@ -108,10 +107,10 @@ func (c *conn) explainDial(err error, local bool) error {
 	return fmt.Errorf("connecting to %s: %s", c.server, plain(err))
 }
 
-// plain takes off the name that nats.go puts before its errors.
+// plain removes the name that nats.go puts before its errors.
 func plain(err error) string { return strings.TrimPrefix(err.Error(), "nats: ") }
 
-// isLocal reports whether all hosts are this one.
+// isLocal reports whether all hosts are this machine.
 func isLocal(hosts []string) bool {
 	for _, h := range hosts {
 		host, _, _ := net.SplitHostPort(h)

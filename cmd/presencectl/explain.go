@@ -17,31 +17,20 @@ func (a *app) explain() *cli.Command {
 		Category:  operators,
 		Usage:     "say why a user's status is what it is",
 		ArgsUsage: "USER",
-		Description: `Tells everything that the service knows of a user: what everybody sees and
-what the user does, invisible or not, the rules that decided, and each
-session with what keeps it live.
+		Description: `Tells everything that the service knows of a user, invisible or not: what
+everybody sees, what the user sees, the rules that decided, and each session
+with what keeps it live.
 
 Examples:
   presencectl explain alice
   presencectl explain alice --json | jq -r '.why[]'`,
 		ArgValidator: oneUser,
-		Action: a.connected(func(ctx context.Context, cmd *cli.Command, c *conn) error {
-			ctx, cancel := context.WithTimeout(ctx, c.timeout)
-			defer cancel()
+		Action: a.asking(func(ctx context.Context, cmd *cli.Command, c *conn) error {
 			r, err := c.Explain(ctx, cmd.Args().First())
 			if err != nil {
 				return err
 			}
-			if c.json {
-				err = writeJSON(c.stdout, r)
-			} else {
-				err = writePage(c.stdout, explainPage(r, nowOf(r.AsOf))...)
-			}
-			if err != nil {
-				return err
-			}
-			c.sayStale(r.Stale, r.AsOf)
-			return nil
+			return c.show(r, r.Stale, r.AsOf, explainPage(r, nowOf(r.AsOf))...)
 		}),
 	}
 }
@@ -77,10 +66,10 @@ func withText(s protocol.Status) string {
 	return shown(s) + " " + quoted(s.CustomStatus)
 }
 
-// quoted is not %q, which would show the joiners in emoji as numbers.
+// quoted puts a text into quotes. %q would write the joiners in emoji as numbers.
 func quoted(s string) string { return `"` + printable(s) + `"` }
 
-// knownRows are what is known of the user, left out where there is nothing.
+// knownRows are the facts that are known of the user.
 func knownRows(r protocol.ExplainReply, now time.Time) [][]string {
 	availability := printable(string(r.Availability.Lasting))
 	if r.Availability.Override != "" {
@@ -109,7 +98,7 @@ func knownRows(r protocol.ExplainReply, now time.Time) [][]string {
 	return rows
 }
 
-// sessionLines are some lines for each session. As columns they would not fit.
+// sessionLines are some lines for each session. Columns would be too wide.
 func sessionLines(list []protocol.SessionDetail, now time.Time) (rows [][]string) {
 	for _, s := range list {
 		state, then := "live", "lost in "+seconds(s.EndsInSeconds)
@@ -136,7 +125,7 @@ func sessionLines(list []protocol.SessionDetail, now time.Time) (rows [][]string
 	return rows
 }
 
-// heldBy says what a session hangs on.
+// heldBy says what keeps a session live.
 func heldBy(s protocol.SessionDetail) string {
 	var parts []string
 	if s.Gateway != "" {
@@ -161,7 +150,7 @@ func endedRows(list []protocol.EndedSession) (rows [][]string) {
 	return rows
 }
 
-// seconds says a number of them as people do; what is past is due now.
+// seconds writes a number of seconds for people; a negative one as 0s.
 func seconds(s float64) string {
 	return rounded(max(0, time.Duration(s*float64(time.Second))))
 }

@@ -12,6 +12,7 @@ import (
 	"presence/pkg/service/verify"
 
 	"github.com/nats-io/nats.go"
+	"github.com/urfave/cli/v3"
 )
 
 // wantFit fails where a line is wider than a terminal, unless it is one word that was
@@ -25,11 +26,27 @@ func wantFit(t *testing.T, what, text string) {
 	}
 }
 
-// TestFits_Help: every help fits, and no line is what is left of another.
+// TestFits_Help: every help fits, and no line is what is left of another: a description
+// is written in lines that fit, and none is broken again.
 func TestFits_Help(t *testing.T) {
+	const indent = 3 // of a description in the help
+	for _, c := range append(allCommands((&app{}).root().Commands), (&app{}).root()) {
+		for line := range strings.Lines(c.Description) {
+			if width := layout.Width(strings.TrimRight(line, "\n")); width > layout.Columns-indent && strings.Contains(strings.TrimSpace(line), " ") {
+				t.Errorf("%s --help: a line of the description is %d cells too wide, so that its end would be a line of its own: %s", c.Name, width-layout.Columns+indent, line)
+			}
+		}
+	}
 	for _, name := range everyCommand("", (&app{}).root().Commands) {
 		wantFit(t, name+" --help", ctl(t, strings.Fields(name+" --help")...).want(t, exitDone, "").stdout.String())
 	}
+}
+
+func allCommands(list []*cli.Command) []*cli.Command {
+	for _, c := range list {
+		list = append(list, allCommands(c.Commands)...)
+	}
+	return list
 }
 
 // TestFits_Pages: so do the pages that operators read, with the longest that is usual.

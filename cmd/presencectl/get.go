@@ -16,9 +16,9 @@ func (a *app) get() *cli.Command {
 		Category:  watchers,
 		Usage:     "show the statuses of users",
 		ArgsUsage: "USER…",
-		Description: `Shows what everybody may see of users. One that the service has never heard
-of is UNLOGINED. Where some cannot be shown, the others are; the exit code is
-1.
+		Description: `Shows what everybody may see of users. A user whom the service does not know
+is UNLOGINED. If some users cannot be shown, the others are, and the exit
+code is 1.
 
 Examples:
   presencectl get alice bob
@@ -29,7 +29,7 @@ Examples:
 			&cli.BoolFlag{Name: "detail", Usage: "also show platforms and revisions"},
 			&cli.BoolFlag{Name: "fresh", Usage: "show every change acknowledged before, at the price of a journal entry"},
 		},
-		Action: a.connected(runGet),
+		Action: a.asking(runGet),
 	}
 }
 
@@ -41,28 +41,34 @@ func runGet(ctx context.Context, cmd *cli.Command, c *conn) error {
 	if cmd.Bool("fresh") {
 		opts = append(opts, client.Fresh())
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	r, err := c.GetUserStatus(ctx, cmd.Args().Slice(), opts...)
 	if err != nil {
 		return err
 	}
-	if c.json {
-		err = writeJSON(c.stdout, getReply(r))
-	} else {
-		err = writeTable(c.stdout, r.SuccessUserList, columns{platforms: cmd.Bool("detail"), revision: cmd.Bool("detail")}, nowOf(r.AsOf))
-	}
-	if err != nil {
+	with := columns{platforms: cmd.Bool("detail"), revision: cmd.Bool("detail")}
+	if err := c.show(getReply(r), r.Stale, r.AsOf, with.table(r.SuccessUserList, nowOf(r.AsOf))); err != nil {
 		return err
 	}
-	c.sayStale(r.Stale, r.AsOf)
 	return c.sayFailures(r.FailureUserList)
+}
+
+// show writes a reply as JSON, or as tables for people, and warns if it may be old.
+func (c *conn) show(reply any, stale bool, asOf protocol.Time, tables ...[][]string) (err error) {
+	if c.json {
+		err = writeJSON(c.stdout, reply)
+	} else {
+		err = writePage(c.stdout, tables...)
+	}
+	if err == nil {
+		c.sayStale(stale, asOf)
+	}
+	return err
 }
 
 // sayStale warns of an answer that may be out of date (G12).
 func (c *conn) sayStale(stale bool, asOf protocol.Time) {
 	if stale {
-		c.say("this may be out of date: the instance that answered is cut off from the journal, which it has seen as of %s", clock(nowOf(asOf), time.Now()))
+		c.say("this may be out of date: the instance that answered is cut off from the journal, which it has read up to %s", clock(nowOf(asOf), time.Now()))
 	}
 }
 

@@ -11,33 +11,33 @@ import (
 	"presence/pkg/protocol"
 )
 
-// How often the service is asked whether it has the session. The client keeps a
-// session alive by itself, and is told at once when it was kicked or replaced; but
-// that it was logged out elsewhere or lost it learns only with the next renewal, too
-// late for who sits before a terminal.
+// How often the service is asked for the session. The client keeps the session alive by
+// itself, and hears at once when it was kicked or replaced. That it was logged out
+// elsewhere or lost it may learn only with the next renewal, which is too late for
+// somebody at a terminal.
 const (
 	checkCertain = 3 * time.Second // jittered
 	checkDoubt   = 500 * time.Millisecond
 	checkTimeout = 2 * time.Second
-	// toldWithin is how long after its end a session is still told why.
+	// toldWithin is how long after its end a session waits for the reason.
 	toldWithin = time.Second
 )
 
-// errEnded is why a session is not to be logged out: it has ended.
+// errEnded says that a session has ended, so there is nothing to log out.
 var errEnded = errors.New("the session has ended")
 
-// holder watches over a session.
+// holder keeps an eye on a session.
 type holder struct {
 	*conn
 	s      *client.Session
 	device string // of the session
-	// since and epoch are of a state that had the session.
+	// since and epoch are of the latest answer that had the session.
 	since uint64
 	epoch string
 	doubt bool
 }
 
-// begin tells what was opened.
+// begin waits until the service shows the session, and prints it.
 func (h *holder) begin(ctx context.Context) error {
 	for {
 		own, err := h.s.Status(ctx)
@@ -73,8 +73,8 @@ func (h *holder) show(ctx context.Context, own protocol.OwnStatusReply, o *proto
 	}{h.s.ID(), own})
 }
 
-// standing is what the user is and, for one who is invisible, what everybody else sees. That is
-// asked for: the public view was frozen when the user went invisible, as OFFLINE or UNLOGINED.
+// standing is the user's status and, for an invisible user, what everybody else sees. That has to
+// be asked for: it is OFFLINE or UNLOGINED, as it was when the user became invisible.
 func (h *holder) standing(ctx context.Context, own protocol.Status) (string, error) {
 	if own.Availability != protocol.Invisible {
 		return own.StatusType.String(), nil
@@ -86,8 +86,8 @@ func (h *holder) standing(ctx context.Context, own protocol.Status) (string, err
 	return fmt.Sprintf("%v invisible, others see %v", own.StatusType, r.SuccessUserList[0].StatusType), nil
 }
 
-// hold waits until ctx or the session ends. It tells when it becomes doubtful
-// that the session is live, and when it is certain again.
+// hold waits until ctx or the session ends. It says when it becomes doubtful that the
+// session is live, and when that is certain again.
 func (h *holder) hold(ctx context.Context) error {
 	states := make(chan client.State, 1)
 	over, cancel := context.WithCancel(ctx)
@@ -120,7 +120,7 @@ func (h *holder) hold(ctx context.Context) error {
 	}
 }
 
-// check asks the service for the session. Its error is that it has ended.
+// check asks the service for the session. It returns an error if the session has ended.
 func (h *holder) check(ctx context.Context) error {
 	within, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -161,9 +161,9 @@ func (h *holder) certain(own protocol.OwnStatusReply) {
 	h.doubt = false
 }
 
-// gone is called when the service has the session no more. Who was kicked, or
-// replaced, is told so: perhaps that is still on its way. Otherwise somebody has
-// logged the session out: the client, which would log in again, is stopped.
+// gone is called when the service no longer has the session. If it was kicked or replaced,
+// that news may still be on its way to the client. Otherwise somebody has logged it out:
+// then gone stops the client, which would log in again.
 func (h *holder) gone(ctx context.Context, own protocol.OwnStatusReply) error {
 	select {
 	case <-h.s.Done():
@@ -183,7 +183,7 @@ func (h *holder) gone(ctx context.Context, own protocol.OwnStatusReply) error {
 	return &failure{fmt.Errorf("%w: it was logged out elsewhere", errEnded)}
 }
 
-// find returns the session of an ID, nil for none.
+// find returns the session with an ID, nil for none.
 func find(own protocol.OwnStatusReply, id string) *protocol.Session {
 	for i := range own.Sessions {
 		if own.Sessions[i].SessionID == id {
@@ -193,7 +193,7 @@ func find(own protocol.OwnStatusReply, id string) *protocol.Session {
 	return nil
 }
 
-// describe tells a session from the user's others.
+// describe writes what tells a session from the user's others.
 func describe(s protocol.Session) string {
 	text := fmt.Sprintf("session %s, platform %s", s.SessionID, s.Platform)
 	if s.Device != "" {

@@ -17,7 +17,7 @@ func (a *app) list() *cli.Command {
 		Category: operators,
 		Usage:    "show the statuses of all users",
 		Description: `Shows what everybody may see of all users that the service remembers, or of
-those of one status, in the order of their IDs as they stand in subjects.
+those with one status. They are sorted by ID, as it is spelled in subjects.
 Users who come or go meanwhile may be missing.
 
 Examples:
@@ -65,8 +65,8 @@ func runList(ctx context.Context, cmd *cli.Command, c *conn) error {
 	return nil
 }
 
-// statusWriter returns what writes statuses part by part: a table with its heading
-// before the first, or JSON, one a line.
+// statusWriter returns a function that writes statuses part by part: as a table with one
+// heading, or as JSON, one a line.
 func (c *conn) statusWriter() func([]protocol.Status, time.Time) error {
 	if c.json {
 		return func(list []protocol.Status, _ time.Time) error {

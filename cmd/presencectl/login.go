@@ -24,11 +24,11 @@ func (a *app) login() *cli.Command {
 		Usage:     "hold a session of a user until interrupted",
 		ArgsUsage: "USER",
 		Description: `Opens a session, which makes the user ONLINE, and keeps it alive. ^C or
-SIGTERM logs out. When the session is replaced by a later login of the same
-device, it ends with exit code 1.
+SIGTERM logs out. When a later login of the same device replaces the session,
+this one ends with exit code 1.
 
-By default the device is named after your account and this host: a second
-login here replaces the first one, should that have been lost.
+By default the device is named after your account and this host, so that a
+second login here replaces the first one.
 
 Examples:
   presencectl login alice
@@ -38,7 +38,7 @@ Examples:
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "platform", Usage: "`PLATFORM` of the device, such as web, linux or iphone", Value: defaultPlatform()},
 			&cli.StringFlag{Name: "device", Usage: "`NAME` of the device; its earlier session is replaced", Value: defaultDevice()},
-			&span.Flag{Name: "ttl", Usage: "`DURATION` that the session outlives this process, should that fall silent: 5s to 1h", DefaultText: "2m",
+			&span.Flag{Name: "ttl", Usage: "`DURATION` that the session lives on when this process falls silent: 5s to 1h", DefaultText: "2m",
 				Config: span.Bounds{Min: protocol.MinTTL, Max: protocol.MaxTTL, Unit: time.Second}},
 			&cli.StringFlag{Name: "session", Usage: "`ID` of the session, to resume it; default a new one"},
 		},
@@ -86,7 +86,7 @@ func (c *conn) leave(ctx context.Context, s *client.Session) error {
 	if errors.Is(cause, context.Canceled) {
 		return nil
 	}
-	return cause // not the user's: the NATS server refused something
+	return cause // it was not the user: the NATS server refused something
 }
 
 // newLine ends the line on which a terminal has shown ^C.

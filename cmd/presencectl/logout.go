@@ -17,9 +17,9 @@ func (a *app) logout() *cli.Command {
 		Category:  devices,
 		Usage:     "end sessions of a user",
 		ArgsUsage: "USER",
-		Description: `Ends one session or all, and shows the user as the user sees it. Without a
-flag it ends the session that "presencectl login" opened, or lost, on this
-host; that login then ends, too. Other programs may log in again.
+		Description: `Ends one session or all, and shows the status as the user sees it. Without a
+flag it ends the session that "presencectl login" opened on this host, live
+or lost; a login that still runs then ends. Other programs may log in again.
 
 Examples:
   presencectl logout alice
@@ -30,13 +30,11 @@ Examples:
 			{&cli.StringFlag{Name: "session", Usage: "`ID` of the session"}},
 			{&cli.BoolFlag{Name: "all", Usage: "every session"}},
 		}}},
-		Action: a.connected(runLogout),
+		Action: a.asking(runLogout),
 	}
 }
 
 func runLogout(ctx context.Context, cmd *cli.Command, c *conn) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	user, session, all := cmd.Args().First(), cmd.String("session"), cmd.Bool("all")
 	var err error
 	if session == "" && !all {
@@ -61,9 +59,9 @@ func runLogout(ctx context.Context, cmd *cli.Command, c *conn) error {
 	return c.showOwn(own.Status, func() time.Time { return nowOf(own.AsOf) })
 }
 
-// ownStatus asks until the answer includes what was just done: another instance
-// may answer, a moment behind. Somebody may also have undone it: it does not ask
-// for longer than a second.
+// ownStatus asks until the answer includes a change that was just made: the instance that
+// answers may be a moment behind. It asks for a second at most, because somebody may have
+// undone the change.
 func (c *conn) ownStatus(ctx context.Context, user string, includes func(protocol.OwnStatusReply) bool) (protocol.OwnStatusReply, error) {
 	for deadline := time.Now().Add(time.Second); ; {
 		own, err := c.OwnStatus(ctx, user)
@@ -78,8 +76,8 @@ func (c *conn) ownStatus(ctx context.Context, user string, includes func(protoco
 	}
 }
 
-// sessionHere finds the session of the device that login takes by default.
-// There is none, and no error, where the user has no session at all.
+// sessionHere finds the session of the device that login has by default. If the user has
+// no session at all, it returns none and no error.
 func (c *conn) sessionHere(ctx context.Context, user string) (string, error) {
 	own, err := c.OwnStatus(ctx, user)
 	if err != nil {

@@ -59,8 +59,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitDone
 	}
-	// What fails after the command line was understood is a failure; all
-	// other errors are about the command line.
+	// A failure came after the command line was understood. All other errors are
+	// about the command line.
 	f, ok := errors.AsType[*failure](err)
 	switch {
 	case !ok:
@@ -72,9 +72,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitFailed
 }
 
-// app is where answers come from, and where the results and the messages of a
-// command go. Both writers are safe for concurrent use: the client's callbacks
-// write, too.
+// app has the input and the outputs of a command. Both writers are safe for concurrent
+// use: the client's callbacks write too.
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer

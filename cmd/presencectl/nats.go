@@ -40,17 +40,12 @@ Examples:
   presencectl nats-config /etc/presence
   presencectl nats-config /etc/presence --auth jwt --listen 0.0.0.0:4222
   presencectl nats-config --auth nkey --users alice,bob --gateways gw1`,
-		ArgValidator: func(ctx context.Context, cmd *cli.Command) error {
-			if n := cmd.Args().Len(); n > 1 {
-				return usageError(ctx, cmd, fmt.Errorf("name one DIRECTORY, not %d", n), true)
-			}
-			return nil
-		},
+		ArgValidator: arguments(0, 1, "name one DIRECTORY, not %d"),
 		Flags: []cli.Flag{
 			authFlag(),
 			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` for clients, host:port", Value: "127.0.0.1:4222"},
 			&cli.StringFlag{Name: "store-dir", Usage: "`DIRECTORY` of the journal", DefaultText: "data in DIRECTORY"},
-			&cli.StringSliceFlag{Name: "users", Usage: "`IDS` of users, separated by commas; none where it is empty", Value: []string{"alice"}},
+			&cli.StringSliceFlag{Name: "users", Usage: "`IDS` of users, separated by commas; empty for none", Value: []string{"alice"}},
 			&cli.StringSliceFlag{Name: "gateways", Usage: "`IDS` of gateways", Value: []string{"gw1"}},
 			&cli.StringSliceFlag{Name: "readers", Usage: "`IDS` of reading services", Value: []string{"reader"}},
 			&cli.StringSliceFlag{Name: "operators", Usage: "`IDS` of operators", Value: []string{"operator"}},
@@ -87,7 +82,7 @@ func (a *app) runNATSConfig(cmd *cli.Command) error {
 		return &failure{err}
 	}
 	if dir == "" {
-		if _, err := a.stdout.Write(files[0].Data); err != nil { // the secrets are of no use then
+		if _, err := a.stdout.Write(files[0].Data); err != nil { // without it the secrets are of no use
 			return &failure{err}
 		}
 		for _, f := range files[1:] {
@@ -117,14 +112,15 @@ func (a *app) natsUser() *cli.Command {
 		Category:  admins,
 		Usage:     "make one more NATS user for a configuration of nats-config",
 		ArgsUsage: "ROLE ID",
-		Description: `Makes a NATS user in one of the roles user, gateway, reader and operator, who
-may do what PROTOCOL section 9 says. With --auth jwt it writes ROLE-ID.creds
-into the directory that nats-config wrote, signed with keys/role-ROLE.nk
-there, and the server lets that user in at once. Otherwise the entry for the
-users of account APP goes to stdout and its password or seed to stderr, once.
+		Description: `Makes a NATS user in one of the roles user, gateway, reader and operator,
+with the permissions of PROTOCOL section 9. With --auth jwt it writes
+ROLE-ID.creds into the directory that nats-config wrote, signed with
+keys/role-ROLE.nk there, and the server lets that user in at once. Otherwise
+the entry for the users of account APP goes to stdout, and its password or
+seed to stderr, once.
 
 Examples:
-  presencectl nats-user --auth jwt --dir /etc/presence user alice@example.com --expires 720h
+  presencectl nats-user --auth jwt --dir /etc/presence user bob --expires 30d
   presencectl nats-user --auth nkey gateway gw2`,
 		ArgValidator: func(ctx context.Context, cmd *cli.Command) error {
 			args := cmd.Args().Slice()

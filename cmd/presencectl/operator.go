@@ -20,17 +20,14 @@ func (a *app) kick() *cli.Command {
 		Usage:     "end sessions of a user, as an operator",
 		ArgsUsage: "USER",
 		Description: `Ends all sessions of a user, or one, and prints their IDs. Their devices are
-told, and must not log in again by themselves; whoever logs in by hand is let
-in.
+told, and must not log in again by themselves. People can log in again.
 
 Examples:
   presencectl kick alice
   presencectl kick alice --session 2f1b6c1e-7a0f-4b53-9d39-0c7f0a6b1f11`,
 		ArgValidator: oneUser,
 		Flags:        []cli.Flag{&cli.StringFlag{Name: "session", Usage: "only the session of this `ID`"}},
-		Action: a.connected(func(ctx context.Context, cmd *cli.Command, c *conn) error {
-			ctx, cancel := context.WithTimeout(ctx, c.timeout)
-			defer cancel()
+		Action: a.asking(func(ctx context.Context, cmd *cli.Command, c *conn) error {
 			user := cmd.Args().First()
 			var r protocol.KickReply
 			var err error
@@ -53,11 +50,11 @@ func (a *app) erase() *cli.Command {
 		Category:  operators,
 		Usage:     "end a user's sessions and forget everything about the user",
 		ArgsUsage: "USER",
-		Description: `Ends all sessions of a user, prints their IDs, and has text, availability,
-contacts and last seen forgotten. Whoever watches the user is told. It cannot
-be undone, so it asks first; --yes answers. In the journal and the last two
-snapshots the data remain until those are trimmed, a day and a half at most by
-default; with --now they are gone after about ten minutes.
+		Description: `Ends all sessions of a user, prints their IDs, and makes the service forget
+text, availability, contacts and last seen. Those who watch the user are
+told. It cannot be undone, so it asks first; --yes answers. The data remain
+in the journal and the last two snapshots until those are trimmed: by default
+for a day and a half at most, with --now for about ten minutes.
 
 Examples:
   presencectl erase alice
@@ -104,21 +101,29 @@ func (c *conn) showEnded(r protocol.KickReply, what string) error {
 	if c.json {
 		return writeJSON(c.stdout, r)
 	}
-	for _, id := range r.Ended {
-		if _, err := fmt.Fprintln(c.stdout, printable(id)); err != nil {
-			return err
-		}
+	if err := c.writeLines(r.Ended); err != nil {
+		return err
 	}
 	c.say("%s%s ended", what, count(len(r.Ended), "session"))
 	return nil
 }
 
-// confirm asks a question; its error is that it was not answered with yes.
+// writeLines prints IDs, one a line, to be the arguments of other commands.
+func (c *conn) writeLines(ids []string) error {
+	for _, id := range ids {
+		if _, err := fmt.Fprintln(c.stdout, printable(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// confirm asks a question. It returns an error unless the answer is yes.
 func (c *conn) confirm(ctx context.Context, question string) error {
 	fmt.Fprintf(c.stderr, "%s [y/N] ", question)
 	answer := make(chan string, 1)
 	go func() { // a read cannot be interrupted: it ends with the process
-		line, _ := bufio.NewReader(c.stdin).ReadString('\n') // of what failed there is no line
+		line, _ := bufio.NewReader(c.stdin).ReadString('\n') // after an error the line is empty
 		answer <- line
 	}()
 	select {

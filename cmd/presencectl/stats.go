@@ -21,30 +21,19 @@ func (a *app) stats() *cli.Command {
 		Category: operators,
 		Usage:    "show how many users there are, the instances, limits and refusals",
 		Description: `Counts users and sessions as everybody may see them: an invisible user counts
-as what is shown. PENDING are changes that an instance has to announce for
-certain yet. Limits and refusals are those of the instance that answered.
+as what others see. PENDING are changes of an instance that are not yet known
+to be announced. Limits and refusals are those of the instance that answered.
 
 Examples:
   presencectl stats
   presencectl stats --json | jq .users.online`,
 		ArgValidator: noArguments,
-		Action: a.connected(func(ctx context.Context, _ *cli.Command, c *conn) error {
-			ctx, cancel := context.WithTimeout(ctx, c.timeout)
-			defer cancel()
+		Action: a.asking(func(ctx context.Context, _ *cli.Command, c *conn) error {
 			r, err := c.Stats(ctx)
 			if err != nil {
 				return err
 			}
-			if c.json {
-				err = writeJSON(c.stdout, r)
-			} else {
-				err = writePage(c.stdout, statsPage(r)...)
-			}
-			if err != nil {
-				return err
-			}
-			c.sayStale(r.Stale, r.AsOf)
-			return nil
+			return c.show(r, r.Stale, r.AsOf, statsPage(r)...)
 		}),
 	}
 }
@@ -64,7 +53,7 @@ func statsPage(r protocol.StatsReply) [][][]string {
 	}
 }
 
-// journalText says how far the instance is that answered.
+// journalText says how far the instance that answered has read the journal.
 func journalText(r protocol.StatsReply) string {
 	text := fmt.Sprintf("revision %d of epoch %s", r.Revision, printable(r.Epoch))
 	if r.AsOf != 0 {
@@ -99,8 +88,8 @@ func answeredBy(list []protocol.InstanceStats) string {
 	return none
 }
 
-// instanceName is how an instance is called in all outputs: its host and which start of
-// it. The whole ID is in the JSON.
+// instanceName is the name of an instance for people: its host and which start of it. The
+// JSON has the whole ID.
 func instanceName(writer string) string { return printable(protocol.ParseInstanceID(writer).Name()) }
 
 func instanceRows(list []protocol.InstanceStats) (rows [][]string) {

@@ -12,12 +12,11 @@ import (
 	"presence/pkg/protocol"
 )
 
-// none stands for an empty cell: cells are easier to tell apart, and to cut
-// with other tools.
+// none stands for an empty cell, so that people and other tools can tell cells apart.
 const none = "-"
 
-// table writes rows whose columns line up, with those of earlier calls too
-// where these were as wide. The last cell may be wide, and is not padded.
+// table writes rows whose columns line up. A column keeps its width from one call to the
+// next, unless a wider cell comes. The last cell may be wide, and is not padded.
 type table struct {
 	w      io.Writer
 	widths []int // in cells
@@ -44,8 +43,8 @@ func (t *table) write(rows ...[]string) error {
 	return err
 }
 
-// writePage writes tables with an empty line between them, but for those without
-// rows. A row of one cell is a line of its own.
+// writePage writes the tables that have rows, with an empty line between them. A row of
+// one cell is a line of its own.
 func writePage(w io.Writer, tables ...[][]string) error {
 	begun := false
 	for _, rows := range tables {
@@ -65,7 +64,7 @@ func writePage(w io.Writer, tables ...[][]string) error {
 	return nil
 }
 
-// facts are lines of a name and what it is. The latter is wrapped below its beginning.
+// facts are lines of a name and a text. The text is wrapped below its beginning.
 func facts(rows [][]string) (lines [][]string) {
 	width := 0
 	for _, row := range rows {
@@ -77,10 +76,10 @@ func facts(rows [][]string) (lines [][]string) {
 	return lines
 }
 
-// wrapped is a row of one cell, of several lines where it is wide.
+// wrapped is a row of one cell, in several lines if it is wide.
 func wrapped(text, first, others string) []string { return []string{layout.Wrap(text, first, others)} }
 
-// headed puts a heading above rows, where there are any.
+// headed puts a heading above rows, if there are any.
 func headed(rows [][]string, heading ...string) [][]string {
 	if len(rows) == 0 {
 		return nil
@@ -88,12 +87,12 @@ func headed(rows [][]string, heading ...string) [][]string {
 	return append([][]string{heading}, rows...)
 }
 
-// columns says which columns a table of statuses has besides the usual ones.
+// columns says which columns a table of statuses has beside the usual ones.
 type columns struct{ platforms, revision bool }
 
-// writeTable writes statuses as a table for people, nothing for none of them.
-func writeTable(w io.Writer, list []protocol.Status, with columns, now time.Time) error {
-	return writePage(w, headed(with.rows(list, now), with.heading()...))
+// table is the table of statuses; without statuses it is empty.
+func (c columns) table(list []protocol.Status, now time.Time) [][]string {
+	return headed(c.rows(list, now), c.heading()...)
 }
 
 func (c columns) heading() []string {
@@ -124,7 +123,7 @@ func (c columns) row(user, status, platforms, changed, seen, expires, revision, 
 	return append(cells, text)
 }
 
-// shown is what a status says of how to reach the user, such as "ONLINE busy".
+// shown is a status with its availability, such as "ONLINE busy".
 func shown(s protocol.Status) string {
 	if s.Availability == "" {
 		return s.StatusType.String()
@@ -132,9 +131,8 @@ func shown(s protocol.Status) string {
 	return s.StatusType.String() + " " + printable(string(s.Availability))
 }
 
-// writeLine writes one status of a stream, its time first; users are padded to
-// width. A time of another year has the year: a change then, as ls does it, in the
-// place of the time of day.
+// writeLine writes one status of a stream, its time first; users are padded to width. A
+// time of another year has the year instead of the time of day, as with ls.
 func writeLine(w io.Writer, s protocol.Status, width int, now time.Time) error {
 	when, changed := none, now
 	if s.UpdatedAt != 0 {
@@ -152,8 +150,7 @@ func writeLine(w io.Writer, s protocol.Status, width int, now time.Time) error {
 	return err
 }
 
-// clock is a time in the local zone, with the year where that is not the one of a time
-// that the reader has in mind.
+// clock writes a time in the local zone, with the year unless beside is of the same year.
 func clock(t, beside time.Time) string {
 	t, beside = t.Local(), beside.Local()
 	if t.Year() != beside.Year() {
@@ -162,8 +159,8 @@ func clock(t, beside time.Time) string {
 	return t.Format("Jan _2 15:04:05")
 }
 
-// nowOf is the time that an answer is of, by the service's clock: what the answer says
-// of other times is told from there. The clock of this machine may be off.
+// nowOf is the time of an answer, by the service's clock. Other times in the answer are
+// told relative to it, because the clock of this machine may be wrong.
 func nowOf(asOf protocol.Time) time.Time {
 	if asOf == 0 {
 		return time.Now()
@@ -196,7 +193,7 @@ func relative(t protocol.Time, now time.Time) string {
 	}
 }
 
-// rounded rounds to what people say.
+// rounded writes a duration as people say it.
 func rounded(d time.Duration) string {
 	switch s, m := d.Round(time.Second), d.Round(time.Minute); {
 	case s < time.Minute:
@@ -212,8 +209,8 @@ func rounded(d time.Duration) string {
 	}
 }
 
-// printable replaces what could move the cursor, break the table or reorder
-// the line. The service refuses control characters; others it lets pass.
+// printable replaces characters that could move the cursor, break the table or reorder
+// the line. The service refuses only control characters.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) || r == '\u200d' { // the joiner in emoji

@@ -36,11 +36,11 @@ carol            UNLOGINED    -          -        -          -        0         
 `},
 	} {
 		var b strings.Builder
-		if err := writeTable(&b, list, c.with, now); err != nil {
+		if err := writePage(&b, c.with.table(list, now)); err != nil {
 			t.Fatal(err)
 		}
 		if got := "\n" + b.String(); got != c.want {
-			t.Errorf("writeTable with %+v: got %s\nwant %s", c.with, got, c.want)
+			t.Errorf("a table with %+v: got %s\nwant %s", c.with, got, c.want)
 		}
 	}
 }
@@ -48,8 +48,8 @@ carol            UNLOGINED    -          -        -          -        0         
 // A table of nobody has no heading: stdout stays empty.
 func TestEmptyTable(t *testing.T) {
 	var b strings.Builder
-	if err := writeTable(&b, nil, columns{}, now); err != nil || b.String() != "" {
-		t.Errorf("writeTable of none: got %q, %v", b.String(), err)
+	if err := writePage(&b, columns{}.table(nil, now)); err != nil || b.String() != "" {
+		t.Errorf("a table of none: got %q, %v", b.String(), err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,16 +13,18 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/datadir"
 	"presence/cmd/internal/layout"
+	"presence/cmd/internal/natsurl"
 	"presence/cmd/internal/semver"
 	"presence/pkg/service/verify"
 )
 
 const (
-	// readerKey is the file in presenced's data directory by which the journal
-	// can be read, where the NATS server is inside presenced.
+	// readerKey is the file in presenced's data directory with a key to the journal, if
+	// the NATS server is inside presenced.
 	readerKey = "journal-reader.nk"
-	// quietFor is how long nothing is said of what is being done.
+	// quietFor is how long it works before it says what it is doing.
 	quietFor = 2 * time.Second
 )
 
@@ -32,31 +33,30 @@ func (a *app) verify() *cli.Command {
 		Name:     "verify",
 		Category: operators,
 		Usage:    "check every instance, the snapshots and the answers against the journal",
-		Description: `Reads the snapshots and the journal itself, applies them, and compares what
-comes out with the digests in the journal, with what every running instance
-holds, and with the answers about a sample of users. It changes nothing and
-may be run while the service is at work. The exit code is 1 where anything is
-off; then it says which instance, as of which journal position, which users,
-and how they differ.
+		Description: `Reads the snapshots and the journal itself, applies them, and compares the
+result with the digests in the journal, with the state of every running
+instance, and with the answers about a sample of users. It changes nothing,
+and may run while the service works. If anything differs the exit code is 1,
+and it says which instance, at which journal position, which users, and how.
 
-It has to read the journal, which no client can. Where the NATS server is
-inside presenced, run it on the same machine as the same user: the key is in
+It has to read the journal, which no client can. If the NATS server is inside
+presenced, run it on the same machine as the same user: the key is in
 presenced's data directory (--data). For a NATS server of yours give the
-account of the journal as to presenced: --journal-creds, --journal-nkey, or
+journal's account as presenced has it: --journal-creds, --journal-nkey or
 --journal-url.
 
 Examples:
   presencectl verify
   presencectl verify --data /var/lib/presenced --json | jq .differences
-  presencectl verify --server nats://10.0.0.5 --creds operator.creds --journal-creds journal.creds`,
+  presencectl verify --context operator --journal-creds journal.creds`,
 		ArgValidator: noArguments,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "data", Usage: "data `DIRECTORY` of presenced (default: that of presenced)"},
+			&cli.StringFlag{Name: "data", Usage: "data `DIRECTORY` of presenced (default: the same as presenced's)"},
 			&cli.StringFlag{Name: "journal-creds", Usage: "credentials `FILE` of the journal's account"},
 			&cli.StringFlag{Name: "journal-nkey", Usage: "nkey seed `FILE` of the journal's account"},
-			&cli.StringFlag{Name: "journal-url", Usage: "`URLS` for the journal's account, where its user and password are in the URL", HideDefault: true},
+			&cli.StringFlag{Name: "journal-url", Usage: "`URLS` for the journal's account, with its user and password", HideDefault: true},
 			&cli.BoolFlag{Name: "single-account", Usage: "the journal is in the clients' account"},
-			&cli.Uint64SliceFlag{Name: "skip", Usage: "pass over the journal entry at `POSITION`, as every instance was told to"},
+			&cli.Uint64SliceFlag{Name: "skip", Usage: "leave out the journal entry at `POSITION`, as presenced --skip does"},
 			&cli.IntFlag{Name: "sample", Usage: "check the answers about this `NUMBER` of users, 0 for none", Value: verify.DefaultSample},
 		},
 		Action: a.connected(runVerify),
@@ -103,10 +103,11 @@ func (c *conn) dialJournal(cmd *cli.Command) (*nats.Conn, error) {
 	if cmd.Bool("single-account") {
 		return c.nc, nil
 	}
-	urls, err := withoutUser(c.urls)
+	list, err := natsurl.Parse(c.urls)
 	if err != nil {
 		return nil, err
 	}
+	urls := natsurl.WithoutUsers(list) // the key to the journal is another user's
 	opts := []nats.Option{nats.Name("presencectl verify"), nats.Timeout(c.timeout)}
 	if f := cmd.String("tlscert"); f != "" {
 		opts = append(opts, nats.ClientCert(f, cmd.String("tlskey")))
@@ -119,7 +120,7 @@ func (c *conn) dialJournal(cmd *cli.Command) (*nats.Conn, error) {
 	case creds != "":
 		opts, by = append(opts, nats.UserCredentials(creds)), creds
 	case given != "":
-		if _, err := hostsOf(given); err != nil {
+		if _, err := natsurl.Parse(given); err != nil {
 			return nil, err
 		}
 		urls = given
@@ -136,7 +137,7 @@ func (c *conn) dialJournal(cmd *cli.Command) (*nats.Conn, error) {
 	}
 	nc, err := nats.Connect(urls, opts...)
 	if errors.Is(err, nats.ErrAuthorization) {
-		return nil, fmt.Errorf("the NATS server at %s refuses %s: is it of another presenced?", c.server, by)
+		return nil, fmt.Errorf("the NATS server at %s refuses %s: does it belong to another presenced?", c.server, by)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the journal's account: %s", plain(err))
@@ -149,52 +150,22 @@ func keyFile(cmd *cli.Command) (string, error) {
 	if key := cmd.String("journal-nkey"); key != "" {
 		return key, nil
 	}
-	dir, err := cmd.String("data"), error(nil)
+	dir := cmd.String("data")
 	if dir == "" {
-		if dir, err = defaultData(); err != nil {
+		var err error
+		if dir, err = datadir.Default(); err != nil {
 			return "", err
 		}
 	}
 	key := filepath.Join(dir, readerKey)
-	_, err = os.Stat(key)
+	_, err := os.Stat(key)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "", fmt.Errorf("there is no key to the journal at %s: give --data where presenced with its NATS server runs on this machine, else --journal-creds, --journal-nkey, --journal-url or --single-account", key)
+		return "", fmt.Errorf("there is no key to the journal at %s: give --data if presenced runs on this machine with its NATS server inside, else --journal-creds, --journal-nkey, --journal-url or --single-account", key)
 	case errors.Is(err, os.ErrPermission):
 		return "", fmt.Errorf("the key to the journal at %s may not be read: run this as presenced's user", key)
 	}
 	return key, err
-}
-
-// defaultData is where presenced keeps its data by default.
-func defaultData() (string, error) {
-	state := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(state) {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", errors.New("there is no home directory to look for presenced's data in: give --data")
-		}
-		state = filepath.Join(home, ".local", "state")
-	}
-	return filepath.Join(state, "presenced"), nil
-}
-
-// withoutUser returns a list of URLs without users and passwords: the key to the
-// journal is another one's.
-func withoutUser(urls string) (string, error) {
-	var all []string
-	for s := range strings.SplitSeq(urls, ",") {
-		if s = strings.TrimSpace(s); !strings.Contains(s, "://") {
-			s = "nats://" + s
-		}
-		u, err := url.Parse(s)
-		if err != nil {
-			return "", errors.New("the URL of the NATS server is not valid")
-		}
-		u.User = nil
-		all = append(all, u.String())
-	}
-	return strings.Join(all, ","), nil
 }
 
 // writeReport writes a report for people.
@@ -228,12 +199,12 @@ func writeReport(w io.Writer, r *verify.Report) error {
 	return nil
 }
 
-// otherVersion warns where what differs may be the versions.
+// otherVersion warns of differences that may come from another version.
 func otherVersion(r *verify.Report) (notes []string) {
 	own := semver.Of(versionText())
 	for _, i := range r.Instances {
 		if !i.Same && i.Version != own {
-			notes = append(notes, fmt.Sprintf("instance %s has version %s and this presencectl %s: they may hold the same and write it down differently. Only presencectl of the same version tells", instanceName(i.Writer), i.Version, own))
+			notes = append(notes, fmt.Sprintf("instance %s has version %s and this presencectl %s: their digests may differ although their states are the same. Ask again with a presencectl of that version", instanceName(i.Writer), i.Version, own))
 		}
 	}
 	return notes

@@ -19,10 +19,9 @@ func (a *app) watch() *cli.Command {
 		Category:  watchers,
 		Usage:     "show the statuses of users and every change until interrupted",
 		ArgsUsage: "[USER…]",
-		Description: `Shows the status of each user, then one line for each change. While changes
-may be missed it says on stderr that it is blind, and when it is live again
-it has shown whatever changed meanwhile; of several changes of one user only
-the last.
+		Description: `Shows the status of each user, then one line for each change. While it may
+miss changes it says on stderr that it is blind. When it says that it is live
+again, it has shown what changed meanwhile: the last change of each user.
 
 Examples:
   presencectl watch alice bob

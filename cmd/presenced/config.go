@@ -7,10 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"presence/cmd/internal/datadir"
 	"presence/cmd/internal/semver"
 	"presence/pkg/service"
 )
@@ -53,12 +54,12 @@ const (
 	formatJSON   = "json"
 )
 
-// external says that the NATS server is somebody else's.
+// external says that the NATS server is not inside presenced.
 func (c *config) external() bool { return c.natsURL != "" }
 
-// complete reports what is wrong with the configuration, and fills in the
-// defaults that depend on something. given says which flags were given, on the
-// command line or by the environment.
+// complete reports what is wrong with the configuration, and sets the defaults that depend
+// on other flags. given says whether a flag was given, on the command line or by the
+// environment.
 func (c *config) complete(given func(flag string) bool) error {
 	if err := c.level.UnmarshalText([]byte(c.logLevel)); err != nil {
 		return fmt.Errorf("--log-level must be debug, info, warn or error, not %q", c.logLevel)
@@ -93,7 +94,7 @@ func (c *config) complete(given func(flag string) bool) error {
 		return fmt.Errorf("--%s goes with --nats-url or --nats-config", f)
 	}
 	if f := firstGiven(given, "journal-url", "system-url", "creds", "journal-creds", "system-creds"); f != "" {
-		return fmt.Errorf("--%s goes with --nats-url: to the NATS server inside presenced needs none", f)
+		return fmt.Errorf("--%s goes with --nats-url: presenced needs none for the NATS server inside", f)
 	}
 	if err := oneOf("sync", c.sync, syncAlways, syncInterval); err != nil {
 		return err
@@ -104,8 +105,8 @@ func (c *config) complete(given func(flag string) bool) error {
 	return nil
 }
 
-// checkService finds before anything is started what the service would refuse,
-// and a 0, for which it would take the default.
+// checkService finds before anything is started what the service would refuse. It also
+// refuses a 0, which the service would take for the default.
 func (c *config) checkService(given func(flag string) bool) error {
 	for _, f := range []struct {
 		flag string
@@ -143,7 +144,7 @@ func (c *config) service() service.Config {
 
 func (c *config) completeExternal(given func(flag string) bool) error {
 	if f := firstGiven(given, "listen", "data", "sync", "nats-config", "insecure"); f != "" {
-		return fmt.Errorf("--%s is about the NATS server inside, and --nats-url says that there is none", f)
+		return fmt.Errorf("--%s is about the NATS server inside, and with --nats-url there is none", f)
 	}
 	if given("journal-account") {
 		return errors.New("--journal-account goes with --nats-config: with --nats-url the account is that of --journal-creds or --journal-url")
@@ -157,7 +158,7 @@ func (c *config) completeExternal(given func(flag string) bool) error {
 	return nil
 }
 
-// inFile says what of a configuration file takes the place of a flag.
+// inFile says what stands in a configuration file instead of a flag.
 var inFile = map[string]string{
 	"listen": "listen",
 	"data":   "jetstream { store_dir: … }",
@@ -190,35 +191,25 @@ func firstGiven(given func(flag string) bool, flags ...string) string {
 	return ""
 }
 
-// defaultData finds a directory for data: what systemd made for the unit
-// (StateDirectory=), or where programs of a user keep their state.
-func (c *config) defaultData() error {
+// defaultData finds a directory for data: the one that systemd made for the unit
+// (StateDirectory=), or a user's own.
+func (c *config) defaultData() (err error) {
 	if dirs := os.Getenv("STATE_DIRECTORY"); dirs != "" {
 		c.data, _, _ = strings.Cut(dirs, ":")
 		return nil
 	}
-	state := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(state) { // the specification says to ignore such a one
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return errors.New("there is no home directory to keep data in: give --data")
-		}
-		state = filepath.Join(home, ".local", "state")
-	}
-	c.data = filepath.Join(state, "presenced")
-	return nil
+	c.data, err = datadir.Default()
+	return err
 }
 
 func oneOf(flag, value string, allowed ...string) error {
-	for _, a := range allowed {
-		if value == a {
-			return nil
-		}
+	if slices.Contains(allowed, value) {
+		return nil
 	}
 	return fmt.Errorf("--%s must be %s, not %q", flag, strings.Join(allowed, " or "), value)
 }
 
-// logger writes the log. A duration in it is like 1.5s in either format.
+// logger writes the log. In both formats a duration is written like 1.5s.
 func (c *config) logger(stderr io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.level, ReplaceAttr: readable}
 	if c.logFormat == formatJSON {
@@ -227,8 +218,8 @@ func (c *config) logger(stderr io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(stderr, opts))
 }
 
-// readable writes a duration with its unit: in JSON it would be a number of
-// nanoseconds.
+// readable writes a duration with its unit. By default it is a number of nanoseconds in
+// JSON.
 func readable(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		return slog.String(a.Key, a.Value.Duration().String())

@@ -19,13 +19,13 @@ type connections struct {
 	links *links   // what is known of them
 	ends  []func() // each ends what own has started, and waits for it
 
-	account string         // the clients', by name
+	account string         // the name of the clients' account
 	url     string         // where clients connect; without a password
-	broker  *broker.Broker // nil where the server is somebody else's
-	failed  <-chan error   // the server inside cannot go on; nil where there is none
+	broker  *broker.Broker // nil if the server is not inside
+	failed  <-chan error   // the server inside cannot go on; nil if there is none
 }
 
-// connect starts the NATS server inside, or finds the one of somebody else.
+// connect starts the NATS server inside, or connects to one elsewhere.
 func connect(cfg config, log *slog.Logger) (c *connections, err error) {
 	c = &connections{}
 	if !cfg.external() {
@@ -115,8 +115,8 @@ func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
 	return b, err
 }
 
-// headFile is where the journal's end is kept, beside the store of the server
-// inside; empty where there is none.
+// headFile is the file that remembers the journal's end, beside the store of the server
+// inside; empty if there is no such server.
 func (c *connections) headFile() string {
 	if c.broker == nil {
 		return ""
@@ -124,8 +124,8 @@ func (c *connections) headFile() string {
 	return filepath.Join(c.broker.DataDir(), "journal-head")
 }
 
-// close closes what is open and then stops the server inside: it must outlive
-// the connections, so that their last messages arrive.
+// close closes what is open, and then stops the server inside. The server must outlive the
+// connections, so that their last messages arrive.
 func (c *connections) close() {
 	c.leave()
 	if c.broker != nil {
@@ -133,12 +133,12 @@ func (c *connections) close() {
 	}
 }
 
-// leave closes what connections are there, and forgets them.
+// leave closes the connections that there are, and forgets them.
 func (c *connections) leave() {
 	c.links.end()
 	for _, nc := range []**nats.Conn{&c.clients, &c.answers, &c.journal, &c.system} {
 		if *nc != nil {
-			_ = (*nc).FlushTimeout(time.Second) // it fails where the server is gone, and then nothing helps
+			_ = (*nc).FlushTimeout(time.Second) // if the server is gone it fails, and nothing helps
 			(*nc).Close()
 			*nc = nil
 		}
@@ -164,8 +164,7 @@ func (c *connections) own(run func(context.Context)) {
 	})
 }
 
-// closedForGood reports whether nats.go has closed one of the connections, which it
-// does not make again then.
+// closedForGood reports whether nats.go has closed one of the connections for good.
 func (c *connections) closedForGood() bool {
 	return slices.ContainsFunc([]*nats.Conn{c.clients, c.answers, c.journal, c.system}, func(nc *nats.Conn) bool {
 		return nc != nil && nc.IsClosed()
@@ -173,8 +172,9 @@ func (c *connections) closedForGood() bool {
 }
 
 const (
-	// againFirst is the pause before all connections are made anew, and doubles up to
-	// againMost while that fails, or does not help for againWithin.
+	// againFirst is the pause before all connections are made anew. It doubles up to
+	// againMost each time that this fails, or that it has to be done again before
+	// againWithin has passed.
 	againFirst  = 250 * time.Millisecond
 	againMost   = 10 * time.Second
 	againWithin = time.Minute
@@ -183,7 +183,7 @@ const (
 // again makes all connections anew, until that succeeds or ctx is done. why is the
 // reason, and pause is before the first attempt.
 func (c *connections) again(ctx context.Context, cfg config, why string, pause time.Duration, m *monitor, log *slog.Logger) error {
-	log.Warn("all connections are to be made anew", "why", why)
+	log.Warn("making all connections anew", "why", why)
 	c.leave()
 	for said := time.Now(); ; pause = min(2*pause, againMost) {
 		m.starting("making all connections anew: " + why)

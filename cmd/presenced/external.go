@@ -8,19 +8,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"presence/cmd/internal/natsurl"
 	"presence/pkg/protocol"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// askWithin bounds the wait for the server's answer to a question of the start.
+// askWithin bounds the wait for each answer of the server at the start.
 const askWithin = 5 * time.Second
 
 func (c *connections) openExternal(cfg config, log *slog.Logger) (err error) {
@@ -40,8 +40,8 @@ func (c *connections) openExternal(cfg config, log *slog.Logger) (err error) {
 	return nil
 }
 
-// tlsOptions says how the server and presenced know each other's certificates. The
-// files are read here too, so that one that is of no use is named.
+// tlsOptions are the options for TLS. The files are read here too, so that an error names
+// the one that cannot be used.
 func tlsOptions(cfg config) (opts []nats.Option, err error) {
 	if cfg.tlsCA != "" {
 		text, err := os.ReadFile(cfg.tlsCA)
@@ -62,8 +62,7 @@ func tlsOptions(cfg config) (opts []nats.Option, err error) {
 	return opts, nil
 }
 
-// enter opens the connections to a server that knows presenced by URLs or
-// credentials.
+// enter opens the connections to a server that presenced enters by URLs or credentials.
 func (c *connections) enter(cfg config, log *slog.Logger, opts ...nats.Option) (err error) {
 	warnReadable(log, cfg.creds, cfg.journalCreds, cfg.systemCreds)
 	if err := c.enterClients(cfg, log, opts...); err != nil {
@@ -76,7 +75,7 @@ func (c *connections) enter(cfg config, log *slog.Logger, opts ...nats.Option) (
 		return err
 	}
 	if cfg.systemURL == "" && cfg.systemCreds == "" {
-		return nil // the service warns of what that means
+		return nil // the service logs what that means
 	}
 	systemURL, err := c.urlOr(cfg.systemURL)
 	if err != nil {
@@ -124,8 +123,8 @@ func (c *connections) openJournal(cfg config, log *slog.Logger, opts ...nats.Opt
 	return err
 }
 
-// urlOr returns a URL that was given, or the clients' without the user in it:
-// who has credentials of their own must not be taken for another.
+// urlOr returns a URL that was given, or the clients' URL without the user in it, because
+// the connection has credentials of its own.
 func (c *connections) urlOr(given string) (string, error) {
 	if given == "" {
 		return c.url, nil
@@ -136,8 +135,8 @@ func (c *connections) urlOr(given string) (string, error) {
 	return given, nil
 }
 
-// dial connects to somebody else's server. A server that is not there is an
-// error now and a reason to try again for ever later.
+// dial connects to a server that is not inside. If there is no server it is an error now;
+// later the connection is tried again for ever.
 func (c *connections) dial(name, urls, creds string, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
 	l := c.links.add(name, log)
 	opts := append(l.options(),
@@ -149,7 +148,7 @@ func (c *connections) dial(name, urls, creds string, log *slog.Logger, more ...n
 		nats.ReconnectWait(250*time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
 		nats.IgnoreAuthErrorAbort(), // a server whose accounts are being changed refuses for a while
-		// A server that went silent is given up after 15 s rather than 6 min.
+		// A server that has gone silent is given up after 15 s, by default after 6 min.
 		nats.PingInterval(5*time.Second),
 		nats.MaxPingsOutstanding(2),
 	)
@@ -165,7 +164,7 @@ func (c *connections) dial(name, urls, creds string, log *slog.Logger, more ...n
 		shown, _ := withoutUser(urls)
 		err = withHint(err)
 		if errors.Is(err, nats.ErrNoServers) {
-			return nil, fmt.Errorf("there is no NATS server at %s: it has to run before presenced starts", shown)
+			return nil, fmt.Errorf("there is no NATS server at %s: start it before presenced", shown)
 		}
 		return nil, fmt.Errorf("connecting %s to %s: %w", name, shown, err)
 	}
@@ -173,8 +172,8 @@ func (c *connections) dial(name, urls, creds string, log *slog.Logger, more ...n
 	return nc, nil
 }
 
-// credentials reads which kind of secret a file has: a JWT with its key, or an
-// nkey's seed alone.
+// credentials returns the option for the secret in a file: a JWT with its key, or the seed
+// of an nkey alone.
 func credentials(file string) (nats.Option, error) {
 	text, err := os.ReadFile(file)
 	switch {
@@ -190,7 +189,7 @@ func credentials(file string) (nats.Option, error) {
 	return login, nil
 }
 
-// warnReadable warns of secrets that everybody on this machine can read.
+// warnReadable warns of secret files that everybody on this machine can read.
 func warnReadable(log *slog.Logger, files ...string) {
 	for _, file := range files {
 		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o004 != 0 {
@@ -199,27 +198,14 @@ func warnReadable(log *slog.Logger, files ...string) {
 	}
 }
 
-// withoutUser returns a list of URLs without users and passwords. Its error
-// does not quote them.
+// withoutUser returns a list of URLs without users and passwords.
 func withoutUser(urls string) (string, error) {
-	var shown []string
-	for text := range strings.SplitSeq(urls, ",") {
-		text = strings.TrimSpace(text)
-		if !strings.Contains(text, "://") {
-			text = "nats://" + text
-		}
-		u, err := url.Parse(text)
-		if err != nil || u.Host == "" {
-			return "", errors.New("the URL of the NATS server is not valid: it must be like nats://127.0.0.1:4222")
-		}
-		u.User = nil
-		shown = append(shown, u.String())
-	}
-	return strings.Join(shown, ","), nil
+	list, err := natsurl.Parse(urls)
+	return natsurl.WithoutUsers(list), err
 }
 
-// checkAccounts refuses a journal that clients can reach, and learns the name of
-// the clients' account.
+// checkAccounts refuses a journal that clients can reach, and finds the name of the
+// clients' account.
 func (c *connections) checkAccounts(cfg config, log *slog.Logger) error {
 	clients, err := accountOf(c.clients)
 	if err == nil {
@@ -229,7 +215,7 @@ func (c *connections) checkAccounts(cfg config, log *slog.Logger) error {
 		c.account = cfg.clientsAccount
 	}
 	if cfg.singleAccount {
-		log.Warn("the journal is where clients can read and destroy it (--single-account)")
+		log.Warn("clients can read and destroy the journal, which is in their account (--single-account)")
 		return nil
 	}
 	if err != nil {
@@ -263,8 +249,8 @@ func accountOf(nc *nats.Conn) (string, error) {
 	return reply.Data.Account, nil
 }
 
-// checkSystem refuses credentials of another account: subscribing to the system
-// account's events works there, and none would ever come.
+// checkSystem refuses credentials that are not of the system account: with them it could
+// subscribe to the events of that account, but none would come.
 func checkSystem(nc *nats.Conn) error {
 	if _, err := nc.Request("$SYS.REQ.SERVER.PING", nil, askWithin); err != nil {
 		return fmt.Errorf("the credentials for the system account are not of the system account: asking $SYS.REQ.SERVER.PING: %w", err)
@@ -272,8 +258,8 @@ func checkSystem(nc *nats.Conn) error {
 	return nil
 }
 
-// withoutJetStream says of the error of a journal that cannot be opened where it
-// comes from JetStream being switched off on somebody else's server.
+// withoutJetStream adds to an error of opening the journal that JetStream is switched off,
+// if that is the reason.
 func (c *connections) withoutJetStream(err error) error {
 	if c.broker != nil {
 		return err

@@ -19,8 +19,8 @@ import (
 
 func init() { layout.WrapHelp() }
 
-// parse returns the configuration of a command line and the environment, or nil
-// where the command line asked for help or the version, which it then printed.
+// parse returns the configuration of a command line and the environment. It returns nil if
+// the command line asked for help or the version, which parse then has printed.
 func parse(ctx context.Context, args []string, stdout, stderr io.Writer) (*config, error) {
 	var cfg config
 	asked := true
@@ -59,26 +59,25 @@ in --data. It listens on loopback only, because clients are not
 authenticated; --insecure lets it listen elsewhere nevertheless.
 
 With --nats-config it starts that server from a configuration file of
-nats-server instead: TLS, WebSocket, MQTT, leaf nodes, and clusters, in which
-several presenced share one journal (--replicas 3). The file needs an account
-APP with users for the clients, an account PRESENCE with JetStream for the
-journal, and a store_dir; presenced enters both by keys of its own.
-presencectl nats-config writes a complete one. Where it has an operator,
-whose users have JWTs, presenced needs --creds, --journal-creds and
---system-creds.
+nats-server instead: with TLS, WebSocket, MQTT, leaf nodes, or a cluster in
+which several presenced share one journal (--replicas 3). The file needs an
+account APP with users for the clients, an account PRESENCE with JetStream for
+the journal, and a store_dir; presenced enters both by keys of its own.
+presencectl nats-config writes a complete file. If it has an operator, so that
+users have JWTs, presenced needs --creds, --journal-creds and --system-creds.
 
 With --nats-url it uses a NATS server or cluster of yours. That needs an
-account for the clients (--creds), another with JetStream that no client can
-enter for the journal (--journal-creds), and, so that sessions end with their
-connection rather than by their TTL, the system account (--system-creds).
-Such a file holds credentials or the seed of an nkey. Instead of it a URL may
-carry user and password (--nats-url, --journal-url, --system-url); better in
-the environment, because everybody on the machine can read a command line.
---tlsca, --tlscert and --tlskey are for all of them, and read again for each
-new connection.
+account for the clients (--creds), another with JetStream for the journal that
+no client can enter (--journal-creds), and the system account, so that
+sessions end with their connection and not by their TTL (--system-creds).
+These files hold credentials or the seed of an nkey. A URL with a user and a
+password can stand for each (--nats-url, --journal-url, --system-url). Put it
+into the environment: everybody on the machine can read a command line.
+--tlsca, --tlscert and --tlskey are for all connections, and are read again
+for each new one.
 
-SIGTERM and SIGINT end it gracefully, a second one at once. SIGHUP reads
-nothing again, and says so in the log.
+SIGTERM and SIGINT end it gracefully, a second one at once. SIGHUP changes
+nothing: no file is read again, and the log says so.
 Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong usage.`
 
 // Categories of flags in the help.
@@ -102,8 +101,8 @@ func flags(c *config) []cli.Flag {
 	str := func(category, name, usage, value string, to *string) cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Value: value, Category: category, Destination: to, Sources: env(name)}
 	}
-	// What may hold a password is not shown as a default in the help, where it
-	// would come from the environment.
+	// The help does not show the environment's value as the default if that may hold a
+	// password.
 	secret := func(name, usage string, to *string) cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Category: external, Destination: to, Sources: env(name), HideDefault: true}
 	}
@@ -126,14 +125,14 @@ func flags(c *config) []cli.Flag {
 			Category: embedded, Destination: &c.insecure, Sources: env("insecure")},
 
 		secret("nats-url", "use the NATS server at these `URLS`, separated by commas, instead of one inside", &c.natsURL),
-		secret("journal-url", "`URLS` for the journal's account, where its user and password are in the URL (default: --nats-url)", &c.journalURL),
-		secret("system-url", "`URLS` for the system account, likewise", &c.systemURL),
+		secret("journal-url", "`URLS` for the journal's account, with its user and password (default: --nats-url)", &c.journalURL),
+		secret("system-url", "`URLS` for the system account, with its user and password (default: --nats-url)", &c.systemURL),
 		secret("creds", "credentials or nkey `FILE` of the clients' account", &c.creds),
 		secret("journal-creds", "credentials or nkey `FILE` of the journal's account", &c.journalCreds),
 		secret("system-creds", "credentials or nkey `FILE` of the system account", &c.systemCreds),
-		str(external, "tlsca", "certificate `FILE` of the authority that the server's must be of (default: the system's)", "", &c.tlsCA),
+		str(external, "tlsca", "certificate `FILE` of the server's certificate authority (default: the system's)", "", &c.tlsCA),
 		str(external, "tlscert", "certificate `FILE` to show the server, with --tlskey", "", &c.tlsCert),
-		str(external, "tlskey", "its key's `FILE`", "", &c.tlsKey),
+		str(external, "tlskey", "key `FILE` of that certificate", "", &c.tlsKey),
 		&cli.BoolFlag{Name: "single-account", Usage: "keep the journal in the clients' account, where any client can read and destroy it; for trying out",
 			Category: either, Destination: &c.singleAccount, Sources: env("single-account")},
 		str(either, "clients-account", "`NAME` of the clients' account (default: with --nats-config "+broker.ClientsAccount+", otherwise as the server says)", "", &c.clientsAccount),
@@ -144,9 +143,9 @@ func flags(c *config) []cli.Flag {
 			Category: keeping, Destination: &c.snapshotEntries, Sources: env("snapshot-entries")},
 		&span.Flag{Name: "journal-keep", Usage: "`DURATION` that a journal entry is kept at least", Value: service.DefaultJournalKeep,
 			Category: keeping, Config: span.Bounds{Min: time.Second, Max: longest}, Destination: &c.journalKeep, Sources: env("journal-keep")},
-		&cli.Uint64SliceFlag{Name: "skip", Usage: "pass over the journal entry at `POSITION`, which cannot be applied; give it to every instance",
+		&cli.Uint64SliceFlag{Name: "skip", Usage: "leave out the journal entry at `POSITION`, which cannot be applied; give it to every instance",
 			Category: keeping, Destination: &c.skip},
-		&cli.BoolFlag{Name: "new-epoch", Usage: "go on with a journal that was restored from a backup, made anew or lost its beginning; to one instance, once, while no other runs",
+		&cli.BoolFlag{Name: "new-epoch", Usage: "go on with a journal that was restored from a backup, made anew or lost its beginning; give it to one instance, once, while no other runs",
 			Category: keeping, Destination: &c.newEpoch},
 
 		str(rules, "prefix", "`PREFIX` of all subjects", protocol.DefaultPrefix, &c.prefix),
@@ -155,11 +154,11 @@ func flags(c *config) []cli.Flag {
 		&span.Flag{Name: "retention", Usage: "`DURATION` that a lost session is remembered", Value: protocol.DefaultRetention,
 			Category: rules, Config: span.Bounds{Min: time.Minute, Max: longest, Unit: time.Millisecond}, Destination: &c.retention, Sources: env("retention")},
 		str(rules, "custom-status-policy", "`POLICY` session clears a custom status when its user stops being online, persistent keeps it", service.PolicySession, &c.policy),
-		&cli.BoolFlag{Name: "friend-notifications", Usage: "tell clients to watch their user's contacts by themselves",
+		&cli.BoolFlag{Name: "friend-notifications", Usage: "make clients watch their user's contacts by themselves",
 			Category: rules, Destination: &c.friendNotifications, Sources: env("friend-notifications")},
 
 		str(watching, "http", "`ADDRESS`, host:port, for /healthz, /readyz and /metrics; anyone who reaches it may read them (default: none)", "", &c.http),
-		&cli.StringFlag{Name: "name", Usage: "`NAME` of this instance in logs, figures and presencectl stats", Value: service.DefaultHost(), DefaultText: "that of this machine",
+		&cli.StringFlag{Name: "name", Usage: "`NAME` of this instance in logs, figures and presencectl stats", Value: service.DefaultHost(), DefaultText: "the name of this machine",
 			Category: watching, Destination: &c.host, Sources: env("name")},
 		str(watching, "log-level", "`LEVEL` debug, info, warn or error", "info", &c.logLevel),
 		str(watching, "log-format", "`FORMAT` text or json", formatText, &c.logFormat),

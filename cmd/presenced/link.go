@@ -18,12 +18,12 @@ const (
 	// sayLostEvery is the least pause between two lines of the log that say why one
 	// connection cannot be made again.
 	sayLostEvery = 10 * time.Second
-	// sayErrorEvery is that between two lines about errors that NATS reports, which
-	// clients can provoke; saySameEvery where the text is the same again.
+	// sayErrorEvery is the least pause between two lines about errors that NATS reports,
+	// which clients can provoke; saySameEvery if the text is the same again.
 	sayErrorEvery = time.Second
 	saySameEvery  = time.Minute
-	// lookEvery is how often it is looked why an attempt failed. nats.go calls no
-	// handler where the server was reached and TLS or the login failed.
+	// lookEvery is how often presenced looks why an attempt failed: nats.go calls no
+	// handler if it reached the server, but TLS or the login failed.
 	lookEvery = time.Second
 )
 
@@ -32,8 +32,8 @@ const (
 type link struct {
 	name string
 	log  *slog.Logger
-	// gone is called when nats.go has closed the connection, which it does not make
-	// again: presenced has to.
+	// gone is called when nats.go has closed the connection for good, so that presenced
+	// has to make another.
 	gone   func()
 	ending atomic.Bool // presenced closes it itself
 
@@ -49,8 +49,8 @@ func newLink(name string, log *slog.Logger, gone func()) *link {
 	return &link{name: name, log: log.With("connection", name), gone: gone}
 }
 
-// options are the handlers that a link hears by. They are set when the connection is
-// made: the service wraps the one for errors.
+// options are the handlers of a link. They must be set when the connection is made,
+// because the service puts itself in front of the one for errors.
 func (l *link) options() []nats.Option {
 	return []nats.Option{
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
@@ -77,7 +77,7 @@ func (l *link) options() []nats.Option {
 			l.gone()
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			if sub == nil && l.isLost() { // a login that was refused, say
+			if sub == nil && l.isLost() { // a refused login, for example
 				l.failed(err)
 				return
 			}
@@ -131,7 +131,7 @@ func (l *link) reported(sub *nats.Subscription, err error) {
 	}
 }
 
-// look finds out why attempts fail that nats.go tells no handler of.
+// look finds out why attempts fail for which nats.go calls no handler.
 func (l *link) look(nc *nats.Conn) {
 	switch {
 	case l.ending.Load():
@@ -148,7 +148,7 @@ func (l *link) isLost() bool {
 	return l.lost
 }
 
-// trouble says why the connection is lost; nil where it is not.
+// trouble says why the connection is lost; nil if it is not.
 func (l *link) trouble() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -161,7 +161,7 @@ func (l *link) trouble() error {
 	return withHint(l.why)
 }
 
-// withHint says what to do where an error does not.
+// withHint adds to an error what to do about it.
 func withHint(err error) error {
 	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
 		return fmt.Errorf("%w (--tlsca names the authority's)", err)
@@ -169,12 +169,12 @@ func withHint(err error) error {
 	return err
 }
 
-// links are those of all connections, in the order in which these were made.
+// links are the links of all connections, in the order in which these were made.
 type links struct {
 	mu   sync.Mutex
 	list []*link
 	of   []*nats.Conn
-	lost chan struct{} // holds one where a connection was closed for good
+	lost chan struct{} // holds one once a connection was closed for good
 	stop func()        // ends watch and waits for it
 }
 
@@ -190,7 +190,7 @@ func newLinks() *links {
 	return ls
 }
 
-// add begins a link. The connection is made known by made, or the link is of no use.
+// add returns a link for a connection that is about to be made. Call made afterwards.
 func (ls *links) add(name string, log *slog.Logger) *link {
 	return newLink(name, log, func() {
 		select {
@@ -233,8 +233,8 @@ func (ls *links) end() {
 	}
 }
 
-// trouble says in one line which connections are lost and why; empty for none. Those
-// that are lost for the same reason are named together.
+// trouble says in one line which connections are lost and why; empty for none. It names
+// those with the same reason together.
 func (ls *links) trouble() string {
 	ls.mu.Lock()
 	list := ls.list

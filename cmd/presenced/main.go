@@ -12,8 +12,8 @@
 //
 // SIGTERM and SIGINT end it gracefully: it takes no more requests, answers and
 // announces what it accepted, closes its connections, stops its NATS server. A
-// second signal ends it at once, which costs no acknowledged change. SIGHUP ends
-// nothing; it is logged that no configuration is read again.
+// second signal ends it at once, which loses no acknowledged change. SIGHUP only makes
+// it log that it reads no configuration again.
 //
 // Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong
 // usage or a configuration file that cannot be used. Errors are one line on stderr:
@@ -35,7 +35,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // from now on a signal has its usual effect
+	context.AfterFunc(ctx, stop) // after the first signal, another has its usual effect
 	err := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
 	os.Exit(report(err, os.Stderr))
 }
@@ -74,7 +74,7 @@ func report(err error, stderr io.Writer) int {
 		return 0
 	}
 	code, see := 1, ""
-	if _, ok := errors.AsType[*broker.ConfigError](err); ok { // --help has nothing on it
+	if _, ok := errors.AsType[*broker.ConfigError](err); ok { // --help does not help there
 		code = 2
 	} else if _, ok := errors.AsType[usageError](err); ok {
 		code, see = 2, " (see presenced --help)"

@@ -14,13 +14,13 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// metric is a figure as Prometheus reads it. All are prefixed with "presence_".
+// metric is a figure for Prometheus. Its name gets the prefix "presence_".
 type metric struct {
 	name, kind, help string
 	samples          func(snapshot) samples
 }
 
-// snapshot is what the figures are of.
+// snapshot is everything that the figures come from.
 type snapshot struct {
 	service.Figures
 	ready bool
@@ -40,8 +40,8 @@ const (
 	counter = "counter"
 )
 
-// metricsTable is every figure of presenced's own. Those of the state are the
-// same on each instance: take the maximum of them, not the sum.
+// metricsTable has every figure of presenced. Figures of the state are the same on each
+// instance: take their maximum, not their sum.
 var metricsTable = []metric{
 	{"ready", gauge, "1 while the instance should get requests, see /readyz",
 		func(s snapshot) samples { return one(truth(s.ready)) }},
@@ -66,7 +66,7 @@ var metricsTable = []metric{
 		func(s snapshot) samples { return one(s.Leases) }},
 	{"gateways", gauge, "gateways that are open",
 		func(s snapshot) samples { return one(s.Gateways) }},
-	{"amnesty", gauge, "1 while nobody is dropped because the service was away",
+	{"amnesty", gauge, "1 while no session is lost because the service was away",
 		func(s snapshot) samples { return one(truth(s.InAmnesty)) }},
 	{"instances", gauge, "instances that appended to the journal within the last minute",
 		func(s snapshot) samples { return one(s.Instances) }},
@@ -96,8 +96,8 @@ var metricsTable = []metric{
 		func(s snapshot) samples { return one(s.Mismatches) }},
 }
 
-// writeMetrics writes all figures in Prometheus' text format. s is nil while no
-// service runs: then there are those of the process, and that it is not ready.
+// writeMetrics writes all figures in Prometheus' text format. While no service runs s is
+// nil: then there are only the figures of the process, and that it is not ready.
 func writeMetrics(w io.Writer, host string, s *service.Service, ready bool, now time.Time) {
 	x := snapshot{ready: ready, now: now}
 	table := metricsTable[:1]

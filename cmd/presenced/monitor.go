@@ -23,8 +23,8 @@ const (
 	statusEvery = 2 * time.Second
 )
 
-// monitor says how the daemon is, from its start to its end: to whoever asks by
-// HTTP, where --http has an address for it, and to systemd.
+// monitor tells the state of the daemon from its start to its end: by HTTP, if --http has
+// an address for it, and to systemd.
 //
 //	/healthz  200: the process is there and answers
 //	/readyz   200, or 503 with the reason in one line
@@ -42,8 +42,8 @@ type monitor struct {
 	trouble func() string    // which of its connections are lost and why; empty for none
 }
 
-// newMonitor opens the address, so that another process there is an error
-// before anything is started.
+// newMonitor opens the address, so that an address in use is an error before anything is
+// started.
 func newMonitor(address string, log *slog.Logger) (*monitor, error) {
 	m := &monitor{log: log, phase: "starting"}
 	if address == "" {
@@ -76,7 +76,7 @@ func (m *monitor) run(ctx context.Context) error {
 		})
 		g.Go(func() error {
 			<-ctx.Done()
-			return server.Close() // nobody misses half an answer of a process that ends
+			return server.Close() // it may cut an answer short: the process ends
 		})
 	}
 	return g.Wait()
@@ -89,7 +89,7 @@ func (m *monitor) starting(phase string) {
 	m.phase, m.service, m.trouble = phase, nil, nil
 }
 
-// serving says which service runs, and how to learn what is lost of its connections.
+// serving says which service runs; trouble says which of its connections are lost.
 func (m *monitor) serving(s *service.Service, trouble func() string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -156,8 +156,8 @@ func (m *monitor) handler() http.Handler {
 	return mux
 }
 
-// tellSystemd has "systemctl status" show why the daemon is not ready, and has
-// systemd wait for a start that goes on, however long it takes.
+// tellSystemd makes "systemctl status" show why the daemon is not ready. It makes systemd
+// wait for a start as long as that makes progress.
 func (m *monitor) tellSystemd(ctx context.Context) {
 	ticker := time.NewTicker(statusEvery)
 	defer ticker.Stop()
@@ -180,5 +180,5 @@ func (m *monitor) tellSystemd(ctx context.Context) {
 	}
 }
 
-// extendBy is how much longer systemd waits each time that a start has got on.
+// extendBy is how much longer systemd waits each time that a start has made progress.
 const extendBy = 30 * time.Second

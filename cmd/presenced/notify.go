@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// notify tells systemd how far the daemon is, where it runs as a unit with
-// Type=notify (sd_notify(3)). Elsewhere it does nothing.
+// notify tells systemd the state of the daemon, if it runs as a unit with Type=notify
+// (sd_notify(3)). Otherwise it does nothing.
 func notify(log *slog.Logger, state string) {
 	name := os.Getenv("NOTIFY_SOCKET")
 	if name == "" {

@@ -10,17 +10,19 @@ import (
 	"sync/atomic"
 	"time"
 
+	"presence/cmd/internal/natsurl"
+
 	"github.com/nats-io/nats.go"
 )
 
-// pair keeps presenced's two connections in the clients' account on one server of a
-// cluster: that for requests, and that for answers and events. An answer that leaves
-// by another server than its request came by can be lost, so the service does not send
-// it there, and the connection for answers would be of no use.
+// pair keeps presenced's two connections in the clients' account on the same server of a
+// cluster: the one for requests, and the one for answers and events. An answer can be lost
+// if it leaves by another server than its request came by. The service sends none there,
+// and the connection for answers would be of no use.
 //
-// The second is made to the server of the first. Whichever is lost comes back to the
-// server of the other. Where that fails it takes what it gets, and the connection for
-// answers follows.
+// The connection for answers is made to the server of the other. When one is lost, it
+// tries to come back to the server of the other. If that fails it takes any server, and
+// the connection for answers follows.
 type pair struct {
 	requests, answers side
 
@@ -28,35 +30,37 @@ type pair struct {
 	moves moves
 }
 
-// moves count how often the connection for answers was made to follow.
+// moves count how often the connection for answers was made to follow, since a moment and
+// for a time.
 type moves struct {
-	since  time.Time     // when the time began that they are counted in
-	within time.Duration // how long that is
+	since  time.Time
+	within time.Duration
 	n      int
 }
 
 const (
-	// pairWait is the pause before another attempt at the server that is wanted.
+	// pairWait is the pause before another attempt at the wanted server.
 	pairWait = 250 * time.Millisecond
-	// ownTries is how often the connection for answers tries its old server, so as to
-	// learn meanwhile where that for requests is.
+	// ownTries is how often the connection for answers tries its old server. Meanwhile
+	// the connection for requests may be made again.
 	ownTries = 4
 	// maxMoves bounds how often the connection for answers is made to follow in
-	// movesWithin. It may never get to the server that is wanted: behind a load balancer,
-	// or where that server takes no more connections. No requests are taken while it
-	// moves, so the time doubles up to movesWithinMost each time that it was not enough.
+	// movesWithin. It may never get to the wanted server: behind a load balancer, or if
+	// that server takes no more connections. While it moves no requests are taken. So
+	// each time that the bound was reached the time doubles, up to movesWithinMost.
 	maxMoves        = 5
 	movesWithin     = time.Minute
 	movesWithinMost = time.Hour
 )
 
-// side is one of the two connections. at is nil while it is lost; last is where it was.
+// side is one of the two connections. at is its server, nil while it is lost; last is the
+// server that it had last.
 type side struct {
 	at, last atomic.Pointer[place]
 	tries    atomic.Int64 // attempts since it was lost
 }
 
-// place is a server: as it is in the pool of nats.go, its address, and its ID.
+// place is a server: its host in the pool of nats.go, its address, and its ID.
 type place struct{ host, address, id string }
 
 func placeOf(nc *nats.Conn) *place {
@@ -75,7 +79,7 @@ func (s *side) set(p *place) {
 	}
 }
 
-// requestOptions are those of the connection for requests, which is made first.
+// requestOptions are the options of the connection for requests, which is made first.
 func (p *pair) requestOptions() []nats.Option {
 	return []nats.Option{nats.ReconnectToServer(func(pool []nats.Server, _ nats.ServerInfo) (*nats.Server, time.Duration) {
 		n := p.requests.tries.Add(1) - 1
@@ -83,8 +87,8 @@ func (p *pair) requestOptions() []nats.Option {
 	})}
 }
 
-// answerOptions are those of the connection for answers. nats.go calls the chooser
-// with the connection locked: it must ask neither connection anything.
+// answerOptions are the options of the connection for answers. nats.go calls the chooser
+// with the connection locked: it must not call a method of either connection.
 func (p *pair) answerOptions() []nats.Option {
 	choose := func(pool []nats.Server, _ nats.ServerInfo) (*nats.Server, time.Duration) {
 		n := p.answers.tries.Add(1) - 1
@@ -99,14 +103,14 @@ func (p *pair) answerOptions() []nats.Option {
 	return []nats.Option{
 		nats.ReconnectToServer(choose),
 		nats.DontRandomize(),
-		// A name can stand for several servers: that which the other got is dialed.
+		// A name can stand for several servers: pairDialer dials the one of the other.
 		nats.SkipHostLookup(),
 		nats.SetCustomDialer(pairDialer{p}),
 	}
 }
 
-// toOther chooses the server of the other connection. Each third attempt it leaves the
-// choice to nats.go: the one that is wanted may not take another connection.
+// toOther chooses the server of the other connection. At each third attempt it leaves the
+// choice to nats.go, because the wanted server may take no other connection.
 func (p *pair) toOther(pool []nats.Server, other *place, n int64) (*nats.Server, time.Duration) {
 	s := find(pool, other)
 	switch {
@@ -129,38 +133,25 @@ func find(pool []nats.Server, p *place) *nats.Server {
 	return &pool[i]
 }
 
-// first puts that of some URLs first which the connection for requests is at.
+// first puts the URL of the server of the connection for requests before the other URLs.
 func (p *pair) first(urls string) string {
 	at := p.requests.at.Load()
 	if at == nil {
 		return urls
 	}
 	list := strings.Split(urls, ",")
-	i := slices.IndexFunc(list, func(text string) bool { return hostOf(text) == at.host })
+	i := slices.IndexFunc(list, func(text string) bool {
+		u, err := natsurl.Parse(text)
+		return err == nil && natsurl.Host(u[0]) == at.host
+	})
 	if i > 0 {
 		list[0], list[i] = list[i], list[0]
 	}
 	return strings.Join(list, ",")
 }
 
-// hostOf returns the host and port of a URL as nats.go has it in its pool.
-func hostOf(text string) string {
-	text = strings.TrimSpace(text)
-	if !strings.Contains(text, "://") {
-		text = "nats://" + text
-	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil:
-		return ""
-	case u.Port() == "":
-		return net.JoinHostPort(u.Hostname(), "4222")
-	}
-	return u.Host
-}
-
-// pairDialer dials the address of the other connection where it is asked for the name
-// that the other connection was made by.
+// pairDialer dials the address of the other connection, if it is asked for the name by
+// which that connection was made.
 type pairDialer struct{ *pair }
 
 func (d pairDialer) Dial(network, address string) (net.Conn, error) {
@@ -173,12 +164,12 @@ func (d pairDialer) Dial(network, address string) (net.Conn, error) {
 	return dialer.Dial(network, address)
 }
 
-// run follows both connections until ctx is done.
+// run keeps track of both connections until ctx is done.
 func (p *pair) run(ctx context.Context, requests, answers *nats.Conn) {
 	follow := func(nc *nats.Conn, s *side) {
 		changes := nc.StatusChanged()
 		defer nc.RemoveStatusListener(changes)
-		ticker := time.NewTicker(lookEvery) // where a change was not told
+		ticker := time.NewTicker(lookEvery) // for a change that was not reported
 		defer ticker.Stop()
 		for {
 			if nc.IsConnected() {
@@ -192,7 +183,7 @@ func (p *pair) run(ctx context.Context, requests, answers *nats.Conn) {
 				return
 			case status := <-changes:
 				if status != nats.CONNECTED {
-					s.set(nil) // now: while it is being made again it cannot be asked
+					s.set(nil) // at once: while it is being made again it cannot be asked
 				}
 			case <-ticker.C:
 			}
@@ -204,7 +195,7 @@ func (p *pair) run(ctx context.Context, requests, answers *nats.Conn) {
 	both.Wait()
 }
 
-// align has the connection for answers follow where the two are apart.
+// align makes the connection for answers follow if the two are on different servers.
 func (p *pair) align(answers *nats.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -215,15 +206,15 @@ func (p *pair) align(answers *nats.Conn) {
 	if !p.moves.more(time.Now()) {
 		return
 	}
-	p.answers.set(nil) // until it is told where it is
+	p.answers.set(nil) // until follow sees its new server
 	_ = answers.ForceReconnect()
 }
 
-// more takes one move, and reports false where there were too many.
+// more counts one more move, and reports whether it is allowed.
 func (m *moves) more(now time.Time) bool {
 	if lasted := now.Sub(m.since); lasted > m.within {
 		within := movesWithin
-		if m.n > maxMoves && lasted <= 2*m.within { // else it was calm
+		if m.n > maxMoves && lasted <= 2*m.within { // otherwise it was calm since
 			within = min(2*m.within, movesWithinMost)
 		}
 		*m = moves{since: now, within: within}

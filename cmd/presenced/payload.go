@@ -19,26 +19,26 @@ const (
 	lookPayloadEvery = 10 * time.Second
 	// lookPayloadWithin bounds one such question.
 	lookPayloadWithin = 2 * time.Second
-	// maxInfo bounds what a server says of itself at first.
+	// maxInfo bounds the first line that a server sends.
 	maxInfo = 64 << 10
 )
 
-// payloadWatch notices that a server of somebody else takes larger or smaller messages
-// than before, after a reload. The server tells nobody who is connected. One that is
-// too large then closes the connection for good, and one that would fit is refused by
-// nats.go. Whoever connects anew learns it, so the connections reconnect.
+// payloadWatch notices that a server takes larger or smaller messages than before, after a
+// reload. The server does not tell those who are connected. Afterwards a message that is
+// too large closes the connection for good, and nats.go refuses one that would fit. A new
+// connection learns the limit, so the connections reconnect.
 //
-// It reads what a server says before anybody logs in. Where the connection is over TLS
-// or WebSocket it does not look: the server would log an error each time. There a limit
-// that was raised again is known from the next reconnect on.
+// It reads the line that a server sends before a login. It does not do so over TLS or
+// WebSocket, where the server would log an error each time. There a higher limit is known
+// from the next reconnect on.
 type payloadWatch struct {
 	conns []*nats.Conn
 	log   *slog.Logger
-	known map[*nats.Conn]payloads // when it was looked last; of those that were connected
+	known map[*nats.Conn]payloads // at the last look, of those that were connected
 }
 
-// payloads are what a server says it takes, and what a connection to it takes. They
-// differ after a reload, and where an account has a limit of its own.
+// payloads are the limit of a server, and the limit that a connection to it knows. They
+// differ after a reload, and if an account has a limit of its own.
 type payloads struct{ server, conn int64 }
 
 // run looks until ctx is done.
@@ -55,10 +55,10 @@ func (w *payloadWatch) run(ctx context.Context) {
 	}
 }
 
-// look has a connection reconnect that takes another size than its server says. Where
-// that is so at the first look, or after the reconnect too, it is the account's limit.
-// What the server said before is not enough to know: the limit can be lowered and raised
-// again between two looks, and a connection made meanwhile.
+// look makes a connection reconnect if its limit differs from its server's. If they differ
+// at the first look already, or still after the reconnect, it is the account's limit. It
+// is not enough to compare with what the server said before: the limit can be lowered and
+// raised again between two looks, and a connection be made in between.
 func (w *payloadWatch) look(ctx context.Context) {
 	said := map[string]int64{} // by the server's ID; 0: not known
 	known := map[*nats.Conn]payloads{}
@@ -70,7 +70,7 @@ func (w *payloadWatch) look(ctx context.Context) {
 		payload, asked := said[id]
 		if !asked {
 			server, n, err := maxPayload(ctx, nc.ConnectedAddr())
-			if err == nil && server == id { // not another one behind the same address
+			if err == nil && server == id { // and not another server behind the same address
 				payload = n
 			}
 			said[id] = payload
@@ -84,7 +84,7 @@ func (w *payloadWatch) look(ctx context.Context) {
 		if before && now != was && now.server != now.conn {
 			w.log.Warn("the NATS server takes messages of another size than this connection: reconnecting",
 				"server", nc.ConnectedServerName(), "max_payload", now.server, "before", now.conn)
-			_ = nc.ForceReconnect() // which fails where it is closed, and that is noticed elsewhere
+			_ = nc.ForceReconnect() // it fails only if it is closed, which is noticed elsewhere
 		}
 	}
 	w.known = known
@@ -96,7 +96,7 @@ func plain(nc *nats.Conn) bool {
 	return err != nil && !strings.HasPrefix(nc.ConnectedUrl(), "ws")
 }
 
-// maxPayload asks a server what it says to those who connect.
+// maxPayload connects to a server, and reads its ID and its limit.
 func maxPayload(ctx context.Context, address string) (server string, payload int64, err error) {
 	dialer := net.Dialer{Timeout: lookPayloadWithin}
 	c, err := dialer.DialContext(ctx, "tcp", address)

@@ -18,12 +18,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// serve runs the service, and what says how it is, until ctx is done or one of
-// them has to stop.
+// serve runs the service and the monitor until ctx is done or one of them has to stop.
 func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	log := cfg.logger(stderr)
 	if stderr == os.Stderr {
-		stdlog.PassTo(log) // what libraries write would be no JSON
+		stdlog.PassTo(log) // or the lines of libraries would not be JSON
 	}
 	m, err := newMonitor(cfg.http, log)
 	if err != nil {
@@ -33,7 +32,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the very end
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.run(watching) })
-	g.Go(func() error { heedHangups(watching, log); return nil })
+	g.Go(func() error { handleHangups(watching, log); return nil })
 	g.Go(func() error {
 		defer stop()
 		return serveMonitored(inner, cfg, m, stdout, log)
@@ -41,11 +40,10 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	return g.Wait()
 }
 
-// heedHangups keeps SIGHUP from ending the process, which it does by default, at
-// once. Whoever sends it wants a configuration to be read again, so it says that
-// this is not done.
-func heedHangups(ctx context.Context, log *slog.Logger) {
-	hangups := make(chan os.Signal, 1) // one that waits stands for more
+// handleHangups keeps SIGHUP from ending the process at once, as it does by default. It
+// logs that no configuration is read again, in case that is what the sender wanted.
+func handleHangups(ctx context.Context, log *slog.Logger) {
+	hangups := make(chan os.Signal, 1) // one that waits is enough
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	for {
@@ -60,7 +58,7 @@ func heedHangups(ctx context.Context, log *slog.Logger) {
 
 func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Writer, log *slog.Logger) error {
 	m.starting("starting: the NATS server")
-	nats, err := connect(cfg, log) // which logs nothing where it fails: the error says it
+	nats, err := connect(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -68,11 +66,11 @@ func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Write
 	return serveOn(ctx, cfg, nats, m, stdout, log)
 }
 
-// serveOn runs the service on connections, which are made anew where one was closed
-// for good. Each service is a new one, as after a restart of the process.
+// serveOn runs the service on connections. When one was closed for good, it makes all of
+// them anew, and a new service, as after a restart of the process.
 func serveOn(ctx context.Context, cfg config, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) error {
 	var pause time.Duration // before connections are made anew
-	ready := false          // a service was
+	ready := false          // a service has been ready
 	for begun := time.Now(); ; {
 		made, served := time.Now(), false
 		err := waitForCluster(ctx, nats, cfg.replicas, m, log)
@@ -91,7 +89,7 @@ func serveOn(ctx context.Context, cfg config, nats *connections, m *monitor, std
 			if nats.again(ctx, cfg, cmp.Or(nats.links.trouble(), fmt.Sprint(err)), pause, m, log) != nil {
 				return nil // ended by a signal
 			}
-			cfg.newEpoch = cfg.newEpoch && !served // it has begun
+			cfg.newEpoch = cfg.newEpoch && !served // if it served, the epoch has begun
 			continue
 		case !nats.clustered() || !notYet(err):
 			return err
@@ -125,15 +123,15 @@ func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, s
 	return served, err
 }
 
-// brokerFailed is the error of a server inside that cannot go on: the process must
-// end, and start anew.
+// brokerFailed is the error of a server inside that cannot go on: the process must end and
+// be started anew.
 type brokerFailed struct{ error }
 
 func (e brokerFailed) Unwrap() error { return e.error }
 
-// runService runs the service until ctx is done, the server inside failed, which is
-// brokerFailed, or a connection was closed for good. It calls ready when it is, and
-// stopping when ctx is done.
+// runService runs the service until ctx is done, the server inside has failed (the error
+// is brokerFailed), or a connection was closed for good. It calls ready when the service
+// is ready, and stopping when ctx is done.
 func runService(ctx context.Context, s *service.Service, nats *connections, ready, stopping func()) error {
 	outer := ctx
 	ctx, stop := context.WithCancelCause(ctx)

@@ -12,21 +12,20 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// In a cluster of servers that are inside their presenced, the first one that is
-// started has no JetStream until a majority of them is there (all of them, where
-// none has run before), and cannot create the journal until there are as many as
-// it has replicas. That may take as long as whoever starts them takes, so it is
-// waited for without limit.
+// If the servers of a cluster are inside their presenced, the first one has no JetStream
+// until a majority of them runs (all of them, in a new cluster). It cannot create the
+// journal until there are as many as the journal has replicas. Somebody has to start them,
+// so presenced waits without limit.
 const (
 	// probeEvery is the pause between two looks.
 	probeEvery = 250 * time.Millisecond
-	// probeWithin bounds the first wait for JetStream's answer, and doubles up to
-	// probeAtMost: nobody answers while there is no leader, and an answer to a
-	// server that was just connected can be lost.
+	// probeWithin bounds the first wait for JetStream's answer. It doubles up to
+	// probeAtMost. Nobody answers while there is no leader, and an answer can be lost if
+	// a server has only just connected.
 	probeWithin = 500 * time.Millisecond
 	probeAtMost = 4 * time.Second
-	// sayFirst and sayEvery are when what is waited for is logged. A cluster
-	// that is there elects its leader before the first.
+	// sayFirst and sayEvery are when it logs what it waits for. A cluster that runs
+	// elects its leader before the first.
 	sayFirst = 3 * time.Second
 	sayEvery = 10 * time.Second
 )
@@ -36,8 +35,8 @@ func (c *connections) clustered() bool {
 	return c.broker != nil && c.broker.Cluster().Clustered
 }
 
-// waitForCluster waits until the journal can be opened, or ctx is done. It
-// returns at once where the server inside is not one of a cluster.
+// waitForCluster waits until the journal can be opened, or ctx is done. It returns at once
+// unless the server inside is one of a cluster.
 func waitForCluster(ctx context.Context, c *connections, replicas int, m *monitor, log *slog.Logger) error {
 	if !c.clustered() {
 		return nil
@@ -81,8 +80,8 @@ func waitForCluster(ctx context.Context, c *connections, replicas int, m *monito
 	}
 }
 
-// lacks says what the journal cannot be opened without, with what is known of it;
-// empty where nothing is missing.
+// lacks says what is missing to open the journal, with arguments for the log; empty if
+// nothing is.
 func (c *connections) lacks(ctx context.Context, js jetstream.JetStream, replicas int) (what string, args []any) {
 	s := c.broker.Cluster()
 	if s.Leader == "" {
@@ -113,13 +112,13 @@ type notServed struct{ error }
 
 func (e notServed) Unwrap() error { return e.error }
 
-// noSuitablePeers is JetStream's error where the leader has not heard yet of
-// enough servers to put a stream on.
+// noSuitablePeers is JetStream's error while the leader knows too few servers to put a
+// stream on.
 const noSuitablePeers jetstream.ErrorCode = 10005
 
-// notYet says that the service ended because JetStream was not ready for it: its
-// leader changed after waitForCluster, or knows less than this server, or this server
-// does not know yet of a stream that another presenced has just created.
+// notYet says that the service ended because JetStream was not ready for it. Its leader
+// changed after waitForCluster, or knows less than this server, or this server does not
+// know yet of a stream that another presenced has just created.
 func notYet(err error) bool {
 	if _, ok := errors.AsType[notServed](err); !ok {
 		return false

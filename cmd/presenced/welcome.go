@@ -14,9 +14,9 @@ import (
 	"presence/pkg/protocol"
 )
 
-// welcome says where the service is, and what to try first. What follows "Try:" works
-// as it is printed, from the directory in which presenced was started. Where presenced
-// knows no credentials of a client, it says what to put in their place instead.
+// welcome says where the service is, and what to try first. The commands after "Try:" work
+// as they are printed, from the directory in which presenced was started. If presenced
+// knows no credentials of a client, they have placeholders.
 func welcome(cfg config, nats *connections) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "presenced %s is ready on %s\n", versionText(), nats.url)
@@ -39,29 +39,29 @@ func welcome(cfg config, nats *connections) string {
 	return b.String()
 }
 
-// welcomer knows how presencectl comes in.
+// welcomer knows how presencectl can connect.
 type welcomer struct {
 	cfg  config
 	nats *connections
 }
 
-// access is how a client of a role comes in.
+// access is how a client of a role can connect.
 type access struct {
 	env   string // before the command
 	flags string // after it
-	known bool   // it works as it stands
-	id    string // of a user who can be nobody else
+	known bool   // it works as it is
+	id    string // the only user that it can act for
 }
 
-// access returns it. Where the configuration file was written by presencectl
-// nats-config, the secrets of some clients are beside it.
+// access returns how a client of a role can connect. If presencectl nats-config wrote the
+// configuration file, the secrets of some clients are beside it.
 func (w welcomer) access(r protocol.Role) access {
 	switch {
 	case w.nats.broker != nil && w.nats.broker.Open():
 		return access{known: true}
 	case w.nats.broker != nil:
 		return w.beside(r)
-	case w.cfg.creds == "" && !strings.Contains(w.cfg.natsURL, "@"): // as presenced came in
+	case w.cfg.creds == "" && !strings.Contains(w.cfg.natsURL, "@"): // as presenced does
 		return access{known: w.cfg.tlsCert == ""}
 	case w.cfg.creds == "":
 		return access{flags: placeholder + " --user NAME --password PASSWORD"}
@@ -100,7 +100,7 @@ func (w welcomer) beside(r protocol.Role) access {
 	passwords := filepath.Join(dir, "passwords")
 	name := map[protocol.Role]string{protocol.RoleUser: "alice", protocol.RoleOperator: "operator"}[r]
 	if text, err := os.ReadFile(passwords); err == nil && regexp.MustCompile(`(?m)^`+name+` `).Match(text) {
-		// The password is in no command line, where everybody on the machine could read it.
+		// Not on the command line: everybody on the machine could read the password there.
 		return access{
 			env:   fmt.Sprintf(`NATS_PASSWORD=$(sed -n 's/^%s //p' %s) `, name, shell.Word(passwords)),
 			flags: inbox(r, name) + " --user " + name, known: true,
@@ -124,7 +124,7 @@ func globEscaped(path string) string {
 	return regexp.MustCompile(`[*?\[\\]`).ReplaceAllString(path, `\$0`)
 }
 
-// journal is how verify reads the journal; empty where that is not known.
+// journal are the flags by which verify reads the journal; empty if they are not known.
 func (w welcomer) journal() string {
 	switch {
 	case w.cfg.singleAccount:
@@ -161,8 +161,8 @@ func (w welcomer) call(a access) string {
 	return to.String()
 }
 
-// presencectl returns how to call the command line from here: by its name, or by
-// its path where it stands beside presenced and not in PATH.
+// presencectl returns how to call presencectl from here: by its name or, if it is beside
+// presenced and not in PATH, by its path.
 func presencectl() string {
 	const name = "presencectl"
 	if _, err := exec.LookPath(name); err == nil {

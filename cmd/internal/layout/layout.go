@@ -49,20 +49,19 @@ func Wrap(text, first, others string) string {
 	return strings.Join(append(lines, line), "\n")
 }
 
-// WrapHelp has the command line library wrap its help. It is to be called before a
-// command runs, and not while one does.
+// WrapHelp makes the command line library wrap its help. Call it before a command runs.
 func WrapHelp() { cli.HelpPrinter = printHelp }
 
 func printHelp(w io.Writer, template string, data any) {
 	var b bytes.Buffer
 	cli.DefaultPrintHelp(&b, template, data)
 	for line := range strings.Lines(b.String()) {
-		_, _ = io.WriteString(w, wrapHelpLine(strings.TrimRight(line, " \n"))+"\n") // nobody is left to be told
+		_, _ = io.WriteString(w, wrapHelpLine(strings.TrimRight(line, " \n"))+"\n") // an error cannot be reported
 	}
 }
 
-// wrapHelpLine breaks a line that is too wide. What stands in a second column goes on
-// there, other texts go on below their beginning.
+// wrapHelpLine breaks a line that is too wide. A text in a second column continues in
+// that column, other texts continue below their beginning.
 func wrapHelpLine(line string) string {
 	if Width(line) <= Columns {
 		return line

@@ -1,5 +1,4 @@
-// Package semver is how both commands write their version, and how where it has to be a
-// semantic one.
+// Package semver tells the version of a command: as text, and as a semantic version.
 package semver
 
 import (
@@ -27,8 +26,8 @@ func Text(linked string) string {
 	return "(devel)"
 }
 
-// Of makes a version what NATS micro services must have. A commit, for example, becomes
-// build metadata of 0.0.0.
+// Of makes a semantic version of any version, because NATS micro services must have one.
+// A commit, for example, becomes build metadata of 0.0.0.
 func Of(v string) string {
 	if s := strings.TrimPrefix(v, "v"); form.MatchString(s) {
 		return s

@@ -1,4 +1,4 @@
-// Package shell writes what a reader copies into a shell, or what a shell reads.
+// Package shell quotes words for a shell.
 package shell
 
 import (
@@ -9,8 +9,8 @@ import (
 // plain needs no quotes.
 var plain = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,=-]+$`)
 
-// Word makes one word of a text for sh, bash and zsh, in which nothing is expanded. It
-// has quotes only where it needs them.
+// Word quotes a text for sh, bash and zsh: it becomes one word in which nothing is
+// expanded. A text that needs no quotes gets none.
 func Word(s string) string {
 	if plain.MatchString(s) {
 		return s

@@ -1,10 +1,10 @@
-// Package span is how both commands take durations on their command lines:
+// Package span reads and writes durations on command lines:
 //
 //	&span.Flag{Name: "expires", Config: span.Bounds{Min: time.Second, Max: 366 * span.Day, Unit: time.Second}}
 //
 // A duration is written as Go writes it, such as 90s or 1h30m, or as a number of days,
-// such as 7d. One outside of its bounds is refused when the command line is read, by an
-// error that says which they are.
+// such as 7d. A duration outside its bounds is refused when the command line is read. The
+// error says what the bounds are.
 package span
 
 import (
@@ -16,18 +16,18 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// Day is 24 hours, as d is in a duration.
+// Day is the d of a duration: 24 hours.
 const Day = 24 * time.Hour
 
 // Flag is a flag whose value is a duration. Its Config is required; its Value need not
 // be within the bounds, so that 0 can stand for no duration.
 type Flag = cli.FlagBase[time.Duration, Bounds, value]
 
-// Bounds are which durations are taken: from Min to Max, both included, in multiples of
-// Unit. A Unit of 0 takes all between.
+// Bounds say which durations are allowed: from Min to Max, both included, in multiples of
+// Unit. A Unit of 0 allows all between.
 type Bounds struct{ Min, Max, Unit time.Duration }
 
-// String says which durations are taken, such as "1s to 366d, in multiples of 1s".
+// String says which durations are allowed, such as "1s to 366d, in multiples of 1s".
 func (b Bounds) String() string {
 	text := Format(b.Min) + " to " + Format(b.Max)
 	if b.Unit != 0 {
@@ -36,7 +36,7 @@ func (b Bounds) String() string {
 	return text
 }
 
-// Check returns an error for a duration that is not taken.
+// Check returns an error for a duration that is not allowed.
 func (b Bounds) Check(d time.Duration) error {
 	if d < b.Min || d > b.Max || b.Unit != 0 && d%b.Unit != 0 {
 		return fmt.Errorf("must be %v", b)
@@ -58,8 +58,8 @@ func Parse(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// Format writes a duration as Parse reads it, in days where they are whole, and without
-// units of which there are none: 7d, 1h, 1h30m.
+// Format writes a duration as Parse reads it: in days if they are whole, and without
+// units that are zero, such as 7d, 1h or 1h30m.
 func Format(d time.Duration) string {
 	if d != 0 && d%Day == 0 {
 		return strconv.FormatInt(int64(d/Day), 10) + "d"
@@ -74,7 +74,7 @@ func Format(d time.Duration) string {
 	return text
 }
 
-// value is a Flag's.
+// value is the value of a Flag.
 type value struct {
 	d      *time.Duration
 	bounds Bounds
@@ -86,7 +86,7 @@ func (value) Create(initial time.Duration, p *time.Duration, b Bounds) cli.Value
 	return &value{p, b}
 }
 
-// ToString is for the help, which shows no default where there is none.
+// ToString is for the help. It shows no default of 0.
 func (value) ToString(d time.Duration) string {
 	if d == 0 {
 		return ""

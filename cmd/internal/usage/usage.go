@@ -1,4 +1,4 @@
-// Package usage tells errors about a command line in the words that everybody uses.
+// Package usage puts errors about a command line into plain words.
 package usage
 
 import (
@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Error has the library of the command line write flags as everybody else does, and
-// name no function of Go. More replacements, in pairs, are the command's own.
+// Error rewrites an error of the command line library: flags have two dashes, and nothing
+// of Go is named. more are further replacements, in pairs.
 func Error(err error, more ...string) error {
 	return errors.New(strings.NewReplacer(append(more,
 		"flag provided but not defined: -", "there is no flag --",

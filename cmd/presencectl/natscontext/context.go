@@ -34,12 +34,12 @@ import (
 // ErrNotFound says that there is no context of that name.
 var ErrNotFound = errors.New("there is no such nats context")
 
-// Context is what a file says. Its fields are those that have to do with a connection;
-// JetStream's and those for people are left out.
+// Context is what a file says about a connection. Fields about JetStream and fields for
+// people are left out.
 type Context struct {
-	// Name is empty where there is no context, and so no credentials.
+	// Name is empty if there is no context, and so no credentials.
 	Name string `json:"-"`
-	// ProxyTimeout is how long SocksProxy may take to connect; 0 is for ever. nats.Timeout
+	// ProxyTimeout is how long SocksProxy may take to connect; 0 for no limit. nats.Timeout
 	// does not bound that.
 	ProxyTimeout time.Duration `json:"-"`
 
@@ -51,7 +51,7 @@ type Context struct {
 	User     string `json:"user"`
 	Password string `json:"password"`
 	Creds    string `json:"creds"`
-	NSC      string `json:"nsc"` // nsc://operator/account/user, in place of Creds and URL
+	NSC      string `json:"nsc"` // nsc://operator/account/user, instead of Creds and URL
 	NKey     string `json:"nkey"`
 	UserJWT  string `json:"user_jwt"`
 	UserSeed string `json:"user_seed"`
@@ -65,19 +65,12 @@ type Context struct {
 	WindowsStore string `json:"windows_cert_store"`
 }
 
-// Load reads the context of that name, or the selected one where the name is empty. If
-// none is selected either, the context is empty. The name may be that of a .json file.
+// Load reads the context of that name. The name may also be the path of a .json file.
 func Load(ctx context.Context, name string) (*Context, error) {
 	if strings.HasSuffix(name, ".json") {
 		if _, err := os.Stat(name); err == nil {
 			return read(ctx, name)
 		}
-	}
-	if name == "" {
-		name = Selected()
-	}
-	if name == "" {
-		return &Context{}, nil
 	}
 	if strings.Contains(name, "..") || strings.ContainsAny(name, `/\`) {
 		return nil, fmt.Errorf(`%q is no name of a context: it has "..", "/" or "\"`, name)
@@ -89,14 +82,17 @@ func Load(ctx context.Context, name string) (*Context, error) {
 	return read(ctx, filepath.Join(dir, "context", name+".json"))
 }
 
-// Selected is the name of the selected context; empty where there is none.
-func Selected() string {
+// Selected returns the name of the selected context; empty if none is selected.
+func Selected() (string, error) {
 	dir, err := directory()
 	if err != nil {
-		return ""
+		return "", err
 	}
-	name, _ := os.ReadFile(filepath.Join(dir, "context.txt")) // none is selected
-	return strings.TrimSpace(string(name))
+	name, err := os.ReadFile(filepath.Join(dir, "context.txt"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(name)), err
 }
 
 func directory() (string, error) {
@@ -118,7 +114,7 @@ func read(ctx context.Context, path string) (*Context, error) {
 		return nil, err
 	}
 	c := &Context{Name: strings.TrimSuffix(filepath.Base(path), ".json")}
-	if err := json.Unmarshal(text, c); err != nil {
+	if err := unmarshal(text, c); err != nil {
 		return nil, err
 	}
 	if c.NSC == "" {
@@ -137,6 +133,17 @@ func read(ctx context.Context, path string) (*Context, error) {
 	return c, nil
 }
 
+// unmarshal reads a JSON object. Its errors name no type of Go.
+func unmarshal(text []byte, v any) error {
+	err := json.Unmarshal(text, v)
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && e.Field == "" {
+		return fmt.Errorf("it is a JSON %s, not an object", e.Value)
+	} else if ok {
+		return fmt.Errorf("%s cannot be a JSON %s", e.Field, e.Value)
+	}
+	return err
+}
+
 // ServerURL is the URL to connect to, or several, separated by commas.
 func (c *Context) ServerURL() string {
 	if c.URL == "" {
@@ -145,7 +152,8 @@ func (c *Context) ServerURL() string {
 	return c.URL
 }
 
-// Options are those of a connection. What is set and cannot be used is an error.
+// Options returns the options of a connection. A field that is set and cannot be used is
+// an error.
 func (c *Context) Options(ctx context.Context) (opts []nats.Option, err error) {
 	add := func(opt nats.Option, e error) {
 		opts, err = append(opts, opt), errors.Join(err, e)
@@ -210,7 +218,7 @@ func clientCertificate(cert, key string) (nats.Option, error) {
 
 func throughProxy(address string, timeout time.Duration) (nats.Option, error) {
 	u, err := url.Parse(address)
-	if err != nil { // which would have the proxy's password in it
+	if err != nil { // it would have the proxy's password in it
 		return nil, errors.New("socks_proxy: the URL is not valid: it must be like socks5://127.0.0.1:1080")
 	}
 	dialer, err := proxy.FromURL(u, proxy.Direct)
@@ -223,7 +231,7 @@ func throughProxy(address string, timeout time.Duration) (nats.Option, error) {
 	return nats.SetCustomDialer(dialer), nil
 }
 
-// boundedDialer gives up on a proxy that takes the connection and says nothing.
+// boundedDialer gives up on a proxy that accepts the connection and says nothing.
 type boundedDialer struct {
 	proxy.ContextDialer
 	timeout time.Duration

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,12 +57,19 @@ func options(t *testing.T, text string) (o nats.Options, err error) {
 
 func TestLoad(t *testing.T) {
 	_, write := home(t)
-	if c, err := Load(t.Context(), ""); err != nil || *c != (Context{}) || c.ServerURL() != nats.DefaultURL || Selected() != "" {
-		t.Errorf("none is selected: got %+v, %v", c, err)
+	if name, err := Selected(); name != "" || err != nil {
+		t.Errorf("none is selected: got %q, %v", name, err)
+	}
+	if url := new(Context).ServerURL(); url != nats.DefaultURL {
+		t.Errorf("without a context: got %s, want %s", url, nats.DefaultURL)
 	}
 	dev := write("nats/context/dev.json", `{"description":"d","url":"nats://a,nats://b","jetstream_domain":"x","color_scheme":"","unknown":1}`)
 	write("nats/context.txt", "dev\n")
-	for _, name := range []string{"", "dev", dev} {
+	selected, err := Selected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{selected, "dev", dev} {
 		if c, err := Load(t.Context(), name); err != nil || c.Name != "dev" || c.ServerURL() != "nats://a,nats://b" {
 			t.Errorf("Load(%q): got %+v, %v", name, c, err)
 		}
@@ -72,6 +80,49 @@ func TestLoad(t *testing.T) {
 	for _, name := range []string{"../context/dev", "a/b", `a\b`, dev + ".json"} {
 		if _, err := Load(t.Context(), name); err == nil || errors.Is(err, ErrNotFound) {
 			t.Errorf("Load(%q): got %v, want that it is no name", name, err)
+		}
+	}
+}
+
+// TestSelected_Unreadable: where it cannot be read which context is selected, that is an
+// error. To go on without a context would ask another server, without credentials.
+func TestSelected_Unreadable(t *testing.T) {
+	_, write := home(t)
+	write("nats/context.txt/in-the-way", "")
+	if name, err := Selected(); err == nil {
+		t.Errorf("got the name %q, want an error", name)
+	}
+}
+
+// TestLoad_WrongTypes: the error names the field as the file does, and nothing of Go.
+func TestLoad_WrongTypes(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"url":7}`:                  "url cannot be a JSON number",
+		`{"creds":["a"]}`:            "creds cannot be a JSON array",
+		`{"tls_first":"yes"}`:        "tls_first cannot be a JSON string",
+		`["nats://127.0.0.1:4222"]`:  "it is a JSON array, not an object",
+		`"nats://127.0.0.1:4222"`:    "it is a JSON string, not an object",
+		`{"url":"nats://a"} {"b":1}`: "invalid character '{' after top-level value",
+	} {
+		if _, err := options(t, text); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+}
+
+// TestExpand: the home directory is that of the user who is named.
+func TestExpand(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DIR", "/dir")
+	for path, want := range map[string]string{
+		"~/x": me.HomeDir + "/x", "~": me.HomeDir, "~" + me.Username + "/x": me.HomeDir + "/x", "~" + me.Username: me.HomeDir,
+		"~no-such-user-here/x": "~no-such-user-here/x", "/a/~/x": "/a/~/x", "$DIR/x": "/dir/x", "x": "x",
+	} {
+		if got := expand(path); got != want {
+			t.Errorf("expand(%q): got %q, want %q", path, got, want)
 		}
 	}
 }

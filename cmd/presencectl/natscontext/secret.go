@@ -3,19 +3,19 @@ package natscontext
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 )
 
-// A secret of a context stands there as it is, or the context says where it is kept:
+// A secret is in a context as it is, or the context says where it is kept:
 //
 //	file:///home/alice/token       in a file
 //	env://TOKEN                    in a variable of the environment
@@ -23,7 +23,8 @@ import (
 //	op://vault/item/field          in 1Password, whose command "op" is run
 //	nsc://operator/account/user    with nsc, which is run
 
-// where splits such a reference. The scheme is empty of what is none.
+// where splits such a reference into its scheme and the rest. For a text that is no
+// reference the scheme is empty.
 func where(text string) (scheme, rest string) {
 	scheme, rest, found := strings.Cut(text, ":")
 	if scheme = strings.ToLower(scheme); found {
@@ -39,7 +40,7 @@ func where(text string) (scheme, rest string) {
 	return "", text
 }
 
-// fetch returns what a reference that is no file's refers to.
+// fetch returns what a reference stands for. Its scheme is not file.
 func fetch(ctx context.Context, scheme, rest string) ([]byte, error) {
 	switch scheme {
 	case "env":
@@ -76,7 +77,7 @@ func nscProfile(ctx context.Context, name string) (p profile, err error) {
 	_, name = where(name)
 	out, err := output(ctx, "nsc", "generate", "profile", "nsc://"+name)
 	if err == nil {
-		err = json.Unmarshal(out, &p)
+		err = unmarshal(out, &p)
 	}
 	if err == nil && p.Creds == "" {
 		err = errors.New("nsc knows no credentials for it")
@@ -96,7 +97,7 @@ func output(ctx context.Context, name string, args ...string) ([]byte, error) {
 	return out, err
 }
 
-// secret returns a field's text: as it stands there, or as it is kept elsewhere.
+// secret returns the secret of a field: its text, or what that refers to.
 func secret(ctx context.Context, field, text string) (string, error) {
 	scheme, rest := where(text)
 	var data []byte
@@ -115,7 +116,7 @@ func secret(ctx context.Context, field, text string) (string, error) {
 	return strings.TrimRight(string(data), "\r\n"), nil
 }
 
-// file returns the path of a field that can be a file only.
+// file returns the path in a field that can only be a file.
 func file(field, text string) (string, error) {
 	scheme, rest := where(expand(text))
 	if scheme != "" && scheme != "file" {
@@ -124,15 +125,23 @@ func file(field, text string) (string, error) {
 	return expand(rest), nil
 }
 
-// expand puts variables of the environment and the home directory in a path.
+// expand puts variables of the environment and home directories into a path, as a shell
+// does: ~ is the user's own, ~bob is bob's. The ~ of a user who is not there stays.
 func expand(path string) string {
 	path = os.ExpandEnv(path)
-	rest, found := strings.CutPrefix(path, "~")
-	u, err := user.Current()
-	if !found || err != nil {
+	if !strings.HasPrefix(path, "~") {
 		return path
 	}
-	return u.HomeDir + rest
+	name, rest, _ := strings.Cut(path[1:], "/")
+	whose := user.Current
+	if name != "" {
+		whose = func() (*user.User, error) { return user.Lookup(name) }
+	}
+	u, err := whose()
+	if err != nil {
+		return path
+	}
+	return filepath.Join(u.HomeDir, rest)
 }
 
 // credentials are a user's JWT and seed.

@@ -5,12 +5,12 @@
 //
 //	stdlog.PassTo(logger) // as soon as there is one
 //
-// Some libraries log while they are initialized, before main begins, when nobody
-// knows yet in which format the log is to be. Such lines are kept until PassTo.
+// Some libraries log while they are initialized, before main begins and the format of the
+// log is known. Such lines are kept until PassTo.
 //
 // Go initializes packages in the order of their import paths, as far as their imports
-// allow. This package imports little, so that its turn comes before packages that
-// import net/http. TestJSONLog_Libraries of presenced holds that.
+// allow. This package imports little, so that it comes before packages that import
+// net/http. TestJSONLog_Libraries of presenced tests that.
 package stdlog
 
 import (
@@ -31,8 +31,8 @@ func init() {
 	log.SetOutput(&taken)
 }
 
-// PassTo passes on what was kept, and everything from now on. A later call takes the
-// place of an earlier one. It is safe for concurrent use.
+// PassTo passes on what was kept, and everything from now on. A later call replaces an
+// earlier one. It is safe for concurrent use.
 func PassTo(logger *slog.Logger) {
 	taken.mu.Lock()
 	defer taken.mu.Unlock()
@@ -43,7 +43,7 @@ func PassTo(logger *slog.Logger) {
 	taken.kept = nil
 }
 
-// writer gets one line with each call: so the log package does it.
+// writer gets one line with each call from the log package.
 type writer struct {
 	mu     sync.Mutex
 	logger *slog.Logger // nil: none yet
@@ -63,13 +63,13 @@ func (w *writer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// levels are what some libraries begin a line with.
+// levels are words with which some libraries begin a line.
 var levels = []struct {
 	begin string
 	level slog.Level
 }{{"INFO: ", slog.LevelDebug}, {"WARN: ", slog.LevelWarn}, {"ERROR: ", slog.LevelWarn}}
 
-// pass logs a line. What a library calls an error is a warning here: it goes on.
+// pass logs a line. An error of a library is a warning: presenced goes on.
 func (w *writer) pass(line string) {
 	level := slog.LevelInfo
 	for _, l := range levels {
