@@ -313,3 +313,40 @@ func TestContacts_CutOff(t *testing.T) {
 		return err == nil && reflect.DeepEqual(got, want)
 	})
 }
+
+// TestContacts_ReplyCannotBeSent: the connection for answers is closed for good while requests
+// wait, so long answers are not sent. Who only read may try again. Who changed something has to
+// find out what became of it.
+func TestContacts_ReplyCannotBeSent(t *testing.T) {
+	t.Parallel()
+	kit := servicetest.StartOverNATS(t)
+	nc, i := kit.Connect(t), kit.Instances[0]
+	var ids []string
+	for k := range 60 {
+		ids = append(ids, fmt.Sprintf("%03d%s", k, strings.Repeat("x", 120)))
+	}
+	contactsOf(t, nc, "alice", protocol.ContactsRequest{Add: ids})
+	release := i.Service.Occupy("alice")
+	replies, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{`{}`, `{"add":["bob"]}`} {
+		if err := nc.PublishRequest(to(t, "alice", protocol.OpContacts), replies.Subject, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revision(t, nc) // so they are at the instance
+	i.Answers.Close()
+	awaitHealth(t, i.Service, "the connection for answers is lost")
+	release()
+	for _, want := range []*protocol.Error{protocol.ErrUnavailable, protocol.ErrOutcomeUnknown} { // in the order of arrival
+		m, err := replies.NextMsg(waitFor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Header.Get(protocol.ErrorHeader); !strings.HasPrefix(got, want.Name+":") {
+			t.Errorf("got %q, want %s", got, want.Name)
+		}
+	}
+}
