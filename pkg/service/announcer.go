@@ -181,7 +181,7 @@ func (a *announcer) publish() (more bool, err error) {
 			return true, err
 		}
 	}
-	clear(batch) // a user of whom there was much to tell is not kept
+	clear(batch) // it may hold long texts, and is used again
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.ledger.Published(turn, to, position, more), nil

@@ -21,7 +21,7 @@ type call struct {
 	endpoint *endpoint
 	msg      *nats.Msg
 	begun    time.Time
-	owner    string // the user or gateway in the subject; empty where it names none
+	owner    string // the user or gateway in the subject; empty: it names none
 	reads    bool   // it changes nothing
 	ticket   admission.Ticket
 }
@@ -42,7 +42,7 @@ type answer struct {
 	err    *protocol.Error
 }
 
-// failure returns the error in an outcome; nil where there is none.
+// failure returns the error in an outcome. nil: there is none.
 func (a *answer) failure() *protocol.Error {
 	if a.err != nil {
 		return a.err
@@ -56,7 +56,7 @@ func (c *call) arrived() time.Time { return c.begun }
 
 func (c *call) failed(err error) *protocol.Error { return journalError(err) }
 
-// Refuse is called by the gate where a call is refused before it is handled.
+// Refuse is called by the gate with the error of a call that is refused before it is handled.
 func (c *call) Refuse(err error) { c.fail(err) }
 
 // handle runs do. If that fails or panics, the call is answered with the error.

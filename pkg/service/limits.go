@@ -97,8 +97,8 @@ func (l *Limits) List() []Limit {
 	}
 	return []Limit{
 		rate("user-changes", "changes that a user may make in 5 s", &l.UserChanges, 20, 1),
-		rate("user-renewals", "renewals of a user or a gateway that are answered in 5 s; over it they are done all the same", &l.UserRenewals, 200, 1),
-		rate("gateway-ops", "ops of a gateway in a second, those of 5 s at once", &l.GatewayOps, 100_000, admission.LeastGatewayOps),
+		rate("user-renewals", "renewals of a user or a gateway that are answered in 5 s; more are done, and answered rate_limited", &l.UserRenewals, 200, 1),
+		rate("gateway-ops", "ops of a gateway in a second; those of 5 s may come at once", &l.GatewayOps, 100_000, admission.LeastGatewayOps),
 
 		size("max-custom-status", "bytes of a custom status", &l.CustomStatusBytes, protocol.MaxCustomStatusBytes, protocol.MostCustomStatusBytes),
 		size("max-body", "bytes of a request's body", &l.BodyBytes, protocol.MaxBodyBytes, protocol.MaxBodyBytes),
@@ -106,7 +106,7 @@ func (l *Limits) List() []Limit {
 		size("max-users-per-list", "users on a page of list", &l.UsersPerList, protocol.MaxUsersPerList, protocol.MaxUsersPerList),
 		size("max-ops-per-apply", "ops of an apply", &l.OpsPerApply, protocol.MaxOpsPerApply, protocol.MaxOpsPerApply),
 		size("max-contacts", "contacts of a user", &l.Contacts, protocol.MaxContacts, protocol.MaxContacts),
-		size(maxSessions, "sessions of a user, lost ones included; that of the instance which started last is in force for all", &l.SessionsPerUser,
+		size(maxSessions, "sessions of a user, lost ones included; the number of the instance that started last is in force for all", &l.SessionsPerUser,
 			protocol.MaxSessionsPerUser, protocol.MostSessionsPerUser),
 
 		size("waiting-changes", "callers who wait for the journal", &l.WaitingChanges, journal.DefaultMaxWaiting, many),

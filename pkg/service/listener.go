@@ -224,7 +224,7 @@ func (l *listener) drained(reconnectsBefore uint64) {
 	}
 }
 
-// missing returns those of some subscriptions that the broker does not have, or has not
+// missing returns the subscriptions, out of some, that the broker does not have, or has not
 // confirmed.
 func (l *listener) missing(of func(*subscription) bool) (list []*subscription) {
 	l.mu.Lock()
@@ -350,7 +350,7 @@ func (l *listener) refuse(x *subscription, why error) {
 }
 
 // refusedText finds in the broker's text which subscription it refuses. nats.go does not know
-// it where there is a queue group, and after a reload.
+// it if there is a queue group, and after a reload.
 var refusedText = regexp.MustCompile(`(?i)violation for subscription to "([^"]+)"(?: using queue "([^"]+)")?`)
 
 // reported is called with each error that nats.go reports of the connection. It does not wait.

@@ -57,7 +57,7 @@ func (s *Service) maxBody() int {
 // then, and cannot be refused any more.
 func (s *Service) tooLarge(c *call, bytes int) error {
 	if !c.reads {
-		return protocol.ErrOutcomeUnknown.Withf("the change was made, and the reply has %d bytes, of which at most %d can be sent: read what is there", bytes, s.maxBody())
+		return protocol.ErrOutcomeUnknown.Withf("the change was made, but the reply has %d bytes and at most %d can be sent: read the result", bytes, s.maxBody())
 	}
 	return protocol.ErrRequestTooLarge.Withf("the reply would have %d bytes, at most %d are allowed: ask for less", bytes, s.maxBody())
 }

@@ -279,24 +279,19 @@ func (s *Service) isReady(begun time.Time) {
 
 // chooseEpoch begins a new epoch if the configuration asks for one: see Config.NewEpoch and Alone.
 func (s *Service) chooseEpoch(ctx context.Context) error {
+	epoch := uuid.NewString()
 	switch {
 	case s.cfg.NewEpoch:
-		return s.beginEpoch(ctx)
+		params := s.cfg.params()
+		if err := s.journal.BeginEpoch(ctx, epoch, entry.Command{Kind: entry.Configure, Params: &params}); err != nil {
+			return err
+		}
+		s.log.Warn("a new epoch has begun: clients fetch everything anew", "epoch", epoch)
 	case s.cfg.Alone && !s.journal.Made():
 		ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 		defer cancel()
-		return s.journal.NextEpoch(ctx, uuid.NewString())
+		return s.journal.NextEpoch(ctx, epoch)
 	}
-	return nil
-}
-
-// beginEpoch begins a new epoch at the journal's end.
-func (s *Service) beginEpoch(ctx context.Context) error {
-	params, epoch := s.cfg.params(), uuid.NewString()
-	if err := s.journal.BeginEpoch(ctx, epoch, entry.Command{Kind: entry.Configure, Params: &params}); err != nil {
-		return err
-	}
-	s.log.Warn("a new epoch has begun: clients fetch everything anew", "epoch", epoch)
 	return nil
 }
 

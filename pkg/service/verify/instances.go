@@ -217,7 +217,7 @@ func (v *verification) explainUsers(ctx context.Context, instance string, ids []
 	}
 	if errors.Is(err, protocol.ErrRequestTooLarge) {
 		v.report.differs(Difference{Instance: instance, Position: v.state.Position(), UserID: ids[0],
-			What: fmt.Sprintf("user %q, of whom the instance holds too much for one answer", ids[0])})
+			What: fmt.Sprintf("user %q: the instance holds too much for one answer", ids[0])})
 		return nil
 	}
 	if err != nil {

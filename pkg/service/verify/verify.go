@@ -99,7 +99,7 @@ type Difference struct {
 	Fields   []Field `json:"fields,omitempty"`
 }
 
-// Field is a value that differs, as JSON; empty where there is none.
+// Field is a value that differs, as JSON. Empty: there is none.
 type Field struct {
 	Name    string `json:"name"`
 	Have    string `json:"have"`    // what was found

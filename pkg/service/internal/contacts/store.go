@@ -59,7 +59,7 @@ const (
 type Config struct {
 	JetStream jetstream.JetStream
 	Bucket    string // default DefaultBucket
-	Replicas  int    // where the bucket is created; default 1
+	Replicas  int    // of a bucket that is created; default 1
 	Max       int    // how many contacts a user may have; default protocol.MaxContacts
 	// MaxBytes returns how many bytes of JSON a user's contacts may have. More could not be
 	// sent as a reply, so adding is refused. nil: there is no limit.

@@ -86,7 +86,7 @@ func Drops(have jetstream.StreamConfig) bool {
 // them, if there is one.
 func cure(wrong []*rule, want *Requirements) string {
 	if wrong[0].edit == nil {
-		return fmt.Sprintf("it cannot be changed in place: with every presenced stopped, nats stream rm %[1]s where nothing is in it yet, "+
+		return fmt.Sprintf("it cannot be changed in place: with every presenced stopped, nats stream rm %[1]s if nothing is in it yet, "+
 			"and presenced makes it right; otherwise nats stream backup %[1]s DIR, nats stream rm %[1]s, "+
 			"nats stream restore DIR --config FILE with the right setting (docs/restore.md)", want.Name)
 	}

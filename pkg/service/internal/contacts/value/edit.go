@@ -6,8 +6,8 @@ import (
 	"presence/pkg/protocol"
 )
 
-// Edit returns what a request makes of contacts, and what that adds and removes.
-// All are sorted, by bytes; have must be.
+// Edit changes contacts as a request says. It returns the new ones, and those that were added and
+// removed. have must be sorted by bytes, and so are all results.
 func Edit(have []string, r *protocol.ContactsRequest) (want, added, removed []string) {
 	want = []string{}
 	if r.Replace != nil {
@@ -27,7 +27,7 @@ func Edit(have []string, r *protocol.ContactsRequest) (want, added, removed []st
 	return want, without(want, have), without(have, want)
 }
 
-// without returns what of one sorted list is not in another.
+// without returns the IDs of one sorted list that are not in another one.
 func without(list, other []string) (rest []string) {
 	for _, id := range list {
 		if _, found := slices.BinarySearch(other, id); !found {

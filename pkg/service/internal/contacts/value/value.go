@@ -6,7 +6,7 @@
 //	want, added, removed := value.Edit(have, request)
 //	data, err = value.Encode(want)
 //
-// It is apart from the store so that it is fuzzed without a NATS server.
+// It is a package of its own so that it can be fuzzed without a NATS server.
 package value
 
 import (
@@ -21,8 +21,7 @@ import (
 // Encode writes contacts.
 func Encode(users []string) ([]byte, error) { return protocol.Marshal(users) }
 
-// Decode reads contacts, and refuses what no Encode of a sorted list has written:
-// what Edit made of it would be wrong.
+// Decode reads contacts. It refuses what Encode has not made of a sorted list: Edit would go wrong.
 func Decode(data []byte) ([]string, error) {
 	if !utf8.Valid(data) {
 		return nil, errors.New("they are not text")
