@@ -14,9 +14,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// TestMark_AnotherBroker: an answer of a broker that is not the one which got the
-// events does not make them count, even where nobody has said yet that the
-// connection was lost. White-box: what nats.go says comes too soon to be overtaken.
+// TestMark_AnotherBroker: the broker that got the events is replaced by another one. The other
+// one's answer does not make the events count, even if nobody has reported yet that the connection
+// was lost. White-box: nats.go reports it too soon for a test to be faster.
 func TestMark_AnotherBroker(t *testing.T) {
 	cfg := broker.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir()}
 	b := startBroker(t, cfg)
@@ -59,7 +59,7 @@ func TestMark_AnotherBroker(t *testing.T) {
 	}
 }
 
-// listedOutbox has a fixed list of changes, and a broker that takes what may be sent to it.
+// listedOutbox has a fixed list of changes, and a broker that refuses some subjects.
 type listedOutbox struct {
 	changes []state.Announcement
 	refuse  map[string]error // by subject
@@ -80,8 +80,8 @@ func (o *listedOutbox) publish(subject string, _ []byte) error {
 
 func (o *listedOutbox) arrived() (uint64, error) { return 0, nil }
 
-// TestAnnouncer: an event that is too large keeps no other from being published. One that
-// cannot be published for another reason does, and nothing counts as announced until it is.
+// TestAnnouncer: an event that is too large does not keep others from being published. If an event
+// cannot be published for another reason, those behind it wait, and nothing counts as announced.
 func TestAnnouncer(t *testing.T) {
 	bob := state.Announcement{UserID: "bob", Announce: true, Tell: true, Self: make([]protocol.SelfEvent, 2)}
 	outbox := &listedOutbox{changes: []state.Announcement{{UserID: "alice", Announce: true}, bob, {UserID: "carol", Self: make([]protocol.SelfEvent, 1)}}}

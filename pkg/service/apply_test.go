@@ -13,9 +13,9 @@ import (
 	"presence/pkg/service/internal/journal"
 )
 
-// TestApply_EmptyEntryKeepsReports: an entry of this instance that counts as empty,
-// because it was stored too late, say, loses no report that nobody waits for.
-// White-box, because a broker that is that slow takes long.
+// TestApply_EmptyEntryKeepsReports: an entry of this instance counts as empty, perhaps because it
+// was stored too late. The reports in it, which nobody waits for, are packed again. White-box,
+// because a broker that is so slow takes long.
 func TestApply_EmptyEntryKeepsReports(t *testing.T) {
 	s := &Service{log: slog.New(slog.DiscardHandler), instance: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
 	s.responder, s.announcer = newResponder(s), newAnnouncer(serviceOutbox{s}, s.subjects, s.log)
@@ -55,8 +55,8 @@ func TestApply_EmptyEntryKeepsRenewals(t *testing.T) {
 	}
 }
 
-// TestApply_SaysThatAnAmnestyBegins: an operator who wonders why nobody is lost finds
-// it in the log, once, and not for what was before this instance.
+// TestApply_SaysThatAnAmnestyBegins: an operator who wonders why nobody is lost finds the reason in
+// the log, once. Amnesties from before this instance started are not logged.
 func TestApply_SaysThatAnAmnestyBegins(t *testing.T) {
 	var logged strings.Builder
 	s := &Service{log: slog.New(slog.NewTextHandler(&logged, nil)), instance: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
@@ -86,7 +86,7 @@ func TestApply_SaysThatAnAmnestyBegins(t *testing.T) {
 	}
 }
 
-// TestOutcomeWithin: what the journal takes at most leaves time to answer, and an entry
+// TestOutcomeWithin: the journal gives an entry up in time to answer the callers, and an entry
 // counts for no longer than its callers wait.
 func TestOutcomeWithin(t *testing.T) {
 	if journal.GiveUp >= protocol.OutcomeWithin {
@@ -97,8 +97,8 @@ func TestOutcomeWithin(t *testing.T) {
 	}
 }
 
-// TestStamp_WhileCatchingUp: an entry that is packed while the instance catches up
-// is not good for longer than its callers wait. White-box, like the one above.
+// TestStamp_WhileCatchingUp: an entry that is packed while the instance catches up counts for no
+// longer than its callers wait. White-box, like the one above.
 func TestStamp_WhileCatchingUp(t *testing.T) {
 	s := &Service{log: slog.New(slog.DiscardHandler), instance: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
 	s.responder, s.announcer = newResponder(s), newAnnouncer(serviceOutbox{s}, s.subjects, s.log)

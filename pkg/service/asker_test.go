@@ -8,8 +8,8 @@ import (
 	"presence/pkg/protocol"
 )
 
-// TestAsker: who asks for many is told apart by the connection, with the inboxes
-// of PROTOCOL 9 as with the usual ones, and who asks for oneself by the user.
+// TestAsker: queries for many users are told apart by connection, with the inboxes of PROTOCOL 9
+// and with the usual ones. A query for one's own status is told apart by the user.
 func TestAsker(t *testing.T) {
 	s := &Service{subjects: protocol.NewSubjects("")}
 	for _, x := range []struct{ subject, reply, want string }{

@@ -24,7 +24,7 @@ func contactsOf(t testing.TB, nc *nats.Conn, user string, r protocol.ContactsReq
 	return must[protocol.ContactsReply](t, nc, to(t, user, protocol.OpContacts), r)
 }
 
-// selfContacts returns what a subscription to self.<user> was told of contacts.
+// selfContacts returns the events about contacts that a subscription to self.<user> has received.
 func selfContacts(t testing.TB, sub *nats.Subscription) (events []protocol.SelfEvent) {
 	t.Helper()
 	for {
@@ -45,7 +45,7 @@ func selfContacts(t testing.TB, sub *nats.Subscription) (events []protocol.SelfE
 	}
 }
 
-// TestContacts: what each request makes of the contacts, and what is told of it.
+// TestContacts: each request changes the contacts as it should, and devices are told so.
 func TestContacts(t *testing.T) {
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.FriendNotifications = true }))
 	nc := kit.Connect(t)
@@ -100,8 +100,8 @@ func TestContacts(t *testing.T) {
 	}
 }
 
-// TestContacts_Limits: 2,000 contacts with the longest IDs fit into a reply, one
-// more is refused, and what is too much to tell is not told in part.
+// TestContacts_Limits: 2,000 contacts with the longest IDs fit into a reply, and one more is
+// refused. An event that would be too large has no list of contacts, rather than a part of it.
 func TestContacts_Limits(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -133,8 +133,8 @@ func TestContacts_Limits(t *testing.T) {
 	}
 }
 
-// TestContacts_Read: where it is not known what changed, devices are told to read;
-// where nothing did they are told nothing.
+// TestContacts_Read: if it is not known what changed, devices are told to read the contacts. If
+// nothing changed, they are told nothing.
 func TestContacts_Read(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
@@ -158,9 +158,8 @@ func TestContacts_Read(t *testing.T) {
 	}
 }
 
-// TestContacts_TwoInstances: contacts that are changed on two instances at once,
-// one of which stops meanwhile and another starts, lose no change, and the events
-// tell of each once.
+// TestContacts_TwoInstances: contacts are changed by two instances at once, while one stops and
+// another one starts. No change is lost, and the events tell of each change once.
 func TestContacts_TwoInstances(t *testing.T) {
 	t.Parallel()
 	const devices, each = 6, 25
@@ -210,8 +209,8 @@ func TestContacts_TwoInstances(t *testing.T) {
 	}
 }
 
-// followContacts plays all events of a user up to a version, in the order of the
-// versions, and returns the contacts.
+// followContacts applies all events of a user up to a version, in the order of the versions, and
+// returns the contacts.
 func followContacts(t testing.TB, self *nats.Subscription, version uint64) []string {
 	t.Helper()
 	next := map[uint64]protocol.SelfEvent{}
@@ -242,8 +241,8 @@ func followContacts(t testing.TB, self *nats.Subscription, version uint64) []str
 	return list
 }
 
-// TestErase: nothing is left of a user, contacts included, anybody may be a user
-// of that name again, and erasing twice is no error.
+// TestErase: nothing is left of an erased user, nor of the contacts. Anybody may have that user ID
+// afterwards, and erasing it twice is no error.
 func TestErase(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -291,8 +290,8 @@ func TestErase(t *testing.T) {
 	servicetest.Eventually(t, waitFor, "alice to be forgotten", func() bool { return get(t, nc, "alice")[0].Revision == 0 })
 }
 
-// TestContacts_CutOff: without the journal's account contacts are refused at once,
-// and nothing is erased in part.
+// TestContacts_CutOff: while the journal's account cannot be reached, requests for contacts are
+// refused at once, and nothing is erased in part.
 func TestContacts_CutOff(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -315,8 +314,8 @@ func TestContacts_CutOff(t *testing.T) {
 }
 
 // TestContacts_ReplyCannotBeSent: the connection for answers is closed for good while requests
-// wait, so long answers are not sent. Who only read may try again. Who changed something has to
-// find out what became of it.
+// wait. Then long answers are not sent. A client that only read may try again. One that changed
+// something gets outcome_unknown.
 func TestContacts_ReplyCannotBeSent(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.StartOverNATS(t)

@@ -11,10 +11,9 @@ import (
 	"presence/pkg/service/servicetest"
 )
 
-// TestG12_ContactsWhereCutOff: nothing of what an instance sends to the journal's account
-// arrives, though its connection is up. As soon as it says that it is stale it refuses
-// requests for contacts at once, and no caller waits as long as for a bucket that has no
-// leader for a moment.
+// TestG12_ContactsWhereCutOff: the connection to the journal's account is up, but nothing that is
+// sent on it arrives. As soon as the instance says that it is stale, it refuses requests for
+// contacts at once. No caller waits as long as for a bucket that has no leader for a moment.
 func TestG12_ContactsWhereCutOff(t *testing.T) {
 	t.Parallel()
 	s, v := servicetest.StartNATS(t, `ping_interval: "1m"`), &valve{} // it would take a stuck client for dead

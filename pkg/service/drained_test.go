@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// TestListener_DrainedOverReconnect: a subscription is given up while requests wait, and
-// the connection for requests is lost and comes back before they are handled. Then the
-// broker must not have it: it would give it requests that nobody answers.
+// TestListener_DrainedOverReconnect: a subscription is given up while requests wait. The connection
+// for requests is lost and comes back before they are handled. Then the broker must not have the
+// subscription: it would send requests there that nobody answers.
 func TestListener_DrainedOverReconnect(t *testing.T) {
 	t.Parallel()
 	b, err := broker.StartForeign("debug: false", "127.0.0.1:0", t.TempDir(), nil)

@@ -30,7 +30,7 @@ func (s *Service) Copy() (*state.State, error) {
 	}, nil)
 }
 
-// Diverge goes on with a copy in the place of the state.
+// Diverge replaces the state by a copy.
 func (s *Service) Diverge(copied *state.State) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,7 +50,7 @@ func (s *Service) Digest() (position, digest uint64) {
 	return s.state.Position(), s.state.Digest()
 }
 
-// Rebuilt returns the last position for which the state was built anew.
+// Rebuilt returns the position for which the state was last built anew.
 func (s *Service) Rebuilt() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -67,7 +67,7 @@ func (s *Service) Occupy(key string) (release func()) {
 	return func() { close(done) }
 }
 
-// OccupyOrders keeps the worker busy that puts users in order.
+// OccupyOrders keeps the worker busy that puts users in order, until release.
 func (s *Service) OccupyOrders() (release func()) {
 	done := make(chan struct{})
 	_ = s.gate.Order(func(context.Context) { <-done })
@@ -81,7 +81,7 @@ func (s *Service) Compare(h *entry.Header) error {
 	return s.compare(h)
 }
 
-// TellContacts tells what a change made of contacts.
+// TellContacts publishes a change of contacts.
 func (s *Service) TellContacts(user string, changed *contacts.Changed) {
 	s.tellContacts(user, changed)
 }
@@ -89,7 +89,7 @@ func (s *Service) TellContacts(user string, changed *contacts.Changed) {
 // Refusals returns how many refusals of subscriptions the instance has heard of.
 func (s *Service) Refusals() uint64 { return s.listener.heard.Load() }
 
-// SubscribeAnew makes all subscriptions anew, and returns how many of those given up are
+// SubscribeAnew makes all subscriptions anew. It returns how many that were given up are
 // remembered.
 func (s *Service) SubscribeAnew() (remembered, subscriptions int) {
 	l := s.listener

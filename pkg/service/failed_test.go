@@ -9,10 +9,9 @@ import (
 	"presence/pkg/service/internal/journal"
 )
 
-// TestG10_ApplyPanics: where applying an entry panics, the journal stops, and everybody
-// is answered. What answers them reads the state, so it must not stay locked, and what
-// is half changed is not shown to anybody. White-box, because no entry makes it panic
-// that is known.
+// TestG10_ApplyPanics: applying an entry panics. Then the journal stops, and every caller is
+// answered. Answering reads the state, so the state must not stay locked, and its half-changed
+// content is not shown to anybody. White-box, because no entry is known that makes it panic.
 func TestG10_ApplyPanics(t *testing.T) {
 	s := &Service{log: slog.New(slog.DiscardHandler), instance: "w", state: state.New(), journal: &journal.Journal[waiter]{}}
 	s.responder, s.announcer = newResponder(s), newAnnouncer(serviceOutbox{s}, s.subjects, s.log)

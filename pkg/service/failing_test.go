@@ -11,8 +11,8 @@ import (
 	"presence/pkg/service/servicetest"
 )
 
-// TestG10_InstanceFails: an instance that ends because the journal has an entry that it
-// cannot apply answers everybody who waits, for whatever it is.
+// TestG10_InstanceFails: the journal has an entry that an instance cannot apply. The instance ends,
+// and answers everybody who waits, whatever they wait for.
 func TestG10_InstanceFails(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.StartOverNATS(t)

@@ -11,8 +11,8 @@ import (
 	"presence/pkg/service/verify"
 )
 
-// TestG14_ForeignMessages: messages that presenced did not write are in the journal's
-// stream. The instances go on, hold the same, and a verification finds nothing wrong.
+// TestG14_ForeignMessages: the journal's stream has messages that presenced did not write. The
+// instances go on and hold the same, and a verification finds no difference.
 func TestG14_ForeignMessages(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { servicetest.Main(m) }
 
-// waitFor bounds what must happen without any timer of the contract.
+// waitFor bounds waits that no timer of the contract bounds.
 const waitFor = 45 * time.Second
 
 // request sends a request and reads the reply into reply, unless that is nil, or
@@ -65,8 +65,8 @@ func get(t testing.TB, nc *nats.Conn, ids ...string) []protocol.Status {
 	return reply.SuccessUserList
 }
 
-// TestGateway_Apply: ops are done in order, a failed one leaves the others, and
-// the last request repeated gets its answer again (PROTOCOL 4.7).
+// TestGateway_Apply: ops are done in order, and a failed one does not stop the others. The last
+// request gets the same answer when it is repeated (PROTOCOL 4.7).
 func TestGateway_Apply(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -117,8 +117,8 @@ func TestGateway_Apply(t *testing.T) {
 	}
 }
 
-// TestG10_GatewayBadInput: what is wrong with a gateway's request is said, and
-// nothing is changed.
+// TestG10_GatewayBadInput: a wrong request of a gateway gets an error that says what is wrong, and
+// changes nothing.
 func TestG10_GatewayBadInput(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -157,7 +157,7 @@ func TestG10_GatewayBadInput(t *testing.T) {
 	}
 }
 
-// TestG10_GatewayManyFailures: the reply to what was committed always fits.
+// TestG10_GatewayManyFailures: the reply to an apply that is committed always fits.
 func TestG10_GatewayManyFailures(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -176,9 +176,8 @@ func TestG10_GatewayManyFailures(t *testing.T) {
 	}
 }
 
-// TestG05_GatewayKilled: the sessions of a gateway whose connection closes are
-// lost a grace later, all of them, as one change; while it is announced, the
-// service answers.
+// TestG05_GatewayKilled: a gateway's connection closes. Its sessions are lost a grace later, all of
+// them by one change. The service answers while they are announced.
 func TestG05_GatewayKilled(t *testing.T) {
 	const users = 10_000
 	grace := time.Second

@@ -15,8 +15,8 @@ import (
 
 const soon = 20 * time.Second
 
-// awaitHealth waits until an instance is not ready for a reason that contains
-// text; empty for ready.
+// awaitHealth waits until an instance is not ready, and the reason contains text. Empty: until it
+// is ready.
 func awaitHealth(t *testing.T, s *service.Service, text string) {
 	t.Helper()
 	var last error
@@ -30,8 +30,8 @@ func awaitHealth(t *testing.T, s *service.Service, text string) {
 	t.Fatalf("Health: got %v, want %q", last, text)
 }
 
-// TestHealth: an instance is ready from when it serves until it stops, but while
-// its server is away, and says why.
+// TestHealth: an instance is ready from when it serves until it stops, except while its server is
+// down. It says why it is not ready.
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.StartOverNATS(t)
@@ -61,8 +61,8 @@ func TestHealth(t *testing.T) {
 	awaitHealth(t, s, "stopping")
 }
 
-// TestG06_CutOffLetsNoTimeGoBy: an instance that no request reaches appends nothing
-// for the sake of time: nobody can renew, and were it the only one, all would be lost.
+// TestG06_CutOffLetsNoTimeGoBy: an instance that no request reaches appends nothing for the sake of
+// time. Nobody can renew by it, so if it were the only one, all sessions would be lost.
 func TestG06_CutOffLetsNoTimeGoBy(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.StartOverNATS(t)
@@ -72,8 +72,8 @@ func TestG06_CutOffLetsNoTimeGoBy(t *testing.T) {
 	awaitHealth(t, i.Service, ": the connection to the clients' account is lost")
 }
 
-// limitStream bounds the journal's stream to what it has and a little, and
-// returns what takes the bound away.
+// limitStream bounds the journal's stream to little more than it has, and returns a function that
+// removes the bound.
 func limitStream(t *testing.T, js jetstream.JetStream) (lift func()) {
 	t.Helper()
 	stream, err := js.Stream(t.Context(), "PRESENCE_JOURNAL")
@@ -115,10 +115,9 @@ func fillAccount(t *testing.T, js jetstream.JetStream) (lift func()) {
 	}
 }
 
-// TestJournalFull: a journal at a limit, its own or its account's, refuses
-// entries. Callers are told that nothing was done, and nothing was; readers go on
-// and are told that it is stale; the instance is not ready. When there is room
-// again all goes on by itself.
+// TestJournalFull: a journal at a limit, its own or its account's, refuses entries. Callers are
+// told that nothing was done, and nothing was done. Readers get answers that say that they are
+// stale, and the instance is not ready. When there is room again, all goes on by itself.
 func TestJournalFull(t *testing.T) {
 	t.Parallel()
 	t.Run("stream", func(t *testing.T) {

@@ -14,8 +14,7 @@ import (
 	"presence/pkg/service/servicetest"
 )
 
-// admin is JetStream as an operator has it, with a function that changes the settings of
-// a stream.
+// admin is an operator's JetStream, with a function that changes the settings of a stream.
 func admin(t *testing.T, kit *servicetest.Kit) (jetstream.JetStream, func(stream string, change func(*jetstream.StreamConfig))) {
 	t.Helper()
 	js, err := jetstream.New(kit.ConnectAs(t, broker.Journal))
@@ -36,8 +35,8 @@ func admin(t *testing.T, kit *servicetest.Kit) (jetstream.JetStream, func(stream
 	}
 }
 
-// TestContacts_BucketDeleted: the contacts' bucket is deleted under a running instance.
-// Requests are answered soon all the same, by a bucket that is made anew.
+// TestContacts_BucketDeleted: the contacts' bucket is deleted under a running instance. The bucket
+// is made anew, and requests are answered soon.
 func TestContacts_BucketDeleted(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
@@ -61,8 +60,8 @@ func TestContacts_BucketDeleted(t *testing.T) {
 }
 
 // TestG01_JournalMadeAnewByHand: the journal's stream is deleted and made anew under two running
-// instances. Both end, and one that is started with NewEpoch has what was acknowledged. So has
-// another one behind it, which needs no more than the journal and the snapshots.
+// instances. Both end. One that is started with NewEpoch has what was acknowledged. So has another
+// one that starts after it, from the journal and the snapshots alone.
 func TestG01_JournalMadeAnewByHand(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
@@ -102,8 +101,8 @@ func TestG01_JournalMadeAnewByHand(t *testing.T) {
 	}
 }
 
-// TestHealth_ContactsBucketChanged: where a setting of the bucket is changed by which
-// contacts would be lost, the instance is not ready, and says which and what to do.
+// TestHealth_ContactsBucketChanged: a setting of the bucket is changed so that contacts would be
+// lost. The instance is not ready, and says which setting it is and what to do.
 func TestHealth_ContactsBucketChanged(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
@@ -114,8 +113,8 @@ func TestHealth_ContactsBucketChanged(t *testing.T) {
 	awaitHealth(t, kit.Instances[0].Service, "")
 }
 
-// TestG01_JournalPurged: the journal is purged under a running instance, which nobody else
-// knows to hold what was in it. It stores that, and the next one goes on with it.
+// TestG01_JournalPurged: the journal is purged under a running instance, and only that instance
+// holds what was in it. It stores that, and the next instance continues from there.
 func TestG01_JournalPurged(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
@@ -139,8 +138,8 @@ func TestG01_JournalPurged(t *testing.T) {
 	}
 }
 
-// TestHealth_JournalDeleted: an instance whose journal's stream is deleted is not ready,
-// and says what to do when it has stored what it holds.
+// TestHealth_JournalDeleted: the journal's stream is deleted. The instance stores what it holds, is
+// not ready, and says what to do.
 func TestHealth_JournalDeleted(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)

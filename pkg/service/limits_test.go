@@ -33,7 +33,7 @@ func userSubject(t testing.TB, user, op string) string {
 	return subject
 }
 
-// limited connects to a service with limits, the default ones where they are 0.
+// limited connects to a service with limits. Limits that are 0 have their defaults.
 func limited(t *testing.T, l service.Limits) *nats.Conn {
 	t.Helper()
 	return servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Limits = l })).Connect(t)
@@ -44,8 +44,8 @@ func text(s string) protocol.SetRequest { return protocol.SetRequest{CustomStatu
 // is reports whether a request was refused with an error.
 func is(e, want *protocol.Error) bool { return e != nil && errors.Is(e, want) }
 
-// TestLimits_UserChanges: the 21st change is refused, says when to try again, and
-// has changed nothing; nobody else is concerned, and queries are not.
+// TestLimits_UserChanges: the 21st change is refused, says when to try again, and changes nothing.
+// Other users and queries are not affected.
 func TestLimits_UserChanges(t *testing.T) {
 	t.Parallel()
 	nc := limited(t, service.Limits{})
@@ -118,8 +118,8 @@ func TestLimits_UserChanges(t *testing.T) {
 	})
 }
 
-// TestLimits_ContactReads: reading contacts is no change; of the reads that wait a
-// user has so many, and whoever has none of them waiting is not refused.
+// TestLimits_ContactReads: a read of contacts is no change. Only so many of one user's reads may
+// wait. Users without waiting reads are not refused.
 func TestLimits_ContactReads(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.Limits.UserChanges = 1 }))
@@ -169,9 +169,9 @@ func TestLimits_ContactReads(t *testing.T) {
 	}
 }
 
-// TestLimits_RenewalsAreNotLimitedAway: a user who changes as fast as it can keeps
-// its sessions, by renewals with and without a change of idle, and with more of
-// them than are answered; likewise a gateway.
+// TestLimits_RenewalsAreNotLimitedAway: a user who changes as fast as possible keeps the sessions:
+// by renewals with and without a change of idle, and by more of them than are answered. So does a
+// gateway.
 func TestLimits_RenewalsAreNotLimitedAway(t *testing.T) {
 	t.Parallel()
 	nc := limited(t, service.Limits{UserRenewals: 30, UserChanges: 5, GatewayOps: 200})
@@ -236,9 +236,9 @@ func TestLimits_RenewalsAreNotLimitedAway(t *testing.T) {
 	}
 }
 
-// TestLimits_GatewayOps: a gateway over its rate is refused, with nothing done
-// and its seq not used up; when it asks again as it was told, it is served. The
-// users that it acts for and other gateways are not concerned.
+// TestLimits_GatewayOps: a gateway over its rate is refused. Nothing is done, and its seq is not
+// used up. After the time that it was told, it is served. Its users and other gateways are not
+// affected.
 func TestLimits_GatewayOps(t *testing.T) {
 	t.Parallel()
 	nc := limited(t, service.Limits{GatewayOps: 200})
@@ -287,8 +287,8 @@ func TestLimits_GatewayOps(t *testing.T) {
 	})
 }
 
-// TestLimits_AppliesOfAGateway: one that does not wait for its answers is refused
-// beyond GatewayApplies, is answered every time, and can go on afterwards.
+// TestLimits_AppliesOfAGateway: a gateway that does not wait for its answers is refused beyond
+// GatewayApplies. Each request is answered, and it can go on afterwards.
 func TestLimits_AppliesOfAGateway(t *testing.T) {
 	t.Parallel()
 	nc := limited(t, service.Limits{GatewayApplies: 2})
@@ -334,7 +334,8 @@ func TestLimits_AppliesOfAGateway(t *testing.T) {
 	}
 }
 
-// TestLimits_Sizes: limits below the contract's hold, and are inclusive.
+// TestLimits_Sizes: limits below those of the contract hold. A size that is equal to its limit is
+// allowed.
 func TestLimits_Sizes(t *testing.T) {
 	t.Parallel()
 	nc := limited(t, service.Limits{CustomStatusBytes: 5, BodyBytes: 100, UsersPerGet: 3, OpsPerApply: 1})
@@ -382,8 +383,8 @@ func TestLimits_Sizes(t *testing.T) {
 	}
 }
 
-// TestLimits_SessionsPerUser: the number is one for all instances, that of the one
-// that started last, whatever the others were given; stats shows the one in force.
+// TestLimits_SessionsPerUser: one number is in force for all instances: that of the one that
+// started last, whatever the others were given. stats shows it.
 func TestLimits_SessionsPerUser(t *testing.T) {
 	t.Parallel()
 	allow := func(n int) servicetest.Option {
@@ -444,9 +445,8 @@ func TestLimits_SessionsPerUser(t *testing.T) {
 	}
 }
 
-// TestLimits_SessionsPerUser_EarlierVersion: beside an instance that would have to
-// stop before another number than the default, that is not in force until it is
-// upgraded.
+// TestLimits_SessionsPerUser_EarlierVersion: another number than the default would stop an instance
+// of an earlier version. So it does not come into force until that one is upgraded.
 func TestLimits_SessionsPerUser_EarlierVersion(t *testing.T) {
 	t.Parallel()
 	srv := servicetest.StartBroker(t)
@@ -487,7 +487,7 @@ func TestLimits_SessionsPerUser_EarlierVersion(t *testing.T) {
 	servicetest.Eventually(t, waitFor, "33 to be in force", func() bool { return allowed() == 33 })
 }
 
-// TestLimits_OutOfBounds: what makes no sense is refused before anything starts.
+// TestLimits_OutOfBounds: limits that make no sense are refused before anything starts.
 func TestLimits_OutOfBounds(t *testing.T) {
 	nc := servicetest.StartBroker(t).Connect(t)
 	for _, l := range new(service.Limits).List() {

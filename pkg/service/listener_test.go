@@ -22,8 +22,8 @@ import (
 	"github.com/nats-io/nats.go/micro"
 )
 
-// clientsAs is the accounts of StartNATS, where the user of presenced's connections
-// for clients has more lines, and the account too.
+// clientsAs is the accounts of StartNATS, with more lines for the user of presenced's connections
+// for clients, and for the account.
 func clientsAs(user, account string, others ...string) string {
 	return fmt.Sprintf(`
 accounts {
@@ -69,9 +69,9 @@ func isReady(s *service.Service) bool {
 	}
 }
 
-// TestListener_SubjectRefused: an instance that may not subscribe to one subject is
-// not ready, says which, and is ready by itself when it may; from the start, and after
-// a reload that takes the permission from a subscription which is there.
+// TestListener_SubjectRefused: an instance that may not subscribe to a subject is not ready, and
+// names it. It becomes ready by itself when it may subscribe. This holds at the start, and after a
+// reload that takes the permission away from a subscription.
 func TestListener_SubjectRefused(t *testing.T) {
 	t.Parallel()
 	for name, subject := range map[string]string{
@@ -115,8 +115,8 @@ func TestListener_SubjectRefused(t *testing.T) {
 	}
 }
 
-// TestListener_LimitReached: the broker does not say which subscription is over a
-// limit; the instance finds out, at the start and after a reconnect.
+// TestListener_LimitReached: the broker does not say which subscription is over a limit. The
+// instance finds out, at the start and after a reconnect.
 func TestListener_LimitReached(t *testing.T) {
 	t.Parallel()
 	limited := clientsAs("", "limits: { max_subscriptions: 12 }")
@@ -140,8 +140,8 @@ func TestListener_LimitReached(t *testing.T) {
 	get(t, server.Connect(t), "alice")
 }
 
-// TestListener_LimitStays: while a limit refuses subscriptions, an instance tries again
-// every few seconds. Refusals that it provokes by that do not have it try at once.
+// TestListener_LimitStays: while a limit refuses subscriptions, an instance tries again every few
+// seconds. The refusals that follow do not make it try at once.
 func TestListener_LimitStays(t *testing.T) {
 	t.Parallel()
 	server := servicetest.StartNATS(t, clientsAs("", "limits: { max_subscriptions: 12 }"))
@@ -158,8 +158,8 @@ func TestListener_LimitStays(t *testing.T) {
 	}
 }
 
-// TestListener_Bounded: of the subscriptions that were given up those are remembered
-// that still bring requests, not all that ever were.
+// TestListener_Bounded: of the subscriptions that were given up, only those are remembered that may
+// still bring requests.
 func TestListener_Bounded(t *testing.T) {
 	t.Parallel()
 	s := run(t, servicetest.StartNATS(t))
@@ -215,9 +215,9 @@ func gated(t *testing.T, server *servicetest.Server, g *gate) *nats.Conn {
 	return nc
 }
 
-// TestListener_AnswersGone: while the connection for answers is lost an instance takes
-// no requests: another gets them, and alone the broker says at once that there is
-// nobody. What it had taken before is answered all the same.
+// TestListener_AnswersGone: while the connection for answers is lost, an instance takes no
+// requests. Another one gets them, or the broker says at once that there is nobody. Requests that
+// were taken before are answered all the same.
 func TestListener_AnswersGone(t *testing.T) {
 	t.Parallel()
 	server := servicetest.StartNATS(t)
@@ -275,9 +275,9 @@ func TestListener_AnswersGone(t *testing.T) {
 	}
 }
 
-// TestG06_AnswersGone: while the connection for answers is lost renewals are not taken.
-// Nobody is dropped for that: where no other instance takes them, then already, and in
-// any case when it is back.
+// TestG06_AnswersGone: while the connection for answers is lost, an instance takes no renewals.
+// Nobody is lost because of that. If no other instance takes renewals, the amnesty begins at once;
+// in any case there is one when the connection is back.
 func TestG06_AnswersGone(t *testing.T) {
 	t.Parallel()
 	for name, instances := range map[string]int{"alone": 1, "another runs": 2} {
@@ -308,8 +308,8 @@ func TestG06_AnswersGone(t *testing.T) {
 	}
 }
 
-// TestStop_EmbeddersSubscriptions: whoever runs the service may use its connections
-// for more. Their subscriptions do not keep it from stopping.
+// TestStop_EmbeddersSubscriptions: whoever runs the service may use its connections for other
+// things. Their subscriptions do not keep the service from stopping.
 func TestStop_EmbeddersSubscriptions(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
@@ -326,7 +326,8 @@ func TestStop_EmbeddersSubscriptions(t *testing.T) {
 	}
 }
 
-// TestStop_HandlersAsBefore: a connection's error handler is its owner's again.
+// TestStop_HandlersAsBefore: when the service has stopped, a connection has its owner's error
+// handler again.
 func TestStop_HandlersAsBefore(t *testing.T) {
 	t.Parallel()
 	server := servicetest.StartBroker(t)
@@ -342,8 +343,8 @@ func TestStop_HandlersAsBefore(t *testing.T) {
 	}
 }
 
-// TestStop_HandlerSetMeanwhile: an error handler that somebody set while the service ran stays.
-// Where it calls the one that was there before, that goes on to the owner's.
+// TestStop_HandlerSetMeanwhile: an error handler that somebody set while the service ran stays. If
+// it calls the handler that it replaced, that one calls the owner's.
 func TestStop_HandlerSetMeanwhile(t *testing.T) {
 	t.Parallel()
 	server := servicetest.StartBroker(t)
@@ -375,8 +376,8 @@ func askStats(t *testing.T, nc *nats.Conn) (stats micro.Stats) {
 	return stats
 }
 
-// TestStats_True: "nats service stats" reads these fields. An answer that is given
-// long after its request arrived counts with that time, and an error as an error.
+// TestStats_True: "nats service stats" reads these fields. An answer counts with the time since its
+// request arrived, and an error counts as an error.
 func TestStats_True(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
@@ -404,8 +405,8 @@ func TestStats_True(t *testing.T) {
 	}
 }
 
-// TestImportedService: an account that imports the service gets answers, from a
-// presenced that may do what PROTOCOL 9 says and no more.
+// TestImportedService: an account that imports the service gets answers. presenced has the
+// permissions of PROTOCOL 9 and no others.
 func TestImportedService(t *testing.T) {
 	t.Parallel()
 	p := subjects.Permissions(protocol.RoleService, "")

@@ -8,8 +8,8 @@ import (
 	"presence/pkg/service/servicetest"
 )
 
-// TestLookUp_SilentServer: a server that does not answer gives its place back at once
-// among those that are asked. A client can invent the IDs of as many as it likes.
+// TestLookUp_SilentServer: a server that does not answer soon gives up its place among the servers
+// that are asked. A client can make up any number of server IDs.
 func TestLookUp_SilentServer(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)

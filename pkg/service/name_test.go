@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// TestInstanceNames: any instance says the name and the version of each, of one that is
-// gone too, and each can still be asked by its ID.
+// TestInstanceNames: every instance knows the name and version of each other one, also of one that
+// has stopped. Each running one can be asked by its ID.
 func TestInstanceNames(t *testing.T) {
 	t.Parallel()
 	named := func(host, version string) servicetest.Option {

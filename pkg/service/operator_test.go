@@ -14,7 +14,7 @@ import (
 	"presence/pkg/service/servicetest"
 )
 
-// must sends a request that has to be accepted.
+// must sends a request that must be accepted.
 func must[Reply any](t testing.TB, nc *nats.Conn, subject string, body any) (reply Reply) {
 	t.Helper()
 	if err := request(t, nc, subject, body, &reply); err != nil {
@@ -90,8 +90,8 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// TestExplain: an operator is told the truth about an invisible user, in
-// sentences. Which sentences is the state machine's (testdata/scenarios).
+// TestExplain: an operator is told the truth about an invisible user, in sentences. The state
+// machine's scenarios test the sentences.
 func TestExplain(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -112,8 +112,8 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// TestErase_Unknown: an erased user is one never seen at once, the erasure is announced, and to
-// erase again changes and announces nothing.
+// TestErase_Unknown: an erased user is at once like one that was never seen, and the erasure is
+// announced. A second erasure changes and announces nothing.
 func TestErase_Unknown(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -175,8 +175,8 @@ func TestGateway_TTL(t *testing.T) {
 	}
 }
 
-// TestG08_KickedStaysOut: a kicked session cannot come back under its ID, is told
-// so, and kicking what is not there is no error.
+// TestG08_KickedStaysOut: a kicked session cannot come back under its ID, and its client is told
+// so. Kicking a session that does not exist is no error.
 func TestG08_KickedStaysOut(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -209,8 +209,8 @@ func TestG08_KickedStaysOut(t *testing.T) {
 	}
 }
 
-// TestList_OthersDoNotWait: while the users are being put in order, which takes
-// seconds of a million, lists wait, however many, and nobody else does.
+// TestList_OthersDoNotWait: putting a million users in order takes seconds. Only lists wait for
+// that, however many there are.
 func TestList_OthersDoNotWait(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -245,7 +245,7 @@ func TestList_OthersDoNotWait(t *testing.T) {
 	}
 }
 
-// waitForMessage waits for a message that has all of some parts.
+// waitForMessage waits for a message that contains all of some texts.
 func waitForMessage(t testing.TB, sub *nats.Subscription, parts ...string) *nats.Msg {
 	t.Helper()
 	var found *nats.Msg
@@ -268,8 +268,8 @@ func waitForMessage(t testing.TB, sub *nats.Subscription, parts ...string) *nats
 	return found
 }
 
-// TestList: pages are in the order of the users' tokens, each user is on one, and
-// a statusType selects.
+// TestList: pages are in the order of the users' tokens, and each user is on one page. A statusType
+// selects users.
 func TestList(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)

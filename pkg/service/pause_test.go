@@ -8,9 +8,9 @@ import (
 	"presence/pkg/protocol"
 )
 
-// TestPauses_NoticedByWhoComesFirst: a request that is handled before the
-// goroutine that looks has run again finds that the process stood still. White-box,
-// because a process that stands still cannot be had in a test of one process.
+// TestPauses_NoticedByWhoComesFirst: the process stood still, and a request is handled before
+// watchPauses has run again. It is noticed all the same. White-box, because a test cannot make its
+// own process stand still.
 func TestPauses_NoticedByWhoComesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pauses{begun: time.Now()}

@@ -17,8 +17,8 @@ import (
 	"presence/pkg/service/servicetest"
 )
 
-// accountLimit is what StartNATS is told to have the accounts' limit, in the place of the
-// server's, at 16 KiB: a client learns it after it has connected.
+// accountLimit configures StartNATS so that max_payload is 16 KiB in the accounts, and not in the
+// server. A client learns that limit after it has connected.
 const accountLimit = `
 accounts {
   SYS      { users: [ { user: presenced-system, password: secret } ] }
@@ -27,9 +27,9 @@ accounts {
 }
 `
 
-// TestG10_SmallPayload: where the server, or the account, takes messages of 16 KiB at most,
-// entries, snapshots, replies and events keep to it. What does not fit is refused, and
-// nothing of it was done; whoever asks for less gets it.
+// TestG10_SmallPayload: the server, or the account, takes messages of at most 16 KiB. Entries,
+// snapshots, replies and events fit. What does not fit is refused, and nothing of it was done. A
+// smaller request is accepted.
 func TestG10_SmallPayload(t *testing.T) {
 	t.Parallel()
 	for name, config := range map[string]string{"of the server": "max_payload: 16384", "of the accounts": accountLimit} {
@@ -80,8 +80,8 @@ func TestG10_SmallPayload(t *testing.T) {
 	}
 }
 
-// applySmall: an apply is refused where the failures of all its ops would not fit into the
-// reply, before any is done. One whose failures fit gets them all.
+// applySmall: an apply is refused before any op is done, if the reply could not list all ops as
+// failures. If it could, the reply lists all that failed.
 func applySmall(t *testing.T, nc *nats.Conn) {
 	t.Helper()
 	open, _ := subjects.Gateway("gw", protocol.OpOpen)
@@ -98,8 +98,8 @@ func applySmall(t *testing.T, nc *nats.Conn) {
 	}
 }
 
-// gatewaySmall: the client library packs as many ops as the server takes, whatever becomes of
-// them, and asks for as many users as fit.
+// gatewaySmall: the client library packs only as many ops as the server takes even if all fail, and
+// asks for as many users as fit.
 func gatewaySmall(t *testing.T, nc *nats.Conn) {
 	t.Helper()
 	c, err := client.New(nc, client.Options{})
@@ -148,7 +148,7 @@ func contactsSmall(t *testing.T, nc *nats.Conn) {
 	}
 }
 
-// TestMinPayload: presenced does not start where messages would not fit, and says where,
+// TestMinPayload: if messages would not fit, presenced does not start. It says in which account,
 // and how many bytes it needs.
 func TestMinPayload(t *testing.T) {
 	t.Parallel()

@@ -12,9 +12,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// TestListener_RepairedIsKnown: a subscription that was refused counts as accepted again when
-// the broker has answered after it, and not where that answer did not come. Until then it is
-// made once more. White-box: the moment in which an answer stays away is short.
+// TestListener_RepairedIsKnown: a subscription that was refused counts as accepted when the broker
+// has answered after it. Without that answer it does not, and is made once more. White-box: the
+// moment without an answer is short.
 func TestListener_RepairedIsKnown(t *testing.T) {
 	b := startBroker(t, broker.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir()})
 	nc, err := nats.Connect(b.ClientURL())

@@ -28,9 +28,9 @@ func setText(t *testing.T, kit *servicetest.Kit, user, text string) {
 	}
 }
 
-// TestG14_DigestsDiffer: of three instances one has another state than the
-// journal's. The digests in the journal show it, and it builds its state anew;
-// the others may have to do so once to know that it is not they.
+// TestG14_DigestsDiffer: one of three instances has another state than the journal says. The
+// digests in the journal show that, and it builds its state anew. The others may have to build
+// theirs once to find out that they are right.
 func TestG14_DigestsDiffer(t *testing.T) {
 	kit := servicetest.Start(t)
 	wrong := kit.Instances[0].Service
@@ -98,8 +98,8 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
-// TestG14_DisputeIsSaidOnce: an instance that knows that others are wrong says so
-// of each, and not with each of their entries.
+// TestG14_DisputeIsSaidOnce: an instance that knows that others are wrong logs that once for each
+// of them, and not for each of their entries.
 func TestG14_DisputeIsSaidOnce(t *testing.T) {
 	t.Parallel()
 	var log logged

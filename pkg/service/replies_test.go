@@ -151,7 +151,7 @@ func connectTo(t *testing.T, url string) *nats.Conn {
 	return nc
 }
 
-// move has a connection reconnect to another server.
+// move makes a connection reconnect to another server.
 func move(t *testing.T, nc *nats.Conn, url string) {
 	t.Helper()
 	was := nc.ConnectedServerId()
@@ -167,10 +167,9 @@ func move(t *testing.T, nc *nats.Conn, url string) {
 	})
 }
 
-// TestReplies_SlowRoute: the first request of a connection is answered wherever the
-// connections for requests and for answers are. An answer that leaves by another
-// server than the request came by would be lost: that server has not heard of the new
-// inbox yet.
+// TestReplies_SlowRoute: the first request of a connection is answered, whichever servers the
+// connections for requests and for answers are on. If the answer left by another server than the
+// request came by, it would be lost: that server does not know the new inbox yet.
 func TestReplies_SlowRoute(t *testing.T) {
 	t.Parallel()
 	urls := startPair(t, 50*time.Millisecond)

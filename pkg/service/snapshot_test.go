@@ -8,8 +8,8 @@ import (
 	"presence/pkg/internal/state"
 )
 
-// TestSnapshot_OfAWrongState: one that was begun before the state turned out to be
-// wrong is not finished.
+// TestSnapshot_OfAWrongState: a snapshot that is being taken is given up when its state turns out
+// to be wrong.
 func TestSnapshot_OfAWrongState(t *testing.T) {
 	for _, test := range []struct {
 		name  string

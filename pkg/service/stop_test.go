@@ -15,9 +15,8 @@ import (
 
 var subjects = protocol.NewSubjects("")
 
-// askLater sends a request whose answer is awaited later, and returns when the
-// service has it in its hands: a later request of the same connection and
-// endpoint is answered.
+// askLater sends a request whose answer is read later. It returns when the service has taken the
+// request: a later request on the same connection to the same endpoint is answered.
 func askLater(t *testing.T, nc *nats.Conn, get protocol.GetRequest) *nats.Subscription {
 	t.Helper()
 	body, err := protocol.Marshal(get)
@@ -43,8 +42,8 @@ func revision(t *testing.T, nc *nats.Conn) (now protocol.GetReply) {
 	return now
 }
 
-// TestStop_AnswersWhoWaits: queries that wait for a revision are answered when
-// the instance stops, by what they wait for where it is about to come.
+// TestStop_AnswersWhoWaits: when the instance stops, queries that wait for a revision are answered.
+// If the revision comes while it stops, they get it.
 func TestStop_AnswersWhoWaits(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
@@ -60,9 +59,8 @@ func TestStop_AnswersWhoWaits(t *testing.T) {
 	}
 }
 
-// TestStop_LosesNoReport: connections close while instances stop, one after the
-// other. The broker tells each of them to one instance only, and nothing else
-// will end those sessions within an hour.
+// TestStop_LosesNoReport: connections close while instances stop, one after the other. The broker
+// reports each closed connection to one instance only, and no lease ends within the test.
 func TestStop_LosesNoReport(t *testing.T) {
 	kit := servicetest.StartOverNATS(t, servicetest.WithService(func(c *service.Config) { c.Grace = 100 * time.Millisecond }))
 	for range 3 {

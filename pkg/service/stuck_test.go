@@ -32,8 +32,7 @@ func (c valved) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// stuckInstance starts an instance whose answers and events wait while the valve is
-// shut.
+// stuckInstance starts an instance whose answers and events wait while the valve is shut.
 func stuckInstance(t *testing.T, change func(*service.Config)) (*servicetest.Server, *servicetest.Instance, *valve) {
 	t.Helper()
 	s, v := servicetest.StartNATS(t, `ping_interval: "1m"`), &valve{} // it would take a stuck client for dead
@@ -45,10 +44,9 @@ func stuckInstance(t *testing.T, change func(*service.Config)) (*servicetest.Ser
 	return s, s.StartInstance(t, func(c *service.Config) { c.Answers = answers; change(c) }), v
 }
 
-// TestStuckAnswers: while the connection for answers and events takes nothing,
-// entries go on being packed and applied; when it does again, everybody gets the
-// answer. The journal once asked the announcer for something that it kept to
-// itself as long as it was publishing.
+// TestStuckAnswers: while the connection for answers and events takes nothing, entries are packed
+// and applied as usual. When it takes something again, every caller gets the answer. Packing once
+// waited for the announcer, which was publishing.
 func TestStuckAnswers(t *testing.T) {
 	t.Parallel()
 	s, i, v := stuckInstance(t, func(*service.Config) {})
@@ -81,8 +79,8 @@ func TestStuckAnswers(t *testing.T) {
 	}
 }
 
-// TestStuckAnswers_Refusals: refusals that cannot be sent wait, so many and no more;
-// those beyond are counted as unanswered, and everything is counted once.
+// TestStuckAnswers_Refusals: only so many refusals that cannot be sent wait. Those beyond count as
+// unanswered, and each request counts once.
 func TestStuckAnswers_Refusals(t *testing.T) {
 	t.Parallel()
 	s, i, v := stuckInstance(t, func(c *service.Config) { c.Limits.UserChanges = 1 })

@@ -12,9 +12,8 @@ import (
 	"presence/pkg/service/verify"
 )
 
-// TestG14_VerifyNamesTheInstance: of two instances one missed a change. A
-// verification from outside says which one, as of which position, and what of
-// which user it has wrong, in its state and in its answers.
+// TestG14_VerifyNamesTheInstance: one of two instances missed a change. A verification from outside
+// says which one it is, at which position, and which user differs, in its state and in its answers.
 func TestG14_VerifyNamesTheInstance(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)
@@ -79,8 +78,8 @@ func TestG14_VerifyNamesTheInstance(t *testing.T) {
 	}
 }
 
-// TestG14_VerifyExplainsMany: users whose explanations do not fit into one reply are
-// refused together, which is clear, and told apart one by one all the same.
+// TestG14_VerifyExplainsMany: explanations of users that do not fit into one reply are refused
+// together, with a clear error. Each of them can be had alone.
 func TestG14_VerifyExplainsMany(t *testing.T) {
 	t.Parallel()
 	const sessions = 64

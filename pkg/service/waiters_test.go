@@ -9,8 +9,8 @@ import (
 	"presence/pkg/protocol"
 )
 
-// TestRevisionWaiters: each query is answered once, and the reasons differ. White-box, because
-// no client can have a query arrive after the instance refused those that wait.
+// TestRevisionWaiters: each query is answered once, and the reasons differ. White-box, because no
+// client can make a query arrive after the instance has refused those that wait.
 func TestRevisionWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		responder := newResponder(&Service{})

@@ -15,9 +15,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// TestFindUsers_SmallAnswers: an instance whose answers must be small is asked for pages that
-// fit, and to explain fewer users. One who does not fit alone is named all the same. White-box:
-// an instance that is wrong and has so many users takes long to make.
+// TestFindUsers_SmallAnswers: an instance whose answers must be small is asked for pages that fit,
+// and to explain fewer users at once. A user who does not fit alone is named all the same.
+// White-box: it takes long to make a wrong instance with so many users.
 func TestFindUsers_SmallAnswers(t *testing.T) {
 	t.Parallel()
 	const id, users, fit, large = "w", 9, 2, "user-4"

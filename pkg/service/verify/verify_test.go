@@ -69,8 +69,7 @@ func run(t *testing.T, kit *servicetest.Kit, change ...func(*verify.Config)) *ve
 	return report
 }
 
-// wantOnly fails where the report has no difference that contains text, or one
-// that does not.
+// wantOnly fails if no difference in the report contains text, or if another one does not.
 func wantOnly(t *testing.T, report *verify.Report, text string) {
 	t.Helper()
 	if report.OK() {
@@ -83,7 +82,7 @@ func wantOnly(t *testing.T, report *verify.Report, text string) {
 	}
 }
 
-// snapshots waits until there are two and the journal is trimmed.
+// snapshots waits until there are two snapshots and the journal is trimmed.
 func snapshots(t *testing.T, kit *servicetest.Kit) {
 	t.Helper()
 	nc, js := kit.Connect(t), journal(t, kit)
@@ -104,8 +103,7 @@ func journal(t *testing.T, kit *servicetest.Kit) jetstream.JetStream {
 	return js
 }
 
-// TestRun_AllIsWell: two instances at work hold what snapshots and journal say,
-// and answer so.
+// TestRun_AllIsWell: two running instances hold and answer what the snapshots and the journal say.
 func TestRun_AllIsWell(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) {
@@ -149,8 +147,8 @@ func TestRun_AllIsWell(t *testing.T) {
 	}
 }
 
-// TestRun_SmallPayload: where the NATS server takes no large messages, answers are asked for in
-// parts that fit, down to one user, and one user without the sessions.
+// TestRun_SmallPayload: the NATS server takes no large messages. Answers are asked for in parts
+// that fit, down to one user, and that user without the sessions.
 func TestRun_SmallPayload(t *testing.T) {
 	t.Parallel()
 	kit := &servicetest.Kit{Server: servicetest.StartNATS(t, "max_payload: 16384")}
@@ -177,7 +175,7 @@ func TestRun_SmallPayload(t *testing.T) {
 	}
 }
 
-// TestRun_DamagedSnapshot: of the last two snapshots one has lost its contents.
+// TestRun_DamagedSnapshot: one of the last two snapshots has lost its content.
 func TestRun_DamagedSnapshot(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) {
@@ -214,8 +212,8 @@ func TestRun_DamagedSnapshot(t *testing.T) {
 	}
 }
 
-// TestRun_DroppedSnapshot: a snapshot that is gone before it was read, as when the
-// service has stored a later one meanwhile, is not off.
+// TestRun_DroppedSnapshot: a snapshot that was dropped before it was read is no difference. The
+// service drops it when it has stored a later one.
 func TestRun_DroppedSnapshot(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) {
@@ -249,7 +247,7 @@ func TestRun_DroppedSnapshot(t *testing.T) {
 	}
 }
 
-// TestRun_WrongAnswer: somebody else answers "get", and lies about one user.
+// TestRun_WrongAnswer: somebody else answers "get", with a wrong answer about one user.
 func TestRun_WrongAnswer(t *testing.T) {
 	t.Parallel()
 	s := servicetest.StartNATS(t, `
@@ -280,7 +278,8 @@ accounts {
 	}
 }
 
-// TestRun_Journal: what cannot be applied is named, and so is who does not answer.
+// TestRun_Journal: an entry that cannot be applied is named, and so is an instance that does not
+// answer.
 func TestRun_Journal(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t)

@@ -9,7 +9,7 @@ import (
 	"presence/pkg/protocol"
 )
 
-// asked is a request that says when its turn came.
+// asked is a request that notes when it is handled.
 type asked struct{ handled, refused chan error }
 
 func newAsked() asked { return asked{make(chan error, 1), make(chan error, 1)} }
@@ -21,8 +21,8 @@ func open() *Gate {
 	return New(Limits{UserChanges: Unlimited, UserRenewals: Unlimited, GatewayOps: Unlimited, QueryBytes: 1 << 20, AskerBytes: 1 << 20})
 }
 
-// TestGate_Active: what waits in the gate counts until it is done, and only then does nobody
-// count any more. An instance that stops waits for that.
+// TestGate_Active: a request that waits in the gate counts as active until it is done. An instance
+// that stops waits until none is active.
 func TestGate_Active(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, query, refused := open(), newAsked(), newAsked()
@@ -64,8 +64,8 @@ func TestGate_Active(t *testing.T) {
 	})
 }
 
-// TestGate_WorkAfterFailure: an instance that failed still answers what it takes until its
-// subscriptions are gone. Its workers are told to give up, and are not gone themselves.
+// TestGate_WorkAfterFailure: an instance that failed still answers what arrives until its
+// subscriptions are gone. Its workers are told to give up their work, but they go on to take more.
 func TestGate_WorkAfterFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := open()
@@ -94,7 +94,7 @@ func TestGate_WorkAfterFailure(t *testing.T) {
 	})
 }
 
-// TestGate_RefusalsAreBounded: so many refusals wait, and those beyond do not count.
+// TestGate_RefusalsAreBounded: only so many refusals wait. Those beyond do not count as active.
 func TestGate_RefusalsAreBounded(t *testing.T) {
 	g := open()
 	for i := range maxRefusals {

@@ -11,8 +11,8 @@ import (
 
 // White-box, because what is asked is how much waits at one moment.
 
-// TestQueries: one asker has its part and no more, however few others wait; all
-// together have theirs; and every answer makes room again.
+// TestQueries: one asker may use its part and no more, even if few others wait. All askers together
+// may use the whole. Every answer makes room again.
 func TestQueries(t *testing.T) {
 	const each, all = 10, 35
 	size := 1000 - queryOverhead
@@ -57,8 +57,8 @@ func TestQueries(t *testing.T) {
 	}
 }
 
-// apart returns n askers whom the hash tells apart from each other and from first. Its
-// seed is another one in each run, so any two names may be the same to it.
+// apart returns n askers that have different hashes, from each other and from first. The hash has
+// another seed in each run.
 func apart(q *queries, first string, n int) (names []string) {
 	of := func(who string) uint64 { return maphash.String(q.seed, who) % askers }
 	taken := map[uint64]bool{of(first): true}

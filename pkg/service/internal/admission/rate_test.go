@@ -12,7 +12,7 @@ import (
 
 // These are white-box tests, because time passes in them that nobody waits for.
 
-// allowed reports whether a key may do n more.
+// allowed reports whether a key may do n more, and else when.
 func allowed(t *testing.T, r *rate, key string, n int, at time.Duration) (ok bool, wait time.Duration) {
 	t.Helper()
 	e := r.take(key, n, r.begun.Add(at))
@@ -25,8 +25,8 @@ func allowed(t *testing.T, r *rate, key string, n int, at time.Duration) (ok boo
 	return false, e.RetryAfter()
 }
 
-// TestRate: so many at once, then one for each interval, at the moment that the
-// refusal names and not before; another key is not concerned.
+// TestRate: as many as the allowance at once, and then one for each interval, at the moment that
+// the refusal names and not before. Another key is not affected.
 func TestRate(t *testing.T) {
 	r := newRate(20, RateWindow)
 	for i := range 20 {
@@ -61,9 +61,8 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// TestRate_AnyTraffic: whatever comes when, no key does more than its allowance
-// and what came back, and one that does less is never refused. Keys come and go,
-// so generations turn.
+// TestRate_AnyTraffic: whatever comes when, no key does more than its allowance and what came back.
+// A key that does less is never refused. Keys come and go, so the maps change places.
 func TestRate_AnyTraffic(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
@@ -110,8 +109,8 @@ func TestRate_AnyTraffic(t *testing.T) {
 	}
 }
 
-// TestRate_Bounded: a million users do not keep a million records, and one who
-// sends without end is not forgotten among them.
+// TestRate_Bounded: a million users do not need a million records, and a user who sends without end
+// is not forgotten among them.
 func TestRate_Bounded(t *testing.T) {
 	r := newRate(20, RateWindow)
 	passed := 0
@@ -132,8 +131,8 @@ func TestRate_Bounded(t *testing.T) {
 	}
 }
 
-// TestOpsOf: whatever a gateway's request has in its body, the smallest allowance
-// that can be configured lets it pass some time.
+// TestOpsOf: whatever the body of a gateway's request has, the smallest allowance that can be
+// configured lets it pass at some time.
 func TestOpsOf(t *testing.T) {
 	r := newRate(LeastGatewayOps, time.Second)
 	for _, size := range []int{0, 100, 100 * opBytes, protocol.MaxBodyBytes} {
@@ -144,8 +143,8 @@ func TestOpsOf(t *testing.T) {
 	}
 }
 
-// TestPending: so many of a gateway wait and no more, and nothing is remembered
-// of one that waits for nothing.
+// TestPending: only so many requests of a gateway may wait. Nothing is remembered of a gateway for
+// which nothing waits.
 func TestPending(t *testing.T) {
 	var a pending
 	var tickets [3]Ticket
@@ -168,7 +167,7 @@ func TestPending(t *testing.T) {
 	}
 }
 
-// BenchmarkRate is what a change pays, with as many users as a full load has.
+// BenchmarkRate measures what a change costs, with as many users as a full load has.
 func BenchmarkRate(b *testing.B) {
 	for _, users := range []int{1000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprint(users), func(b *testing.B) {
@@ -188,7 +187,7 @@ func BenchmarkRate(b *testing.B) {
 	}
 }
 
-// TestBounded_Rate: a key that is used again and again is remembered once a generation.
+// TestBounded_Rate: a key that is used again and again is remembered once in each map.
 func TestBounded_Rate(t *testing.T) {
 	r := newRate(20, RateWindow)
 	for i := range 1_000_000 {

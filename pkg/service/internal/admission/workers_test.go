@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestWorkers: what is about one user is done in order, what is too much is
-// refused, and what was accepted is done even where the time to stop has come.
-// (White-box: over the wire nothing shows which request is the one too many.)
+// TestWorkers: work for one user is done in order, and too much of it is refused. What was accepted
+// is done even after the instance is told to stop. (White-box: over the wire it is not visible
+// which request is one too many.)
 func TestWorkers(t *testing.T) {
 	w := newWorkers(contactWorkers)
 	ctx, stop := context.WithCancel(t.Context())

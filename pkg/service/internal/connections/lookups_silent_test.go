@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestLookups_Rest: a server that does not answer gives its place back after askRest, however
-// long it was asked. One that answers is left alone for askShare times as long as that took.
+// TestLookups_Rest: after a server did not answer there is a pause of askRest, however long it was
+// asked. After one that answers, the pause is askShare times as long as that took.
 func TestLookups_Rest(t *testing.T) {
 	for _, c := range []struct {
 		name     string

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestBounded_Lookups: while a server does not answer, only so many connections wait
-// to be looked up there. The others are left to their leases, and the log says so once.
-// White-box, because it takes so many logins.
+// TestBounded_Lookups: while a server does not answer, only so many connections wait to be looked
+// up there. Leases cover the others, and the log says so once. White-box, because it takes so many
+// logins.
 func TestBounded_Lookups(t *testing.T) {
 	var logged strings.Builder
 	x := newLookups(slog.New(slog.NewTextHandler(&logged, nil)))

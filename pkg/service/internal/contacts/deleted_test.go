@@ -14,8 +14,8 @@ import (
 	"presence/pkg/service/internal/contacts"
 )
 
-// TestStore_Deleted: somebody deletes the bucket while it is used. Whoever asks next has
-// it made anew, and everybody is answered soon; versions go on rising.
+// TestStore_Deleted: somebody deletes the bucket while it is used. The next request makes it anew,
+// and every request is answered soon. Versions go on rising.
 func TestStore_Deleted(t *testing.T) {
 	t.Parallel()
 	js, s := open(t)
@@ -62,9 +62,8 @@ func TestStore_Deleted(t *testing.T) {
 	}
 }
 
-// TestStore_Inspect: a setting that is changed while the bucket is used is named, whatever a
-// start would refuse, and a bucket that was deleted is there again without anybody asking for
-// contacts.
+// TestStore_Inspect: every setting that a start would refuse is also named when it is changed
+// later. A bucket that was deleted is made anew, even if nobody asks for contacts.
 func TestStore_Inspect(t *testing.T) {
 	t.Parallel()
 	js, s := open(t)

@@ -61,7 +61,7 @@ func TestStore_IsAKVBucket(t *testing.T) {
 	}
 }
 
-// TestG01_WrongBucket: one that could lose contacts, or answer with old ones, cannot hold them.
+// TestG01_WrongBucket: a bucket that could lose contacts, or answer with old ones, is refused.
 func TestG01_WrongBucket(t *testing.T) {
 	js, _ := open(t)
 	have, err := js.Stream(t.Context(), "KV_"+contacts.DefaultBucket)
@@ -89,8 +89,8 @@ func TestG01_WrongBucket(t *testing.T) {
 	}
 }
 
-// TestStore_Damaged: what somebody else wrote there is neither shown nor built upon,
-// and an erasure ends it.
+// TestStore_Damaged: a value that somebody else wrote is not shown, and nothing is based on it. An
+// erasure removes it.
 func TestStore_Damaged(t *testing.T) {
 	js, s := open(t)
 	if _, err := js.Publish(t.Context(), "$KV."+contacts.DefaultBucket+".alice", []byte(`["carol","bob"]`)); err != nil {
@@ -110,8 +110,7 @@ func TestStore_Damaged(t *testing.T) {
 	}
 }
 
-// TestStore_Race: of changes of the same contacts by several stores each is
-// made once.
+// TestStore_Race: several stores change the same contacts. Each change is made once.
 func TestStore_Race(t *testing.T) {
 	js, s := open(t)
 	const stores, each = 5, 10
@@ -136,8 +135,8 @@ func TestStore_Race(t *testing.T) {
 	}
 }
 
-// forgetful is a JetStream that stores a change, says nothing, and then refuses the
-// repetition as one of somebody else's, because it does not know it any more.
+// forgetful is a JetStream that stores a change and does not answer. It does not recognize the
+// repetition, and refuses it as another change.
 type forgetful struct {
 	jetstream.JetStream
 	published int
@@ -179,9 +178,8 @@ func (s forgetfulStream) GetLastMsgForSubject(ctx context.Context, subject strin
 	}
 }
 
-// TestStore_StoredAndNotSaid: a change that was stored at the first attempt, which
-// nobody said, is not taken for one that was there before: its user's devices are
-// to be told of it.
+// TestStore_StoredAndNotSaid: the first attempt of a change is stored, but nobody says so. The
+// change is not taken for one that was there before: the user's devices are to be told of it.
 func TestStore_StoredAndNotSaid(t *testing.T) {
 	t.Parallel()
 	js, other := open(t)
@@ -227,7 +225,7 @@ func (r *refusing) CreateStream(ctx context.Context, cfg jetstream.StreamConfig)
 	return r.JetStream.CreateStream(ctx, cfg)
 }
 
-// TestStore_Unavailable: without the bucket, which cannot be made anew, nobody waits.
+// TestStore_Unavailable: the bucket is gone and cannot be made anew. Then nobody waits.
 func TestStore_Unavailable(t *testing.T) {
 	js, _ := open(t)
 	r := &refusing{JetStream: js}
@@ -262,8 +260,8 @@ func TestStore_Unavailable(t *testing.T) {
 	}
 }
 
-// TestStore_Full: a change that finds no room is refused at once, and holds up
-// nobody by trying until its context ends.
+// TestStore_Full: a change that finds no room is refused at once. It does not keep others waiting
+// by trying again until its context is done.
 func TestStore_Full(t *testing.T) {
 	js, s := open(t)
 	if _, err := s.Change(t.Context(), "alice", &protocol.ContactsRequest{Add: []string{"bob"}}); err != nil {
@@ -293,7 +291,7 @@ func TestStore_Full(t *testing.T) {
 	}
 }
 
-// TestOpen_Refuses: a bucket that could lose contacts or answer with old ones.
+// TestOpen_Refuses: a bucket that could lose contacts, or answer with old ones, is refused.
 func TestOpen_Refuses(t *testing.T) {
 	js, _ := open(t)
 	for name, cfg := range map[string]jetstream.KeyValueConfig{

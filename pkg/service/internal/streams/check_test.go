@@ -12,14 +12,14 @@ import (
 	"presence/pkg/broker"
 )
 
-// required is like the journal's, and made is what it is made with.
+// required is like the journal's requirements, and made is a configuration that meets them.
 var (
 	required = Requirements{Name: "S", What: "the journal", Subjects: []string{"s.entries"}, Replicas: 1, Message: 1 << 20, DenyDelete: true}
 	made     = jetstream.StreamConfig{Name: "S", Subjects: []string{"s.entries"}, Discard: jetstream.DiscardNew, DenyDelete: true}
 )
 
-// settings are all that could lose what is stored, or keep it from being stored; each is what
-// JetStream calls it, and what makes a stream that is right wrong by it.
+// settings are all settings by which a stream could lose what is stored, or refuse to store it.
+// name is JetStream's name. change makes the setting of a right stream wrong.
 var settings = []struct {
 	name   string
 	change func(*jetstream.StreamConfig)
@@ -54,8 +54,8 @@ var settings = []struct {
 	}},
 }
 
-// TestG01_EverySetting: a stream that could lose what was acknowledged is refused, whichever of
-// its settings is wrong, with what to do about it; and that can be done.
+// TestG01_EverySetting: a stream that could lose what was acknowledged is refused, whichever
+// setting is wrong. The error says what to do, and that works.
 func TestG01_EverySetting(t *testing.T) {
 	js := jetStream(t)
 	for i, s := range settings {
@@ -97,7 +97,8 @@ func TestG01_EverySetting(t *testing.T) {
 	}
 }
 
-// TestCheck_Others: what a guarantee does not rest on may be anything; and what is not in settings.
+// TestCheck_Others: settings that no guarantee depends on may be anything. The settings that are
+// not in the table above are tested too.
 func TestCheck_Others(t *testing.T) {
 	js := jetStream(t)
 	have := made

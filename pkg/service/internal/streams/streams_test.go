@@ -16,8 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestUnanswered: a question that nobody answers is asked again, be it heard or not;
-// what is answered is not, and nothing is asked for longer than ctx lasts.
+// TestUnanswered: a question that nobody answers is asked again, whether it was heard or not. One
+// that is answered is not. Nothing is asked after ctx is done.
 func TestUnanswered(t *testing.T) {
 	b, err := broker.Start(broker.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir()})
 	if err != nil {
@@ -81,7 +81,7 @@ func TestUnanswered(t *testing.T) {
 	}
 }
 
-// deafJetStream does what it is asked, and does not answer so many times.
+// deafJetStream does what it is asked. The first times it does not answer.
 type deafJetStream struct {
 	jetstream.JetStream
 	left, asked int

@@ -7,8 +7,8 @@ import (
 	"presence/pkg/service/internal/sysevent"
 )
 
-// FuzzConnections: what the broker, or whoever can publish in the system account,
-// says of connections names one that can be, or is refused.
+// FuzzConnections: whatever is published in the system account about connections, it names a
+// connection that can exist, or is refused.
 func FuzzConnections(f *testing.F) {
 	for _, s := range []string{
 		`{"server":{"id":"NA"},"client":{"id":7,"acc":"APP"}}`, `{"server":{"id":""},"client":{"id":7}}`, `{"client":{"id":-1}}`, `null`, `[`, ``,
