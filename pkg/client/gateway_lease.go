@@ -38,7 +38,7 @@ func (r *gatewayRun) open(ctx context.Context) error {
 		conn, identity = context.Background(), nil
 	}
 	begun, back := time.Now(), r.g.c.own.seen.back()
-	req := r.g.opts.request(r.process, identity)
+	req := protocol.OpenRequest{Process: r.process, TTLSeconds: ceilSeconds(r.g.opts.TTL), Connection: identity}
 	var reply protocol.LeaseReply
 	if err := r.ask(ctx, protocol.OpOpen, req, &reply); err != nil {
 		return err

@@ -18,10 +18,10 @@ type Announcement struct {
 // announcement makes the announcement of some parts of a user. Of ended sessions it
 // has those whose first pending announcement has a number above after; 0: all.
 func (s *State) announcement(u *user, what parts, after uint64) Announcement {
-	a := Announcement{UserID: u.id, Announce: what&partPublic != 0, Tell: what&partOwner != 0}
+	a := Announcement{UserID: s.userID(u), Announce: what&partPublic != 0, Tell: what&partOwner != 0}
 	if a.Announce {
 		a.Public = protocol.Event{Status: s.publicView(u), Epoch: s.epoch, PreviousRevision: u.previous, Cause: protocol.Cause(u.cause.String())}
-		if h := u.hidden; h != nil {
+		if h := s.hidden(u); h != nil {
 			a.Public.PreviousRevision, a.Public.Cause = h.previous, protocol.Cause(h.cause.String())
 		}
 	}
@@ -29,11 +29,11 @@ func (s *State) announcement(u *user, what parts, after uint64) Announcement {
 		status := s.ownerView(u)
 		a.Status = protocol.SelfEvent{Type: protocol.SelfStatus, Status: &status, Cause: protocol.Cause(u.cause.String()), Epoch: s.epoch}
 	}
-	if u.tombstone != nil {
-		a.erasure(u)
+	if x, ok := s.tombstone(u); ok {
+		a.erasure(x, s.publicRevision(u), u.revision)
 	}
 	if what&partSettings != 0 {
-		settings := u.settings()
+		settings := s.settings(u)
 		a.add(s, protocol.SelfEvent{Type: protocol.SelfAvailability, Availability: &settings})
 	}
 	if what&partSessions != 0 {
@@ -42,12 +42,12 @@ func (s *State) announcement(u *user, what parts, after uint64) Announcement {
 	if what&partEnds == 0 {
 		return a
 	}
-	for _, e := range u.pendingEnds() {
+	for _, e := range s.pendingEnds(u) {
 		if after == 0 || e.number > after {
 			a.add(s, protocol.SelfEvent{Type: protocol.SelfKicked, SessionID: e.session.String(), Reason: e.reason.wire()})
 		}
 	}
-	for r := u.replaced; r != nil; r = r.next {
+	for r := s.replacedOf(u); r != nil; r = r.next {
 		if r.pending {
 			a.add(s, protocol.SelfEvent{Type: protocol.SelfKicked, SessionID: r.session.String(), Reason: r.reason.wire()})
 		}
@@ -56,13 +56,13 @@ func (s *State) announcement(u *user, what parts, after uint64) Announcement {
 }
 
 // erasure makes the announcement say that the user was erased, unless something of the
-// user has been seen since.
-func (a *Announcement) erasure(u *user) {
-	status := u.tombstone.status(u.id)
-	if a.Announce && u.publicRevision() == 0 {
-		a.Public.Status, a.Public.PreviousRevision, a.Public.Cause = status, u.tombstone.previous, protocol.CauseErased
+// user has been seen since: then one of the revisions is not 0.
+func (a *Announcement) erasure(x tombstone, public, own uint64) {
+	status := x.status(a.UserID)
+	if a.Announce && public == 0 {
+		a.Public.Status, a.Public.PreviousRevision, a.Public.Cause = status, x.previous, protocol.CauseErased
 	}
-	if a.Tell && u.revision == 0 {
+	if a.Tell && own == 0 {
 		a.Status.Status, a.Status.Cause = &status, protocol.CauseErased
 	}
 }

@@ -15,9 +15,9 @@ var availabilities = [...]protocol.Availability{
 }
 
 // chosen is the availability that is in force by the user's wish.
-func (u *user) chosen() entry.Availability {
-	if u.override != entry.Keep {
-		return u.override
+func (s *State) chosen(u *user) entry.Availability {
+	if override := s.rare(u).override; override != entry.Keep {
+		return override
 	}
 	return u.lasting
 }
@@ -30,26 +30,16 @@ func (u *user) chosen() entry.Availability {
 //	it is not Available           the lasting value
 //	every live session is idle    Away
 //	otherwise                     Available
-func (u *user) availability(t protocol.StatusType) entry.Availability {
-	switch chosen := u.chosen(); {
-	case t != protocol.Online:
+func (s *State) availability(u *user) entry.Availability {
+	switch chosen := s.chosen(u); {
+	case !u.online():
 		return entry.Keep
 	case chosen != entry.Available:
 		return chosen
-	case u.isIdle():
+	case u.presence == idle:
 		return entry.Away
 	}
 	return entry.Available
-}
-
-// isIdle reports whether all live sessions of an ONLINE user are idle.
-func (u *user) isIdle() bool {
-	for x := u.sessions; x != nil; x = x.next {
-		if x.live && !x.idle {
-			return false
-		}
-	}
-	return true
 }
 
 // wire returns what a status carries of an availability.
@@ -61,19 +51,20 @@ func wire(a entry.Availability) protocol.Availability {
 }
 
 // settings are what the user has set, whatever is shown.
-func (u *user) settings() protocol.AvailabilitySettings {
-	s := protocol.AvailabilitySettings{Lasting: availabilities[u.lasting]}
-	if u.override != entry.Keep {
-		s.Override, s.OverrideExpiresAt = availabilities[u.override], protocol.Time(u.overrideUntil)
+func (s *State) settings(u *user) protocol.AvailabilitySettings {
+	set := protocol.AvailabilitySettings{Lasting: availabilities[u.lasting]}
+	if r := s.rare(u); r.override != entry.Keep {
+		set.Override, set.OverrideExpiresAt = availabilities[r.override], protocol.Time(r.overrideUntil)
 	}
-	return s
+	return set
 }
 
 // setChosen notes what is chosen. The user is being changed.
-func (u *user) setChosen(lasting, override entry.Availability, until int64) {
-	u.lasting, u.override = lasting, override
-	if until != u.overrideUntil {
-		u.needRare().overrideUntil = until
+func (s *State) setChosen(u *user, lasting, override entry.Availability, until int64) {
+	u.lasting = lasting
+	if r := s.rare(u); r.override != override || r.overrideUntil != until {
+		rare := s.needRare(u)
+		rare.override, rare.overrideUntil = override, until
 	}
 }
 
@@ -84,9 +75,9 @@ func (s *State) setAvailability(u *user, a entry.Availability, lifetime int64) {
 	if lifetime > 0 {
 		lasting, override, until = u.lasting, a, s.clock.wall+lifetime
 	}
-	if lasting == u.lasting && override == u.override && until == u.overrideUntil {
+	if r := s.rare(u); lasting == u.lasting && override == r.override && until == r.overrideUntil {
 		return
 	}
-	u.setChosen(lasting, override, until)
+	s.setChosen(u, lasting, override, until)
 	s.tell(u, partSettings)
 }

@@ -40,10 +40,15 @@ var always = map[string]int{
 // no operator asks.
 func (s *State) remembered() map[string]int {
 	all := s.Remembered()
-	all["gateways"], all["instances"], all["lame"] = len(s.gateways), len(s.instances), len(s.connections.lame)
+	all["gateways"], all["instances"], all["lame"] = len(s.gateways.byKey), len(s.instances), len(s.connections.lame)
 	all["closed"], all["numbers"], all["fence-pages"] = len(s.connections.closed), len(s.leases.byNumber), len(s.fenceTable.pages)
 	all["chains"], all["buckets"] = len(s.fenceTable.heads), len(s.due.buckets)+len(s.forgets.buckets)+len(s.expiries.buckets)
-	all["ordered"] = s.users.order.tree.Len()
+	all["ordered"], all["pivots"] = s.users.order.tree.Len(), 0
+	s.users.order.pivots.Range(func(any, any) bool { all["pivots"]++; return true })
+	all["sessions"], all["rare"], all["hidden"] = s.sessions.Len(), s.rares.Len(), s.hiddens.Len()
+	all["announcements"] = s.pendings.Len() - all["outbox"] // those that are in no outbox
+	all["names"], all["crowds"] = s.names.Len(), len(s.connections.crowds)
+	all["replaced"], all["ends"], all["tombstones"] = len(s.replaced), len(s.ends), len(s.tombstones)
 	return all
 }
 

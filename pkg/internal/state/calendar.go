@@ -13,7 +13,7 @@ const bucketWidth = 100
 // calendar holds items by the moment at which they fall due, without a timer
 // or a heap slot for each: a map of buckets, and a heap of the buckets.
 //
-// Each item remembers the bucket in which it waits; at says where. An item whose
+// Items are numbers. Each remembers the bucket in which it waits; at says where. An item whose
 // moment moved later stays where it is and is put in again when its bucket comes
 // up, so that renewing a lease costs nothing here. An item that moved earlier, or
 // ended, leaves a dead entry behind. A bucket is swept as soon as more than half
@@ -22,15 +22,17 @@ const bucketWidth = 100
 //
 // What falls due when follows from the items alone, not from the calendar's
 // history; a calendar built anew from the same items behaves the same.
-type calendar[B bucket, T any] struct {
-	at      func(T) *B // where an item remembers its bucket; 0 there: it does not wait
+type calendar[B bucket, T ~uint32] struct {
+	// at returns where an item remembers its bucket: 0 there, it does not wait. It returns nil
+	// for an item that there is no more.
+	at      func(T) *B
 	buckets map[B]*items[B, T]
 	order   bucketHeap[B, T]
 	entries int // in all buckets, dead ones included
 }
 
 // items are those of one bucket.
-type items[B bucket, T any] struct {
+type items[B bucket, T ~uint32] struct {
 	number  B
 	list    []T // what does not remember this bucket is dead
 	waiting int // how many are alive
@@ -75,7 +77,7 @@ func (c *calendar[B, T]) put(item T, bucket B) {
 // drop has an item not wait any more.
 func (c *calendar[B, T]) drop(item T) {
 	at := c.at(item)
-	if *at == 0 {
+	if at == nil || *at == 0 {
 		return
 	}
 	x := c.buckets[*at]
@@ -118,11 +120,12 @@ func (c *calendar[B, T]) sweep(x *items[B, T]) {
 }
 
 // release returns the items that wait in a bucket, each once, and has them wait no
-// more. One that left and came back is in the list twice.
+// more. One that left and came back is in the list twice, and so is one whose number was
+// given again.
 func (c *calendar[B, T]) release(x *items[B, T]) []T {
 	alive := x.list[:0]
 	for _, item := range x.list {
-		if at := c.at(item); *at == x.number {
+		if at := c.at(item); at != nil && *at == x.number {
 			*at = 0
 			alive = append(alive, item)
 		}
@@ -138,7 +141,7 @@ func (c *calendar[B, T]) next() (int64, bool) {
 	return int64(c.order[0].number) * bucketWidth, true
 }
 
-type bucketHeap[B bucket, T any] []*items[B, T]
+type bucketHeap[B bucket, T ~uint32] []*items[B, T]
 
 func (h bucketHeap[B, T]) Len() int           { return len(h) }
 func (h bucketHeap[B, T]) Less(i, j int) bool { return h[i].number < h[j].number }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 
@@ -18,7 +19,7 @@ func (s *State) Facts() map[string]string {
 		"amnesty until":      strconv.FormatInt(s.clock.amnestyUntil, 10),
 		"clock went back at": strconv.FormatInt(s.clock.wentBackAt, 10),
 		"rules":              fmt.Sprintf("%+v", s.params),
-		"users":              strconv.Itoa(len(s.users.list)),
+		"users":              strconv.Itoa(s.users.table.Len()),
 		"lease numbers":      fmt.Sprintf("%d, %d of them free", len(s.leases.byNumber), len(s.leases.freed)),
 		"closed connections": strconv.Itoa(len(s.connections.closed)),
 		"lame duck servers":  s.lameFact(),
@@ -28,27 +29,24 @@ func (s *State) Facts() map[string]string {
 	}
 	facts["ended sessions"] = fmt.Sprintf("%d, digest %016x", s.fenceTable.count, s.fenceTable.sum)
 	sum := uint64(0)
-	for _, g := range s.gateways {
+	for _, g := range s.gateways.byKey {
 		sum += s.hashGateway(g) + deadlineHash(g.number, g.deadline)
 	}
-	facts["gateways"] = fmt.Sprintf("%d, digest %016x", len(s.gateways), sum)
+	facts["gateways"] = fmt.Sprintf("%d, digest %016x", len(s.gateways.byKey), sum)
 	return facts
 }
 
 // UserDigests returns the digests of at most limit users, by their places from a
 // number on, and the place behind the last of them, 0 where no more follow. A
-// user's place changes when another is forgotten.
+// user keeps the place. It is another one in another process.
 func (s *State) UserDigests(from, limit int) (page []protocol.UserDigest, next int) {
-	list := s.users.list
-	from = min(from, len(list))
-	end := min(from+limit, len(list))
-	for _, u := range list[from:end] {
-		page = append(page, protocol.UserDigest{UserID: u.id, Digest: s.userDigest(u)})
+	for n, u := range s.users.table.From(uint32(min(max(from, 0), math.MaxInt32))) {
+		if len(page) == limit {
+			return page, int(n)
+		}
+		page = append(page, protocol.UserDigest{UserID: s.userID(u), Digest: s.userDigest(u)})
 	}
-	if end < len(list) {
-		next = end
-	}
-	return page, next
+	return page, 0
 }
 
 // UserDigest returns the digest of a user; empty where there is none.
@@ -63,7 +61,7 @@ func (s *State) UserDigest(id string) string {
 // userDigest covers deadlines too.
 func (s *State) userDigest(u *user) string {
 	sum := s.hash(u)
-	for x := u.sessions; x != nil; x = x.next {
+	for x := s.first(u); x != nil; x = s.after(x) {
 		sum += deadlineHash(x.number, x.deadline)
 	}
 	return fmt.Sprintf("%016x", sum)
@@ -71,9 +69,9 @@ func (s *State) userDigest(u *user) string {
 
 // UserIDs returns who is known, sorted.
 func (s *State) UserIDs() []string {
-	ids := make([]string, 0, len(s.users.list))
-	for _, u := range s.users.list {
-		ids = append(ids, u.id)
+	ids := make([]string, 0, s.users.table.Len())
+	for _, u := range s.users.table.All() {
+		ids = append(ids, s.userID(u))
 	}
 	slices.Sort(ids)
 	return ids

@@ -1,5 +1,11 @@
 package state
 
+import (
+	"hash/maphash"
+
+	"presence/pkg/internal/table"
+)
+
 // connectionKey names a NATS connection. A server start has an ID of its own,
 // so a key never means two connections.
 type connectionKey struct {
@@ -11,89 +17,187 @@ type connectionKey struct {
 // Both are remembered because the broker's report of a closed connection and
 // the login that binds to it travel apart and arrive in any order.
 type connection struct {
-	key      connectionKey
+	client   uint64
+	closedAt int64  // lease clock
+	server   uint32 // a name
+	leases   uint32 // how many are bound to it
+	only     holder // the one that is, if it is one
 	closed   bool
-	kept     bool  // in connections.closed
-	lame     bool  // its server is in connections.lame
-	closedAt int64 // lease clock
-	leases   []*lease
+	kept     bool // in connections.closed
+	lame     bool // its server is in connections.lame
+}
+
+// closedConnection is one that was closed.
+type closedConnection struct {
+	number, server uint32
+	client         uint64
+	at             int64 // lease clock
 }
 
 type connections struct {
-	known  map[connectionKey]*connection
-	closed []*connection // in the order of their closing; what is in it is never changed
-	lame   []lameServer  // in the order of time
+	table  table.Blocks[connection]
+	index  *table.Index[localKey]
+	names  *table.Names
+	closed []closedConnection // in the order of their closing; what is in it is never changed
+	lame   []lameServer       // in the order of time
+
+	// crowds has the leases of the connections that have several.
+	crowds map[uint32][]holder
 
 	// newlyBound has the connections that the current entry bound and that were not known
 	// before.
 	newlyBound []connectionKey
 }
 
+// localKey is a connectionKey with the server's number.
+type localKey struct {
+	server uint32
+	client uint64
+}
+
+func (cs *connections) init(names *table.Names) {
+	cs.names, cs.crowds = names, make(map[uint32][]holder)
+	cs.index = table.NewIndex(func(k localKey) uint64 { return maphash.Comparable(seed, k) },
+		func(n uint32) localKey { c := cs.table.At(n); return localKey{c.server, c.client} })
+}
+
+// find returns the number of a connection; 0 if it is not known.
+func (cs *connections) find(key connectionKey) uint32 {
+	server := cs.names.Find(key.server)
+	if server == 0 && key.server != "" {
+		return 0
+	}
+	return cs.index.Find(localKey{server, key.client})
+}
+
+// get returns a connection; nil if it is not known.
+func (cs *connections) get(key connectionKey) *connection { return cs.table.At(cs.find(key)) }
+
+// key returns the name of a connection.
+func (cs *connections) key(c *connection) connectionKey {
+	return connectionKey{cs.names.Get(c.server), c.client}
+}
+
+// leases returns the leases that are bound to a connection. The list changes when one is bound
+// or unbound.
+func (cs *connections) leases(n uint32) []holder {
+	switch c := cs.table.At(n); {
+	case c == nil || c.leases == 0:
+		return nil
+	case c.leases == 1:
+		return []holder{c.only}
+	}
+	return cs.crowds[n]
+}
+
+// add adds a lease to those of a connection and returns its place among them.
+func (cs *connections) add(n uint32, h holder) (place uint32) {
+	c := cs.table.At(n)
+	switch c.leases {
+	case 0:
+		c.only = h
+	case 1:
+		cs.crowds[n] = []holder{c.only, h}
+		c.only = 0
+	default:
+		cs.crowds[n] = append(cs.crowds[n], h)
+	}
+	c.leases++
+	return c.leases - 1
+}
+
+// remove takes out the lease at a place and returns the one that is there from now on; 0: none.
+func (cs *connections) remove(n uint32, place uint32) (moved holder) {
+	c := cs.table.At(n)
+	c.leases--
+	if c.leases == 0 {
+		c.only = 0
+		return 0
+	}
+	crowd := cs.crowds[n]
+	moved = crowd[c.leases]
+	crowd[place] = moved
+	if c.leases == 1 {
+		c.only = crowd[0]
+		delete(cs.crowds, n)
+	} else {
+		cs.crowds[n] = crowd[:c.leases]
+	}
+	return moved
+}
+
 // bind makes a connection that of a lease; none unbinds it. One that closed does
 // not take the place of one that is open: who names it is late.
 func (s *State) bind(l *lease, key connectionKey) {
-	if l.connection != nil && l.connection.key == key {
+	bound := s.connectionOf(l)
+	if bound != nil && s.connections.key(bound) == key {
 		return
 	}
-	if c := s.connections.known[key]; c != nil && c.closed && l.live && l.connection != nil && !l.connection.closed {
+	n := s.connections.find(key)
+	if n != 0 && s.connections.table.At(n).closed && l.live && bound != nil && !bound.closed {
 		return
 	}
 	s.unbind(l)
 	if key.server == "" {
 		return
 	}
-	if s.connections.known[key] == nil {
+	if n == 0 {
 		s.connections.newlyBound = append(s.connections.newlyBound, key)
+		n = s.connections.insert(key)
 	}
-	c := s.connections.findOrAdd(key)
-	l.connection, l.bound = c, int32(len(c.leases))
-	c.leases = append(c.leases, l)
+	s.bindTo(l, s.holderOf(l), n)
+}
+
+// bindTo binds a lease that is not bound.
+func (s *State) bindTo(l *lease, h holder, n uint32) {
+	l.bound, l.place = bound(n), s.connections.add(n, h)
 }
 
 func (s *State) unbind(l *lease) {
-	c := l.connection
-	if c == nil {
+	if s.connectionOf(l) == nil {
 		return
 	}
-	last := len(c.leases) - 1
-	moved := c.leases[last]
-	c.leases[l.bound], moved.bound = moved, l.bound
-	c.leases[last] = nil
-	c.leases = c.leases[:last]
-	l.connection = nil
-	s.connections.drop(c)
+	n := uint32(l.bound)
+	if moved := s.connections.remove(n, l.place); moved != 0 {
+		s.leaseOf(moved).place = l.place
+	}
+	l.bound, l.place = 0, 0
+	s.connections.drop(n)
 }
 
 // closeConnection notes that the broker closed a connection. The leases bound
 // to it run out a grace later unless a login binds them elsewhere.
 func (s *State) closeConnection(key connectionKey) {
-	c := s.connections.findOrAdd(key)
+	cs := &s.connections
+	n := cs.findOrAdd(key)
+	c := cs.table.At(n)
 	if c.closed {
 		return
 	}
-	for _, l := range c.leases {
-		switch {
-		case l.session == nil:
-		case l.live:
-			s.preserve(l.session.user)
+	for _, h := range cs.leases(n) {
+		switch x := s.sessionOf(s.leaseOf(h)); {
+		case x == nil:
+		case x.live:
+			s.preserve(s.userOf(x))
 		default:
-			s.change(l.session.user)
+			s.change(s.userOf(x))
 		}
 	}
-	c.closed, c.closedAt, c.kept = true, s.clock.lease, true
-	s.connections.closed = append(s.connections.closed, c)
-	if len(s.connections.closed) > maxClosed {
-		s.connections.forgetOldest()
+	c.closed, c.closedAt = true, s.clock.lease
+	cs.remember(n)
+	if len(cs.closed) > maxClosed {
+		cs.forgetOldest()
 	}
 	// Backwards, because a lost session leaves the list.
-	for i := len(c.leases) - 1; i >= 0; i-- {
-		l := c.leases[i]
+	leases := cs.leases(n)
+	for i := len(leases) - 1; i >= 0; i-- {
+		l := s.leaseOf(leases[i])
 		if l.live {
 			s.schedule(l)
 			continue
 		}
 		// Lost for its silence: a renewal brings it back, from format 3 on.
-		l.session.loginOnly = s.format < 3
+		l.loginOnly = s.format < 3
 		s.unbind(l)
 	}
 }
@@ -101,14 +205,15 @@ func (s *State) closeConnection(key connectionKey) {
 // unbindConnection unbinds the leases of a connection whose NATS server does not
 // answer: nobody would report its end. In force from format 3 on.
 func (s *State) unbindConnection(key connectionKey) {
-	c := s.connections.known[key]
-	if s.format < 3 || c == nil || c.closed {
+	n := s.connections.find(key)
+	if s.format < 3 || n == 0 || s.connections.table.At(n).closed {
 		return
 	}
-	for i := len(c.leases) - 1; i >= 0; i-- {
-		l := c.leases[i]
-		if l.session != nil {
-			s.change(l.session.user)
+	leases := s.connections.leases(n)
+	for i := len(leases) - 1; i >= 0; i-- {
+		l := s.leaseOf(leases[i])
+		if x := s.sessionOf(l); x != nil {
+			s.change(s.userOf(x))
 		}
 		s.unbind(l)
 	}
@@ -127,40 +232,49 @@ func (s *State) NewlyBound(yield func(server string, client uint64) bool) {
 
 // expireConnections forgets connections that closed long ago.
 func (s *State) expireConnections() {
-	kept := s.closedKept()
-	for len(s.connections.closed) > 0 && s.connections.closed[0].closedAt+kept <= s.clock.lease {
+	for len(s.connections.closed) > 0 && s.connections.closed[0].at+closedKept <= s.clock.lease {
 		s.connections.forgetOldest()
 	}
 }
 
-// closedKept returns how long a closed connection is remembered. A login that arrives after the
-// close of its own connection arrives within that time, and its session may still have its grace.
-func (s *State) closedKept() int64 {
-	if s.format < graceFormat {
-		return closedKept
+// findOrAdd returns the number of a connection.
+func (cs *connections) findOrAdd(key connectionKey) uint32 {
+	if n := cs.find(key); n != 0 {
+		return n
 	}
-	return s.params.LongestGrace() + closedLate
+	return cs.insert(key)
 }
 
-func (cs *connections) findOrAdd(key connectionKey) *connection {
-	c := cs.known[key]
-	if c == nil {
-		c = &connection{key: key, lame: len(cs.lame) > 0 && cs.isLame(key.server)}
-		cs.known[key] = c
-	}
-	return c
+// insert adds a connection that is not known.
+func (cs *connections) insert(key connectionKey) uint32 {
+	n, c := cs.table.New()
+	c.server, c.client = cs.names.Take(key.server), key.client
+	c.lame = len(cs.lame) > 0 && cs.isLame(key.server)
+	cs.index.Add(n)
+	return n
+}
+
+// remember keeps a connection that has closed.
+func (cs *connections) remember(n uint32) {
+	c := cs.table.At(n)
+	c.kept = true
+	cs.closed = append(cs.closed, closedConnection{number: n, server: c.server, client: c.client, at: c.closedAt})
 }
 
 func (cs *connections) forgetOldest() {
-	c := cs.closed[0]
+	n := cs.closed[0].number
 	cs.closed = cs.closed[1:] // append makes a new array in time
-	c.kept = false
-	cs.drop(c)
+	cs.table.At(n).kept = false
+	cs.drop(n)
 }
 
 // drop forgets a connection that nothing refers to.
-func (cs *connections) drop(c *connection) {
-	if len(c.leases) == 0 && !c.kept {
-		delete(cs.known, c.key)
+func (cs *connections) drop(n uint32) {
+	c := cs.table.At(n)
+	if c.leases > 0 || c.kept {
+		return
 	}
+	cs.index.Remove(n)
+	cs.names.Release(c.server)
+	cs.table.Free(n)
 }

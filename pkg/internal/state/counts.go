@@ -27,15 +27,26 @@ func (s *State) countUser(t protocol.StatusType, revision uint64, by int) {
 	}
 }
 
-// countSession counts a session in or out, where it is one that counts.
+// countSession counts a session in or out, where it is one that counts. What is live, idle or on
+// a platform is counted out before that changes, and in afterwards.
 func (s *State) countSession(x *session, by int) {
-	if !x.live || x.user.hidden != nil {
+	u := s.userOf(x)
+	if by > 0 {
+		s.notePresence(u)
+	}
+	if s.hidden(u) == nil {
+		s.countPlatform(x, by)
+	}
+}
+
+func (s *State) countPlatform(x *session, by int) {
+	if !x.live {
 		return
 	}
 	if s.counts.platforms == nil {
 		s.counts.platforms = make(map[string]int)
 	}
-	platform := x.platform.Value()
+	platform := s.platform(x)
 	if n := s.counts.platforms[platform] + by; n != 0 {
 		s.counts.platforms[platform] = n
 	} else {
@@ -43,9 +54,9 @@ func (s *State) countSession(x *session, by int) {
 	}
 }
 
-// countSessions counts the live sessions of a user in or out.
+// countSessions counts the live sessions of a user in or out, who is not hidden.
 func (s *State) countSessions(u *user, by int) {
-	for x := u.sessions; x != nil; x = x.next {
-		s.countSession(x, by)
+	for x := s.first(u); x != nil; x = s.after(x) {
+		s.countPlatform(x, by)
 	}
 }

@@ -42,22 +42,19 @@ func (s *State) DigestAt(position uint64) (uint64, bool) {
 // so that it costs a walk over instances and gateways only.
 func (s *State) Digest() uint64 {
 	sum := s.digest + s.fenceTable.sum
-	for _, g := range s.gateways {
+	for _, g := range s.gateways.byKey {
 		sum += s.hashGateway(g)
 	}
 	b := append(s.scratch[:0], s.epoch...) // Facts tells the same in words
 	b = appendNumbers(b, uint64(s.generation), uint64(s.format), s.position, uint64(s.clock.wall), uint64(s.clock.lease),
 		uint64(s.clock.amnestyUntil), uint64(s.params.Grace), uint64(s.params.Retention), flag(s.params.Persistent),
-		uint64(len(s.users.list)), uint64(len(s.leases.byNumber)), uint64(len(s.leases.freed)), uint64(len(s.connections.closed)))
+		uint64(s.users.table.Len()), uint64(len(s.leases.byNumber)), uint64(len(s.leases.freed)), uint64(len(s.connections.closed)))
 	for _, in := range s.instances {
 		b = appendText(b, in.id)
 		b = appendNumbers(b, in.sequence, uint64(in.seen), uint64(in.maxFormat), uint64(in.current))
 	}
 	if n := s.params.Sessions; n != entry.DefaultSessions { // as earlier versions hash it
 		b = appendNumbers(b, uint64(n))
-	}
-	if s.format >= graceFormat {
-		b = must(s.params.MarshalMsg(b))
 	}
 	b = s.appendLame(b)
 	if at := s.clock.wentBackAt; at != 0 { // likewise
@@ -73,29 +70,30 @@ func (s *State) Digest() uint64 {
 // hash hashes a user with all sessions. Deadlines change with every renewal and are hashed
 // separately. Pending announcements, and whether a connection is closed, are left out.
 func (s *State) hash(u *user) uint64 {
-	b := appendText(s.scratch[:0], u.id)
-	b = appendText(b, u.text)
-	b = appendNumbers(b, uint64(u.textUntil), uint64(u.lastSeen), uint64(u.idleSince), u.revision, u.previous, uint64(u.updatedAt), uint64(u.cause))
-	b = appendNumbers(b, uint64(u.lasting), uint64(u.override), uint64(u.overrideUntil), flag(u.erased != notErased))
-	if h := u.hidden; h != nil {
-		b = appendText(b, h.text)
+	r := s.rare(u)
+	b := appendText(s.scratch[:0], s.userID(u))
+	b = appendText(b, s.text(u))
+	b = appendNumbers(b, uint64(r.textUntil), uint64(u.lastSeen), uint64(u.idleSince), u.revision, u.previous, uint64(u.updatedAt), uint64(u.cause))
+	b = appendNumbers(b, uint64(u.lasting), uint64(r.override), uint64(r.overrideUntil), flag(u.erased != notErased))
+	if h := s.hidden(u); h != nil {
+		b = appendText(b, s.texts.Get(h.text))
 		b = appendNumbers(b, uint64(h.statusType), uint64(h.textUntil), uint64(h.lastSeen), h.revision, h.previous, uint64(h.updatedAt),
 			uint64(h.cause), uint64(h.until), uint64(h.idleSince), flag(h.gone), uint64(h.ended))
 	}
-	for x := u.sessions; x != nil; x = x.next {
-		b = appendText(b, string(x.id))
-		b = appendText(b, x.device)
-		b = appendText(b, x.platform.Value())
-		b = appendNumbers(b, uint64(x.number), uint64(x.terms), flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
-		if x.gateway != nil {
-			b = appendNumbers(b, uint64(x.gateway.number))
+	for x := s.first(u); x != nil; x = s.after(x) {
+		b = s.appendID(b, x)
+		b = appendText(b, s.device(x))
+		b = appendText(b, s.platform(x))
+		b = appendNumbers(b, uint64(x.number), x.terms.number(), flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
+		if x.bound.isGateway() {
+			b = appendNumbers(b, uint64(x.bound&^ofGateway)) // the number of its lease
 		}
-		if c := x.connection; c != nil {
-			b = appendText(b, c.key.server)
-			b = appendNumbers(b, c.key.client)
+		if c := s.connectionOf(&x.lease); c != nil {
+			b = appendText(b, s.server(c))
+			b = appendNumbers(b, c.client)
 		}
 	}
-	for r := u.replaced; r != nil; r = r.next {
+	for r := s.replacedOf(u); r != nil; r = r.next {
 		b = appendText(b, string(r.session))
 		b = appendNumbers(b, uint64(r.until), uint64(r.reason))
 	}
@@ -109,10 +107,10 @@ func (s *State) hash(u *user) uint64 {
 func (s *State) hashGateway(g *gateway) uint64 {
 	b := appendText(s.scratch[:0], g.key.gateway)
 	b = appendText(b, g.key.process)
-	b = appendNumbers(b, uint64(g.number), uint64(g.terms), g.seq, g.answer.Revision, uint64(g.answer.Applied), uint64(len(g.answer.Failures)), uint64(len(g.sessions)))
-	if c := g.connection; c != nil {
-		b = appendText(b, c.key.server)
-		b = appendNumbers(b, c.key.client, flag(c.closed), uint64(c.closedAt))
+	b = appendNumbers(b, uint64(g.number), g.terms.number(), g.seq, g.answer.Revision, uint64(g.answer.Applied), uint64(len(g.answer.Failures)), uint64(len(g.sessions)))
+	if c := s.connectionOf(&g.lease); c != nil {
+		b = appendText(b, s.server(c))
+		b = appendNumbers(b, c.client, flag(c.closed), uint64(c.closedAt))
 	}
 	if g.body != 0 {
 		b = appendNumbers(b, g.body)
@@ -133,6 +131,14 @@ func deadlineHash(number uint32, deadline int64) uint64 {
 // appendText and appendNumbers write what is hashed: no two things alike.
 func appendText(b []byte, text string) []byte {
 	return append(binary.LittleEndian.AppendUint32(b, uint32(len(text))), text...)
+}
+
+// appendID writes the ID of a session, packed.
+func (t *tables) appendID(b []byte, x *session) []byte {
+	if x.id.isUUID() {
+		return append(binary.LittleEndian.AppendUint32(b, packedLength), x.id[:]...)
+	}
+	return appendText(b, t.texts.Get(x.id.text()))
 }
 
 func appendNumbers(b []byte, numbers ...uint64) []byte {

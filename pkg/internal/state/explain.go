@@ -24,13 +24,13 @@ func (s *State) Explain(userID string) protocol.ExplainReply {
 	u := s.users.get(userID)
 	if u == nil || u.erased == erasedGone {
 		r.Why = append(r.Why, "UNLOGINED: nothing is known of the user, who was never seen or is forgotten")
-		if u != nil && u.pending != nil {
-			r.OwedBy = u.pending.instance.id
+		if u != nil && u.pending != 0 {
+			r.OwedBy = s.pendingAt(u)
 			r.Why = append(r.Why, "erased: that is not announced for certain yet")
 		}
 		return r
 	}
-	for x := u.sessions; x != nil; x = x.next {
+	for x := s.first(u); x != nil; x = s.after(x) {
 		r.Sessions = append(r.Sessions, s.detail(x))
 	}
 	s.endedOf(u, func(session sessionID, reason endReason, until int64) {
@@ -41,38 +41,44 @@ func (s *State) Explain(userID string) protocol.ExplainReply {
 	if at, ok := s.nextForget(u); ok && u.idleSince >= 0 {
 		r.ForgottenInSeconds = seconds(max(at-s.clock.lease, 0))
 	}
-	switch {
-	case u.pending != nil:
-		r.OwedBy = u.pending.instance.id
-	case u.hasPending():
-		r.OwedBy = u.hidden.pending.instance.id
-	}
+	r.OwedBy = s.pendingAt(u)
 	r.Why = s.why(u)
 	return r
+}
+
+// pendingAt returns the ID of the instance that has something to announce of a user; empty: there
+// is nothing.
+func (s *State) pendingAt(u *user) string {
+	at := u.pending
+	if h := s.hidden(u); at == 0 && h != nil {
+		at = h.pending
+	}
+	if at == 0 {
+		return ""
+	}
+	return s.instanceOf(s.pendings.At(at)).id
 }
 
 // detail adds to a session what keeps it live.
 func (s *State) detail(x *session) protocol.SessionDetail {
 	d := protocol.SessionDetail{Session: s.wire(x)}
-	l := x.effectiveLease()
-	if x.gateway != nil {
-		d.Process = x.gateway.key.process
+	l := s.effectiveLease(x)
+	if g := s.gatewayOf(x); g != nil {
+		d.Process = g.key.process
 	}
-	d.EndsInSeconds = seconds(l.dueAt(s.params.Grace) - s.clock.lease)
-	if c := l.connection; c != nil {
-		d.Connection = &protocol.Connection{ServerID: c.key.server, ClientID: c.key.client}
-		if c.closed {
-			d.ClosedSeconds = seconds(s.clock.lease - c.closedAt)
-		}
+	d.EndsInSeconds = seconds(s.dueAt(l) - s.clock.lease)
+	d.Connection = s.boundTo(l)
+	if c := s.connectionOf(l); c != nil && c.closed {
+		d.ClosedSeconds = seconds(s.clock.lease - c.closedAt)
 	}
 	return d
 }
 
 // effectiveLease returns the lease that decides when a session's status ends: its own, or
 // its gateway's.
-func (x *session) effectiveLease() *lease {
-	if x.gateway != nil {
-		return &x.gateway.lease
+func (s *State) effectiveLease(x *session) *lease {
+	if g := s.gatewayOf(x); g != nil {
+		return &g.lease
 	}
 	return &x.lease
 }
@@ -82,15 +88,15 @@ func (s *State) why(u *user) (why []string) {
 	say := func(format string, args ...any) { why = append(why, fmt.Sprintf(format, args...)) }
 	s.whyStatus(u, say)
 	s.whyAvailability(u, say)
-	switch {
-	case u.textUntil != 0:
-		say("the text ends at %s", clockTime(u.textUntil))
-	case u.text != "" && s.params.Persistent:
+	switch until := s.rare(u).textUntil; {
+	case until != 0:
+		say("the text ends at %s", clockTime(until))
+	case u.text != 0 && s.params.Persistent:
 		say("the text stays until it is cleared (policy persistent)")
-	case u.text != "":
+	case u.text != 0:
 		say("the text stays until the user stops being ONLINE (policy session)")
 	}
-	if h := u.hidden; h != nil {
+	if h := s.hidden(u); h != nil {
 		s.whyHidden(u, h, say)
 	}
 	if s.clock.inAmnesty() {
@@ -110,14 +116,14 @@ func (s *State) whyStatus(u *user, say func(string, ...any)) {
 	if t == protocol.Unlogined {
 		say("UNLOGINED: there is no session")
 	}
-	for x := u.sessions; x != nil; x = x.next {
+	for x := s.first(u); x != nil; x = s.after(x) {
 		switch {
 		case x.live:
-			say("ONLINE: session %s is live, %s", x.title(), s.whyLive(x))
+			say("ONLINE: session %s is live, %s", s.title(x), s.whyLive(x))
 		case t == protocol.Offline:
-			say("OFFLINE: session %s was lost %s, %s ago", x.title(), x.loss.sentence(x.ttl()), span(s.clock.wall-x.lostAt))
+			say("OFFLINE: session %s was lost %s, %s ago", s.title(x), x.loss.sentence(x.ttl), span(s.clock.wall-x.lostAt))
 		default:
-			say("session %s was lost %s, %s ago, and does not matter while another is live", x.title(), x.loss.sentence(x.ttl()), span(s.clock.wall-x.lostAt))
+			say("session %s was lost %s, %s ago, and does not matter while another is live", s.title(x), x.loss.sentence(x.ttl), span(s.clock.wall-x.lostAt))
 		}
 	}
 	s.endedOf(u, func(session sessionID, reason endReason, until int64) {
@@ -129,18 +135,18 @@ func (s *State) whyStatus(u *user, say func(string, ...any)) {
 
 // whyLive says what keeps a session live.
 func (s *State) whyLive(x *session) string {
-	l := x.effectiveLease()
-	left := span(l.dueAt(s.params.Grace) - s.clock.lease)
+	l := s.effectiveLease(x)
+	left := span(s.dueAt(l) - s.clock.lease)
 	by := ""
-	if x.gateway != nil {
-		by = fmt.Sprintf("held by gateway %s, ", x.gateway.key.gateway)
+	if g := s.gatewayOf(x); g != nil {
+		by = fmt.Sprintf("held by gateway %s, ", g.key.gateway)
 	}
-	switch {
-	case l.connection == nil:
+	switch c := s.connectionOf(l); {
+	case c == nil:
 		return by + "for another " + left + " unless it is renewed"
-	case l.connection.lame && !l.connection.closed:
+	case c.lame && !c.closed:
 		return by + "for another " + left + " unless it is renewed: its NATS server shuts down, so half of its TTL counts"
-	case !l.connection.closed:
+	case !c.closed:
 		return by + "for another " + left + " unless it is renewed, or until its connection closes"
 	case s.clock.inAmnesty():
 		return by + "although its connection closed: there is an amnesty"
@@ -150,24 +156,24 @@ func (s *State) whyLive(x *session) string {
 
 func (s *State) whyAvailability(u *user, say func(string, ...any)) {
 	shown := u.statusType() == protocol.Online
-	name := availabilities[u.chosen()]
-	switch {
-	case u.override != entry.Keep && shown:
-		say("%s: an override until %s, set by the user; lasting is %s", name, clockTime(u.overrideUntil), availabilities[u.lasting])
-	case u.override != entry.Keep:
-		say("%s is set until %s, lasting is %s; it shows while the user is ONLINE", name, clockTime(u.overrideUntil), availabilities[u.lasting])
+	name := availabilities[s.chosen(u)]
+	switch r := s.rare(u); {
+	case r.override != entry.Keep && shown:
+		say("%s: an override until %s, set by the user; lasting is %s", name, clockTime(r.overrideUntil), availabilities[u.lasting])
+	case r.override != entry.Keep:
+		say("%s is set until %s, lasting is %s; it shows while the user is ONLINE", name, clockTime(r.overrideUntil), availabilities[u.lasting])
 	case u.lasting != entry.Available && shown:
 		say("%s: set by the user, lasting", name)
 	case u.lasting != entry.Available:
 		say("%s is set, lasting; it shows while the user is ONLINE", name)
-	case shown && u.isIdle():
+	case shown && u.presence == idle:
 		say("away: all live sessions say that they are idle, and nothing else is set")
 	}
 }
 
 func (s *State) whyHidden(u *user, h *hidden, say func(string, ...any)) {
 	invisible := "was invisible, and has not been ONLINE and visible since"
-	if u.chosen() == entry.Invisible {
+	if s.chosen(u) == entry.Invisible {
 		invisible = "is invisible"
 	}
 	shown := h.statusType.String()
@@ -189,14 +195,14 @@ const (
 	lostByGateway
 )
 
-func (l loss) sentence(ttl int64) string {
+func (l loss) sentence(ttl uint32) string {
 	switch l {
 	case lostWithConnection:
 		return "when its connection closed and the grace was over"
 	case lostByGateway:
 		return "by its gateway, or with it"
 	}
-	return "when nothing had been heard of it for " + span(ttl)
+	return "when nothing had been heard of it for " + span(int64(ttl))
 }
 
 func (r endReason) sentence() string {
@@ -204,16 +210,16 @@ func (r endReason) sentence() string {
 }
 
 // title names a session for people.
-func (x *session) title() string {
+func (s *State) title(x *session) string {
 	var more []string
-	if x.device != "" {
-		more = append(more, x.device)
+	if device := s.device(x); device != "" {
+		more = append(more, device)
 	}
-	more = append(more, x.platform.Value())
+	more = append(more, s.platform(x))
 	if x.idle {
 		more = append(more, "idle")
 	}
-	return x.id.String() + " (" + strings.Join(more, ", ") + ")"
+	return s.sessionID(x).String() + " (" + strings.Join(more, ", ") + ")"
 }
 
 func seconds(milliseconds int64) float64 { return float64(milliseconds) / 1000 }

@@ -15,7 +15,7 @@ import (
 type gateway struct {
 	lease
 	key      gatewayKey
-	sessions []*session
+	sessions []uint32 // that it keeps live
 
 	// seq is the number of the last request that was applied, answer is its result.
 	// If that request comes again, it is answered with answer.
@@ -33,6 +33,21 @@ func (k gatewayKey) compare(with gatewayKey) int {
 	return cmp.Or(cmp.Compare(k.gateway, with.gateway), cmp.Compare(k.process, with.process))
 }
 
+// gateways are few, so they are objects.
+type gateways struct {
+	byKey   map[gatewayKey]*gateway
+	byLease map[uint32]*gateway // by the numbers of their leases
+}
+
+func newGateways() gateways {
+	return gateways{byKey: make(map[gatewayKey]*gateway), byLease: make(map[uint32]*gateway)}
+}
+
+// addGateway adds a gateway whose lease has its number.
+func (s *State) addGateway(g *gateway) {
+	s.gateways.byKey[g.key], s.gateways.byLease[g.number] = g, g
+}
+
 // GatewayAnswer is what became of an Apply.
 type GatewayAnswer struct {
 	Revision uint64
@@ -48,12 +63,13 @@ func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
 		return err
 	}
 	key := gatewayKey{c.Gateway, c.Process}
-	g := s.gateways[key]
+	g := s.gateways.byKey[key]
 	if g == nil {
 		g = &gateway{key: key}
-		g.lease.gateway = g
-		s.takeLease(&g.lease)
-		s.gateways[key] = g
+		g.number = s.leases.take(s.clock.lease)
+		s.leases.byNumber[g.number] = holder(g.number | ofGateway)
+		s.digest += deadlineHash(g.number, g.deadline)
+		s.addGateway(g)
 	}
 	g.terms = chosen
 	s.bind(&g.lease, connectionKey{c.Server, c.Client})
@@ -68,7 +84,7 @@ func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
 
 // findGateway returns the gateway that a command names.
 func (s *State) findGateway(c *entry.Command) (*gateway, *protocol.Error) {
-	if g := s.gateways[gatewayKey{c.Gateway, c.Process}]; g != nil {
+	if g := s.gateways.byKey[gatewayKey{c.Gateway, c.Process}]; g != nil {
 		return g, nil
 	}
 	return nil, protocol.ErrLeaseNotFound
@@ -100,10 +116,11 @@ func (s *State) closeGateway(c *entry.Command, r *Result) {
 func (s *State) endGateway(g *gateway, logout bool) {
 	sessions := g.sessions
 	g.sessions = nil
-	slices.SortFunc(sessions, func(a, b *session) int { return cmp.Compare(a.number, b.number) })
-	for _, x := range sessions {
-		s.change(x.user)
-		x.gateway = nil
+	slices.SortFunc(sessions, func(a, b uint32) int { return cmp.Compare(s.session(a).number, s.session(b).number) })
+	for _, n := range sessions {
+		x := s.session(n)
+		s.change(s.userOf(x))
+		x.bound, x.place = 0, 0
 		if logout {
 			s.logoutSession(x)
 			continue
@@ -113,7 +130,8 @@ func (s *State) endGateway(g *gateway, logout bool) {
 	}
 	s.unbind(&g.lease)
 	s.freeLease(&g.lease)
-	delete(s.gateways, g.key)
+	delete(s.gateways.byKey, g.key)
+	delete(s.gateways.byLease, g.number)
 }
 
 // applyOps carries out a gateway's ops in order, as one change.
@@ -131,7 +149,7 @@ func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 	case c.Seq != g.seq+1:
 		return protocol.ErrOutOfOrder.Withf("request %d came where %d is due", c.Seq, g.seq+1)
 	}
-	if g.connection != nil && g.connection.closed && s.hasLateLogin(c.Ops, g) {
+	if on := s.connectionOf(&g.lease); on != nil && on.closed && s.hasLateLogin(c.Ops, g) {
 		return protocol.ErrUnavailable.With("the gateway's connection is closed, and its sessions are elsewhere by now: nothing was done, open from the present connection")
 	}
 	g.seq = c.Seq
@@ -155,7 +173,7 @@ func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 // connection has closed.
 func (s *State) hasLateLogin(ops []entry.Command, g *gateway) bool {
 	return slices.ContainsFunc(ops, func(op entry.Command) bool {
-		return op.Kind == entry.Login && s.isLate(g.connection, s.users.get(op.User), &op, g)
+		return op.Kind == entry.Login && s.isLate(s.connectionOf(&g.lease), s.users.get(op.User), &op, g)
 	})
 }
 
@@ -171,8 +189,8 @@ func (s *State) applyOp(g *gateway, op *entry.Command) *protocol.Error {
 	if u == nil {
 		return protocol.ErrSessionNotFound
 	}
-	x := u.session(op.Session)
-	if x == nil || x.gateway != g {
+	x := s.sessionNamed(u, op.Session)
+	if x == nil || s.gatewayOf(x) != g {
 		return protocol.ErrSessionNotFound
 	}
 	switch op.Kind {
@@ -191,19 +209,26 @@ func (s *State) applyOp(g *gateway, op *entry.Command) *protocol.Error {
 // setGateway makes a gateway keep a session live, instead of another gateway or the
 // session's own lease. nil gives the session back to its own lease.
 func (s *State) setGateway(x *session, g *gateway) {
-	if x.gateway == g {
+	old := s.gatewayOf(x)
+	if old == g {
 		return
 	}
-	if old := x.gateway; old != nil {
+	n := uint32(s.holderOf(&x.lease))
+	if old != nil {
 		last := len(old.sessions) - 1
 		moved := old.sessions[last]
-		old.sessions[x.place], moved.place = moved, x.place
-		old.sessions[last] = nil
+		old.sessions[x.place], s.session(moved).place = moved, x.place
 		old.sessions = old.sessions[:last]
+		x.bound, x.place = 0, 0
 	}
-	x.gateway = g
 	if g != nil {
-		x.place = int32(len(g.sessions))
-		g.sessions = append(g.sessions, x)
+		s.unbind(&x.lease)
+		g.add(n, x)
 	}
+}
+
+// add makes a gateway keep a session live that is not bound.
+func (g *gateway) add(n uint32, x *session) {
+	x.bound, x.place = bound(g.number|ofGateway), uint32(len(g.sessions))
+	g.sessions = append(g.sessions, n)
 }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"presence/pkg/internal/entry"
+	"presence/pkg/internal/table"
 	"presence/pkg/protocol"
 )
 
@@ -11,12 +12,14 @@ import (
 // forgotten, to no text when the text expires, to a user never seen when a user without
 // sessions is forgotten. Nothing that the user does changes it (G9).
 type hidden struct {
-	view
-	lastSeen int64
+	text       table.Text
+	statusType protocol.StatusType
+	cause      cause
+	textUntil  int64
+	lastSeen   int64
 
 	revision, previous uint64
 	updatedAt          int64
-	cause              cause
 
 	// until, by the lease clock, is when the last lost session would be forgotten.
 	// idleSince is since when the view has nothing to show; -1: it has something. gone
@@ -26,19 +29,40 @@ type hidden struct {
 	// ended is until when the sessions that had been ended are remembered, for forgetAt.
 	ended int64
 
-	pending *pending // in an instance's outbox; nil: the view is announced
+	pending uint32 // in an instance's outbox; 0: the view is announced
+}
+
+func (t *tables) hiddenView(h *hidden) view {
+	return view{statusType: h.statusType, text: t.texts.Get(h.text), textUntil: h.textUntil}
+}
+
+// newHidden begins a public view that looks like another.
+func (t *tables) newHidden(u *user, like view) *hidden {
+	n, h := t.hiddens.New()
+	t.needRare(u).hidden = n
+	h.statusType, h.text, h.textUntil = like.statusType, t.keep(n, ofHidden, like.text), like.textUntil
+	return h
+}
+
+// dropHidden ends the public view of a hidden user.
+func (t *tables) dropHidden(u *user) {
+	r := t.needRare(u)
+	t.texts.Free(t.hiddens.At(r.hidden).text)
+	t.hiddens.Free(r.hidden)
+	r.hidden = 0
 }
 
 // hide starts hiding a user who has become invisible, and stops hiding a user who is to
 // be seen again. It is called before the change gets its revision. rest is what is still
 // to be announced to the owner. shown says that the hiding has stopped.
 func (s *State) hide(u *user, own view) (rest parts, shown bool) {
-	switch invisible := u.chosen() == entry.Invisible; {
-	case invisible && u.hidden == nil:
+	h := s.hidden(u)
+	switch invisible := s.chosen(u) == entry.Invisible; {
+	case invisible && h == nil:
 		s.countSessions(u, -1)
-		u.needRare().hidden = s.lastView(u, own)
-		return u.movePending(), false
-	case !invisible && u.hidden != nil && own.statusType == protocol.Online:
+		s.beginHiding(u, own)
+		return s.movePending(u), false
+	case !invisible && h != nil && own.statusType == protocol.Online:
 		s.show(u)
 		s.countSessions(u, +1)
 		return 0, true
@@ -48,36 +72,37 @@ func (s *State) hide(u *user, own view) (rest parts, shown bool) {
 
 // show ends the hiding of a user.
 func (s *State) show(u *user) {
-	u.hidden.dropPending()
-	u.hidden = nil
+	s.dropHiddenPending(s.hidden(u))
+	s.dropHidden(u)
 }
 
-// lastView returns the public view, from now on, of a user who becomes invisible.
-func (s *State) lastView(u *user, own view) *hidden {
-	h := &hidden{view: own, lastSeen: u.lastSeen, revision: u.revision, previous: u.previous, updatedAt: u.updatedAt, cause: u.cause, idleSince: -1}
-	h.availability = entry.Keep
+// beginHiding makes the public view, from now on, of a user who becomes invisible.
+func (s *State) beginHiding(u *user, own view) {
+	lastSeen, cause := u.lastSeen, u.cause
 	if own.statusType == protocol.Online {
-		h.statusType, h.lastSeen, h.cause = protocol.Offline, s.clock.wall, byLoss
+		own.statusType, lastSeen, cause = protocol.Offline, s.clock.wall, byLoss
 		if !s.params.Persistent {
-			h.text, h.textUntil = "", 0
+			own.text, own.textUntil = "", 0
 		}
 	}
-	for x := u.sessions; x != nil; x = x.next {
+	h := s.newHidden(u, own)
+	h.lastSeen, h.cause, h.idleSince = lastSeen, cause, -1
+	h.revision, h.previous, h.updatedAt = u.revision, u.previous, u.updatedAt
+	for x := s.first(u); x != nil; x = s.after(x) {
 		if x.live {
 			h.until = max(h.until, s.lostUntil())
 		} else {
 			h.until = max(h.until, x.deadline)
 		}
 	}
-	for r := u.replaced; r != nil; r = r.next {
+	for r := s.replacedOf(u); r != nil; r = r.next {
 		h.ended = max(h.ended, r.until)
 	}
 	h.gone = h.revision == 0
-	if h.statusType == protocol.Unlogined && h.text == "" {
+	if h.statusType == protocol.Unlogined && h.text == 0 {
 		h.idleSince = u.idleSince
 	}
 	s.markHiddenIdle(h)
-	return h
 }
 
 // nextStep returns when, by the lease clock, the view changes by itself. It returns false
@@ -86,7 +111,7 @@ func (h *hidden) nextStep(retention int64) (int64, bool) {
 	switch {
 	case h.statusType == protocol.Offline:
 		return roundUp(h.until, forgetGrain), true
-	case h.idleSince >= 0 && !h.gone && h.pending == nil:
+	case h.idleSince >= 0 && !h.gone && h.pending == 0:
 		return roundUp(max(h.idleSince+retention, h.ended), forgetGrain), true
 	}
 	return 0, false
@@ -96,7 +121,7 @@ func (h *hidden) nextStep(retention int64) (int64, bool) {
 // sessions: OFFLINE becomes UNLOGINED; once that is announced, the view becomes that of a
 // user never seen.
 func (s *State) stepHidden(u *user) {
-	h := u.hidden
+	h := s.hidden(u)
 	at, ok := h.nextStep(s.params.Retention)
 	switch {
 	case !ok || at > s.clock.lease:
@@ -112,15 +137,15 @@ func (s *State) stepHidden(u *user) {
 }
 
 // expireHiddenText clears the text in a hidden user's public view.
-func (s *State) expireHiddenText(u *user) {
-	h := u.hidden
-	h.text, h.textUntil, h.cause = "", 0, byExpiry
+func (s *State) expireHiddenText(h *hidden) {
+	s.texts.Free(h.text)
+	h.text, h.textUntil, h.cause = 0, 0, byExpiry
 	s.markHiddenIdle(h)
 }
 
 // markHiddenIdle is markIdle for the view.
 func (s *State) markHiddenIdle(h *hidden) {
-	if h.statusType == protocol.Unlogined && h.text == "" && h.idleSince < 0 {
+	if h.statusType == protocol.Unlogined && h.text == 0 && h.idleSince < 0 {
 		h.idleSince = s.clock.lease
 	}
 }

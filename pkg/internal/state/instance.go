@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"slices"
 
 	"presence/pkg/internal/entry"
@@ -19,8 +20,9 @@ type instance struct {
 	// outbox has the announcements that the instance has to make, in order. current
 	// counts those that no later change has replaced. The replaced ones are dropped
 	// when they are half of all, so an outbox is at most twice as long as there are users.
-	outbox  []*pending
+	outbox  []uint32 // see State.pendings
 	current int
+	local   uint32 // names the instance in pending announcements of this process
 
 	saved int // index in the snapshot at hand
 }
@@ -40,8 +42,24 @@ func (s *State) findInstance(id string) *instance {
 		}
 	}
 	in := &instance{id: id, seen: s.clock.lease}
-	s.instances = append(s.instances, in)
+	s.addInstance(in)
 	return in
+}
+
+func (s *State) addInstance(in *instance) {
+	in.local = 1
+	if n := len(s.instances); n > 0 {
+		in.local = s.instances[n-1].local + 1
+	}
+	s.instances = append(s.instances, in)
+}
+
+// instanceOf returns the instance that has a pending announcement in its outbox.
+func (s *State) instanceOf(p *pending) *instance {
+	i, _ := slices.BinarySearchFunc(s.instances, p.instance, func(in *instance, local uint32) int {
+		return cmp.Compare(in.local, local)
+	})
+	return s.instances[i]
 }
 
 // isFenced reports whether an entry counts as empty: it is of another epoch, it was
@@ -67,25 +85,25 @@ func (s *State) isFenced(h *entry.Header) bool {
 // current entry's instance. Their instance is dead, or cannot publish.
 func (s *State) takeOver() {
 	for _, in := range s.instances {
-		if in == s.instance || in.current == 0 || s.clock.lease-in.oldest().since <= takeover {
+		if in == s.instance || in.current == 0 || s.clock.lease-s.oldest(in).since <= takeover {
 			continue
 		}
 		// Each goes by its own age. A younger one must not be announced again because
 		// something else of the same user is old (G9).
-		n := slices.IndexFunc(in.outbox, func(p *pending) bool { return s.clock.lease-p.since <= takeover })
-		if n < 0 {
-			n = len(in.outbox)
-		}
-		items := in.outbox[:n:n]
-		in.outbox = in.outbox[n:]
-		for _, p := range items {
-			switch {
-			case !p.isCurrent():
-			case p.hidden != nil:
-				s.enqueueHidden(s.instance, p.user)
-			default:
-				s.enqueue(s.instance, p.user, 0)
+		for len(in.outbox) > 0 {
+			at := in.outbox[0]
+			p := s.pendings.At(at)
+			if s.clock.lease-p.since <= takeover {
+				break
 			}
+			if u := s.currentUser(at); u != nil {
+				if p.hidden {
+					s.enqueueHidden(s.instance, u)
+				} else {
+					s.enqueue(s.instance, u, 0)
+				}
+			}
+			s.pop(in)
 		}
 	}
 }
@@ -95,7 +113,13 @@ func (s *State) takeOver() {
 // stored so late that it counts as empty, and a deadline that is due then is its to announce.
 func (s *State) forgetInstances() {
 	s.instances = slices.DeleteFunc(s.instances, func(in *instance) bool {
-		return in != s.instance && in.current == 0 && s.clock.lease-in.seen > instanceKept
+		if in == s.instance || in.current > 0 || s.clock.lease-in.seen <= instanceKept {
+			return false
+		}
+		for len(in.outbox) > 0 { // with what was replaced
+			s.pop(in)
+		}
+		return true
 	})
 }
 

@@ -12,7 +12,7 @@ func (s *State) kick(c *entry.Command, r *Result) {
 		return
 	}
 	id := packID(c.Session)
-	r.Ended = s.endSessions(u, func(x *session) bool { return c.All || x.id == id }, byKick, wasKicked)
+	r.Ended = s.endSessions(u, func(x *session) bool { return c.All || s.is(x, id) }, byKick, wasKicked)
 }
 
 // IsErased reports whether a user was erased and is yet to be forgotten.
@@ -31,16 +31,17 @@ func (s *State) erase(c *entry.Command, r *Result) {
 	s.touch(u, byErasure)
 	r.Ended = s.endSessions(u, func(*session) bool { return true }, byErasure, wasErased)
 	s.tell(u, partPublic|partOwner) // its revision is gone, whether it looked like that before or not
-	u.text, u.textUntil, u.lastSeen = "", 0, 0
-	u.setChosen(entry.Available, entry.Keep, 0)
-	if u.hidden != nil {
+	s.setText(u, "", 0)
+	u.lastSeen = 0
+	s.setChosen(u, entry.Available, entry.Keep, 0)
+	if s.hidden(u) != nil {
 		s.show(u)
 	}
 	u.erased, u.idleSince = erasedKnown, -1
 	if s.format >= erasedGoneFormat {
 		u.erased = erasedGone
 		s.touched[u.touched-1].erased = true
-		s.forgetNames(u.id)
+		s.forgetNames(s.userID(u))
 	}
 }
 
@@ -59,7 +60,7 @@ func (u *user) unerase() {
 // endSessions ends those sessions of a user that ends says, and returns their IDs.
 func (s *State) endSessions(u *user, ends func(*session) bool, cause cause, reason endReason) (ended []string) {
 	var which []*session
-	for x := u.sessions; x != nil; x = x.next {
+	for x := s.first(u); x != nil; x = s.after(x) {
 		if ends(x) {
 			which = append(which, x)
 		}
@@ -67,7 +68,7 @@ func (s *State) endSessions(u *user, ends func(*session) bool, cause cause, reas
 	for _, x := range which {
 		s.touch(u, cause)
 		s.tell(u, partSessions)
-		ended = append(ended, x.id.String())
+		ended = append(ended, s.sessionID(x).String())
 		s.endFor(x, reason, len(which))
 	}
 	return ended

@@ -33,13 +33,13 @@ func (s *State) lameDuck(server string) {
 	}
 	s.connections.lame = append(s.connections.lame, lameServer{id: server, since: s.clock.lease})
 	// In any order: each lease ends up as it would by itself.
-	for key, c := range s.connections.known {
-		if key.server != server {
+	for n, c := range s.connections.table.All() {
+		if s.server(c) != server {
 			continue
 		}
 		c.lame = true
-		for _, l := range c.leases {
-			s.shorten(l)
+		for _, h := range s.connections.leases(n) {
+			s.shorten(s.leaseOf(h))
 		}
 	}
 }
@@ -50,8 +50,8 @@ func (s *State) shorten(l *lease) {
 	if !l.live || l.deadline <= until {
 		return
 	}
-	if l.session != nil {
-		s.preserve(l.session.user)
+	if x := s.sessionOf(l); x != nil {
+		s.preserve(s.userOf(x))
 	}
 	s.setDeadline(l, until)
 	s.schedule(l)
@@ -59,10 +59,12 @@ func (s *State) shorten(l *lease) {
 
 // effectiveTTL returns for how many milliseconds a renewal keeps a lease live.
 func (s *State) effectiveTTL(l *lease) int64 {
-	if len(s.connections.lame) > 0 && l.connection != nil && l.connection.lame {
-		return l.ttl() / 2
+	if len(s.connections.lame) > 0 {
+		if c := s.connectionOf(l); c != nil && c.lame {
+			return int64(l.ttl) / 2
+		}
 	}
-	return l.ttl()
+	return int64(l.ttl)
 }
 
 // expireLame forgets servers that must be gone by now.
@@ -76,8 +78,8 @@ func (s *State) expireLame() {
 func (s *State) forgetLame() {
 	server := s.connections.lame[0].id
 	s.connections.lame = slices.Delete(s.connections.lame, 0, 1)
-	for key, c := range s.connections.known {
-		if key.server == server {
+	for _, c := range s.connections.table.All() {
+		if s.server(c) == server {
 			c.lame = false
 		}
 	}

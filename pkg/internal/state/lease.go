@@ -13,117 +13,166 @@ import (
 // lease for all sessions that it logged in. A lease runs out at its deadline unless it
 // is renewed. When its connection closes it runs out after the grace, renewed or not.
 type lease struct {
-	// session has this lease; nil: the gateway has it.
-	session *session
-	// gateway has this lease if session is nil. Otherwise it is the gateway that keeps
-	// the session live instead of this lease; nil: none does.
-	gateway *gateway
+	// deadline, by the lease clock, is when the lease runs out. Of a lost session it is
+	// when the session is forgotten.
+	deadline int64
+
+	number uint32 // names it in journal entries
+	terms
+	bucket uint32 // where it waits in the calendar due; 0: nowhere
+
+	// bound is the connection that the lease is bound to. A session that a gateway keeps live
+	// is bound to the gateway instead. place is its index there.
+	bound bound
+	place uint32
 
 	live bool
 
 	// These belong to the session; they are here to save memory. idle: nobody uses the
 	// device. loginOnly: the session was lost with its connection or its gateway, so a
 	// login makes it live again, but a renewal does not. loss: how it was lost, for
-	// people. place: its index in gateway.sessions.
+	// people.
 	idle, loginOnly bool
 	loss            loss
-	place           int32
-
-	number uint32 // names it in journal entries
-	terms
-	bound  int32  // index in connection.leases
-	bucket uint32 // where it waits in the calendar due; 0: nowhere
-	// deadline, by the lease clock, is when the lease runs out. Of a lost session it is
-	// when the session is forgotten.
-	deadline int64
-
-	connection *connection // the connection that it is bound to; nil: none
 }
 
-// terms are what the holder of a lease chose, packed to save memory: in the lower 22 bits the TTL in
-// milliseconds, above them the grace in seconds. A grace of 0 is that of the rules in force. Digests
-// and snapshots have the terms as they are. This file alone knows which terms there are: login,
-// open, digests, snapshots and replies take all of them from here.
-type terms uint32
+// holder says who has a lease: the session with a number, or the gateway of the lease with a
+// number. 0 is nobody.
+type holder uint32
 
-const ttlBits, graceBits = 22, 10 // enough for protocol.MaxTTL and protocol.MaxGrace
+// bound says what a lease is bound to: the connection with a number, or the gateway of the
+// lease with a number. 0 is nothing.
+type bound uint32
 
-func makeTerms(ttl, grace uint32) terms {
-	return terms(min(grace/1000, 1<<graceBits-1)<<ttlBits | min(ttl, 1<<ttlBits-1))
+// ofGateway is set in a holder or a bound that is a gateway.
+const ofGateway = 1 << 31
+
+func (h holder) isGateway() bool { return h&ofGateway != 0 }
+
+func (b bound) isGateway() bool { return b&ofGateway != 0 }
+
+// leaseOf returns the lease of a holder.
+func (s *State) leaseOf(h holder) *lease {
+	if h.isGateway() {
+		return &s.gateways.byLease[uint32(h&^ofGateway)].lease
+	}
+	return &s.session(uint32(h)).lease
 }
 
-// ttl and grace are in milliseconds.
-func (t terms) ttl() int64   { return int64(t & (1<<ttlBits - 1)) }
-func (t terms) grace() int64 { return int64(t>>ttlBits) * 1000 }
+// bucketOfLease returns where the lease of a holder remembers its bucket; nil: the holder is
+// gone.
+func bucketOfLease(t *tables, g gateways, h holder) *uint32 {
+	if h.isGateway() {
+		if x := g.byLease[uint32(h&^ofGateway)]; x != nil {
+			return &x.bucket
+		}
+		return nil
+	}
+	if x := t.sessions.Get(uint32(h)); x != nil {
+		return &x.bucket
+	}
+	return nil
+}
 
-// graceFormat is the first format in which a lease can have a grace of its own. Below it every lease
-// has that of the rules.
-const graceFormat = 4
+// holderOf returns who has a lease, sessionOf the session that has it; nil: a gateway has it.
+func (s *State) holderOf(l *lease) holder { return s.leases.byNumber[l.number] }
+
+func (s *State) sessionOf(l *lease) *session {
+	h := s.holderOf(l)
+	if h.isGateway() {
+		return nil
+	}
+	return s.session(uint32(h))
+}
+
+// connectionOf returns the connection that a lease is bound to; nil: none.
+func (t *tables) connectionOf(l *lease) *connection {
+	if l.bound.isGateway() {
+		return nil
+	}
+	return t.connections.table.At(uint32(l.bound))
+}
+
+// gatewayOf returns the gateway that keeps a session live instead of the session's own lease;
+// nil: none does.
+func (s *State) gatewayOf(x *session) *gateway {
+	if !x.bound.isGateway() {
+		return nil
+	}
+	return s.gateways.byLease[uint32(x.bound&^ofGateway)]
+}
+
+// terms are what the holder of a lease chose, in milliseconds. This file alone knows which terms
+// there are: login, open, the digest, snapshots and replies take all of them from here.
+type terms struct {
+	ttl uint32
+}
 
 // Terms are those that are in force for a lease, in milliseconds.
 type Terms struct{ TTL, Grace int64 }
 
 // termsOf returns the terms that a Login or an Open asks for.
 func (s *State) termsOf(c *entry.Command) (terms, *protocol.Error) {
-	if s.format < graceFormat {
-		return makeTerms(c.TTL, 0), nil
-	}
-	if longest := s.params.LongestGrace(); int64(c.Grace) > longest {
-		return 0, protocol.ErrInvalidRequest.Withf("graceSeconds is too long: this service allows a grace of at most %v", span(longest))
-	}
-	return makeTerms(c.TTL, c.Grace), nil
+	return terms{ttl: c.TTL}, nil
 }
+
+// number has all terms in one number. It is in digests and snapshots. unpackTerms is its inverse.
+func (t terms) number() uint64 { return uint64(t.ttl) }
+
+func unpackTerms(number uint64) terms { return terms{ttl: uint32(number)} }
 
 // termsInForce returns what the holder of a lease is told.
 func (s *State) termsInForce(l *lease) Terms {
-	return Terms{TTL: l.ttl(), Grace: l.graceOr(s.params.Grace)}
+	return Terms{TTL: int64(l.ttl), Grace: l.graceOr(s.params.Grace)}
 }
 
 // showTerms fills in what is shown of a lease beside the session.
 func (s *State) showTerms(l *lease, to *protocol.Session) {
-	in := s.termsInForce(l)
-	to.TTLSeconds, to.GraceSeconds = in.TTL/1000, seconds(in.Grace)
+	to.TTLSeconds = s.termsInForce(l).TTL / 1000
 }
 
 // graceOr returns how long the lease outlives its closed connection. byRules is the grace of the
 // rules in force.
-func (l *lease) graceOr(byRules int64) int64 { return cmp.Or(l.grace(), byRules) }
+func (l *lease) graceOr(byRules int64) int64 { return byRules }
 
-// dueAt returns when something happens to the lease's holder. grace is that of the rules in force.
-func (l *lease) dueAt(grace int64) int64 {
+// dueAt returns when something happens to the lease's holder.
+func (s *State) dueAt(l *lease) int64 {
 	switch {
 	case l.byGateway():
 		return math.MaxInt64 // the gateway's lease decides
-	case l.live && l.connection != nil && l.connection.closed:
-		return min(l.deadline, l.connection.closedAt+l.graceOr(grace))
 	case !l.live:
 		return roundUp(l.deadline, forgetGrain) // so that a week of lost sessions shares its buckets
+	}
+	if c := s.connectionOf(l); c != nil && c.closed {
+		return min(l.deadline, c.closedAt+l.graceOr(s.params.Grace))
 	}
 	return l.deadline
 }
 
 // byGateway reports whether it is the lease of a session that a gateway keeps live.
-func (l *lease) byGateway() bool { return l.session != nil && l.live && l.gateway != nil }
+func (l *lease) byGateway() bool { return l.live && l.bound.isGateway() }
 
 // schedule puts a lease into the calendar, in a bucket that is not later than its end.
 func (s *State) schedule(l *lease) {
-	due := l.dueAt(s.params.Grace)
+	due := s.dueAt(l)
 	if due == math.MaxInt64 {
 		return
 	}
-	s.due.put(l, leaseBucket(due))
+	s.due.put(s.holderOf(l), leaseBucket(due))
 }
 
 // extend makes a lease live from now on for its TTL.
 func (s *State) extend(l *lease) {
-	if l.session != nil {
-		s.preserve(l.session.user)
+	x := s.sessionOf(l)
+	if x != nil {
+		s.preserve(s.userOf(x))
 	}
-	if l.session != nil && !l.live {
+	if !l.live {
 		l.live = true
-		s.countSession(l.session, +1)
+		if x != nil {
+			s.countSession(x, +1)
+		}
 	}
-	l.live = true
 	s.setDeadline(l, s.clock.lease+s.effectiveTTL(l))
 	s.schedule(l)
 }
@@ -138,57 +187,60 @@ func (s *State) setDeadline(l *lease, at int64) {
 // overdue reports whether a lease that was just bound and extended has run out all the
 // same, because its connection closed longer ago than the grace.
 func (s *State) overdue(l *lease) bool {
-	return l.dueAt(s.params.Grace) <= s.clock.lease && !s.clock.inAmnesty()
+	return s.dueAt(l) <= s.clock.lease && !s.clock.inAmnesty()
 }
 
 // renewNumber extends the lease with a number. The lease existed when the renewal was
 // packed. If it has ended since, nothing happens.
 func (s *State) renewNumber(number uint32) {
-	l := s.leases.get(number)
+	h := s.leases.get(number)
 	switch {
-	case l == nil:
-	case l.session != nil:
-		s.renewSession(l.session)
+	case h == 0:
+	case h.isGateway():
+		s.extend(s.leaseOf(h))
 	default:
-		s.extend(l)
+		s.renewSession(s.session(uint32(h)))
 	}
 }
 
 // expireLeases ends the leases that are due, in the order of their deadlines. Live
 // sessions and gateways are lost, lost sessions are forgotten.
 func (s *State) expireLeases() {
-	grace := s.params.Grace
-	var due []*lease
+	type end struct {
+		at     int64
+		number uint32
+		holder holder
+	}
+	var due []end
 	for {
-		leases := s.due.pop(s.clock.lease)
-		if len(leases) == 0 {
+		holders := s.due.pop(s.clock.lease)
+		if len(holders) == 0 {
 			break
 		}
-		for _, l := range leases {
-			at := l.dueAt(grace)
+		for _, h := range holders {
+			l := s.leaseOf(h)
+			at := s.dueAt(l)
 			switch {
 			case at == math.MaxInt64:
 			case bucketOf(at)*bucketWidth > s.clock.lease:
 				s.schedule(l)
 			default:
-				due = append(due, l)
+				due = append(due, end{at, l.number, h})
 			}
 		}
 	}
-	slices.SortFunc(due, func(a, b *lease) int {
-		if c := cmp.Compare(a.dueAt(grace), b.dueAt(grace)); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.number, b.number)
+	slices.SortFunc(due, func(a, b end) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.number, b.number))
 	})
-	for _, l := range due {
-		switch {
-		case l.session == nil:
-			s.endGateway(l.gateway, false)
-		case l.live:
-			s.lose(l.session)
-		default:
-			s.forget(l.session)
+	for _, e := range due {
+		if e.holder.isGateway() {
+			s.endGateway(s.gateways.byLease[e.number], false)
+			continue
+		}
+		if x := s.session(uint32(e.holder)); x.live {
+			s.lose(x)
+		} else {
+			s.forget(x)
 		}
 	}
 }
@@ -197,7 +249,7 @@ func (s *State) expireLeases() {
 // freed number is not used again during the quarantine: a renewal that was packed before
 // must not renew another lease.
 type leases struct {
-	byNumber []*lease
+	byNumber []holder
 	freed    []freed // in the order in which they were freed; the elements are never changed
 }
 
@@ -206,42 +258,51 @@ type freed struct {
 	at     int64 // lease clock
 }
 
-// takeLease gives a new lease a number, freeLease takes it back.
-func (s *State) takeLease(l *lease) {
-	s.leases.take(l, s.clock.lease)
-	s.digest += deadlineHash(l.number, l.deadline)
+// takeLease gives a new lease of a session a number, freeLease takes the number back.
+func (s *State) takeLease(n uint32, x *session) {
+	x.number = s.leases.take(s.clock.lease)
+	s.leases.byNumber[x.number] = holder(n)
+	s.digest += deadlineHash(x.number, x.deadline)
 }
 
 func (s *State) freeLease(l *lease) {
-	s.due.drop(l)
+	s.due.drop(s.holderOf(l))
 	s.digest -= deadlineHash(l.number, l.deadline)
 	s.leases.free(l.number, s.clock.lease)
 }
 
-// take gives a lease a number.
-func (ls *leases) take(l *lease, now int64) {
-	if len(ls.freed) > 0 && ls.freed[0].at+quarantine < now {
-		l.number = ls.freed[0].number
-		ls.freed = ls.freed[1:] // append makes a new array in time
-		ls.byNumber[l.number] = l
-		return
+// allLeases yields all leases, in the order of their numbers.
+func (s *State) allLeases(yield func(*lease) bool) {
+	for _, h := range s.leases.byNumber {
+		if h != 0 && !yield(s.leaseOf(h)) {
+			return
+		}
 	}
-	l.number = uint32(len(ls.byNumber))
-	ls.byNumber = append(ls.byNumber, l)
+}
+
+// take returns a number for a lease.
+func (ls *leases) take(now int64) uint32 {
+	if len(ls.freed) > 0 && ls.freed[0].at+quarantine < now {
+		number := ls.freed[0].number
+		ls.freed = ls.freed[1:] // append makes a new array in time
+		return number
+	}
+	ls.byNumber = append(ls.byNumber, 0)
+	return uint32(len(ls.byNumber) - 1)
 }
 
 // free takes a number back.
 func (ls *leases) free(number uint32, now int64) {
-	ls.byNumber[number] = nil
+	ls.byNumber[number] = 0
 	ls.freed = append(ls.freed, freed{number: number, at: now})
 }
 
-// get returns the lease behind a number, or nil.
-func (ls *leases) get(number uint32) *lease {
+// get returns who has the lease with a number; 0: nobody.
+func (ls *leases) get(number uint32) holder {
 	if int(number) < len(ls.byNumber) {
 		return ls.byNumber[number]
 	}
-	return nil
+	return 0
 }
 
 // count returns how many leases there are.

@@ -1,9 +1,12 @@
 package state
 
 import (
-	"presence/pkg/protocol"
+	"sync"
+	"sync/atomic"
 
 	"github.com/google/btree"
+
+	"presence/pkg/protocol"
 )
 
 // maxLooked bounds how many users List looks at for one page, and pageOverhead what a page
@@ -16,49 +19,81 @@ const (
 // order is the users in the order of their tokens, without those who look like
 // somebody never seen: these are not listed, and there may be so many of them in a
 // row that nobody may wait for a walk over them. It is made when the first page
-// of a list is asked for, from the end of users.list to its beginning, and kept
+// of a list is asked for, from the lowest number of a user to the highest, and kept
 // from then on: who never lists pays nothing for it. To put a million users in
 // order takes about as long as to restore them (BenchmarkOrder, BenchmarkRestore),
 // which a start has no time for.
 type order struct {
-	tree *btree.BTreeG[*user] // nil: not begun
-	left int                  // users.list up to here has still to be put in
+	tree *btree.BTreeG[uint32] // of users, by their numbers
+	next uint32                // users from this number on have still to be put in; 0: none
+
+	// pivots are the IDs from which lists go on. Each list under way has one, by a number that
+	// no user has, because a tree compares numbers only.
+	pivots    sync.Map
+	lastPivot atomic.Uint32
 }
 
-// degree of the tree: an item takes about 17 bytes.
+// pivot is set in the numbers of pivots.
+const pivot = 1 << 31
+
+// degree of the tree: an item takes about 9 bytes.
 const degree = 64
 
-func newOrder(left int) *order {
-	return &order{left: left, tree: btree.NewG(degree, func(a, b *user) bool { return protocol.CompareTokens(a.id, b.id) < 0 })}
+func (t *tables) newOrder() *order {
+	o := &order{next: 1}
+	id := func(n uint32) string {
+		if n < pivot {
+			return t.userID(t.user(n))
+		}
+		id, _ := o.pivots.Load(n)
+		return id.(string)
+	}
+	o.tree = btree.NewG(degree, func(a, b uint32) bool { return protocol.CompareTokens(id(a), id(b)) < 0 })
+	return o
+}
+
+// from calls yield for the users from an ID on, until it returns false.
+func (o *order) from(id string, yield func(uint32) bool) {
+	n := o.lastPivot.Add(1) | pivot
+	o.pivots.Store(n, id)
+	defer o.pivots.Delete(n)
+	o.tree.AscendGreaterOrEqual(n, yield)
 }
 
 // Ordered reports whether Order has come to its end.
-func (s *State) Ordered() bool { return s.users.order != nil && s.users.order.left == 0 }
+func (s *State) Ordered() bool { return s.users.order != nil && s.users.order.next == 0 }
 
 // Order does a part of what List needs, for n users. It is guarded like Apply.
 func (s *State) Order(n int) {
-	us := &s.users
-	if us.order == nil {
-		us.order = newOrder(len(us.list))
+	if s.users.order == nil {
+		s.users.order = s.newOrder()
 	}
-	o := us.order
-	for o.left = min(o.left, len(us.list)); o.left > 0 && n > 0; n-- {
-		o.left--
-		if u := us.list[o.left]; u.publicRevision() != 0 {
-			o.tree.ReplaceOrInsert(u)
+	o := s.users.order
+	if o.next == 0 {
+		return
+	}
+	for number, u := range s.users.table.From(o.next) {
+		if n == 0 {
+			o.next = number
+			return
+		}
+		n--
+		if s.publicRevision(u) != 0 {
+			o.tree.ReplaceOrInsert(number)
 		}
 	}
+	o.next = 0
 }
 
 // reorder puts a user in order who is to be listed from now on, and takes out one
 // who is not any more. was is the public revision before.
-func (us *users) reorder(u *user, was uint64) {
-	switch is := u.publicRevision(); {
-	case us.order == nil || (is == 0) == (was == 0):
+func (s *State) reorder(u *user, was uint64) {
+	switch is := s.publicRevision(u); {
+	case s.users.order == nil || (is == 0) == (was == 0):
 	case is == 0:
-		us.order.tree.Delete(u)
+		s.users.order.tree.Delete(s.numberOf(u))
 	default:
-		us.order.tree.ReplaceOrInsert(u)
+		s.users.order.tree.ReplaceOrInsert(s.numberOf(u))
 	}
 }
 
@@ -71,8 +106,9 @@ func (us *users) reorder(u *user, was uint64) {
 // a page: nothing tells of such a one (G9).
 func (s *State) List(after string, t protocol.StatusType, limit, most int, yield func(protocol.Status)) (last string) {
 	looked, bytes, more := 0, 0, false
-	s.users.order.tree.AscendGreaterOrEqual(&user{id: after}, func(u *user) bool {
-		if u.id == after {
+	s.users.order.from(after, func(n uint32) bool {
+		u := s.user(n)
+		if s.userID(u) == after {
 			return true
 		}
 		if more = limit == 0 || looked == maxLooked; more {
@@ -86,7 +122,7 @@ func (s *State) List(after string, t protocol.StatusType, limit, most int, yield
 			limit--
 			yield(st)
 		}
-		looked, last = looked+1, u.id
+		looked, last = looked+1, s.userID(u)
 		return true
 	})
 	if !more {

@@ -80,9 +80,9 @@ func TestProperty_List(t *testing.T) {
 }
 
 func listedUsers(s *State) (ids []string) {
-	for _, u := range s.users.list {
-		if u.publicRevision() != 0 {
-			ids = append(ids, u.id)
+	for _, u := range s.users.table.All() {
+		if s.publicRevision(u) != 0 {
+			ids = append(ids, s.userID(u))
 		}
 	}
 	return ids

@@ -23,9 +23,6 @@ const (
 // The public view of a hidden user has a pending announcement of its own, see
 // hidden.pending: nothing that the user does may announce that view again.
 type pending struct {
-	user     *user
-	hidden   *hidden // the hidden user's public view; nil: everything about the user
-	instance *instance
 	number   uint64 // rises from one to the next; a Cursor refers to it
 	position uint64 // the entry that put it into this outbox
 	since    int64  // lease clock of that entry
@@ -34,20 +31,36 @@ type pending struct {
 	// announcement that this one replaced in the same outbox, whose number is
 	// earlierNumber: it may already be published.
 	added, earlier parts
+	hidden         bool // the hidden user's public view; otherwise everything about the user
 	earlierNumber  uint64
+
+	user     uint32
+	instance uint32 // see instance.local
 }
 
-// isCurrent reports whether p still stands: a later change has not replaced it.
-func (p *pending) isCurrent() bool {
-	if p.hidden != nil {
-		return p.user.hidden == p.hidden && p.hidden.pending == p
+// currentUser returns the user of a pending announcement if it still stands; nil: a later change
+// has replaced it. at is where the announcement is in State.pendings.
+func (t *tables) currentUser(at uint32) *user {
+	p := t.pendings.At(at)
+	u := t.users.table.Get(p.user)
+	switch {
+	case u == nil:
+		return nil
+	case p.hidden:
+		if h := t.hidden(u); h == nil || h.pending != at {
+			return nil
+		}
+	case u.pending != at:
+		return nil
 	}
-	return p.user.pending == p
+	return u
 }
+
+func (t *tables) isCurrent(at uint32) bool { return t.currentUser(at) != nil }
 
 // all returns everything that is to be announced.
 func (p *pending) all() parts {
-	if p.hidden != nil {
+	if p.hidden {
 		return partPublic
 	}
 	return p.added | p.earlier
@@ -57,112 +70,138 @@ func (p *pending) all() parts {
 // what was still to be announced of the user.
 func (s *State) enqueue(in *instance, u *user, what parts) {
 	s.preserve(u)
-	p := &pending{user: u, instance: in, position: s.position, since: s.clock.lease, added: what}
-	if old := u.pending; old != nil {
-		old.instance.current--
-		if old.instance == in {
+	at, p := s.newPending(in, u)
+	p.added = what
+	if old := s.pendings.At(u.pending); old != nil {
+		s.instanceOf(old).current--
+		if old.instance == in.local {
 			p.earlier, p.earlierNumber = old.all(), old.number
 		} else {
 			p.added |= old.all()
 		}
 	}
-	u.pending = p
-	s.push(in, p)
+	u.pending = at
+	s.push(in, at)
 }
 
 // enqueueHidden is enqueue for the public view of a hidden user.
 func (s *State) enqueueHidden(in *instance, u *user) {
 	s.preserve(u)
-	h := u.hidden
-	h.dropPending()
-	h.pending = &pending{user: u, hidden: h, instance: in, position: s.position, since: s.clock.lease}
-	s.push(in, h.pending)
+	h := s.hidden(u)
+	s.dropHiddenPending(h)
+	at, p := s.newPending(in, u)
+	p.hidden, h.pending = true, at
+	s.push(in, at)
 }
 
-// dropPending drops the pending announcement of the view.
-func (h *hidden) dropPending() {
-	if h.pending != nil {
-		h.pending.instance.current--
-		h.pending = nil
+// newPending returns a pending announcement of the entry at hand. It has its number from push
+// on, and is freed when it leaves the outbox.
+func (s *State) newPending(in *instance, u *user) (at uint32, p *pending) {
+	at, p = s.pendings.New()
+	p.user, p.instance, p.position, p.since = s.numberOf(u), in.local, s.position, s.clock.lease
+	return at, p
+}
+
+// dropHiddenPending drops the pending announcement of a hidden user's public view.
+func (s *State) dropHiddenPending(h *hidden) {
+	if h.pending != 0 {
+		s.instanceOf(s.pendings.At(h.pending)).current--
+		h.pending = 0
 	}
 }
 
 // movePending moves a pending announcement of the public view to the view of a user
 // who is being hidden. It keeps its number, because it may already be published. It
 // returns the parts that are not moved.
-func (u *user) movePending() (rest parts) {
-	p := u.pending
+func (s *State) movePending(u *user) (rest parts) {
+	p := s.pendings.At(u.pending)
 	if p == nil || p.all()&partPublic == 0 {
 		return 0
 	}
 	rest = p.all() &^ partPublic
-	p.hidden, u.hidden.pending, u.pending = u.hidden, p, nil
+	p.hidden, s.hidden(u).pending, u.pending = true, u.pending, 0
 	return rest
 }
 
 // hasPending reports whether something of a user is still to be announced.
-func (u *user) hasPending() bool {
-	return u.pending != nil || u.hidden != nil && u.hidden.pending != nil
+func (s *State) hasPending(u *user) bool {
+	if u.pending != 0 {
+		return true
+	}
+	h := s.hidden(u)
+	return h != nil && h.pending != 0
 }
 
 // push appends a current announcement to an outbox. When half of a long outbox is
 // replaced announcements, it removes those first.
-func (s *State) push(in *instance, p *pending) {
+func (s *State) push(in *instance, at uint32) {
 	if len(in.outbox) >= 1024 && len(in.outbox) >= 2*in.current {
-		in.outbox = slices.DeleteFunc(in.outbox, func(p *pending) bool { return !p.isCurrent() })
+		in.outbox = slices.DeleteFunc(in.outbox, func(at uint32) bool {
+			current := s.isCurrent(at)
+			if !current {
+				s.pendings.Free(at)
+			}
+			return !current
+		})
 	}
 	in.current++
 	s.lastPending++
+	p := s.pendings.At(at)
 	p.number = s.lastPending
-	if p.hidden == nil && p.added&partEnds != 0 {
-		p.user.numberEnds(p.number)
+	if !p.hidden && p.added&partEnds != 0 {
+		s.numberEnds(s.user(p.user), p.number)
 	}
-	in.outbox = append(in.outbox, p)
+	in.outbox = append(in.outbox, at)
 }
 
 // oldest returns the first current announcement. It drops the ones before, which were
 // replaced: nothing may depend on how long those are kept.
-func (in *instance) oldest() *pending {
-	for !in.outbox[0].isCurrent() {
-		in.outbox = in.outbox[1:]
+func (s *State) oldest(in *instance) *pending {
+	for !s.isCurrent(in.outbox[0]) {
+		s.pop(in)
 	}
-	return in.outbox[0]
+	return s.pendings.At(in.outbox[0])
 }
 
-// dropAnnounced drops what an instance has announced for certain, up to a position.
-func (s *State) dropAnnounced(in *instance, position uint64) {
-	n := 0
-	for n < len(in.outbox) && in.outbox[n].position <= position {
-		if p := in.outbox[n]; p.isCurrent() {
-			s.preserve(p.user)
-			s.dequeue(p)
-		}
-		n++
-	}
-	clear(in.outbox[:n])
-	in.outbox = in.outbox[n:]
-	if len(in.outbox) == 0 {
+// pop takes the first announcement out of an outbox. It must not be current any more.
+func (s *State) pop(in *instance) {
+	s.pendings.Free(in.outbox[0])
+	if in.outbox = in.outbox[1:]; len(in.outbox) == 0 {
 		in.outbox = nil
 	}
 }
 
-// dequeue notes that a current announcement is made for certain.
-func (s *State) dequeue(p *pending) {
-	defer s.scheduleForget(p.user) // which may have waited for it
-	defer func() {
-		if p.user.tombstone != nil && !p.user.hasPending() {
-			p.user.tombstone = nil
+// dropAnnounced drops what an instance has announced for certain, up to a position.
+func (s *State) dropAnnounced(in *instance, position uint64) {
+	for len(in.outbox) > 0 {
+		at := in.outbox[0]
+		if s.pendings.At(at).position > position {
+			return
 		}
-	}()
-	if p.hidden != nil {
-		p.hidden.dropPending()
-		return
+		if u := s.currentUser(at); u != nil {
+			s.preserve(u)
+			s.dequeue(u, s.pendings.At(at))
+		}
+		s.pop(in)
 	}
-	if p.all()&partEnds != 0 {
-		p.user.dropEnds()
+}
+
+// dequeue notes that a current announcement of a user is made for certain.
+func (s *State) dequeue(u *user, p *pending) {
+	if p.hidden {
+		s.dropHiddenPending(s.hidden(u))
+	} else {
+		if p.all()&partEnds != 0 {
+			s.dropEnds(u)
+		}
+		u.pending = 0
+		s.instanceOf(p).current--
 	}
-	p.user.pending = nil
-	p.instance.current--
+	if !s.hasPending(u) {
+		s.dropTombstone(u)
+	}
+	s.scheduleForget(u) // which may have waited for it
+	s.dropRare(u)
 }
 
 // Cursor is a place in an instance's outbox. The zero value is before everything.
@@ -180,24 +219,25 @@ func (s *State) Pending(id string, from Cursor, limit int, yield func(Announceme
 		return from, false
 	}
 	in := s.instances[i]
-	start, _ := slices.BinarySearchFunc(in.outbox, from.last+1, func(p *pending, n uint64) int {
-		return cmp.Compare(p.number, n)
+	start, _ := slices.BinarySearchFunc(in.outbox, from.last+1, func(at uint32, n uint64) int {
+		return cmp.Compare(s.pendings.At(at).number, n)
 	})
 	to = Cursor{last: from.last, seen: s.lastPending}
 	for ; start < len(in.outbox) && limit > 0; start++ {
-		p := in.outbox[start]
+		p := s.pendings.At(in.outbox[start])
 		to.last = p.number
-		if !p.isCurrent() {
+		u := s.currentUser(in.outbox[start])
+		if u == nil {
 			continue
 		}
 		limit--
 		what, after := p.all(), uint64(0)
 		// The earlier parts are published if the reader was given the earlier
 		// announcement. That was while it was current: before this one existed.
-		if p.hidden == nil && from.last >= p.earlierNumber && p.number > from.seen {
+		if !p.hidden && from.last >= p.earlierNumber && p.number > from.seen {
 			what, after = p.added, p.earlierNumber
 		}
-		yield(s.announcement(p.user, what, after))
+		yield(s.announcement(u, what, after))
 	}
 	return to, start < len(in.outbox)
 }

@@ -38,9 +38,9 @@ func (s *State) InAmnesty() bool { return s.clock.inAmnesty() }
 func (s *State) Params() entry.Params { return s.params }
 
 // Users, Sessions and Gateways count what is remembered, lost sessions included.
-func (s *State) Users() int    { return len(s.users.list) }
-func (s *State) Sessions() int { return s.leases.count() - len(s.gateways) }
-func (s *State) Gateways() int { return len(s.gateways) }
+func (s *State) Users() int    { return s.users.table.Len() }
+func (s *State) Sessions() int { return s.sessions.Len() }
+func (s *State) Gateways() int { return len(s.gateways.byKey) }
 
 // Leases counts those of sessions, lost ones included, and of gateways.
 func (s *State) Leases() int { return s.leases.count() }
@@ -49,39 +49,33 @@ func (s *State) Leases() int { return s.leases.count() }
 // one never seen. With detail it names the platforms of live sessions.
 func (s *State) Status(userID string, detail bool) protocol.Status {
 	u := s.users.get(userID)
-	return u.seen(userID, u.statusType(), detail)
+	return s.seen(u, userID, detail)
 }
 
 // Statuses appends the Status of each of some users to a list. Most of its time is spent
 // waiting for memory. So it takes each step for several users, one right after the other:
 // the processor then waits for the memory of several at once.
 func (s *State) Statuses(list []protocol.Status, userIDs []string, detail bool) []protocol.Status {
-	var users [32]*user
-	var types [len(users)]protocol.StatusType
-	for some := range slices.Chunk(userIDs, len(users)) {
-		for i, id := range some {
-			users[i] = s.users.get(id)
-		}
-		for i := range some {
-			types[i] = users[i].statusType()
-		}
-		for i, id := range some {
-			list = append(list, users[i].seen(id, types[i], detail))
+	var room [32]uint32
+	for some := range slices.Chunk(userIDs, len(room)) {
+		for i, n := range s.users.index.FindAll(some, room[:0]) {
+			list = append(list, s.seen(s.user(n), some[i], detail))
 		}
 	}
 	return list
 }
 
-// seen is the Status of a user, who may be nil, of that type.
-func (u *user) seen(userID string, t protocol.StatusType, detail bool) protocol.Status {
+// seen is the Status of a user, who may be nil.
+func (s *State) seen(u *user, userID string, detail bool) protocol.Status {
 	if u == nil {
 		return unknownUser(userID)
 	}
-	st := u.publicViewOf(t)
-	if detail && u.hidden == nil {
-		for x := u.sessions; x != nil; x = x.next {
+	st := s.publicView(u)
+	st.UserID = userID // the same, but not a part of the arena
+	if detail && s.hidden(u) == nil {
+		for x := s.first(u); x != nil; x = s.after(x) {
 			if x.live {
-				st.Platforms = append(st.Platforms, x.platform.Value())
+				st.Platforms = append(st.Platforms, s.platform(x))
 			}
 		}
 		slices.Sort(st.Platforms)
@@ -97,13 +91,13 @@ func (s *State) OwnStatus(userID string) (protocol.Status, protocol.Availability
 	if u == nil {
 		return unknownUser(userID), protocol.AvailabilitySettings{Lasting: protocol.Available}, []protocol.Session{}
 	}
-	return s.ownerView(u), u.settings(), s.sessionList(u)
+	return s.ownerView(u), s.settings(u), s.sessionList(u)
 }
 
 // sessionList returns all sessions in the order of their logins.
 func (s *State) sessionList(u *user) []protocol.Session {
 	sessions := []protocol.Session{}
-	for x := u.sessions; x != nil; x = x.next {
+	for x := s.first(u); x != nil; x = s.after(x) {
 		sessions = append(sessions, s.wire(x))
 	}
 	return sessions
@@ -112,27 +106,30 @@ func (s *State) sessionList(u *user) []protocol.Session {
 // wire returns the session as its owner sees it.
 func (s *State) wire(x *session) protocol.Session {
 	shown := protocol.Session{
-		SessionID:  x.id.String(),
-		Device:     x.device,
-		Platform:   x.platform.Value(),
+		SessionID:  s.sessionID(x).String(),
+		Device:     s.device(x),
+		Platform:   s.platform(x),
 		Live:       x.live,
 		Idle:       x.idle,
-		Bound:      x.connection != nil,
-		Connection: x.boundTo(),
-		Gateway:    x.gatewayID(),
+		Connection: s.boundTo(&x.lease),
 		LoginAt:    protocol.Time(x.loginAt),
 		LostAt:     protocol.Time(x.lostAt),
 	}
-	s.showTerms(x.effectiveLease(), &shown)
+	shown.Bound = shown.Connection != nil
+	if g := s.gatewayOf(x); g != nil {
+		shown.Gateway = g.key.gateway
+	}
+	s.showTerms(s.effectiveLease(x), &shown)
 	return shown
 }
 
-// boundTo is the connection that the session is bound to by itself, nil for none.
-func (x *session) boundTo() *protocol.Connection {
-	if x.connection == nil {
+// boundTo is the connection that a lease is bound to; nil for none.
+func (s *State) boundTo(l *lease) *protocol.Connection {
+	c := s.connectionOf(l)
+	if c == nil {
 		return nil
 	}
-	return &protocol.Connection{ServerID: x.connection.key.server, ClientID: x.connection.key.client}
+	return &protocol.Connection{ServerID: s.server(c), ClientID: c.client}
 }
 
 // Lease returns the number of a session's lease, by which an entry may renew
@@ -143,8 +140,8 @@ func (s *State) Lease(userID, session string, idle *bool) (uint32, bool) {
 	if u == nil {
 		return 0, false
 	}
-	x := u.session(session)
-	if x == nil || !x.live || x.gateway != nil || idle != nil && *idle != x.idle {
+	x := s.sessionNamed(u, session)
+	if x == nil || !x.live || x.bound.isGateway() || idle != nil && *idle != x.idle {
 		return 0, false
 	}
 	return x.number, true
@@ -159,7 +156,7 @@ func (s *State) WasReplaced(userID, session string) bool {
 // GatewayLease returns the number of a gateway's lease, by which an entry may
 // renew it.
 func (s *State) GatewayLease(gatewayID, process string) (uint32, bool) {
-	g := s.gateways[gatewayKey{gatewayID, process}]
+	g := s.gateways.byKey[gatewayKey{gatewayID, process}]
 	if g == nil {
 		return 0, false
 	}
@@ -170,34 +167,24 @@ func (s *State) GatewayLease(gatewayID, process string) (uint32, bool) {
 // the owner's view if a session was renewed, and not if a gateway was. Renewed returns false if
 // the lease has ended since the renewal was packed.
 func (s *State) Renewed(number uint32) (Result, bool) {
-	l := s.leases.get(number)
-	if l == nil || !l.live {
+	h := s.leases.get(number)
+	if h == 0 || !s.leaseOf(h).live {
 		return Result{}, false
 	}
+	l := s.leaseOf(h)
 	r := Result{Revision: s.Revision(), Terms: s.termsInForce(l)}
-	if l.session != nil {
-		r.Status = s.ownerView(l.session.user)
+	if x := s.sessionOf(l); x != nil {
+		r.Status = s.ownerView(s.userOf(x))
 	}
 	return r, true
-}
-
-func (x *session) gatewayID() string {
-	if x.gateway == nil {
-		return ""
-	}
-	return x.gateway.key.gateway
 }
 
 // BoundTo goes through the live leases that are bound to a connection: the number of each, by which
 // an entry may renew it, and whether it is a gateway's.
 func (s *State) BoundTo(server string, client uint64) iter.Seq2[uint32, bool] {
 	return func(yield func(uint32, bool) bool) {
-		c := s.connections.known[connectionKey{server, client}]
-		if c == nil {
-			return
-		}
-		for _, l := range c.leases {
-			if l.live && !yield(l.number, l.session == nil) {
+		for _, h := range s.connections.leases(s.connections.find(connectionKey{server, client})) {
+			if l := s.leaseOf(h); l.live && !yield(l.number, h.isGateway()) {
 				return
 			}
 		}
@@ -208,9 +195,9 @@ func (s *State) BoundTo(server string, client uint64) iter.Seq2[uint32, bool] {
 // to be closed, by server.
 func (s *State) Bound() map[string][]uint64 {
 	bound := make(map[string][]uint64)
-	for key, c := range s.connections.known {
-		if !c.closed && len(c.leases) > 0 {
-			bound[key.server] = append(bound[key.server], key.client)
+	for _, c := range s.connections.table.All() {
+		if server := s.server(c); !c.closed && c.leases > 0 {
+			bound[server] = append(bound[server], c.client)
 		}
 	}
 	return bound

@@ -11,10 +11,9 @@ import (
 
 // snapshotFormat is the newest one that this program writes and understands. 2 has
 // a rulesRecord behind the header. 3 has a linksRecord, a clockRecord and an endsRecord
-// behind that, and what the last one says. 4 has all parameters behind that, encoded as in
-// an entry: a new one needs no new record. And leases can have a grace of their own. Like an
-// entry a snapshot is written in the oldest format that has all it says.
-const snapshotFormat = 4
+// behind that, and what the last one says. Like an entry a snapshot is written in the
+// oldest format that has all it says.
+const snapshotFormat = 3
 
 // headerRecord begins a snapshot: everything that there is not much of.
 //
@@ -129,7 +128,8 @@ type instanceRecord struct {
 //msgp:tuple gatewayRecord
 type gatewayRecord struct {
 	Gateway, Process string
-	Number, Terms    uint32
+	Number           uint32
+	Terms            uint64 // see terms.number
 	Deadline         int64
 	On               bindingRecord
 	Seq              uint64
@@ -220,7 +220,8 @@ type hiddenRecord struct {
 //msgp:tuple sessionRecord
 type sessionRecord struct {
 	ID, Device, Platform string
-	Number, Terms        uint32
+	Number               uint32
+	Terms                uint64 // see terms.number
 	Deadline             int64
 	Flags                uint8 // live, idle, severed from the lowest bit on, then two bits of loss
 	LoginAt, LostAt      int64
@@ -236,19 +237,19 @@ type replacedRecord struct {
 	Pending bool
 }
 
-func (r *bindingRecord) from(c *connection) {
+func (r *bindingRecord) from(s *State, l *lease) {
 	*r = bindingRecord{}
-	if c != nil {
-		*r = bindingRecord{Server: c.key.server, Client: c.key.client, Closed: c.closed, ClosedAt: c.closedAt}
+	if c := s.connectionOf(l); c != nil {
+		*r = bindingRecord{Server: s.server(c), Client: c.client, Closed: c.closed, ClosedAt: c.closedAt}
 	}
 }
 
-func (r *gatewayRecord) from(g *gateway) {
+func (r *gatewayRecord) from(s *State, g *gateway) {
 	*r = gatewayRecord{
-		Gateway: g.key.gateway, Process: g.key.process, Number: g.number, Terms: uint32(g.terms), Deadline: g.deadline,
+		Gateway: g.key.gateway, Process: g.key.process, Number: g.number, Terms: g.terms.number(), Deadline: g.deadline,
 		Seq: g.seq, Revision: g.answer.Revision, Applied: g.answer.Applied,
 	}
-	r.On.from(g.connection)
+	r.On.from(s, &g.lease)
 	for _, f := range g.answer.Failures {
 		r.Failures = append(r.Failures, failureRecord{Index: f.Index, User: f.UserID, Code: f.Code, Name: f.Name, Message: f.Message})
 	}
@@ -256,12 +257,12 @@ func (r *gatewayRecord) from(g *gateway) {
 
 // from fills the record and reports whether there is something in it. Its slice is used
 // again.
-func (r *userMoreRecord) from(u *user) bool {
+func (r *userMoreRecord) from(s *State, u *user) bool {
 	*r = userMoreRecord{Fence: u.fence, Fenced: u.fenced, Gone: u.erased == erasedGone, Ends: r.Ends[:0]}
-	if x := u.tombstone; x != nil {
+	if x, ok := s.tombstone(u); ok {
 		r.Tombstone = &tombstoneRecord{x.revision, x.previous, x.updatedAt}
 	}
-	for _, e := range u.pendingEnds() {
+	for _, e := range s.pendingEnds(u) {
 		r.Ends = append(r.Ends, endRecord{Session: e.session.String(), Reason: uint8(e.reason)})
 	}
 	return r.Fence != 0 || r.Fenced != 0 || r.Gone || r.Tombstone != nil || len(r.Ends) > 0
@@ -277,43 +278,44 @@ func (r *gatewayRecord) answer() GatewayAnswer {
 }
 
 // from fills the record; its slices are used again.
-func (r *userRecord) from(u *user) {
-	sessions, replaced := r.Sessions[:0], r.Replaced[:0]
-	for x := u.sessions; x != nil; x = x.next {
+func (r *userRecord) from(s *State, u *user) {
+	sessions, ended := r.Sessions[:0], r.Replaced[:0]
+	for x := s.first(u); x != nil; x = s.after(x) {
 		sessions = append(sessions, sessionRecord{})
-		sessions[len(sessions)-1].from(x)
+		sessions[len(sessions)-1].from(s, x)
 	}
-	for p := u.replaced; p != nil; p = p.next {
-		replaced = append(replaced, replacedRecord{Session: p.session.String(), Until: p.until, Reason: uint8(p.reason), Pending: p.pending})
+	for p := s.replacedOf(u); p != nil; p = p.next {
+		ended = append(ended, replacedRecord{Session: p.session.String(), Until: p.until, Reason: uint8(p.reason), Pending: p.pending})
 	}
+	rare := s.rare(u)
 	*r = userRecord{
-		ID: u.id, Text: u.text, TextUntil: u.textUntil, LastSeen: u.lastSeen, IdleSince: u.idleSince,
+		ID: s.userID(u), Text: s.text(u), TextUntil: rare.textUntil, LastSeen: u.lastSeen, IdleSince: u.idleSince,
 		Revision: u.revision, Previous: u.previous, UpdatedAt: u.updatedAt, Cause: uint8(u.cause),
-		Sessions: sessions, Replaced: replaced,
-		Lasting: uint8(u.lasting), Override: uint8(u.override), OverrideUntil: u.overrideUntil, Erased: u.erased != notErased,
+		Sessions: sessions, Replaced: ended,
+		Lasting: uint8(u.lasting), Override: uint8(rare.override), OverrideUntil: rare.overrideUntil, Erased: u.erased != notErased,
 	}
-	if h := u.hidden; h != nil {
+	if h := s.hidden(u); h != nil {
 		r.Hidden = &hiddenRecord{
-			StatusType: uint8(h.statusType), Text: h.text, TextUntil: h.textUntil, LastSeen: h.lastSeen, Revision: h.revision,
+			StatusType: uint8(h.statusType), Text: s.texts.Get(h.text), TextUntil: h.textUntil, LastSeen: h.lastSeen, Revision: h.revision,
 			Previous: h.previous, UpdatedAt: h.updatedAt, Cause: uint8(h.cause), Until: h.until, IdleSince: h.idleSince, Ended: h.ended, Gone: h.gone,
 		}
-		if p := h.pending; p != nil {
-			r.Hidden.Instance, r.Hidden.PendingAt, r.Hidden.PendingSince = 1+p.instance.saved, p.position, p.since
+		if p := s.pendings.At(h.pending); p != nil {
+			r.Hidden.Instance, r.Hidden.PendingAt, r.Hidden.PendingSince = 1+s.instanceOf(p).saved, p.position, p.since
 		}
 	}
-	if p := u.pending; p != nil {
-		r.Instance, r.PendingAt, r.PendingSince, r.PendingParts = 1+p.instance.saved, p.position, p.since, uint8(p.all())
+	if p := s.pendings.At(u.pending); p != nil {
+		r.Instance, r.PendingAt, r.PendingSince, r.PendingParts = 1+s.instanceOf(p).saved, p.position, p.since, uint8(p.all())
 	}
 }
 
-func (r *sessionRecord) from(x *session) {
+func (r *sessionRecord) from(s *State, x *session) {
 	*r = sessionRecord{
-		ID: x.id.String(), Device: x.device, Platform: x.platform.Value(), Number: x.number, Terms: uint32(x.terms), Deadline: x.deadline,
+		ID: s.sessionID(x).String(), Device: s.device(x), Platform: s.platform(x), Number: x.number, Terms: x.terms.number(), Deadline: x.deadline,
 		Flags:   uint8(flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2) | uint8(x.loss)<<3,
 		LoginAt: x.loginAt, LostAt: x.lostAt,
 	}
-	if x.gateway != nil {
-		r.Gateway = 1 + x.gateway.saved
+	if g := s.gatewayOf(x); g != nil {
+		r.Gateway = 1 + g.saved
 	}
-	r.On.from(x.connection)
+	r.On.from(s, &x.lease)
 }

@@ -21,15 +21,15 @@ func (s *State) Remembered() map[string]int {
 	outbox, untold := 0, 0
 	for _, in := range s.instances {
 		outbox += len(in.outbox)
-		for _, p := range in.outbox {
-			if p.hidden == nil && p.isCurrent() {
-				untold += len(p.user.pendingEnds())
+		for _, at := range in.outbox {
+			if u := s.currentUser(at); u != nil && !s.pendings.At(at).hidden {
+				untold += len(s.pendingEnds(u))
 			}
 		}
 	}
 	return map[string]int{
-		"users": len(s.users.list), "leases": s.leases.count(), "free-numbers": len(s.leases.freed),
-		"connections": len(s.connections.known), "ended-sessions": s.fenceTable.count, "ended-names": len(s.ended),
+		"users": s.users.table.Len(), "leases": s.leases.count(), "free-numbers": len(s.leases.freed),
+		"connections": s.connections.table.Len(), "ended-sessions": s.fenceTable.count, "ended-names": len(s.ended),
 		"untold-ends": untold, "deadlines": s.due.entries, "forgetting": s.forgets.entries, "expiries": s.expiries.entries,
 		"outbox": outbox, "digests": digestsKept, "scratch": cap(s.touched),
 	}

@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"presence/pkg/protocol"
 )
@@ -12,7 +13,7 @@ import (
 // Three things are remembered of such a session:
 //
 //	fences        that it was ended, for 24 hours, as a hash of its name
-//	user.ends     that its client is to be told, until that is announced for certain
+//	State.ends    that its client is to be told, until that is announced for certain
 //	State.ended   its name, of the latest ones only, for Explain
 //
 // Below format 3 each user has a list of them instead, see replaced.
@@ -31,9 +32,7 @@ func (r endReason) wire() protocol.EndReason {
 	return [...]protocol.EndReason{protocol.EndReplaced, protocol.EndKicked, protocol.EndLogout, protocol.EndErased}[r]
 }
 
-// pendingEnds are the ends of a user's sessions that are to be announced, in order.
-type pendingEnds struct{ list []pendingEnd }
-
+// pendingEnd is the end of a session that is to be announced.
 type pendingEnd struct {
 	session sessionID
 	reason  endReason
@@ -59,13 +58,13 @@ const maxNamed = 1 << 14
 // endFor ends a session for a reason that its client is told. together is how many
 // sessions the same command ends.
 func (s *State) endFor(x *session, reason endReason, together int) {
-	u := x.user
+	u, id := s.userOf(x), s.sessionID(x)
 	s.tell(u, partEnds)
 	if s.format < fencesFormat {
-		u.remember(x.id, s.clock.lease, reason, max(maxReplaced, s.params.Sessions, together))
+		s.remember(u, id, reason, max(maxReplaced, s.params.Sessions, together))
 	} else {
-		s.fence(u, x.id, reason, fenceSecond(s.clock.lease+replacedKept))
-		u.enqueueEnd(pendingEnd{session: x.id, reason: reason})
+		s.fence(u, id, reason, fenceSecond(s.clock.lease+replacedKept))
+		s.enqueueEnd(u, pendingEnd{session: id, reason: reason})
 	}
 	s.remove(x)
 }
@@ -84,7 +83,7 @@ func (s *State) fence(u *user, session sessionID, reason endReason, until uint32
 		prev = u.fence
 	}
 	half := s.fenceTable.next >> 31
-	number := s.fenceTable.add(keyOf(u.id, session), reason, until, prev)
+	number := s.fenceTable.add(keyOf(s.userID(u), session), reason, until, prev)
 	if s.fenceTable.next>>31 != half {
 		s.forgetOldFences() // long before their numbers are given again
 	}
@@ -98,7 +97,7 @@ func (s *State) fence(u *user, session sessionID, reason endReason, until uint32
 	if len(s.ended) >= maxNamed {
 		s.ended = s.ended[1:] // append makes a new array in time
 	}
-	s.ended = append(s.ended, endedSession{u.id, session, until, reason})
+	s.ended = append(s.ended, endedSession{strings.Clone(s.userID(u)), session, until, reason})
 }
 
 // trimFences keeps only the newest maxReplacedFences fences of a user's replaced sessions.
@@ -147,7 +146,7 @@ func (s *State) expireFences() {
 
 // forgetOldFences removes the numbers of forgotten fences from the users.
 func (s *State) forgetOldFences() {
-	for _, u := range s.users.list {
+	for _, u := range s.users.table.All() {
 		if !s.fenceTable.has(u.fence) {
 			u.fence = 0
 		}
@@ -165,7 +164,7 @@ func (s *State) forgetNames(id string) {
 // wasEnded reports whether a session must not be opened again. u may be nil.
 func (s *State) wasEnded(u *user, id, session string) bool {
 	if s.format < fencesFormat {
-		return u != nil && u.wasReplaced(session, s.clock.lease)
+		return u != nil && s.wasReplaced(u, session)
 	}
 	if s.fenceTable.count == 0 {
 		return false
@@ -177,49 +176,51 @@ func (s *State) wasEnded(u *user, id, session string) bool {
 // endedOf calls yield for the latest ended sessions of a user, in the order of their ends.
 // until is when they stop being refused, by the lease clock.
 func (s *State) endedOf(u *user, yield func(session sessionID, reason endReason, until int64)) {
-	for r := u.replaced; r != nil; r = r.next {
+	for r := s.replacedOf(u); r != nil; r = r.next {
 		yield(r.session, r.reason, r.until)
 	}
+	id := s.userID(u)
 	for i := range s.ended {
-		if e := &s.ended[i]; e.user == u.id {
+		if e := &s.ended[i]; e.user == id {
 			yield(e.session, e.reason, int64(e.until)*1000)
 		}
 	}
 }
 
 // enqueueEnd adds an end that is to be announced, in the place of the oldest if there are many.
-func (u *user) enqueueEnd(end pendingEnd) {
-	if u.needRare().ends == nil {
-		u.ends = &pendingEnds{}
+func (t *tables) enqueueEnd(u *user, end pendingEnd) {
+	t.needRare(u).ends = true
+	n := t.numberOf(u)
+	ends := t.ends[n]
+	if len(ends) >= maxPendingEnds {
+		ends = ends[1:] // append makes a new array in time
 	}
-	if len(u.ends.list) >= maxPendingEnds {
-		u.ends.list = u.ends.list[1:] // append makes a new array in time
-	}
-	u.ends.list = append(u.ends.list, end)
+	t.ends[n] = append(ends, end)
 }
 
-// pendingEnds returns the ends that are to be announced.
-func (u *user) pendingEnds() []pendingEnd {
-	if u.ends == nil {
+// pendingEnds returns the ends that are to be announced, in order.
+func (t *tables) pendingEnds(u *user) []pendingEnd {
+	if !t.rare(u).ends {
 		return nil
 	}
-	return u.ends.list
+	return t.ends[t.numberOf(u)]
 }
 
 // numberEnds gives the number of a pending announcement to the ends that have none yet.
-func (u *user) numberEnds(number uint64) {
-	ends := u.pendingEnds()
+func (t *tables) numberEnds(u *user, number uint64) {
+	ends := t.pendingEnds(u)
 	for i := len(ends) - 1; i >= 0 && ends[i].number == 0; i-- {
 		ends[i].number = number
 	}
 }
 
 // dropEnds notes that all ends are announced for certain.
-func (u *user) dropEnds() {
-	if u.rare != &nothingRare {
-		u.ends = nil
+func (t *tables) dropEnds(u *user) {
+	if t.rare(u).ends {
+		delete(t.ends, t.numberOf(u))
+		t.needRare(u).ends = false
 	}
-	for r := u.replaced; r != nil; r = r.next {
+	for r := t.replacedOf(u); r != nil; r = r.next {
 		r.pending = false
 	}
 }
@@ -233,9 +234,35 @@ type replaced struct {
 	next    *replaced // in the order of their ends
 }
 
+// replacedOf returns the first ended session of a user that is remembered, below format 3.
+func (t *tables) replacedOf(u *user) *replaced {
+	if !t.rare(u).replaced {
+		return nil
+	}
+	return t.replaced[t.numberOf(u)]
+}
+
+// setReplaced sets the first one; nil: there is none.
+func (t *tables) setReplaced(u *user, first *replaced) {
+	t.needRare(u).replaced = first != nil
+	if n := t.numberOf(u); first != nil {
+		t.replaced[n] = first
+	} else {
+		delete(t.replaced, n)
+	}
+}
+
+func (t *tables) dropReplaced(u *user) {
+	if t.rare(u).replaced {
+		t.setReplaced(u, nil)
+	}
+}
+
 // remember adds an ended session. If there are most already, the oldest is forgotten.
-func (u *user) remember(session sessionID, now int64, reason endReason, most int) {
-	kept, p := 0, &u.needRare().replaced
+func (s *State) remember(u *user, session sessionID, reason endReason, most int) {
+	now := s.clock.lease
+	first, kept := s.replacedOf(u), 0
+	p := &first
 	for *p != nil {
 		if (*p).until <= now || (*p).session == session {
 			*p = (*p).next
@@ -245,17 +272,19 @@ func (u *user) remember(session sessionID, now int64, reason endReason, most int
 	}
 	*p = &replaced{session: session, until: now + replacedKept, reason: reason, pending: true}
 	if kept >= most {
-		u.replaced = u.replaced.next
+		first = first.next
 	}
+	s.setReplaced(u, first)
 }
 
-func (u *user) wasReplaced(session string, now int64) bool {
-	if u.replaced == nil {
+func (s *State) wasReplaced(u *user, session string) bool {
+	first := s.replacedOf(u)
+	if first == nil {
 		return false
 	}
 	id := packID(session)
-	for r := u.replaced; r != nil; r = r.next {
-		if r.session == id && r.until > now {
+	for r := first; r != nil; r = r.next {
+		if r.session == id && r.until > s.clock.lease {
 			return true
 		}
 	}
@@ -270,27 +299,28 @@ func (s *State) startFences() {
 		*replaced
 	}
 	var all []ended
-	for _, u := range s.users.list {
-		if u.replaced == nil && (u.hidden == nil || u.hidden.ended == 0) {
+	for _, u := range s.users.table.All() {
+		h := s.hidden(u)
+		if s.replacedOf(u) == nil && (h == nil || h.ended == 0) {
 			continue
 		}
 		s.change(u)
-		for r := u.replaced; r != nil; r = r.next {
+		for r := s.replacedOf(u); r != nil; r = r.next {
 			if r.until > s.clock.lease {
 				all = append(all, ended{u, r})
 			}
-			if r.pending && u.pending != nil {
-				u.enqueueEnd(pendingEnd{session: r.session, reason: r.reason, number: u.pending.number})
+			if p := s.pendings.At(u.pending); r.pending && p != nil {
+				s.enqueueEnd(u, pendingEnd{session: r.session, reason: r.reason, number: p.number})
 			}
 		}
-		if u.hidden != nil {
-			u.hidden.ended = 0
+		if h != nil {
+			h.ended = 0
 		}
-		u.rare.replaced = nil
+		s.dropReplaced(u)
 	}
 	// Instances may have the users in different orders, but each user's ends in the same.
 	slices.SortStableFunc(all, func(a, b ended) int {
-		return cmp.Or(cmp.Compare(a.until, b.until), cmp.Compare(a.user.id, b.user.id))
+		return cmp.Or(cmp.Compare(a.until, b.until), cmp.Compare(s.userID(a.user), s.userID(b.user)))
 	})
 	for _, e := range all {
 		s.fence(e.user, e.session, e.reason, fenceSecond(e.until))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"unique"
 
 	"presence/pkg/internal/entry"
 	"presence/pkg/protocol"
@@ -72,12 +71,18 @@ type restorer struct {
 	names                int
 	ends                 endsRecord
 	fences               []fenceRecord
-	fenceNumbers         []uint32 // the fences' new numbers
-	leases               []*lease // in any order
+	fenceNumbers         []uint32        // the fences' new numbers
+	leases               []restoredLease // in any order
 
 	format uint8
 	record userRecord
 	more   userMoreRecord
+}
+
+// restoredLease is a lease and who has it.
+type restoredLease struct {
+	*lease
+	holder
 }
 
 // damaged makes an error of what is wrong with a snapshot.
@@ -97,7 +102,6 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 			return nil, damaged("its rules: %w", err)
 		}
 	}
-	params := entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent, Sessions: rules.Sessions}
 	var links linksRecord
 	var c clockRecord
 	if r.format = format; format >= 3 {
@@ -111,25 +115,20 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 			return nil, damaged("its count of ended sessions: %w", err)
 		}
 	}
-	if format >= 4 {
-		if rest, err = params.UnmarshalMsg(rest); err != nil {
-			return nil, damaged("all its rules: %w", err)
-		}
-	}
 	s := r.s
 	for _, l := range links.Lame {
 		s.connections.lame = append(s.connections.lame, lameServer{id: l.Server, since: l.Since})
 	}
 	s.epoch, s.generation, s.format, s.position = h.Epoch, h.Generation, h.Format, h.Position
 	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil, wentBackAt: c.WentBackAt}
-	s.params = params.Complete()
+	s.params = entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent, Sessions: rules.Sessions}.Complete()
 	if h.Epoch == "" || h.Users < 0 || h.Closed < 0 || h.Freed < 0 || h.Numbers < h.Freed ||
-		r.ends.Names < 0 || r.ends.Fences < 0 || h.Format >= fencesFormat && format < 3 || h.Format >= graceFormat && format < 4 {
+		r.ends.Names < 0 || r.ends.Fences < 0 || h.Format >= fencesFormat && format < 3 {
 		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections, %d and %d ended sessions, format %d",
 			h.Users, h.Numbers, h.Freed, h.Closed, r.ends.Names, r.ends.Fences, h.Format)
 	}
 	for _, in := range h.Instances {
-		s.instances = append(s.instances, &instance{id: in.ID, sequence: in.Sequence, seen: in.Seen, maxFormat: in.MaxFormat})
+		s.addInstance(&instance{id: in.ID, sequence: in.Sequence, seen: in.Seen, maxFormat: in.MaxFormat})
 	}
 	return rest, nil
 }
@@ -167,7 +166,7 @@ func (r *restorer) restoreGateway(b []byte) ([]byte, error) {
 		return nil, damaged("gateway %d: %w", len(r.gateways), err)
 	}
 	x := &gateway{key: gatewayKey{g.Gateway, g.Process}, seq: g.Seq, answer: g.answer()}
-	if r.s.gateways[x.key] != nil {
+	if r.s.gateways.byKey[x.key] != nil {
 		return nil, damaged("gateway %q comes twice", g.Gateway)
 	}
 	if r.format >= 3 {
@@ -177,11 +176,13 @@ func (r *restorer) restoreGateway(b []byte) ([]byte, error) {
 		}
 		x.body = more.Body
 	}
-	x.lease.gateway = x
-	x.live = true
-	r.s.gateways[x.key] = x
+	x.live, x.number = true, g.Number
+	if g.Number >= ofGateway || r.s.gateways.byLease[g.Number] != nil {
+		return nil, damaged("the lease number %d of gateway %q comes twice or is too high", g.Number, g.Gateway)
+	}
+	r.s.addGateway(x)
 	r.gateways = append(r.gateways, x)
-	return b, r.restoreLease(&x.lease, g.Number, terms(g.Terms), g.Deadline, &g.On)
+	return b, r.restoreLease(&x.lease, holder(g.Number|ofGateway), g.Number, g.Terms, g.Deadline, &g.On)
 }
 
 func (r *restorer) restoreClosed(b []byte) ([]byte, error) {
@@ -192,12 +193,13 @@ func (r *restorer) restoreClosed(b []byte) ([]byte, error) {
 	}
 	r.closed++
 	cs := &r.s.connections
-	x := cs.findOrAdd(connectionKey{c.Server, c.Client})
+	n := cs.findOrAdd(connectionKey{c.Server, c.Client})
+	x := cs.table.At(n)
 	if x.kept {
 		return nil, damaged("connection %d of %s closed twice", c.Client, c.Server)
 	}
-	x.closed, x.closedAt, x.kept = true, c.At, true
-	cs.closed = append(cs.closed, x)
+	x.closed, x.closedAt = true, c.At
+	cs.remember(n)
 	return b, nil
 }
 
@@ -287,11 +289,11 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	case u.Lasting == uint8(entry.Keep) || u.Lasting > uint8(entry.Invisible) || u.Override > uint8(entry.Invisible):
 		return nil, damaged("user %q has the availabilities %d and %d", u.ID, u.Lasting, u.Override)
 	}
-	x := &user{
-		id: u.ID, text: u.Text, textUntil: u.TextUntil, lastSeen: u.LastSeen, idleSince: u.IdleSince,
-		revision: u.Revision, previous: u.Previous, updatedAt: u.UpdatedAt, cause: cause(u.Cause),
-		rare: &nothingRare, fence: r.fenceNumber(r.more.Fence), fenced: r.more.Fenced,
-	}
+	x := s.newUser(u.ID) // found by ID from finish on
+	s.setText(x, u.Text, u.TextUntil)
+	x.lastSeen, x.idleSince = u.LastSeen, u.IdleSince
+	x.revision, x.previous, x.updatedAt, x.cause = u.Revision, u.Previous, u.UpdatedAt, cause(u.Cause)
+	x.fence, x.fenced = r.fenceNumber(r.more.Fence), r.more.Fenced
 	switch {
 	case r.more.Gone:
 		x.erased = erasedGone
@@ -302,30 +304,26 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 		return nil, damaged("user %q has %d fences, %d of an earlier format", u.ID, x.fenced, len(u.Replaced))
 	}
 	if t := r.more.Tombstone; t != nil {
-		x.needRare().tombstone = &tombstone{t.Revision, t.Previous, t.UpdatedAt}
+		s.putTombstone(x, tombstone{t.Revision, t.Previous, t.UpdatedAt})
 	}
 	for _, e := range r.more.Ends {
 		if e.Reason > uint8(wasErased) {
 			return nil, damaged("a session of user %q ended for the reason %d", u.ID, e.Reason)
 		}
-		x.enqueueEnd(pendingEnd{session: packID(e.Session), reason: endReason(e.Reason)})
+		s.enqueueEnd(x, pendingEnd{session: packID(e.Session), reason: endReason(e.Reason)})
 	}
-	x.setChosen(entry.Availability(u.Lasting), entry.Availability(u.Override), u.OverrideUntil)
-	s.users.list = append(s.users.list, x) // found by ID from finish on
-	if err := x.restoreHidden(u.Hidden); err != nil {
+	s.setChosen(x, entry.Availability(u.Lasting), entry.Availability(u.Override), u.OverrideUntil)
+	if err := r.restoreHidden(x, u.Hidden); err != nil {
 		return nil, err
 	}
-	end := &x.sessions
 	for i := range u.Sessions {
-		if *end, err = r.restoreSession(x, &u.Sessions[i]); err != nil {
+		if err = r.restoreSession(x, &u.Sessions[i]); err != nil {
 			return nil, err
 		}
-		end = &(*end).next
 	}
-	if len(u.Replaced) > 0 {
-		x.needRare()
-	}
-	last := &x.replaced
+	s.notePresence(x)
+	var first *replaced
+	last := &first
 	for _, p := range u.Replaced {
 		if p.Reason > uint8(wasErased) {
 			return nil, damaged("a session of user %q ended for the reason %d", u.ID, p.Reason)
@@ -333,88 +331,93 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 		*last = &replaced{session: packID(p.Session), until: p.Until, reason: endReason(p.Reason), pending: p.Pending}
 		last = &(*last).next
 	}
-	if x.pending, err = r.restorePending(u.Instance, pending{user: x, position: u.PendingAt, since: u.PendingSince, added: parts(u.PendingParts)}); err != nil {
+	if first != nil {
+		s.setReplaced(x, first)
+	}
+	if x.pending, err = r.restorePending(x, u.Instance, pending{position: u.PendingAt, since: u.PendingSince, added: parts(u.PendingParts)}); err != nil {
 		return nil, err
 	}
-	if h := x.hidden; h != nil {
-		if h.pending, err = r.restorePending(u.Hidden.Instance, pending{user: x, hidden: h, position: u.Hidden.PendingAt, since: u.Hidden.PendingSince}); err != nil {
+	if h := s.hidden(x); h != nil {
+		if h.pending, err = r.restorePending(x, u.Hidden.Instance, pending{hidden: true, position: u.Hidden.PendingAt, since: u.Hidden.PendingSince}); err != nil {
 			return nil, err
 		}
 	}
 	s.scheduleForget(x)
 	s.scheduleExpiry(x)
-	s.countUser(x.public(x.own()).statusType, x.publicRevision(), +1)
-	s.countSessions(x, +1)
+	s.countUser(s.public(x, s.own(x)).statusType, s.publicRevision(x), +1)
+	if s.hidden(x) == nil {
+		s.countSessions(x, +1)
+	}
 	s.digest += s.hash(x)
 	return b, nil
 }
 
-// restorePending restores a pending announcement. instance is 1 + the index of the one that
-// has it in its outbox; 0: there is none.
-func (r *restorer) restorePending(instance int, p pending) (*pending, error) {
+// restorePending restores a pending announcement of a user. instance is 1 + the index of the one
+// that has it in its outbox; 0: there is none.
+func (r *restorer) restorePending(u *user, instance int, p pending) (uint32, error) {
+	s := r.s
 	if instance == 0 {
-		return nil, nil
+		return 0, nil
 	}
-	if instance < 0 || instance > len(r.s.instances) {
-		return nil, damaged("user %q has an announcement pending at instance %d of %d", p.user.id, instance, len(r.s.instances))
+	if instance < 0 || instance > len(s.instances) {
+		return 0, damaged("user %q has an announcement pending at instance %d of %d", s.userID(u), instance, len(s.instances))
 	}
-	p.instance = r.s.instances[instance-1]
-	p.instance.outbox = append(p.instance.outbox, &p)
-	return &p, nil
+	in := s.instances[instance-1]
+	p.user, p.instance = s.numberOf(u), in.local
+	at, x := s.pendings.New()
+	*x = p
+	in.outbox = append(in.outbox, at)
+	return at, nil
 }
 
-func (u *user) restoreHidden(h *hiddenRecord) error {
+func (r *restorer) restoreHidden(u *user, h *hiddenRecord) error {
 	if h == nil {
 		return nil
 	}
-	if t := protocol.StatusType(h.StatusType); t != protocol.Offline && t != protocol.Unlogined || cause(h.Cause) > byErasure {
-		return damaged("user %q is hidden as %d with the cause %d", u.id, h.StatusType, h.Cause)
+	s := r.s
+	t := protocol.StatusType(h.StatusType)
+	if t != protocol.Offline && t != protocol.Unlogined || cause(h.Cause) > byErasure {
+		return damaged("user %q is hidden as %d with the cause %d", s.userID(u), h.StatusType, h.Cause)
 	}
-	u.needRare().hidden = &hidden{
-		view:     view{statusType: protocol.StatusType(h.StatusType), text: h.Text, textUntil: h.TextUntil},
-		lastSeen: h.LastSeen, revision: h.Revision, previous: h.Previous, updatedAt: h.UpdatedAt, cause: cause(h.Cause),
-		until: h.Until, idleSince: h.IdleSince, ended: h.Ended, gone: h.Gone,
-	}
+	x := s.newHidden(u, view{statusType: t, text: h.Text, textUntil: h.TextUntil})
+	x.lastSeen, x.revision, x.previous, x.updatedAt, x.cause = h.LastSeen, h.Revision, h.Previous, h.UpdatedAt, cause(h.Cause)
+	x.until, x.idleSince, x.ended, x.gone = h.Until, h.IdleSince, h.Ended, h.Gone
 	return nil
 }
 
-func (r *restorer) restoreSession(u *user, rec *sessionRecord) (*session, error) {
-	x := &session{
-		id: packID(rec.ID), device: rec.Device, platform: unique.Make(rec.Platform), user: u,
-		loginAt: rec.LoginAt, lostAt: rec.LostAt,
-	}
-	x.lease.session = x
-	x.idle, x.loginOnly, x.loss = rec.Flags&2 != 0, rec.Flags&4 != 0, loss(rec.Flags>>3&3)
-	x.live = rec.Flags&1 != 0
+func (r *restorer) restoreSession(u *user, rec *sessionRecord) error {
+	s := r.s
+	n, x := s.newSession(u, packID(rec.ID))
+	x.device, x.platform = s.keep(n, ofDevice, rec.Device), s.names.Take(rec.Platform)
+	x.loginAt, x.lostAt = rec.LoginAt, rec.LostAt
+	x.live, x.idle, x.loginOnly, x.loss = rec.Flags&1 != 0, rec.Flags&2 != 0, rec.Flags&4 != 0, loss(rec.Flags>>3&3)
 	if rec.Gateway > 0 {
-		if rec.Gateway > len(r.gateways) || !x.live {
-			return nil, damaged("session %q of %q is held by gateway %d of %d", rec.ID, u.id, rec.Gateway, len(r.gateways))
+		if rec.Gateway > len(r.gateways) || !x.live || rec.On.Server != "" {
+			return damaged("session %q of %q is held by gateway %d of %d", rec.ID, s.userID(u), rec.Gateway, len(r.gateways))
 		}
-		r.s.setGateway(x, r.gateways[rec.Gateway-1])
+		r.gateways[rec.Gateway-1].add(n, x)
 	}
-	return x, r.restoreLease(&x.lease, rec.Number, terms(rec.Terms), rec.Deadline, &rec.On)
+	return r.restoreLease(&x.lease, holder(n), rec.Number, rec.Terms, rec.Deadline, &rec.On)
 }
 
-func (r *restorer) restoreLease(l *lease, number uint32, chosen terms, deadline int64, on *bindingRecord) error {
+func (r *restorer) restoreLease(l *lease, h holder, number uint32, terms uint64, deadline int64, on *bindingRecord) error {
 	if int(number) >= r.header.Numbers {
 		return damaged("the lease number %d is beyond %d", number, r.header.Numbers)
 	}
-	if l.terms = chosen; l.grace() != 0 && r.format < graceFormat {
-		return damaged("lease %d has the terms %#x, and a grace of its own is not in its format", number, chosen)
+	if l.terms = unpackTerms(terms); l.terms.number() != terms {
+		return damaged("the terms %d of lease %d are none that this version knows", terms, number)
 	}
 	s := r.s
-	r.leases = append(r.leases, l)
+	r.leases = append(r.leases, restoredLease{l, h})
 	l.number, l.deadline = number, deadline
 	s.digest += deadlineHash(number, deadline)
 	if on.Server != "" {
-		c := s.connections.findOrAdd(connectionKey{on.Server, on.Client})
-		if on.Closed && !c.kept {
+		n := s.connections.findOrAdd(connectionKey{on.Server, on.Client})
+		if c := s.connections.table.At(n); on.Closed && !c.kept {
 			c.closed, c.closedAt = true, on.ClosedAt
 		}
-		l.connection, l.bound = c, int32(len(c.leases))
-		c.leases = append(c.leases, l)
+		s.bindTo(l, h, n)
 	}
-	s.schedule(l)
 	return nil
 }
 
@@ -427,27 +430,31 @@ func (r *restorer) finish() (*State, error) {
 	if len(r.leases)+r.freed != h.Numbers {
 		return nil, damaged("%d leases and %d free numbers are not %d", len(r.leases), r.freed, h.Numbers)
 	}
-	byNumber := make([]*lease, h.Numbers)
+	s.leases.byNumber = make([]holder, h.Numbers)
 	for _, l := range r.leases {
-		if byNumber[l.number] != nil {
+		if s.leases.byNumber[l.number] != 0 {
 			return nil, damaged("the lease number %d comes twice", l.number)
 		}
-		byNumber[l.number] = l
+		s.leases.byNumber[l.number] = l.holder
 	}
 	for _, f := range s.leases.freed {
-		if byNumber[f.number] != nil {
+		if s.leases.byNumber[f.number] != 0 {
 			return nil, damaged("the number %d is both free and taken", f.number)
 		}
 	}
-	s.leases.byNumber = byNumber
-	if twice := s.users.index(); twice != "" {
+	for _, l := range r.leases {
+		s.schedule(l.lease)
+	}
+	if twice, ok := s.indexUsers(); !ok {
 		return nil, damaged("user %q comes twice", twice)
 	}
 	for _, in := range s.instances {
 		items := in.outbox
 		in.outbox = nil
-		slices.SortFunc(items, func(a, b *pending) int {
-			return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.user.revision, b.user.revision), cmp.Compare(a.user.id, b.user.id),
+		slices.SortFunc(items, func(at, bt uint32) int {
+			a, b := s.pendings.At(at), s.pendings.At(bt)
+			u, v := s.user(a.user), s.user(b.user)
+			return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(u.revision, v.revision), cmp.Compare(s.userID(u), s.userID(v)),
 				cmp.Compare(a.all(), b.all()))
 		})
 		for _, p := range items {

@@ -3,9 +3,9 @@ package state
 import (
 	"cmp"
 	"slices"
-	"unique"
 
 	"presence/pkg/internal/entry"
+	"presence/pkg/internal/table"
 	"presence/pkg/protocol"
 )
 
@@ -14,27 +14,28 @@ import (
 // the gateway keeps it live.
 type session struct {
 	lease
-	id       sessionID
-	device   string
-	platform unique.Handle[string] // there are few platforms
-	user     *user                 // nil once it has ended
-	next     *session              // of the same user, in order of login
+	id sessionKey
 
 	loginAt, lostAt int64 // wall time
+
+	user     uint32
+	next     uint32 // of the same user, in order of login; 0: it is the last
+	device   table.Text
+	platform uint32 // a name
 }
 
 // login opens a session, or resumes the session with the same ID (PROTOCOL 4.1). by is
 // the gateway that logs the user in, or nil.
 func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error {
 	u := s.users.get(c.User)
-	if by == nil && s.isLate(s.connections.known[connectionKey{c.Server, c.Client}], u, c, nil) {
+	if by == nil && s.isLate(s.connections.get(connectionKey{c.Server, c.Client}), u, c, nil) {
 		return protocol.ErrUnavailable.With("the connection is closed, and the session or its device is elsewhere by now: nothing was done, log in from the present connection")
 	}
 	chosen, err := s.termsOf(c)
 	if err != nil {
 		return err
 	}
-	x := u.session(c.Session)
+	x := s.sessionNamed(u, c.Session)
 	switch {
 	case x == nil && s.wasEnded(u, c.User, c.Session):
 		return protocol.ErrSessionReplaced
@@ -51,36 +52,44 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 		s.tell(u, partSessions)
 	}
 	if x == nil {
-		x = &session{id: packID(c.Session), user: u, platform: unique.Make(c.Platform), loginAt: s.clock.wall}
-		x.lease.session = x
-		s.takeLease(&x.lease)
-		u.append(x)
+		x = s.openSession(u, packID(c.Session))
 	}
 	s.countSession(x, -1)
-	x.device, x.platform = c.Device, unique.Make(c.Platform)
+	s.setDevice(x, c.Device)
+	s.setPlatform(x, c.Platform)
+	x.idle = c.Idle
 	s.countSession(x, +1)
-	x.terms, x.idle = chosen, c.Idle
+	x.terms = chosen
 	if by != nil && s.format >= 3 {
 		x.terms = by.terms // for people to read: the gateway's lease decides
 	}
-	s.setGateway(x, by)
-	s.bind(&x.lease, connectionKey{c.Server, c.Client})
+	if s.setGateway(x, by); by == nil { // a gateway's sessions are bound to the gateway
+		s.bind(&x.lease, connectionKey{c.Server, c.Client})
+	}
 	s.revive(x)
 	if s.overdue(&x.lease) {
 		s.lose(x)
 	}
 	// The earlier session of the device ends after the new one is live, so that the
 	// user is never offline in between.
-	for y := u.sessions; y != nil; {
-		next := y.next
-		if y != x && c.Device != "" && y.device == c.Device {
-			r.Replaced = append(r.Replaced, y.id.String())
+	for y := s.first(u); y != nil; {
+		next := s.after(y)
+		if y != x && c.Device != "" && s.device(y) == c.Device {
+			r.Replaced = append(r.Replaced, s.sessionID(y).String())
 			s.endFor(y, wasReplaced, 1)
 		}
 		y = next
 	}
 	r.Session, r.Terms = c.Session, s.termsInForce(&x.lease)
 	return nil
+}
+
+// openSession adds a session with a lease of its own.
+func (s *State) openSession(u *user, id sessionID) *session {
+	n, x := s.newSession(u, id)
+	s.takeLease(n, x)
+	x.loginAt = s.clock.wall
+	return x
 }
 
 // isLate reports whether a login comes from a closed connection and would end or take
@@ -92,10 +101,10 @@ func (s *State) isLate(on *connection, u *user, c *entry.Command, by *gateway) b
 		return false
 	}
 	id := packID(c.Session)
-	for x := u.sessions; x != nil; x = x.next {
+	for x := s.first(u); x != nil; x = s.after(x) {
 		switch {
-		case !x.live || by != nil && x.gateway == by:
-		case x.id == id && x.gateway != by, x.id != id && c.Device != "" && x.device == c.Device:
+		case !x.live || by != nil && s.gatewayOf(x) == by:
+		case s.is(x, id) && s.gatewayOf(x) != by, !s.is(x, id) && c.Device != "" && s.device(x) == c.Device:
 			return true
 		}
 	}
@@ -108,9 +117,9 @@ func (s *State) isLate(on *connection, u *user, c *entry.Command, by *gateway) b
 func (s *State) makeRoom(u *user, device string) *protocol.Error {
 	live := 0
 	var lost []*session
-	for x := u.sessions; x != nil; x = x.next {
+	for x := s.first(u); x != nil; x = s.after(x) {
 		switch {
-		case device != "" && x.device == device:
+		case device != "" && s.device(x) == device:
 		case x.live:
 			live++
 		default:
@@ -139,9 +148,10 @@ func (s *State) revive(x *session) {
 
 // renew extends the lease of a session that is given by its ID (PROTOCOL 4.2).
 func (s *State) renew(c *entry.Command) *protocol.Error {
-	x := s.users.get(c.User).session(c.Session)
+	u := s.users.get(c.User)
+	x := s.sessionNamed(u, c.Session)
 	switch {
-	case x == nil && s.wasEnded(s.users.get(c.User), c.User, c.Session):
+	case x == nil && s.wasEnded(u, c.User, c.Session):
 		return protocol.ErrSessionReplaced
 	case x == nil:
 		return protocol.ErrSessionNotFound
@@ -158,12 +168,12 @@ func (s *State) renew(c *entry.Command) *protocol.Error {
 // renewSession extends a session's own lease. A session of a gateway needs no renewal.
 // A session that was lost with its connection needs a login.
 func (s *State) renewSession(x *session) {
-	if x.loginOnly || x.gateway != nil {
+	if x.loginOnly || x.bound.isGateway() {
 		return
 	}
 	if !x.live {
-		s.touch(x.user, byLogin)
-		s.tell(x.user, partSessions)
+		s.touch(s.userOf(x), byLogin)
+		s.tell(s.userOf(x), partSessions)
 	}
 	s.revive(x)
 }
@@ -173,9 +183,11 @@ func (s *State) setIdle(x *session, idle bool) {
 	if x.idle == idle {
 		return
 	}
-	s.touch(x.user, bySet)
-	s.tell(x.user, partSessions)
+	s.touch(s.userOf(x), bySet)
+	s.tell(s.userOf(x), partSessions)
+	s.countSession(x, -1)
 	x.idle = idle
+	s.countSession(x, +1)
 }
 
 // logout ends one session or all of a user's. Ending what is not there is not
@@ -189,40 +201,44 @@ func (s *State) logout(c *entry.Command) {
 		s.endSessions(u, func(*session) bool { return true }, byLogout, wasLoggedOut)
 		return
 	}
-	if x := u.session(c.Session); x != nil {
+	if x := s.sessionNamed(u, c.Session); x != nil {
 		s.logoutSession(x)
 	}
 }
 
 func (s *State) logoutSession(x *session) {
-	s.touch(x.user, byLogout)
-	s.tell(x.user, partSessions)
+	s.touch(s.userOf(x), byLogout)
+	s.tell(s.userOf(x), partSessions)
 	s.remove(x)
 }
 
 // remove ends a session and forgets it.
 func (s *State) remove(x *session) {
-	u := x.user
-	u.unlink(x)
+	u, n := s.userOf(x), uint32(s.holderOf(&x.lease))
 	s.setGateway(x, nil)
 	s.unbind(&x.lease)
 	s.freeLease(&x.lease)
-	if x.live {
+	live := x.live
+	if live {
 		s.countSession(x, -1)
-		x.live = false
+	}
+	s.dropSession(n, x)
+	s.notePresence(u)
+	if live {
 		s.leaveOnline(u)
 	}
-	x.user = nil
 }
 
 // lose ends a live session without a logout. The session is kept for the retention.
 func (s *State) lose(x *session) {
-	s.touch(x.user, byLoss)
-	s.tell(x.user, partSessions)
+	u := s.userOf(x)
+	s.touch(u, byLoss)
+	s.tell(u, partSessions)
+	on := s.connectionOf(&x.lease)
 	switch {
-	case x.gateway != nil || x.loginOnly: // its gateway has ended
+	case x.bound.isGateway() || x.loginOnly: // its gateway has ended
 		x.loss = lostByGateway
-	case x.connection != nil && x.connection.closed:
+	case on != nil && on.closed:
 		x.loss = lostWithConnection
 	default:
 		x.loss = lostSilent
@@ -234,9 +250,10 @@ func (s *State) lose(x *session) {
 	}
 	s.countSession(x, -1)
 	x.live, x.lostAt = false, s.clock.wall
+	s.notePresence(u)
 	s.setDeadline(&x.lease, s.lostUntil())
 	s.schedule(&x.lease)
-	s.leaveOnline(x.user)
+	s.leaveOnline(u)
 }
 
 // lostUntil returns until when a session that is lost now is kept. From format 3 on it
@@ -253,31 +270,31 @@ func (s *State) lostUntil() int64 {
 // lost before and after the change are kept equally long. The views of hidden users move
 // as well.
 func (s *State) moveLost(by int64) {
-	for _, l := range s.leases.byNumber {
-		if l != nil && l.session != nil && !l.live {
-			s.preserve(l.session.user)
+	for l := range s.allLeases {
+		if x := s.sessionOf(l); x != nil && !l.live {
+			s.preserve(s.userOf(x))
 			s.setDeadline(l, l.deadline+by)
 		}
 	}
-	for _, u := range s.users.list {
-		if u.hidden != nil && u.hidden.statusType == protocol.Offline {
+	for _, u := range s.users.table.All() {
+		if h := s.hidden(u); h != nil && h.statusType == protocol.Offline {
 			s.change(u)
-			u.hidden.until += by
+			h.until += by
 		}
 	}
 }
 
 // forget ends a lost session whose retention is over.
 func (s *State) forget(x *session) {
-	s.touch(x.user, byExpiry)
-	s.tell(x.user, partSessions)
+	s.touch(s.userOf(x), byExpiry)
+	s.tell(s.userOf(x), partSessions)
 	s.remove(x)
 }
 
 // liveSession returns an error unless a user, who may be nil, has a live session with
 // that ID.
 func (s *State) liveSession(u *user, user, id string) *protocol.Error {
-	x := u.session(id)
+	x := s.sessionNamed(u, id)
 	switch {
 	case x == nil && s.wasEnded(u, user, id):
 		return protocol.ErrSessionReplaced
@@ -287,32 +304,16 @@ func (s *State) liveSession(u *user, user, id string) *protocol.Error {
 	return nil
 }
 
-// session returns the session with an ID, or nil. u may be nil.
-func (u *user) session(name string) *session {
+// sessionNamed returns the session of a user with an ID, or nil. u may be nil.
+func (s *State) sessionNamed(u *user, name string) *session {
 	if u == nil {
 		return nil
 	}
 	id := packID(name)
-	for x := u.sessions; x != nil; x = x.next {
-		if x.id == id {
+	for x := s.first(u); x != nil; x = s.after(x) {
+		if s.is(x, id) {
 			return x
 		}
 	}
 	return nil
-}
-
-func (u *user) append(x *session) {
-	p := &u.sessions
-	for *p != nil {
-		p = &(*p).next
-	}
-	*p = x
-}
-
-func (u *user) unlink(x *session) {
-	p := &u.sessions
-	for *p != x {
-		p = &(*p).next
-	}
-	*p, x.next = x.next, nil
 }

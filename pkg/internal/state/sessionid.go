@@ -26,8 +26,10 @@ func packID(id string) sessionID {
 }
 
 func (p sessionID) String() string {
-	if len(p) != packedLength || p[8] < 0x80 {
+	if !p.isUUID() {
 		return string(p)
 	}
 	return uuid.UUID([]byte(p)).String()
 }
+
+func (p sessionID) isUUID() bool { return len(p) == packedLength && p[8] > 0x7f }

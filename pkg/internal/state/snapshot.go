@@ -3,9 +3,8 @@ package state
 import (
 	"errors"
 	"maps"
+	"math"
 	"slices"
-
-	"presence/pkg/internal/entry"
 )
 
 // Snapshot writes the state as of one position, in steps, while entries go on being
@@ -30,14 +29,13 @@ type Snapshot struct {
 	format   uint8
 	header   headerRecord
 	rules    rulesRecord
-	params   entry.Params
 	links    linksRecord
 	clock    clockRecord
 	ends     endsRecord
 	gateways []byte // their records
 	begun    bool   // all of the above are written
 	// The elements of these are never changed, so they can be written later.
-	closed []*connection
+	closed []closedConnection
 	freed  []freed
 	names  []endedSession
 	// fence is the number of the next fence to be written, fencesEnd the number behind the
@@ -45,7 +43,7 @@ type Snapshot struct {
 	fence, fencesEnd uint32
 	earlyFences      []byte
 
-	place int    // in users.list: all users before it are written
+	place uint32 // all users whose numbers are below it are written
 	early []byte // records of users that were about to change
 
 	record userRecord
@@ -68,10 +66,9 @@ func (s *State) BeginSnapshot() *Snapshot {
 		Wall: s.clock.wall, Lease: s.clock.lease, AmnestyUntil: s.clock.amnestyUntil,
 		Grace: s.params.Grace, Retention: s.params.Retention, Persistent: s.params.Persistent,
 		Numbers: len(s.leases.byNumber), Digest: s.Digest(),
-		Closed: len(x.closed), Freed: len(x.freed), Users: len(s.users.list),
+		Closed: len(x.closed), Freed: len(x.freed), Users: s.users.table.Len(),
 	}
 	x.format, x.rules = s.params.Format(), rulesRecord{Sessions: s.params.Sessions}
-	x.params = s.params
 	for _, l := range s.connections.lame {
 		x.format = max(x.format, 3)
 		x.links.Lame = append(x.links.Lame, lameRecord{Server: l.id, Since: l.since})
@@ -79,22 +76,19 @@ func (s *State) BeginSnapshot() *Snapshot {
 	if s.clock.wentBackAt != 0 {
 		x.format, x.clock.WentBackAt = max(x.format, 3), s.clock.wentBackAt
 	}
-	if s.format >= graceFormat {
-		x.format = snapshotFormat
-	}
 	if s.format >= fencesFormat {
-		x.format, x.ends = max(x.format, 3), endsRecord{Names: len(x.names), Fences: s.fenceTable.count, First: s.fenceTable.first}
+		x.format, x.ends = snapshotFormat, endsRecord{Names: len(x.names), Fences: s.fenceTable.count, First: s.fenceTable.first}
 	}
 	for i, in := range s.instances {
 		in.saved = i
 		x.header.Instances = append(x.header.Instances, instanceRecord{ID: in.id, Sequence: in.sequence, Seen: in.seen, MaxFormat: in.maxFormat})
 	}
 	// In an order, so that two states that are the same write the same.
-	for _, g := range slices.SortedFunc(maps.Values(s.gateways), func(a, b *gateway) int { return a.key.compare(b.key) }) {
+	for _, g := range slices.SortedFunc(maps.Values(s.gateways.byKey), func(a, b *gateway) int { return a.key.compare(b.key) }) {
 		g.saved = x.header.Gateways
 		x.header.Gateways++
 		var r gatewayRecord
-		r.from(g)
+		r.from(s, g)
 		x.gateways = must(r.MarshalMsg(x.gateways))
 		if x.format >= 3 {
 			x.gateways = must((&gatewayMoreRecord{Body: g.body}).MarshalMsg(x.gateways))
@@ -138,14 +132,11 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 			b = must(x.clock.MarshalMsg(b))
 			b = must(x.ends.MarshalMsg(b))
 		}
-		if x.format >= 4 {
-			b = must(x.params.MarshalMsg(b))
-		}
 		b = append(b, x.gateways...)
 	}
 	for ; len(x.closed) > 0 && len(b) < enough; x.closed = x.closed[1:] {
 		c := x.closed[0]
-		b = must((&closedRecord{Server: c.key.server, Client: c.key.client, At: c.closedAt}).MarshalMsg(b))
+		b = must((&closedRecord{Server: x.s.names.Get(c.server), Client: c.client, At: c.at}).MarshalMsg(b))
 	}
 	for ; len(x.freed) > 0 && len(b) < enough; x.freed = x.freed[1:] {
 		b = must((&freedRecord{Number: x.freed[0].number, At: x.freed[0].at}).MarshalMsg(b))
@@ -167,20 +158,24 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 	}
 	b = append(b, x.early...)
 	x.early = x.early[:0]
-	list := x.s.users.list
-	for ; x.place < len(list) && len(b) < enough; x.place++ {
-		if u := list[x.place]; u.saved != x.number {
+	for n, u := range x.s.users.table.From(x.place) {
+		if len(b) >= enough {
+			x.place = n
+			return b, true, nil
+		}
+		if u.saved != x.number {
 			b = x.write(b, u)
 		}
 	}
-	return b, x.place < len(list), nil
+	x.place = math.MaxUint32
+	return b, false, nil
 }
 
 // write appends a user's record.
 func (x *Snapshot) write(b []byte, u *user) []byte {
 	u.saved = x.number
-	x.record.from(u)
-	if x.format < 3 || !x.more.from(u) {
+	x.record.from(x.s, u)
+	if x.format < 3 || !x.more.from(x.s, u) {
 		return must(x.record.MarshalMsg(b))
 	}
 	x.record.PendingParts |= moreFollows

@@ -25,7 +25,7 @@
 //	lease        keeps sessions live until its deadline; renewals move the deadline
 //	lease clock  time that passes only while the service runs, see clock
 //	amnesty      the time after an outage in which no lease ends
-//	grace        how long a session outlives its closed connection; the rules', or its own
+//	grace        how long a session outlives its closed connection
 //	retention    how long lost sessions, and users without any, are remembered
 //	fence        remembers that a session was ended and must not come back
 //	outbox       what an instance has to announce, until it is announced for certain
@@ -56,9 +56,8 @@ const (
 	// that a late renewal does not renew another session. A renewal waits at most
 	// maxPacked to be packed and maxPacked to be stored, much less than this.
 	quarantine = 60_000
-	// closedLate, or closedKept below format 4, and maxClosed bound the memory of closed
-	// connections, see State.closedKept.
-	closedLate = 60_000
+	// closedKept and maxClosed bound the memory of closed connections. A login that
+	// arrives after the close of its own connection arrives within closedKept.
 	closedKept = 120_000
 	maxClosed  = 1 << 20
 	// instanceKept is how long a silent instance is remembered. It is longer than
@@ -88,21 +87,21 @@ type State struct {
 	clock      clock
 	params     entry.Params
 
-	users       users
-	fenceTable  fences
-	ended       []endedSession // the latest, in order; the elements are never changed
-	gateways    map[gatewayKey]*gateway
-	leases      leases
-	connections connections
-	instances   []*instance // in order of appearance
+	*tables // what there is most of
+
+	fenceTable fences
+	ended      []endedSession // the latest, in order; the elements are never changed
+	gateways   gateways
+	leases     leases
+	instances  []*instance // in order of appearance
 
 	// due has the leases by their deadlines; a lost session's deadline is when it is
 	// forgotten. forgets has the users of whom nothing is left to remember, and the
 	// hidden ones. Both go by the lease clock. expiries has the users whose text or
 	// override expires, by wall time.
-	due      calendar[uint32, *lease]
-	forgets  calendar[uint32, *user]
-	expiries calendar[int64, *user]
+	due      calendar[uint32, holder]
+	forgets  calendar[uint32, uint32]
+	expiries calendar[int64, uint32]
 
 	counts counts // derived from users, see Counts
 	// lastPending is the number of the newest pending announcement of all instances.
@@ -131,16 +130,16 @@ func New() *State { return NewAt(0) }
 // NewAt returns a state without users as of a position. A new epoch begins with it
 // where the journal's earlier entries are lost.
 func NewAt(position uint64) *State {
+	t, gateways := newTables(), newGateways()
 	return &State{
-		due:         calendar[uint32, *lease]{at: func(l *lease) *uint32 { return &l.bucket }},
-		forgets:     calendar[uint32, *user]{at: func(u *user) *uint32 { return &u.forgetBucket }},
-		expiries:    calendar[int64, *user]{at: func(u *user) *int64 { return &u.expiryBucket }},
-		position:    position,
-		format:      1,
-		fenceTable:  newFences(),
-		users:       users{byID: make(map[string]*user)},
-		gateways:    make(map[gatewayKey]*gateway),
-		connections: connections{known: make(map[connectionKey]*connection)},
+		tables:     t,
+		gateways:   gateways,
+		due:        calendar[uint32, holder]{at: func(h holder) *uint32 { return bucketOfLease(t, gateways, h) }},
+		forgets:    calendar[uint32, uint32]{at: t.forgetBucket},
+		expiries:   calendar[int64, uint32]{at: t.expiryBucket},
+		position:   position,
+		format:     1,
+		fenceTable: newFences(),
 		params: entry.Params{
 			Grace:     protocol.DefaultGrace.Milliseconds(),
 			Retention: protocol.DefaultRetention.Milliseconds(),
@@ -194,6 +193,7 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 	s.clock.advance(at, first, s.maxLeaseClock(&e.Header))
 	s.noteClock(&e.Header, gap)
 	defer s.noteDigest()
+	defer s.tidy()
 	s.instance = s.findInstance(e.Header.Instance)
 	s.connections.newlyBound = s.connections.newlyBound[:0]
 
@@ -298,12 +298,10 @@ func (s *State) configure(c *entry.Command) error {
 	}
 	// Deadlines depend on the parameters, so all are scheduled again: a deadline
 	// that moved earlier must not wait in its old bucket.
-	for _, l := range s.leases.byNumber {
-		if l != nil {
-			s.schedule(l)
-		}
+	for l := range s.allLeases {
+		s.schedule(l)
 	}
-	for _, u := range s.users.list {
+	for _, u := range s.users.table.All() {
 		s.scheduleForget(u)
 	}
 	return nil

@@ -39,7 +39,7 @@ func (s *State) set(c *entry.Command) *protocol.Error {
 	s.touch(u, bySet)
 	u.unerase()
 	if !c.KeepText {
-		u.text, u.textUntil = c.Text, until
+		s.setText(u, c.Text, until)
 	}
 	if c.Availability != entry.Keep {
 		s.setAvailability(u, c.Availability, c.Override)
@@ -50,16 +50,17 @@ func (s *State) set(c *entry.Command) *protocol.Error {
 
 // nextExpiry is when, by wall time, something that a user said ends: the text,
 // as the owner or as everybody sees it, or an override; 0: never.
-func (u *user) nextExpiry() int64 {
-	at := u.textUntil
+func (s *State) nextExpiry(u *user) int64 {
+	r := s.rare(u)
+	at := r.textUntil
 	earlier := func(t int64) {
 		if t != 0 && (at == 0 || t < at) {
 			at = t
 		}
 	}
-	earlier(u.overrideUntil)
-	if u.hidden != nil {
-		earlier(u.hidden.textUntil)
+	earlier(r.overrideUntil)
+	if h := s.hidden(u); h != nil {
+		earlier(h.textUntil)
 	}
 	return at
 }
@@ -67,13 +68,15 @@ func (u *user) nextExpiry() int64 {
 // scheduleExpiry puts a user of whom something expires into the calendar, and takes
 // any other out.
 func (s *State) scheduleExpiry(u *user) {
-	at := u.nextExpiry()
-	if at == 0 {
-		s.expiries.drop(u)
-		return
+	if u.rare == 0 {
+		return // nothing expires
 	}
-	u.needRare()
-	s.expiries.put(u, bucketOf(at))
+	if at := s.nextExpiry(u); at != 0 {
+		s.expiries.put(s.numberOf(u), bucketOf(at))
+	} else {
+		s.expiries.drop(s.numberOf(u))
+		s.dropRare(u)
+	}
 }
 
 // expire ends the texts and overrides whose time has come. Wall time decides, in
@@ -85,26 +88,28 @@ func (s *State) expire() {
 		if len(users) == 0 {
 			break
 		}
-		for _, u := range users {
-			if s.expired(u.nextExpiry()) {
+		for _, n := range users {
+			u := s.user(n)
+			if s.expired(s.nextExpiry(u)) {
 				due = append(due, u)
 			} else {
 				s.scheduleExpiry(u)
 			}
 		}
 	}
-	slices.SortFunc(due, func(a, b *user) int { return cmp.Compare(a.id, b.id) })
+	slices.SortFunc(due, func(a, b *user) int { return cmp.Compare(s.userID(a), s.userID(b)) })
 	for _, u := range due {
 		s.touch(u, byExpiry)
-		if s.expired(u.textUntil) {
-			u.text, u.textUntil = "", 0
+		r := s.rare(u)
+		if s.expired(r.textUntil) {
+			s.setText(u, "", 0)
 		}
-		if s.expired(u.overrideUntil) {
-			u.setChosen(u.lasting, entry.Keep, 0)
+		if s.expired(r.overrideUntil) {
+			s.setChosen(u, u.lasting, entry.Keep, 0)
 			s.tell(u, partSettings)
 		}
-		if u.hidden != nil && s.expired(u.hidden.textUntil) {
-			s.expireHiddenText(u)
+		if h := s.hidden(u); h != nil && s.expired(h.textUntil) {
+			s.expireHiddenText(h)
 		}
 		s.scheduleExpiry(u)
 	}

@@ -2,59 +2,66 @@ package state
 
 import (
 	"presence/pkg/internal/entry"
+	"presence/pkg/internal/table"
 	"presence/pkg/protocol"
 )
 
-// user is everything that is remembered of a user.
+// user is everything that is remembered of a user. See tables.
 type user struct {
-	id        string
-	text      string
-	textUntil int64 // wall time at which the text expires; 0: never
+	id       table.Text
+	text     table.Text
+	sessions uint32 // the first, in the order of their logins; 0: none
+	rare     uint32 // see rare; 0: it has nothing
+
 	lastSeen  int64 // wall time at which the user last stopped being ONLINE
 	idleSince int64 // lease clock since when nothing is to be remembered; -1: something is
-	sessions  *session
-	*rare
 
 	// Of the last change that the owner sees:
 	revision  uint64
-	previous  uint64   // revision of the public view before; means nothing while hidden
-	updatedAt int64    // wall time
-	pending   *pending // in an instance's outbox; nil: the change is announced
+	previous  uint64 // revision of the public view before; means nothing while hidden
+	updatedAt int64  // wall time
+	pending   uint32 // in an instance's outbox; 0: the change is announced
 	cause     cause
 
 	lasting  entry.Availability
-	override entry.Availability // Keep: none
 	erased   erasure
+	presence presence // of the sessions, see notePresence
 
 	saved   uint16 // number of the last snapshot that contains the user, see Snapshot
 	fenced  uint16 // how many sessions were replaced since the last trimFences
 	touched int32  // 1 + index in State.touched while a change is at hand
-	place   int32  // index in users.list
 
 	forgetBucket uint32 // where the user waits in the calendar forgets; 0: nowhere
 
 	fence uint32 // number of the newest fence of a replaced session; 0: none
 }
 
-// rare has the fields that few users need. All other users share nothingRare, so
-// these fields take no memory.
-type rare struct {
-	overrideUntil int64        // wall time at which override ends
-	hidden        *hidden      // the public view; nil: everybody sees the owner's view
-	replaced      *replaced    // the first of the sessions that were ended, below format 3
-	ends          *pendingEnds // ends of sessions to be announced, from format 3 on; nil: none
-	tombstone     *tombstone   // nil: the user was not erased, or the erasure is announced for certain
-	expiryBucket  int64        // where the user waits in the calendar expiries; 0: nowhere
-}
+// presence says what is most present of a user: a higher number is more.
+type presence uint8
 
-var nothingRare rare // is never written to
+const (
+	absent presence = iota // there is no session
+	lost                   // all sessions are lost
+	idle                   // a session is live, and all that are live are idle
+	active                 // a live session is not idle
+)
 
-// needRare must be called before a field of rare is set.
-func (u *user) needRare() *rare {
-	if u.rare == &nothingRare {
-		u.rare = &rare{}
+// notePresence must be called after sessions of a user came, went, were lost or revived, and
+// after they became idle or active. So nobody who reads has to look at the sessions.
+func (s *State) notePresence(u *user) { u.presence = s.presenceOf(u) }
+
+func (s *State) presenceOf(u *user) (p presence) {
+	for x := s.first(u); x != nil; x = s.after(x) {
+		switch {
+		case !x.live:
+			p = max(p, lost)
+		case x.idle:
+			p = max(p, idle)
+		default:
+			return active
+		}
 	}
-	return u.rare
+	return p
 }
 
 // erasure says whether a user was erased. An erased user is forgotten as soon as the
@@ -84,8 +91,29 @@ func (x *tombstone) status(id string) protocol.Status {
 // setTombstone makes an erased user look like one never seen, and has the erasure
 // announced. previous is the revision of the public view before.
 func (s *State) setTombstone(u *user, previous uint64) {
-	u.needRare().tombstone = &tombstone{revision: s.revision, previous: previous, updatedAt: s.clock.wall}
+	s.putTombstone(u, tombstone{revision: s.revision, previous: previous, updatedAt: s.clock.wall})
 	u.revision, u.previous, u.updatedAt = 0, 0, 0
+}
+
+func (t *tables) putTombstone(u *user, x tombstone) {
+	t.needRare(u).tombstone = true
+	t.tombstones[t.numberOf(u)] = x
+}
+
+// tombstone returns the erasure of a user that is to be announced.
+func (t *tables) tombstone(u *user) (x tombstone, ok bool) {
+	if !t.rare(u).tombstone {
+		return tombstone{}, false
+	}
+	return t.tombstones[t.numberOf(u)], true
+}
+
+// dropTombstone notes that an erasure is announced.
+func (t *tables) dropTombstone(u *user) {
+	if t.rare(u).tombstone {
+		delete(t.tombstones, t.numberOf(u))
+		t.needRare(u).tombstone = false
+	}
 }
 
 // cause is a protocol.Cause in one byte.
@@ -125,17 +153,6 @@ type touched struct {
 	erased      bool  // the change erased the user, from format 3 on
 }
 
-// addUser adds a user of whom nothing is remembered. It includes a call of change.
-func (s *State) addUser(id string) *user {
-	u := &user{id: id, idleSince: -1, lasting: entry.Available, rare: &nothingRare}
-	s.users.add(u)
-	if s.snapshot != nil {
-		u.saved = s.snapshot.number // it is not in that one
-	}
-	s.note(u)
-	return u
-}
-
 // change must be called before anything of a user changes that a snapshot contains,
 // sessions included. The deadlines of leases (see extend) and the outbox are
 // exceptions. It saves the user for the snapshot that is being taken, and takes the
@@ -151,8 +168,8 @@ func (s *State) change(u *user) {
 
 // note adds a user to those that finish looks at.
 func (s *State) note(u *user) {
-	t := touched{user: u, own: u.own(), revision: u.publicRevision()}
-	t.public = u.public(t.own)
+	t := touched{user: u, own: s.own(u), revision: s.publicRevision(u)}
+	t.public = s.public(u, t.own)
 	s.touched = append(s.touched, t)
 	u.touched = int32(len(s.touched))
 }
@@ -167,62 +184,49 @@ func (s *State) tell(u *user, what parts) {
 // live, OFFLINE while one was lost without logging out, UNLOGINED without any. The user
 // may be nil.
 func (u *user) statusType() protocol.StatusType {
-	if u == nil || u.sessions == nil {
+	switch {
+	case u == nil || u.presence == absent:
 		return protocol.Unlogined
+	case u.presence == lost:
+		return protocol.Offline
 	}
-	if u.online() {
-		return protocol.Online
-	}
-	return protocol.Offline
+	return protocol.Online
 }
 
-func (u *user) online() bool {
-	for x := u.sessions; x != nil; x = x.next {
-		if x.live {
-			return true
-		}
-	}
-	return false
-}
+func (u *user) online() bool { return u.presence > lost }
 
 // own returns the view of the user's own devices.
-func (u *user) own() view { return u.ownOf(u.statusType()) }
-
-// ownOf is own where the user's statusType is known.
-func (u *user) ownOf(t protocol.StatusType) view {
-	return view{statusType: t, text: u.text, textUntil: u.textUntil, availability: u.availability(t)}
+func (s *State) own(u *user) view {
+	return view{statusType: u.statusType(), text: s.text(u), textUntil: s.rare(u).textUntil, availability: s.availability(u)}
 }
 
-// public returns the view of everybody else. own is the result of user.own.
-func (u *user) public(own view) view {
-	if u.hidden != nil {
-		return u.hidden.view
+// public returns the view of everybody else. own is the result of State.own.
+func (s *State) public(u *user, own view) view {
+	if h := s.hidden(u); h != nil {
+		return s.hiddenView(h)
 	}
 	return own
 }
 
 // publicRevision is the revision of the public view's last change.
-func (u *user) publicRevision() uint64 {
-	if u.hidden != nil {
-		return u.hidden.revision
+func (t *tables) publicRevision(u *user) uint64 {
+	if h := t.hidden(u); h != nil {
+		return h.revision
 	}
 	return u.revision
 }
 
 // ownerView is the status as the user's own devices see it.
 func (s *State) ownerView(u *user) protocol.Status {
-	return u.own().status(u.id, u.lastSeen, u.revision, u.updatedAt)
+	return s.own(u).status(s.userID(u), u.lastSeen, u.revision, u.updatedAt)
 }
 
 // publicView is the status as everybody else sees it.
-func (s *State) publicView(u *user) protocol.Status { return u.publicViewOf(u.statusType()) }
-
-// publicViewOf is publicView where the user's statusType is known.
-func (u *user) publicViewOf(t protocol.StatusType) protocol.Status {
-	if h := u.hidden; h != nil {
-		return h.status(u.id, h.lastSeen, h.revision, h.updatedAt)
+func (s *State) publicView(u *user) protocol.Status {
+	if h := s.hidden(u); h != nil {
+		return s.hiddenView(h).status(s.userID(u), h.lastSeen, h.revision, h.updatedAt)
 	}
-	return u.ownOf(t).status(u.id, u.lastSeen, u.revision, u.updatedAt)
+	return s.ownerView(u)
 }
 
 func (v view) status(id string, lastSeen int64, revision uint64, updatedAt int64) protocol.Status {
@@ -267,6 +271,7 @@ func (s *State) finish() {
 		s.revise(t)
 		s.markIdle(t.user)
 		s.scheduleForget(t.user)
+		s.dropRare(t.user)
 		s.digest += s.hash(t.user)
 	}
 	clear(s.touched)
@@ -279,10 +284,10 @@ func (s *State) finish() {
 // revise is finish for one user.
 func (s *State) revise(t *touched) {
 	u, what := t.user, t.parts
-	if u.erased == erasedGone && !u.isForgettable() {
+	if u.erased == erasedGone && !s.isForgettable(u) {
 		u.erased = notErased // there is something to know again
 	}
-	own := u.own()
+	own := s.own(u)
 	rest, shown := s.hide(u, own)
 	online := t.own.statusType == protocol.Online && own.statusType == protocol.Online
 	if own != t.own || what&partOwner != 0 {
@@ -295,9 +300,9 @@ func (s *State) revise(t *touched) {
 		}
 		what |= partOwner
 	}
-	if public := u.public(own); public != t.public || what&partPublic != 0 {
+	if public := s.public(u, own); public != t.public || what&partPublic != 0 {
 		what |= partPublic
-		if h := u.hidden; h != nil {
+		if h := s.hidden(u); h != nil {
 			h.revision, h.previous, h.updatedAt = s.revision, t.revision, s.clock.wall
 		} else {
 			u.previous = t.revision
@@ -310,9 +315,9 @@ func (s *State) revise(t *touched) {
 		what &^= partSessions // there is no other device to tell
 	}
 	s.countUser(t.public.statusType, t.revision, -1)
-	s.countUser(u.public(own).statusType, u.publicRevision(), +1)
-	s.users.reorder(u, t.revision)
-	if u.hidden != nil && what&partPublic != 0 {
+	s.countUser(s.public(u, own).statusType, s.publicRevision(u), +1)
+	s.reorder(u, t.revision)
+	if what&partPublic != 0 && s.hidden(u) != nil {
 		what &^= partPublic
 		s.enqueueHidden(s.instance, u)
 	}
@@ -332,16 +337,16 @@ func (s *State) leaveOnline(u *user) {
 		u.lastSeen = s.clock.wall
 	}
 	if !s.params.Persistent {
-		u.text, u.textUntil = "", 0
+		s.setText(u, "", 0)
 	}
 }
 
 // markIdle notes since when nothing but lastSeen is to be remembered of a user. A
 // retention later the user is forgotten.
 func (s *State) markIdle(u *user) {
-	idle := u.isForgettable()
+	forgettable := s.isForgettable(u)
 	switch {
-	case !idle:
+	case !forgettable:
 		u.idleSince = -1
 	case u.idleSince < 0:
 		u.idleSince = s.clock.lease
@@ -350,9 +355,12 @@ func (s *State) markIdle(u *user) {
 
 // isForgettable reports whether nothing is to be remembered of a user but lastSeen and
 // which sessions were ended.
-func (u *user) isForgettable() bool {
-	return u.sessions == nil && u.text == "" && u.lasting == entry.Available && u.override == entry.Keep &&
-		(u.hidden == nil || u.hidden.gone)
+func (s *State) isForgettable(u *user) bool {
+	if u.presence != absent || u.text != 0 || u.lasting != entry.Available || s.rare(u).override != entry.Keep {
+		return false
+	}
+	h := s.hidden(u)
+	return h == nil || h.gone
 }
 
 // forgetAt returns when a user with nothing to remember is forgotten. An erased user is
@@ -362,7 +370,7 @@ func (s *State) forgetAt(u *user) int64 {
 		return u.idleSince
 	}
 	at := u.idleSince + s.params.Retention
-	for r := u.replaced; r != nil; r = r.next {
+	for r := s.replacedOf(u); r != nil; r = r.next {
 		at = max(at, r.until)
 	}
 	return roundUp(at, forgetGrain)
@@ -371,11 +379,11 @@ func (s *State) forgetAt(u *user) int64 {
 // nextForget returns when something about a user is forgotten next. It returns false
 // for never, and while something has to be announced before.
 func (s *State) nextForget(u *user) (at int64, ok bool) {
-	if u.idleSince >= 0 && !u.hasPending() {
+	if u.idleSince >= 0 && !s.hasPending(u) {
 		at, ok = s.forgetAt(u), true
 	}
-	if u.hidden != nil {
-		if step, steps := u.hidden.nextStep(s.params.Retention); steps && (!ok || step < at) {
+	if h := s.hidden(u); h != nil {
+		if step, steps := h.nextStep(s.params.Retention); steps && (!ok || step < at) {
 			return step, true
 		}
 	}
@@ -389,7 +397,7 @@ func (s *State) scheduleForget(u *user) {
 	if !ok {
 		return
 	}
-	s.forgets.put(u, leaseBucket(at))
+	s.forgets.put(s.numberOf(u), leaseBucket(at))
 }
 
 // forgetUsers forgets the users whose time is over, and advances the views of hidden
@@ -400,14 +408,15 @@ func (s *State) forgetUsers() {
 		if len(users) == 0 {
 			return
 		}
-		for _, u := range users {
-			if u.hidden != nil {
+		for _, n := range users {
+			u := s.user(n)
+			if s.hidden(u) != nil {
 				s.stepHidden(u)
 			}
 			switch {
 			case u.idleSince < 0 || s.forgetAt(u) > s.clock.lease:
 				s.scheduleForget(u)
-			case u.hasPending() || u.touched > 0: // scheduled again once it is announced
+			case s.hasPending(u) || u.touched > 0: // scheduled again once it is announced
 			default:
 				s.forgetUser(u)
 			}
@@ -417,13 +426,12 @@ func (s *State) forgetUsers() {
 
 func (s *State) forgetUser(u *user) {
 	s.preserve(u)
-	s.forgets.drop(u)
-	s.expiries.drop(u)
+	n := s.numberOf(u)
+	s.forgets.drop(n)
+	s.expiries.drop(n)
 	s.digest -= s.hash(u)
-	s.countUser(u.public(u.own()).statusType, u.publicRevision(), -1)
-	if moved := s.users.remove(u); moved != nil {
-		s.preserve(moved) // a snapshot may have passed the user's new place
-	}
+	s.countUser(s.public(u, s.own(u)).statusType, s.publicRevision(u), -1)
+	s.dropUser(u)
 }
 
 func roundUp(at, grain int64) int64 { return (at + grain - 1) / grain * grain }

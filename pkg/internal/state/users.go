@@ -1,55 +1,65 @@
 package state
 
-// users are all users of whom anything is remembered: a map to find them, and a
-// list to walk over in steps while they come and go (see Snapshot).
+import (
+	"presence/pkg/internal/entry"
+	"presence/pkg/internal/table"
+)
+
+// users are all users of whom anything is remembered.
 type users struct {
-	byID map[string]*user
-	list []*user // user.place is the index; in no order
-
-	order *order // for List, see reorder; nil: nobody asked for one
+	table table.Blocks[user]
+	index *table.Index[string] // by ID
+	order *order               // for List, see reorder; nil: nobody asked for one
 }
 
-func (us *users) get(id string) *user { return us.byID[id] }
+// get returns the user with an ID, or nil.
+func (us *users) get(id string) *user { return us.table.At(us.index.Find(id)) }
 
-func (us *users) add(u *user) {
-	u.place = int32(len(us.list))
-	us.list = append(us.list, u)
-	us.byID[u.id] = u
+// addUser adds a user of whom nothing is remembered. It includes a call of change.
+func (s *State) addUser(id string) *user {
+	u := s.newUser(id)
+	s.users.index.Add(s.numberOf(u))
+	if s.snapshot != nil {
+		u.saved = s.snapshot.number // it is not in that one
+	}
+	s.note(u)
+	return u
 }
 
-// index makes byID of the list, at once: to let the map grow with a million users
-// takes a second. It returns the ID of a user who is in the list twice; empty for
-// none.
-func (us *users) index() (twice string) {
-	us.byID = make(map[string]*user, len(us.list))
-	for i, u := range us.list {
-		u.place = int32(i)
-		us.byID[u.id] = u
+// newUser returns a user who cannot be found yet.
+func (t *tables) newUser(id string) *user {
+	n, u := t.users.table.New()
+	u.id = t.texts.Put(n<<ownerBits|uint32(ofUser), id)
+	u.idleSince, u.lasting = -1, entry.Available
+	return u
+}
+
+// dropUser forgets a user who has no sessions and waits nowhere.
+func (t *tables) dropUser(u *user) {
+	n := t.numberOf(u)
+	if t.users.order != nil {
+		t.users.order.tree.Delete(n)
 	}
-	if len(us.byID) == len(us.list) {
-		return ""
+	t.users.index.Remove(n)
+	if h := t.hidden(u); h != nil {
+		t.dropHidden(u)
 	}
-	for _, u := range us.list {
-		if us.byID[u.id] != u {
-			return u.id
+	t.dropReplaced(u)
+	t.dropTombstone(u)
+	t.dropRare(u)
+	t.texts.Free(u.text)
+	t.texts.Free(u.id)
+	t.users.table.Free(n)
+}
+
+// indexUsers makes all users found by their IDs, at once. It returns an ID that two of them have.
+func (t *tables) indexUsers() (twice string, ok bool) {
+	t.users.index.Grow(t.users.table.Len())
+	for n, u := range t.users.table.All() {
+		if id := t.userID(u); t.users.index.Find(id) != 0 {
+			return id, false
 		}
+		t.users.index.Add(n)
 	}
-	return ""
-}
-
-// remove takes a user out and returns the one that moved to its place in the
-// list; nil where none did.
-func (us *users) remove(u *user) (moved *user) {
-	last := len(us.list) - 1
-	if us.list[last] != u {
-		moved = us.list[last]
-		us.list[u.place], moved.place = moved, u.place
-	}
-	us.list[last] = nil
-	us.list = us.list[:last]
-	delete(us.byID, u.id)
-	if us.order != nil {
-		us.order.tree.Delete(u)
-	}
-	return moved
+	return "", true
 }

@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// Text is a text in an Arena. 0 is the empty text, which takes no room.
+// Text is a text in an Arena. 0 is none, and is read as the empty text.
 type Text uint32
 
 const (
@@ -40,7 +40,8 @@ type Arena struct {
 	free   []uint32
 	filled uint32   // the chunk that is being filled
 	worn   []uint32 // chunks of which more than half is dead
-	bytes  int      // of all chunks
+	count  int
+	bytes  int // of all chunks
 	dead   int
 }
 
@@ -56,11 +57,9 @@ func NewArena(moved func(owner uint32, to Text)) *Arena {
 	return &Arena{moved: moved, chunks: make([]chunk, 1)}
 }
 
-// Put adds a text. The owner must not be 1<<32 - 1. Strings that are equal are not shared.
+// Put adds a text, which may be empty. The owner must not be 1<<32 - 1. Texts that are equal
+// are not shared.
 func (a *Arena) Put(owner uint32, text string) Text {
-	if text == "" {
-		return 0
-	}
 	size := sizeOf(len(text))
 	c := a.roomFor(size)
 	b := c.bytes
@@ -68,6 +67,7 @@ func (a *Arena) Put(owner uint32, text string) Text {
 	b = binary.LittleEndian.AppendUint32(b, owner)
 	b = binary.AppendUvarint(b, uint64(len(text)))
 	b = append(b, text...)
+	a.count++
 	c.bytes = b[:place+size] // what pads it to whole units is zero already
 	return Text(a.filled<<placeBits | uint32(place/unit))
 }
@@ -117,7 +117,7 @@ func (a *Arena) Get(t Text) string {
 	return unsafe.String(unsafe.SliceData(b), int(length)) // no byte of it is ever written again
 }
 
-// Owner returns the owner of a text that is not empty.
+// Owner returns the owner of a text, which must not be 0.
 func (a *Arena) Owner(t Text) uint32 { return binary.LittleEndian.Uint32(a.at(t)) }
 
 // at returns the bytes of a chunk from a text on.
@@ -136,6 +136,7 @@ func (a *Arena) Free(t Text) {
 	size := sizeOf(len(a.Get(t)))
 	binary.LittleEndian.PutUint32(a.at(t), dead)
 	n := uint32(t >> placeBits)
+	a.count--
 	a.chunks[n].dead += size
 	a.dead += size
 	a.noteWorn(n)
@@ -169,6 +170,7 @@ func (a *Arena) empty(n uint32) {
 		t := Text(n<<placeBits | uint32(place/unit))
 		text, owner := a.Get(t), a.Owner(t)
 		if owner != dead {
+			a.count--
 			a.moved(owner, a.Put(owner, text))
 		}
 		place += sizeOf(len(text))
@@ -178,6 +180,9 @@ func (a *Arena) empty(n uint32) {
 	a.chunks[n] = chunk{}
 	a.free = append(a.free, n)
 }
+
+// Len returns how many texts there are.
+func (a *Arena) Len() int { return a.count }
 
 // Bytes returns how many bytes the chunks have, and how many of those are dead.
 func (a *Arena) Bytes() (all, dead int) { return a.bytes, a.dead }

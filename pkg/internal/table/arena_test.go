@@ -51,14 +51,13 @@ func (m *arenaModel) check(t testing.TB) {
 		if got := m.arena.Get(text); got != want {
 			t.Fatalf("the text of %d is %q, want %q", owner, got, want)
 		}
-		if want != "" {
-			live += sizeOf(len(want))
-			if got := m.arena.Owner(text); got != owner {
-				t.Fatalf("the owner of %d's text is %d", owner, got)
-			}
-		} else if text != 0 {
-			t.Fatalf("the empty text is %d", text)
+		live += sizeOf(len(want))
+		if got := m.arena.Owner(text); got != owner || text == 0 {
+			t.Fatalf("the owner of %d's text %d is %d", owner, text, got)
 		}
+	}
+	if m.arena.Len() != len(m.want) {
+		t.Fatalf("Len() is %d, want %d", m.arena.Len(), len(m.want))
 	}
 	all, dead := 0, 0
 	filled := 0

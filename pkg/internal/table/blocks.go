@@ -125,6 +125,14 @@ func (b *Blocks[T]) Has(n uint32) bool {
 	return n != 0 && at < len(b.blocks) && b.blocks[at].used[n%blockSize/64]&(1<<(n%64)) != 0
 }
 
+// Get returns the record with a number; nil if the number is not in use.
+func (b *Blocks[T]) Get(n uint32) *T {
+	if !b.Has(n) {
+		return nil
+	}
+	return b.At(n)
+}
+
 // Len returns how many records are in use.
 func (b *Blocks[T]) Len() int { return b.count }
 

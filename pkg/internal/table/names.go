@@ -75,6 +75,9 @@ func (ns *Names) Get(n uint32) string {
 // Len returns how many names have a number.
 func (ns *Names) Len() int { return len(ns.numbers) }
 
+// Used returns how many names are in use.
+func (ns *Names) Used() int { return len(ns.numbers) - ns.unused }
+
 // fewUnused is how many unused names Tidy leaves alone.
 const fewUnused = 16
 

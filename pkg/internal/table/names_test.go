@@ -44,8 +44,8 @@ func TestNames(t *testing.T) {
 				}
 			}
 		}
-		if ns.Len() > 2*used+fewUnused || ns.Len() < used {
-			rt.Fatalf("%d names are left, %d are in use", ns.Len(), used)
+		if ns.Len() > 2*used+fewUnused || ns.Used() != used {
+			rt.Fatalf("%d names are left, %d are in use, want %d", ns.Len(), ns.Used(), used)
 		}
 		if ns.Take("") != 0 || ns.Get(0) != "" {
 			rt.Fatal("the empty text is not 0")

@@ -64,7 +64,8 @@ func (c *client) login() {
 	c.run++
 	c.holds = false
 	answered := c.tries()
-	command := c.chooses(entry.Command{Kind: entry.Login, User: c.user, Session: c.session, Device: c.device, Platform: "web", Client: c.connection})
+	command := entry.Command{Kind: entry.Login, User: c.user, Session: c.session, Device: c.device, Platform: "web",
+		TTL: uint32(c.ttl.Milliseconds()), Server: "", Client: c.connection}
 	if c.connection != 0 {
 		command.Server = "N"
 	}
@@ -283,8 +284,7 @@ func (c *client) haunt() {
 		if i := slices.Index(c.former, session); i < 0 || !w.judge.replaced[c.user+" "+session] {
 			return
 		}
-		command.Kind, command.Platform = entry.Login, "web"
-		command = c.chooses(command)
+		command.Kind, command.TTL, command.Platform = entry.Login, uint32(c.ttl.Milliseconds()), "web"
 	}
 	w.send(&request{what: "late", command: command, done: func(*reply) {}})
 }
