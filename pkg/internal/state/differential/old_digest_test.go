@@ -1,0 +1,147 @@
+package differential
+
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+
+	"presence/pkg/internal/entry"
+)
+
+const (
+	// DigestEvery is the distance of the positions whose digests are kept and
+	// compared.
+	DigestEvery = 64
+	// digestsKept bounds how many of them are: 16,384 positions, half a minute
+	// of the fullest load, which an entry that carries one is late by at most.
+	digestsKept = 256
+)
+
+// pointDigest is the digest as of a position that is a multiple of DigestEvery.
+type pointDigest struct{ position, sum uint64 }
+
+// noteDigest remembers the digest where the position at hand is a multiple of
+// DigestEvery.
+func (s *State) noteDigest() {
+	if s.position%DigestEvery == 0 {
+		s.digests[s.position/DigestEvery%digestsKept] = pointDigest{s.position, s.Digest()}
+	}
+}
+
+// DigestAt returns the digest as of a past position, and false where it is not
+// remembered: not a multiple of DigestEvery, too long ago, or before this state
+// was restored.
+func (s *State) DigestAt(position uint64) (uint64, bool) {
+	d := s.digests[position/DigestEvery%digestsKept]
+	return d.sum, position != 0 && d.position == position
+}
+
+// Digest hashes everything that decides what the state does next, in a way that
+// does not depend on how it came to be: two instances that applied the same
+// journal have the same (G14). Users and deadlines are hashed when they change,
+// so that it costs a walk over instances and gateways only.
+func (s *State) Digest() uint64 {
+	sum := s.digest + s.fenceTable.sum
+	for _, g := range s.gateways {
+		sum += s.hashGateway(g)
+	}
+	b := append(s.scratch[:0], s.epoch...) // Facts tells the same in words
+	b = appendNumbers(b, uint64(s.generation), uint64(s.format), s.position, uint64(s.clock.wall), uint64(s.clock.lease),
+		uint64(s.clock.amnestyUntil), uint64(s.params.Grace), uint64(s.params.Retention), flag(s.params.Persistent),
+		uint64(len(s.users.list)), uint64(len(s.leases.byNumber)), uint64(len(s.leases.freed)), uint64(len(s.connections.closed)))
+	for _, in := range s.instances {
+		b = appendText(b, in.id)
+		b = appendNumbers(b, in.sequence, uint64(in.seen), uint64(in.maxFormat), uint64(in.current))
+	}
+	if n := s.params.Sessions; n != entry.DefaultSessions { // as earlier versions hash it
+		b = appendNumbers(b, uint64(n))
+	}
+	b = s.appendLame(b)
+	if at := s.clock.wentBackAt; at != 0 { // likewise
+		b = appendNumbers(b, uint64(at))
+	}
+	if s.fenceTable.count > 0 {
+		b = appendNumbers(b, uint64(s.fenceTable.count))
+	}
+	s.scratch = b
+	return sum + xxhash.Sum64(b)
+}
+
+// hash hashes a user with all sessions. Deadlines change with every renewal and are hashed
+// separately. Pending announcements, and whether a connection is closed, are left out.
+func (s *State) hash(u *user) uint64 {
+	b := appendText(s.scratch[:0], u.id)
+	b = appendText(b, u.text)
+	b = appendNumbers(b, uint64(u.textUntil), uint64(u.lastSeen), uint64(u.idleSince), u.revision, u.previous, uint64(u.updatedAt), uint64(u.cause))
+	b = appendNumbers(b, uint64(u.lasting), uint64(u.override), uint64(u.overrideUntil), flag(u.erased != notErased))
+	if h := u.hidden; h != nil {
+		b = appendText(b, h.text)
+		b = appendNumbers(b, uint64(h.statusType), uint64(h.textUntil), uint64(h.lastSeen), h.revision, h.previous, uint64(h.updatedAt),
+			uint64(h.cause), uint64(h.until), uint64(h.idleSince), flag(h.gone), uint64(h.ended))
+	}
+	for x := u.sessions; x != nil; x = x.next {
+		b = appendText(b, string(x.id))
+		b = appendText(b, x.device)
+		b = appendText(b, x.platform.Value())
+		b = appendNumbers(b, uint64(x.number), uint64(x.ttl), flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
+		if x.gateway != nil {
+			b = appendNumbers(b, uint64(x.gateway.number))
+		}
+		if c := x.connection; c != nil {
+			b = appendText(b, c.key.server)
+			b = appendNumbers(b, c.key.client)
+		}
+	}
+	for r := u.replaced; r != nil; r = r.next {
+		b = appendText(b, string(r.session))
+		b = appendNumbers(b, uint64(r.until), uint64(r.reason))
+	}
+	if u.fenced > 0 {
+		b = appendNumbers(b, uint64(u.fenced))
+	}
+	s.scratch = b
+	return xxhash.Sum64(b)
+}
+
+func (s *State) hashGateway(g *gateway) uint64 {
+	b := appendText(s.scratch[:0], g.key.gateway)
+	b = appendText(b, g.key.process)
+	b = appendNumbers(b, uint64(g.number), uint64(g.ttl), g.seq, g.answer.Revision, uint64(g.answer.Applied), uint64(len(g.answer.Failures)), uint64(len(g.sessions)))
+	if c := g.connection; c != nil {
+		b = appendText(b, c.key.server)
+		b = appendNumbers(b, c.key.client, flag(c.closed), uint64(c.closedAt))
+	}
+	if g.body != 0 {
+		b = appendNumbers(b, g.body)
+	}
+	s.scratch = b
+	return xxhash.Sum64(b)
+}
+
+// deadlineHash hashes the deadline of the lease with a number, by the finalizer
+// of MurmurHash3.
+func deadlineHash(number uint32, deadline int64) uint64 {
+	h := uint64(deadline)*0x9e3779b97f4a7c15 + uint64(number) + 1
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+// appendText and appendNumbers write what is hashed: no two things alike.
+func appendText(b []byte, text string) []byte {
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(text))), text...)
+}
+
+func appendNumbers(b []byte, numbers ...uint64) []byte {
+	for _, n := range numbers {
+		b = binary.LittleEndian.AppendUint64(b, n)
+	}
+	return b
+}
+
+func flag(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}

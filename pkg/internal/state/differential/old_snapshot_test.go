@@ -1,0 +1,214 @@
+package differential
+
+import (
+	"errors"
+	"maps"
+	"slices"
+)
+
+// Snapshot writes the state as of one position, in steps, while entries go on being
+// applied:
+//
+//	x := s.BeginSnapshot()                    // guarded like Apply
+//	for more := true; more; {
+//		block, more, err = x.Next(block[:0])  // guarded like a read; I/O between the steps
+//	}
+//
+// Apply writes a user early if it is about to change a user that is not written yet (copy
+// on write). So an entry takes longer by the writing of the users that it changes, and
+// nothing waits for the whole snapshot. What is written early stays in memory until the
+// next step: at most the records of all users.
+type Snapshot struct {
+	// Step is about how many bytes Next writes. Tests set smaller ones.
+	Step int
+
+	s      *State
+	number uint16 // user.saved of the users that are written
+
+	format   uint8
+	header   headerRecord
+	rules    rulesRecord
+	links    linksRecord
+	clock    clockRecord
+	ends     endsRecord
+	gateways []byte // their records
+	begun    bool   // all of the above are written
+	// The elements of these are never changed, so they can be written later.
+	closed []*connection
+	freed  []freed
+	names  []endedSession
+	// fence is the number of the next fence to be written, fencesEnd the number behind the
+	// last one. earlyFences has the records of fences that were forgotten meanwhile.
+	fence, fencesEnd uint32
+	earlyFences      []byte
+
+	place int    // in users.list: all users before it are written
+	early []byte // records of users that were about to change
+
+	record userRecord
+	more   userMoreRecord
+}
+
+var errGivenUp = errors.New("the snapshot was given up")
+
+// blockBytes is about how much one step writes.
+const blockBytes = 64 << 10
+
+// BeginSnapshot begins a snapshot of the state as it is now. If another one is not at its
+// end, that one is given up.
+func (s *State) BeginSnapshot() *Snapshot {
+	s.snapshots++
+	x := &Snapshot{s: s, number: s.snapshots, Step: blockBytes, closed: s.connections.closed, freed: s.leases.freed, names: s.ended,
+		fence: s.fenceTable.first, fencesEnd: s.fenceTable.next}
+	x.header = headerRecord{
+		Epoch: s.epoch, Generation: s.generation, Format: s.format, Position: s.position,
+		Wall: s.clock.wall, Lease: s.clock.lease, AmnestyUntil: s.clock.amnestyUntil,
+		Grace: s.params.Grace, Retention: s.params.Retention, Persistent: s.params.Persistent,
+		Numbers: len(s.leases.byNumber), Digest: s.Digest(),
+		Closed: len(x.closed), Freed: len(x.freed), Users: len(s.users.list),
+	}
+	x.format, x.rules = s.params.Format(), rulesRecord{Sessions: s.params.Sessions}
+	for _, l := range s.connections.lame {
+		x.format = max(x.format, 3)
+		x.links.Lame = append(x.links.Lame, lameRecord{Server: l.id, Since: l.since})
+	}
+	if s.clock.wentBackAt != 0 {
+		x.format, x.clock.WentBackAt = max(x.format, 3), s.clock.wentBackAt
+	}
+	if s.format >= fencesFormat {
+		x.format, x.ends = snapshotFormat, endsRecord{Names: len(x.names), Fences: s.fenceTable.count, First: s.fenceTable.first}
+	}
+	for i, in := range s.instances {
+		in.saved = i
+		x.header.Instances = append(x.header.Instances, instanceRecord{ID: in.id, Sequence: in.sequence, Seen: in.seen, MaxFormat: in.maxFormat})
+	}
+	// In an order, so that two states that are the same write the same.
+	for _, g := range slices.SortedFunc(maps.Values(s.gateways), func(a, b *gateway) int { return a.key.compare(b.key) }) {
+		g.saved = x.header.Gateways
+		x.header.Gateways++
+		var r gatewayRecord
+		r.from(g)
+		x.gateways = must(r.MarshalMsg(x.gateways))
+		if x.format >= 3 {
+			x.gateways = must((&gatewayMoreRecord{Body: g.body}).MarshalMsg(x.gateways))
+		}
+	}
+	s.snapshot = x
+	return x
+}
+
+// Position is the position of the snapshot. Wall is the journal's time at it.
+func (x *Snapshot) Position() uint64 { return x.header.Position }
+func (x *Snapshot) Wall() int64      { return x.header.Wall }
+
+// Users returns how many users are in the snapshot.
+func (x *Snapshot) Users() int { return x.header.Users }
+
+// End stops Apply from writing users early. It must be called when the snapshot is at its
+// end or is not needed, under the same lock as Apply.
+func (x *Snapshot) End() {
+	if x.s.snapshot == x {
+		x.s.snapshot = nil
+	}
+}
+
+// Next appends the next block to b and reports whether there are more. Restore needs the
+// blocks in the same order. Next fails if the snapshot was given up: End was called,
+// another one was begun, or a new epoch.
+func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
+	enough := len(b) + x.Step
+	if x.s.snapshot != x {
+		return nil, false, errGivenUp
+	}
+	if !x.begun {
+		x.begun = true
+		b = must(x.header.MarshalMsg(append(b, x.format)))
+		if x.format >= 2 {
+			b = must(x.rules.MarshalMsg(b))
+		}
+		if x.format >= 3 {
+			b = must(x.links.MarshalMsg(b))
+			b = must(x.clock.MarshalMsg(b))
+			b = must(x.ends.MarshalMsg(b))
+		}
+		b = append(b, x.gateways...)
+	}
+	for ; len(x.closed) > 0 && len(b) < enough; x.closed = x.closed[1:] {
+		c := x.closed[0]
+		b = must((&closedRecord{Server: c.key.server, Client: c.key.client, At: c.closedAt}).MarshalMsg(b))
+	}
+	for ; len(x.freed) > 0 && len(b) < enough; x.freed = x.freed[1:] {
+		b = must((&freedRecord{Number: x.freed[0].number, At: x.freed[0].at}).MarshalMsg(b))
+	}
+	for ; len(x.names) > 0 && len(b) < enough; x.names = x.names[1:] {
+		e := x.names[0]
+		b = must((&nameRecord{User: e.user, Session: e.session.String(), Until: e.until, Reason: uint8(e.reason)}).MarshalMsg(b))
+	}
+	if len(x.closed) > 0 || len(x.freed) > 0 || len(x.names) > 0 {
+		return b, true, nil
+	}
+	b = append(b, x.earlyFences...)
+	x.earlyFences = x.earlyFences[:0]
+	for ; x.fence != x.fencesEnd && len(b) < enough; x.fence++ {
+		b = x.writeFence(b, x.fence)
+	}
+	if x.fence != x.fencesEnd {
+		return b, true, nil
+	}
+	b = append(b, x.early...)
+	x.early = x.early[:0]
+	list := x.s.users.list
+	for ; x.place < len(list) && len(b) < enough; x.place++ {
+		if u := list[x.place]; u.saved != x.number {
+			b = x.write(b, u)
+		}
+	}
+	return b, x.place < len(list), nil
+}
+
+// write appends a user's record.
+func (x *Snapshot) write(b []byte, u *user) []byte {
+	u.saved = x.number
+	x.record.from(u)
+	if x.format < 3 || !x.more.from(u) {
+		return must(x.record.MarshalMsg(b))
+	}
+	x.record.PendingParts |= moreFollows
+	return must(x.more.MarshalMsg(must(x.record.MarshalMsg(b))))
+}
+
+// writeFence appends the record of the fence with a number, if there is one.
+func (x *Snapshot) writeFence(b []byte, number uint32) []byte {
+	f, page := x.s.fenceTable.get(number)
+	if f == nil {
+		return b
+	}
+	return must((&fenceRecord{Number: number, Prev: f.prev, Until: page.until(f), Reason: uint8(f.reason()), Key: f.key}).MarshalMsg(b))
+}
+
+// preserveFence writes a fence early that is about to be forgotten.
+func (x *Snapshot) preserveFence(number uint32) {
+	if number-x.fence < x.fencesEnd-x.fence {
+		x.earlyFences = x.writeFence(x.earlyFences, number)
+	}
+}
+
+// preserve writes a user early for the snapshot that is being taken. It must be called
+// before anything of the user changes that a snapshot contains. change, extend and enqueue
+// call it.
+func (s *State) preserve(u *user) {
+	x := s.snapshot
+	if x == nil || u.saved == x.number {
+		return
+	}
+	x.early = x.write(x.early, u)
+}
+
+// must is for generated code, which fails on values that it cannot represent;
+// there are none in the records.
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

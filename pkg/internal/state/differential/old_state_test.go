@@ -1,0 +1,322 @@
+package differential
+
+import (
+	"fmt"
+	"math"
+
+	"presence/pkg/internal/entry"
+	"presence/pkg/protocol"
+)
+
+// Bounds of what is remembered. All times are of the lease clock, in
+// milliseconds.
+const (
+	// maxStep is the most by which the lease clock advances from one entry to the
+	// next. A longer silence was an outage of the service: it starts an amnesty.
+	maxStep = 2_000
+	// amnesty is how long after an outage no deadline falls due.
+	amnesty = 30_000
+	// maxPacked is how old an entry may be when it is applied (PROTOCOL 6,
+	// outcome_unknown).
+	maxPacked = 10_000
+	// quarantine is how long the number of an ended lease is not used again, so
+	// that a late renewal does not renew another session. A renewal waits at most
+	// maxPacked to be packed and maxPacked to be stored, much less than this.
+	quarantine = 60_000
+	// closedKept and maxClosed bound the memory of closed connections. A login that
+	// arrives after the close of its own connection arrives within closedKept.
+	closedKept = 120_000
+	maxClosed  = 1 << 20
+	// instanceKept is how long a silent instance is remembered. It is longer than
+	// maxPacked, after which late entries of the instance count as empty anyway.
+	instanceKept = 60_000
+	// takeover is how long an announcement may be pending before another instance
+	// takes it over.
+	takeover = 10_000
+	// replacedKept is how long ended sessions are remembered. Below format 3
+	// maxReplaced bounds how many of a user are, or the user's limit of sessions
+	// where that is higher. From format 3 on the bound is in fences.
+	replacedKept = int64(protocol.ReplacedKept / 1e6)
+	maxReplaced  = 32
+	// scratchKept is how many entries of State.touched are kept allocated.
+	scratchKept = 4096
+	// forgetGrain rounds up the moment at which something is forgotten, so that a
+	// week of lost sessions shares about ten thousand calendar buckets.
+	forgetGrain = 60_000
+)
+
+// State is everything that follows from the journal up to a position.
+type State struct {
+	epoch      string
+	generation uint32 // of the epoch: rises by one with each
+	format     uint8  // see Format
+	position   uint64
+	clock      clock
+	params     entry.Params
+
+	users       users
+	fenceTable  fences
+	ended       []endedSession // the latest, in order; the elements are never changed
+	gateways    map[gatewayKey]*gateway
+	leases      leases
+	connections connections
+	instances   []*instance // in order of appearance
+
+	// due has the leases by their deadlines; a lost session's deadline is when it is
+	// forgotten. forgets has the users of whom nothing is left to remember, and the
+	// hidden ones. Both go by the lease clock. expiries has the users whose text or
+	// override expires, by wall time.
+	due      calendar[uint32, *lease]
+	forgets  calendar[uint32, *user]
+	expiries calendar[int64, *user]
+
+	counts counts // derived from users, see Counts
+	// lastPending is the number of the newest pending announcement of all instances.
+	// Numbers are never given again, so a forgotten instance that comes back can go on.
+	lastPending uint64
+
+	// While an entry is applied: its instance, the revision of the current change,
+	// and the users that this change touched.
+	instance *instance
+	revision uint64
+	touched  []touched
+
+	snapshot  *Snapshot // the one that is being taken, or nil
+	snapshots uint16    // the number of the newest snapshot, see user.saved
+
+	// digest is the sum of the hashes of users and deadlines, see Digest. digests
+	// has the digests of past positions. scratch is a buffer for hashing.
+	digest  uint64
+	digests [digestsKept]pointDigest
+	scratch []byte
+}
+
+// New returns the state before the first entry.
+func New() *State { return NewAt(0) }
+
+// NewAt returns a state without users as of a position. A new epoch begins with it
+// where the journal's earlier entries are lost.
+func NewAt(position uint64) *State {
+	return &State{
+		due:         calendar[uint32, *lease]{at: func(l *lease) *uint32 { return &l.bucket }},
+		forgets:     calendar[uint32, *user]{at: func(u *user) *uint32 { return &u.forgetBucket }},
+		expiries:    calendar[int64, *user]{at: func(u *user) *int64 { return &u.expiryBucket }},
+		position:    position,
+		format:      1,
+		fenceTable:  newFences(),
+		users:       users{byID: make(map[string]*user)},
+		gateways:    make(map[gatewayKey]*gateway),
+		connections: connections{known: make(map[connectionKey]*connection)},
+		params: entry.Params{
+			Grace:     protocol.DefaultGrace.Milliseconds(),
+			Retention: protocol.DefaultRetention.Milliseconds(),
+		}.Complete(),
+	}
+}
+
+// Outcome is what became of an entry.
+type Outcome struct {
+	// Fenced says that the entry counted as empty: its instance may tell the
+	// callers that nothing was done.
+	Fenced bool
+	// Results has one element for each command, if Apply was asked for results.
+	Results []Result
+}
+
+// Result is what became of one command.
+type Result struct {
+	// Err is nil if the command succeeded. Otherwise it did nothing.
+	Err *protocol.Error
+	// Revision is the revision of the command, even if it changed nothing.
+	Revision uint64
+	// Status is the owner's view right after the command.
+	Status protocol.Status
+	// Session, TTL (milliseconds) and Replaced answer a login.
+	Session  string
+	TTL      int64
+	Replaced []string
+	// Ended answers a Kick and an Erase.
+	Ended []string
+	// Seq, the number of the last Apply, answers an Open. Gateway answers an Apply.
+	Seq     uint64
+	Gateway GatewayAnswer
+}
+
+// Apply applies the entry at a position of the journal. at is the entry's timestamp
+// in milliseconds since 1970. Positions must come in order and without a gap. With
+// wanted, the outcome has results. An error means that the entry cannot be
+// understood; the state must not be used after it.
+func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (Outcome, error) {
+	if position != s.position+1 {
+		return Outcome{}, fmt.Errorf("applying position %d after %d", position, s.position)
+	}
+	first := s.epoch == ""
+	if err := s.enterEpoch(e); err != nil {
+		return Outcome{}, err
+	}
+	s.position = position
+	gap := at - s.clock.wall
+	s.clock.advance(at, first, s.maxLeaseClock(&e.Header))
+	s.noteClock(&e.Header, gap)
+	defer s.noteDigest()
+	s.instance = s.findInstance(e.Header.Instance)
+	s.connections.newlyBound = s.connections.newlyBound[:0]
+
+	out := Outcome{Fenced: s.isFenced(&e.Header)}
+	if out.Fenced {
+		s.begin(0)
+		s.fallDue()
+		s.finish()
+		return out, nil
+	}
+	s.accept(&e.Header)
+
+	index := 0
+	for _, number := range e.Renewed {
+		s.begin(index)
+		s.renewNumber(number)
+		s.finish()
+		index++
+	}
+	s.begin(index)
+	s.fallDue()
+	s.finish()
+	if wanted {
+		out.Results = make([]Result, len(e.Commands))
+	}
+	var discarded Result
+	for i := range e.Commands {
+		index++
+		r := &discarded
+		if wanted {
+			r = &out.Results[i]
+		}
+		s.begin(index)
+		if err := s.do(&e.Commands[i], r); err != nil {
+			return out, fmt.Errorf("command %d of position %d: %w", i, position, err)
+		}
+		s.finish()
+		r.Revision = s.revision
+		if wanted && e.Commands[i].User != "" {
+			if u := s.users.get(e.Commands[i].User); u != nil {
+				r.Status = s.ownerView(u)
+			} else {
+				r.Status = unknownUser(e.Commands[i].User)
+			}
+		}
+	}
+	s.takeOver()
+	s.forgetInstances()
+	return out, nil
+}
+
+// do carries out one command.
+func (s *State) do(c *entry.Command, r *Result) error {
+	switch c.Kind {
+	case entry.Configure:
+		return s.configure(c)
+	case entry.Login:
+		r.Err = s.login(c, nil, r)
+	case entry.Renew:
+		r.Err = s.renew(c)
+	case entry.Logout:
+		s.logout(c)
+	case entry.Set:
+		r.Err = s.set(c)
+	case entry.Closed:
+		s.closeConnection(connectionKey{c.Server, c.Client})
+	case entry.Unbind:
+		s.unbindConnection(connectionKey{c.Server, c.Client})
+	case entry.LameDuck:
+		s.lameDuck(c.Server)
+	case entry.RequestsLost:
+		s.clock.startAmnesty()
+	case entry.Open:
+		r.Err = s.openGateway(c, r)
+	case entry.RenewGateway:
+		r.Err = s.renewGateway(c, r)
+	case entry.Apply:
+		r.Err = s.applyOps(c, r)
+	case entry.Close:
+		s.closeGateway(c, r)
+	case entry.Kick:
+		s.kick(c, r)
+	case entry.Erase:
+		s.erase(c, r)
+	case entry.NewEpoch: // enterEpoch did it
+	case entry.SetFormat:
+		s.setFormat(uint8(c.Seq))
+	default:
+		return fmt.Errorf("unknown kind %d", c.Kind)
+	}
+	return nil
+}
+
+func (s *State) configure(c *entry.Command) error {
+	if c.Params == nil {
+		return fmt.Errorf("configure without parameters")
+	}
+	before := s.params.Retention
+	s.params = c.Params.Complete()
+	if moved := s.params.Retention - before; moved != 0 && s.format >= 3 {
+		s.moveLost(moved)
+	}
+	// Deadlines depend on the parameters, so all are scheduled again: a deadline
+	// that moved earlier must not wait in its old bucket.
+	for _, l := range s.leases.byNumber {
+		if l != nil {
+			s.schedule(l)
+		}
+	}
+	for _, u := range s.users.list {
+		s.scheduleForget(u)
+	}
+	return nil
+}
+
+// fallDue does everything that is due: texts expire, leases run out, lost sessions
+// and users are forgotten.
+func (s *State) fallDue() {
+	s.expire()
+	s.expireConnections()
+	s.expireLame()
+	s.expireFences()
+	if s.clock.inAmnesty() {
+		return
+	}
+	s.expireLeases()
+	s.forgetUsers()
+}
+
+// Skip passes over the entry at a position as if it were empty and of no instance.
+// An operator has every instance skip an entry that cannot be applied. at is the
+// entry's timestamp.
+func (s *State) Skip(position uint64, at int64) error {
+	if position != s.position+1 {
+		return fmt.Errorf("skipping position %d after %d", position, s.position)
+	}
+	s.position = position
+	s.clock.advance(at, s.epoch == "", math.MaxInt64)
+	s.noteDigest()
+	return nil
+}
+
+// NextDue returns in how many milliseconds, from the last entry on, the next
+// deadline is due. It returns false if there is no deadline.
+func (s *State) NextDue() (int64, bool) {
+	wait, found := int64(0), false
+	consider := func(at int64, ok bool, now int64) {
+		if ok && (!found || at-now < wait) {
+			wait, found = at-now, true
+		}
+	}
+	at, ok := s.expiries.next()
+	consider(at, ok, s.clock.wall)
+	if s.clock.inAmnesty() {
+		consider(s.clock.amnestyUntil, true, s.clock.lease)
+	} else {
+		at, ok = s.due.next()
+		consider(at, ok, s.clock.lease)
+	}
+	return max(wait, 0), found
+}
