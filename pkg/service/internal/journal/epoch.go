@@ -14,8 +14,8 @@ func (j *Journal[W]) Made() bool { return j.made }
 // NextEpoch begins a new epoch on the state as it is, by one entry at the journal's end. It must be
 // called when the journal is caught up. Unlike BeginEpoch it stores no snapshot and removes none,
 // because the journal is whole: a later start restores a snapshot of an earlier epoch and applies
-// this entry like any other. Where another instance appends meanwhile it tries again, until ctx
-// is done.
+// this entry like any other. If another instance appends meanwhile, NextEpoch tries again until
+// ctx is done.
 func (j *Journal[W]) NextEpoch(ctx context.Context, epoch string) error {
 	for {
 		last := j.position()

@@ -413,7 +413,8 @@ func (s *store) sweep(ctx context.Context, keep int) error {
 	return s.sweepChunks(ctx)
 }
 
-// sweepChunks removes contents that belong to no object: who wrote them died before the note.
+// sweepChunks removes contents that belong to no object. The instance that wrote them died before it
+// wrote the note.
 func (s *store) sweepChunks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
