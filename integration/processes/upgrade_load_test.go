@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,9 +13,43 @@ import (
 	"presence/pkg/protocol"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 )
 
 // What a rolling upgrade has to get through, beside what a rolling restart has.
+
+// burst has ever more users set a text, many at once, while something happens. Each request is
+// made once, and must be acknowledged.
+func (l *steadyLoad) burst(t *testing.T, nc *nats.Conn, name string, happens func()) {
+	t.Helper()
+	stop := make(chan struct{})
+	var callers errgroup.Group
+	var sets atomic.Int64
+	for c := range 16 {
+		callers.Go(func() error {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return nil
+				default:
+				}
+				text, user := "in a burst", fmt.Sprintf("burst-%s-%d-%d", name, c, i)
+				done, err := wire.Ask[protocol.ChangeReply](nc, wire.To(protocol.OpSet, user), protocol.SetRequest{CustomStatus: &text})
+				if err != nil {
+					return fmt.Errorf("set of %s: %w", user, err)
+				}
+				l.note(done.Status)
+				sets.Add(1)
+			}
+		})
+	}
+	within(wire.Soon, func() bool { return sets.Load() > 50 })
+	happens()
+	close(stop)
+	if err := callers.Wait(); err != nil {
+		t.Error(err)
+	}
+}
 
 // contacts adds one of a user's contacts and removes it again.
 func (l *steadyLoad) contacts(nc *nats.Conn, user string, pause time.Duration) {
@@ -76,7 +111,7 @@ func (l *steadyLoad) setHidden(nc *nats.Conn, user string, pause time.Duration) 
 
 // setBySession logs a user in through a client, which sets texts in the session.
 func (l *steadyLoad) setBySession(t *testing.T, c *client.Client, user string, pause time.Duration) {
-	session := wire.LoginClient(t, c, user, client.LoginOptions{TTL: protocol.MinTTL})
+	session := wire.LoginClient(t, c, user, client.LoginOptions{TTL: upgradeTTL})
 	l.keep("a session's texts", pause, func(i int) error {
 		status, err := session.SetSelfStatus(context.Background(), fmt.Sprint("in a session ", i))
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -30,11 +31,11 @@ func TestG07_RollingUpgrade(t *testing.T) {
 	u.replace(t, 1, "")
 	u.renewSnapshot(t, 0, 1)
 	u.replace(t, 0, u.earlier)
-	u.replace(t, 0, "")
-	if format := figure(t, u.daemons[0], "presence_journal_format"); format != u.earlierFormat {
+	u.replace(t, 2, "")
+	if format := figure(t, u.daemons[1], "presence_journal_format"); format != u.earlierFormat {
 		t.Errorf("format %d is in use while an instance knows up to %d", format, u.earlierFormat)
 	}
-	u.replace(t, 2, "")
+	u.replace(t, 0, "")
 	awaitFormat(t, u.nc, u.daemons...)
 	u.renewSnapshot(t, 0, 1, 2)
 	u.replace(t, 1, "") // from a snapshot of the newest format
@@ -45,6 +46,13 @@ func TestG07_RollingUpgrade(t *testing.T) {
 // paceOfUser is the pause after each change of a user: one instance alone takes as many.
 const paceOfUser = 400 * time.Millisecond
 
+// upgradeTTL is much shorter than the upgrade, and much longer than a renewal takes on a busy
+// machine.
+const upgradeTTL = 15 * time.Second
+
+// enoughRounds of the load are about a second of it.
+const enoughRounds = 150
+
 // upgrade is an installation that is upgraded, and what happens to it.
 type upgrade struct {
 	*trio
@@ -52,6 +60,7 @@ type upgrade struct {
 	earlierFormat int    // the newest that it knows
 	nc            *nats.Conn
 	load          *steadyLoad
+	bursts        int // of the load so far
 	events        *wire.Recorder
 	watchers      []*upgradeWatcher
 
@@ -77,8 +86,19 @@ func startUpgrade(t *testing.T) *upgrade {
 	return u
 }
 
-// connect connects as a client that has time, and sends nothing twice.
-func (u *upgrade) connect(t *testing.T) *nats.Conn { return u.Connect(t) }
+// connect connects as a client, and waits until the answers of every instance reach it. An
+// answer of 9153e71 may leave by another server than its request came by. If that server does
+// not know the inbox of a new client yet, the answer is lost (docs/nats.md).
+func (u *upgrade) connect(t *testing.T) *nats.Conn {
+	t.Helper()
+	nc := u.Connect(t)
+	servicetest.Eventually(t, 3*wire.Soon, "every instance to answer a new client", func() bool {
+		// Its inbox is the one of all requests. Servers hear of it before that of AskAll.
+		_, err := nc.Request(wire.Subjects.Instances(), []byte("{}"), wire.Soon/4)
+		return err == nil && len(wire.AskAll(t, nc, wire.Subjects.Instances())) == len(u.daemons)
+	})
+	return nc
+}
 
 // begin logs users in, watches them, and begins the load.
 func (u *upgrade) begin(t *testing.T) {
@@ -86,9 +106,9 @@ func (u *upgrade) begin(t *testing.T) {
 	c := wire.NewClient(t, u.connect(t), client.Options{})
 	still := wire.Names("still", 8)
 	for i, user := range still {
-		wire.LoginClient(t, c, user, client.LoginOptions{TTL: protocol.MinTTL, Unbound: i%2 == 0})
+		wire.LoginClient(t, c, user, client.LoginOptions{TTL: upgradeTTL, Unbound: i%2 == 0})
 	}
-	gateway, err := c.OpenGateway(t.Context(), "gateway", client.GatewayOptions{TTL: protocol.MinTTL})
+	gateway, err := c.OpenGateway(t.Context(), "gateway", client.GatewayOptions{TTL: upgradeTTL})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,13 +118,14 @@ func (u *upgrade) begin(t *testing.T) {
 	loginAll(t, gateway, slices.Concat(setters, stillByGateway))
 	nc := u.connect(t)
 	login := func(user string) {
-		wire.Login(t, nc, user, protocol.LoginRequest{SessionID: "s", TTLSeconds: int64(protocol.MinTTL.Seconds()), Connection: wire.BoundTo(nc)})
+		wire.Login(t, nc, user, protocol.LoginRequest{SessionID: "s", TTLSeconds: int64(upgradeTTL.Seconds()), Connection: wire.BoundTo(nc)})
 	}
 	u.busy, u.expiring = wire.Names("busy", 12), wire.Names("expiring", 4)
 	renewing, hidden := wire.Names("renewing", 2), "hidden"
-	renewed := slices.Concat(u.busy, u.expiring, renewing, []string{hidden})
-	for _, user := range renewed {
+	l := u.load
+	for _, user := range slices.Concat(u.busy, u.expiring, renewing, []string{hidden}) {
 		login(user)
+		l.renew(nc, user) // at once: what follows may take longer than the TTL
 	}
 	setAvailability(t, nc, hidden, protocol.Invisible, 0)
 	for _, session := range []string{"s1", "s2"} {
@@ -120,15 +141,12 @@ func (u *upgrade) begin(t *testing.T) {
 		u.watchers = append(u.watchers, u.watch(t, slices.Concat(undisturbed, u.byGateway, u.busy, u.expiring)))
 	}
 
-	l := u.load
+	conns := []*nats.Conn{nc, u.connect(t), u.connect(t)}
 	for i, user := range u.busy {
-		l.setAndGet(u.connect(t), user, paceOfUser)
+		l.setAndGet(conns[i%len(conns)], user, paceOfUser)
 		if i%3 == 0 {
 			l.contacts(nc, fmt.Sprint("knows-", user), paceOfUser)
 		}
-	}
-	for _, user := range renewed {
-		l.renew(nc, user)
 	}
 	for _, user := range u.expiring {
 		l.expire(nc, user, paceOfUser)
@@ -177,8 +195,8 @@ func loginAll(t *testing.T, gateway *client.Gateway, users []string) {
 // goOn lets the load make requests for a while.
 func (u *upgrade) goOn(t *testing.T) {
 	t.Helper()
-	u.load.more(t, 150)
-	time.Sleep(*upgradeTime) // what was asked for, not a guess
+	u.load.more(t, enoughRounds)
+	time.Sleep(*upgradeTime) // it was asked for
 }
 
 // replace stops an instance and starts another program in its place; empty: that of this tree.
@@ -187,10 +205,14 @@ func (u *upgrade) replace(t *testing.T, i int, program string) {
 	t.Helper()
 	d := u.daemons[i]
 	u.checkDigests(t, i)
-	begun := time.Now()
-	d.Stop(t)
-	stopped := time.Since(begun)
-	u.goOn(t) // on those that are left
+	var stopped time.Duration
+	u.bursts++
+	u.load.burst(t, u.nc, fmt.Sprint(u.bursts), func() {
+		begun := time.Now()
+		d.Stop(t)
+		stopped = time.Since(begun)
+	})
+	u.load.more(t, enoughRounds) // on those that are left
 	d.Program = program
 	d.Restart(t)
 	u.awaitReady(t, i)
@@ -302,9 +324,15 @@ func (u *upgrade) check(t *testing.T) {
 	for _, user := range u.expiring {
 		u.checkExpired(t, user)
 	}
-	for user := range announced(t, u.events.All()) {
-		if _, known := last[user]; !known && user != toErase {
+	told := announced(t, u.events.All())
+	for user := range told {
+		if _, known := last[user]; !known && user != toErase && u.load.set[user] == nil {
 			t.Errorf("%s was announced, whom nobody changed", user)
+		}
+	}
+	for user, revisions := range u.load.set {
+		if acknowledged := slices.Max(slices.Collect(maps.Keys(revisions))); told[user] < acknowledged {
+			t.Errorf("%s: revision %d was acknowledged, and announced none after %d", user, acknowledged, told[user])
 		}
 	}
 	for _, w := range u.watchers {

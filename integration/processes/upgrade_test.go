@@ -22,7 +22,7 @@ import (
 var (
 	// 9153e71 is the earliest version whose data and instances this one gets on with.
 	upgradeFrom = flag.String("from", "9153e71", "the `commit` that the tests of upgrades begin with")
-	upgradeTime = flag.Duration("upgrade", 0, "how long TestG07_RollingUpgrade goes on after each step")
+	upgradeTime = flag.Duration("upgrade", 0, "how long TestG07_RollingUpgrade goes on after each instance that was replaced")
 )
 
 // earlierPresenced is the program of -from. Where its history is missing, the test is skipped.
