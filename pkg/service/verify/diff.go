@@ -9,12 +9,12 @@ import (
 
 // diff returns where two values differ as JSON, by the names of their fields.
 func diff(have, want any) (fields []Field) {
-	walk("", plain(have), plain(want), &fields)
+	walk("", asJSON(have), asJSON(want), &fields)
 	return fields
 }
 
-// plain returns a value as json.Unmarshal makes it: of maps, slices and simple values.
-func plain(v any) any {
+// asJSON returns a value as json.Unmarshal makes it: of maps, slices and simple values.
+func asJSON(v any) any {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Sprint(v)

@@ -61,7 +61,7 @@ func (r *replay) begin(ctx context.Context) error {
 			case e != nil:
 				return e
 			case first <= gap.From:
-				return r.give(Difference{What: gap.Error(), Position: gap.From})
+				return r.giveUp(Difference{What: gap.Error(), Position: gap.From})
 			case attempt < attempts:
 				r.stop()
 				continue
@@ -75,8 +75,8 @@ func (r *replay) begin(ctx context.Context) error {
 // errDropped says that a snapshot was dropped while it was read: there are later ones.
 var errDropped = errors.New("snapshots are dropped faster than they can be read")
 
-// give reports a difference after which nothing can be compared, and ends the verification.
-func (r *replay) give(d Difference) error {
+// giveUp reports a difference after which nothing can be compared, and ends the verification.
+func (r *replay) giveUp(d Difference) error {
 	r.report.differs(d)
 	return &unusable{errors.New(d.What)}
 }
@@ -91,14 +91,14 @@ func (r *replay) beginOnce(ctx context.Context) error {
 		return err
 	}
 	if last == 0 {
-		return r.give(Difference{What: "the journal is empty"})
+		return r.giveUp(Difference{What: "the journal is empty"})
 	}
 	if err := r.readSnapshots(ctx, list, first, last); err != nil {
 		return err
 	}
 	if r.state == nil {
 		if first > 1 {
-			return r.give(Difference{What: fmt.Sprintf("the journal begins at position %d, and no snapshot can be read for what was before", first), Position: first})
+			return r.giveUp(Difference{What: fmt.Sprintf("the journal begins at position %d, and no snapshot can be read for what was before", first), Position: first})
 		}
 		r.state = state.New()
 	}
@@ -193,7 +193,7 @@ func (r *replay) apply(position uint64, at int64, data []byte) error {
 			return err
 		}
 	} else if err := r.applyEntry(position, at, data); err != nil {
-		return r.give(Difference{Position: position,
+		return r.giveUp(Difference{Position: position,
 			What: fmt.Sprintf("position %d of the journal cannot be applied (where every instance was started with --skip %d, verify needs it too): %v", position, position, err)})
 	}
 	if position+remembered > r.end {

@@ -178,16 +178,16 @@ func (g *Gate) Apply(t *Ticket, gateway string, ops, bytes int, now time.Time) e
 		return protocol.ErrTooManyUsers.Withf("ops has %d ops, at most %d are allowed", ops, most)
 	}
 	most := g.limits.GatewayApplies
-	if !g.pending.hold(t, gateway, most) {
+	if !g.pending.take(t, gateway, most) {
 		return protocol.ErrOverloaded.Withf("%d applies of this gateway wait already: wait for an answer before the next", most)
 	}
-	g.ops.give(gateway, opsOf(bytes)) // then a refusal says when all of it would pass
+	g.ops.giveBack(gateway, opsOf(bytes)) // then a refusal says when all of it would pass
 	return g.ops.admit(gateway, max(ops, opsOf(bytes)), now)
 }
 
 // ReadContacts counts a read of contacts as pending until it is answered.
 func (g *Gate) ReadContacts(t *Ticket, subject string) error {
-	if !g.pending.hold(t, subject, MaxContactReads) {
+	if !g.pending.take(t, subject, MaxContactReads) {
 		return protocol.ErrOverloaded.Withf("%d reads of these contacts wait already: wait for an answer before the next", MaxContactReads)
 	}
 	return nil

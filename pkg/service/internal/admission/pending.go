@@ -9,8 +9,8 @@ type pending struct {
 	waiting map[string]int
 }
 
-// hold counts a request, unless as many wait already. It reports whether it did.
-func (p *pending) hold(t *Ticket, key string, most int) bool {
+// take counts a request, unless as many wait already. It reports whether it did.
+func (p *pending) take(t *Ticket, key string, most int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.waiting[key] >= most {
@@ -24,7 +24,7 @@ func (p *pending) hold(t *Ticket, key string, most int) bool {
 	return true
 }
 
-// release ends what hold began. Without that it does nothing.
+// release ends what take began. Without that it does nothing.
 func (p *pending) release(t *Ticket) {
 	if t.pending == "" {
 		return

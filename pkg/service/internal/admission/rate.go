@@ -80,8 +80,8 @@ func (r *rate) take(key string, n int, now time.Time) *protocol.Error {
 	return nil
 }
 
-// give gives n back to a key's allowance, which was taken just now.
-func (r *rate) give(key string, n int) {
+// giveBack gives n back to a key's allowance, which was taken just now.
+func (r *rate) giveBack(key string, n int) {
 	if r == nil {
 		return
 	}

@@ -148,15 +148,15 @@ func TestOpsOf(t *testing.T) {
 func TestPending(t *testing.T) {
 	var a pending
 	var tickets [3]Ticket
-	if !a.hold(&tickets[0], "gw", 2) || !a.hold(&tickets[1], "gw", 2) || a.hold(&tickets[2], "gw", 2) {
+	if !a.take(&tickets[0], "gw", 2) || !a.take(&tickets[1], "gw", 2) || a.take(&tickets[2], "gw", 2) {
 		t.Error("want two to be allowed, and no third")
 	}
 	a.release(&tickets[2]) // which holds nothing
-	if a.hold(&tickets[2], "gw", 2) {
+	if a.take(&tickets[2], "gw", 2) {
 		t.Error("what held nothing has made room")
 	}
 	a.release(&tickets[0])
-	if !a.hold(&tickets[2], "gw", 2) {
+	if !a.take(&tickets[2], "gw", 2) {
 		t.Error("an answer makes no room")
 	}
 	for i := range tickets {
