@@ -147,22 +147,22 @@ func (g *Gate) Body(bytes int) error {
 }
 
 // Change takes a change off a user's allowance.
-func (g *Gate) Change(user string, now time.Time) error { return g.changes.admit(user, 1, now) }
+func (g *Gate) Change(user string, now time.Time) error { return g.changes.take(user, 1, now) }
 
 // ReadRenewal takes a renewal off the allowance of renewals that are read at all, by the subject.
 // Only a flood exceeds it, and no client sends one.
 func (g *Gate) ReadRenewal(subject string, now time.Time) error {
-	return g.floods.admit(subject, 1, now)
+	return g.floods.take(subject, 1, now)
 }
 
 // AnswerRenewal takes a renewal off the allowance of renewals that are answered.
 func (g *Gate) AnswerRenewal(owner string, now time.Time) error {
-	return g.renewals.admit(owner, 1, now)
+	return g.renewals.take(owner, 1, now)
 }
 
 // GatewayRequest takes a request off a gateway's allowance, by the length of its body.
 func (g *Gate) GatewayRequest(gateway string, bytes int, now time.Time) error {
-	return g.ops.admit(gateway, opsOf(bytes), now)
+	return g.ops.take(gateway, opsOf(bytes), now)
 }
 
 // opsOf returns how many ops a gateway's request costs before it is read. It is never more than
@@ -182,7 +182,7 @@ func (g *Gate) Apply(t *Ticket, gateway string, ops, bytes int, now time.Time) e
 		return protocol.ErrOverloaded.Withf("%d applies of this gateway wait already: wait for an answer before the next", most)
 	}
 	g.ops.giveBack(gateway, opsOf(bytes)) // then a refusal says when all of it would pass
-	return g.ops.admit(gateway, max(ops, opsOf(bytes)), now)
+	return g.ops.take(gateway, max(ops, opsOf(bytes)), now)
 }
 
 // ReadContacts counts a read of contacts as pending until it is answered.

@@ -50,17 +50,9 @@ func newRate(limit int, in time.Duration) *rate {
 	}
 }
 
-// admit is take with a result of type error.
-func (r *rate) admit(key string, n int, now time.Time) error {
-	if e := r.take(key, n, now); e != nil {
-		return e
-	}
-	return nil
-}
-
 // take takes n off a key's allowance and returns nil, or takes nothing and returns an error that
 // says when so much will have come back.
-func (r *rate) take(key string, n int, now time.Time) *protocol.Error {
+func (r *rate) take(key string, n int, now time.Time) error {
 	if r == nil {
 		return nil
 	}

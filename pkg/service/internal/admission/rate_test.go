@@ -15,14 +15,15 @@ import (
 // allowed reports whether a key may do n more, and else when.
 func allowed(t *testing.T, r *rate, key string, n int, at time.Duration) (ok bool, wait time.Duration) {
 	t.Helper()
-	e := r.take(key, n, r.begun.Add(at))
-	if e == nil {
+	err := r.take(key, n, r.begun.Add(at))
+	if err == nil {
 		return true, 0
 	}
-	if !errors.Is(e, protocol.ErrRateLimited) || e.RetryAfter() <= 0 {
-		t.Fatalf("got %v with %d ms, want rate_limited and when to try again", e, e.RetryAfterMs)
+	wait = protocol.AsError(err).RetryAfter()
+	if !errors.Is(err, protocol.ErrRateLimited) || wait <= 0 {
+		t.Fatalf("got %v with %v, want rate_limited and when to try again", err, wait)
 	}
-	return false, e.RetryAfter()
+	return false, wait
 }
 
 // TestRate: as many as the allowance at once, and then one for each interval, at the moment that
