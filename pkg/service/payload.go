@@ -69,11 +69,7 @@ const failureBytes = len(`{"index":999,"userID":"","code":404,"error":"custom_st
 // refuseApply refuses an apply whose reply could be too large to send, if all its ops failed. It
 // must be refused before: the reply is made when the apply is committed.
 func (s *Service) refuseApply(r *protocol.ApplyRequest) error {
-	most := s.maxBody() - headersOfReply
-	if len(r.Ops)*(failureBytes+2*protocol.MaxUserIDBytes) <= most { // usually all that the contract allows
-		return nil
-	}
-	bytes := 0
+	most, bytes := s.maxBody()-headersOfReply, 0
 	for i := range r.Ops {
 		bytes += failureBytes + 2*min(len(r.Ops[i].UserID), protocol.MaxUserIDBytes)
 	}
