@@ -6,12 +6,11 @@ import (
 )
 
 // Index finds numbers by keys that the numbers' records hold. It keeps no keys: only the
-// numbers, and 7 bits of each key's hash to pass over almost all others. It takes 6 to 7 bytes
-// for each number.
+// numbers, and 15 bits of each key's hash. It takes 7 to 9 bytes for each number.
 //
 // It is a hash table in segments of at most about 900 numbers, by the first bits of the hash
-// (extendible hashing). A segment grows by a quarter, or is split in two. So no Add takes
-// longer than to hash 900 keys. A segment shrinks when three quarters of it are empty. The
+// (extendible hashing). A segment grows by a quarter, for which those 15 bits suffice, or is
+// split in two. So no Add takes longer than to hash 900 keys. A segment shrinks when three quarters of it are empty. The
 // number of segments does not shrink: that leaves less than a byte for each number that there
 // once was.
 type Index[K comparable] struct {
@@ -33,14 +32,18 @@ type segment struct {
 	left   int // so many unused slots may still be used
 }
 
-// group has a tag for each slot: the last 7 bits of the hash, or unused or deleted.
+// group has a tag for each slot: the last 7 bits of the hash, or unused or deleted. more has the
+// 8 bits before those.
 type group struct {
 	tags    uint64
+	more    [groupSize]uint8
 	numbers [groupSize]uint32
 }
 
 const (
 	groupSize = 8
+	tagBits   = 7
+	lastBits  = tagBits + 8 // of a hash, that a group keeps
 	// perGroup is how many slots of a group are used at most, on average.
 	perGroup = 7
 	// maxGroups is how many groups a segment has before it is split.
@@ -85,6 +88,17 @@ func (x *Index[K]) Grow(numbers int) {
 // Len returns how many numbers there are.
 func (x *Index[K]) Len() int { return x.count }
 
+// Room returns how many slots there are.
+func (x *Index[K]) Room() (n int) {
+	last := (*segment)(nil)
+	for _, s := range x.segments {
+		if s != last { // one that is there several times is there in a row
+			n, last = n+len(s.groups)*groupSize, s
+		}
+	}
+	return n
+}
+
 // Find returns the number of a key; 0 if there is none.
 func (x *Index[K]) Find(k K) uint32 {
 	h := x.hash(k)
@@ -92,7 +106,8 @@ func (x *Index[K]) Find(k K) uint32 {
 	for p := s.probe(h); ; p.next() {
 		g := &s.groups[p.at]
 		for m := g.match(h); m != 0; m &= m - 1 {
-			if n := g.numbers[slot(m)]; x.key(n) == k {
+			i := slot(m)
+			if n := g.numbers[i]; g.more[i] == more(h) && x.key(n) == k {
 				return n
 			}
 		}
@@ -129,13 +144,15 @@ func (x *Index[K]) FindAll(keys []K, numbers []uint32) []uint32 {
 	return numbers
 }
 
-// likely returns the first number whose tag is that of a hash; 0 if there is none.
+// likely returns the first number with the last bits of a hash; 0 if there is none.
 func (x *Index[K]) likely(h uint64) uint32 {
 	s := x.segment(h)
 	for p := s.probe(h); ; p.next() {
 		g := &s.groups[p.at]
-		if m := g.match(h); m != 0 {
-			return g.numbers[slot(m)]
+		for m := g.match(h); m != 0; m &= m - 1 {
+			if i := slot(m); g.more[i] == more(h) {
+				return g.numbers[i]
+			}
 		}
 		if g.unused() != 0 {
 			return 0
@@ -198,8 +215,8 @@ func (x *Index[K]) widen(h uint64) {
 func (x *Index[K]) rebuild(s *segment, numbers int) {
 	old := *s
 	*s = *newSegment(old.depth, numbers)
-	for n := range old.all {
-		s.add(x.hash(x.key(n)), n)
+	for h, n := range old.all {
+		s.add(h, n)
 	}
 }
 
@@ -216,7 +233,7 @@ func (x *Index[K]) split(h uint64) {
 	depth := old.depth + 1
 	var halves [2][]uint32
 	var hashes [2][]uint64
-	for n := range old.all {
+	for _, n := range old.all {
 		h := x.hash(x.key(n))
 		i := h >> (64 - depth) & 1
 		halves[i], hashes[i] = append(halves[i], n), append(hashes[i], h)
@@ -234,19 +251,20 @@ func (x *Index[K]) split(h uint64) {
 	}
 }
 
-// all yields all numbers of a segment.
-func (s *segment) all(yield func(uint32) bool) {
-	for i := range s.groups {
-		g := &s.groups[i]
+// all yields all numbers of a segment, and the last bits of their hashes.
+func (s *segment) all(yield func(uint64, uint32) bool) {
+	for at := range s.groups {
+		g := &s.groups[at]
 		for m := ^g.tags & high; m != 0; m &= m - 1 {
-			if !yield(g.numbers[slot(m)]) {
+			i := slot(m)
+			if !yield(uint64(g.more[i])<<tagBits|uint64(g.tag(i)), g.numbers[i]) {
 				return
 			}
 		}
 	}
 }
 
-// add adds a number where there is room.
+// add adds a number where there is room. Of the hash the last bits suffice.
 func (s *segment) add(h uint64, n uint32) {
 	for p := s.probe(h); ; p.next() {
 		g := &s.groups[p.at]
@@ -256,7 +274,7 @@ func (s *segment) add(h uint64, n uint32) {
 				s.left--
 			}
 			g.setTag(i, uint8(h&0x7f))
-			g.numbers[i] = n
+			g.more[i], g.numbers[i] = more(h), n
 			s.count++
 			return
 		}
@@ -275,11 +293,15 @@ func (s *segment) remove(g *group, i int) {
 	s.count--
 }
 
-// probe goes through the groups of a segment, from one on that depends on the hash.
+// probe goes through the groups of a segment, from one on that depends on the last bits of the
+// hash.
 func (s *segment) probe(h uint64) probe {
 	n := uint64(len(s.groups))
-	return probe{at: int(uint64(uint32(h>>7)) * n >> 32), groups: int(n)}
+	return probe{at: int(h & (1<<lastBits - 1) * n >> lastBits), groups: int(n)}
 }
+
+// more returns the bits of a hash before those of the tag.
+func more(h uint64) uint8 { return uint8(h >> tagBits) }
 
 type probe struct{ at, groups int }
 
