@@ -11,13 +11,14 @@ GENERATED ?= 500
 CHAOS ?= 5m
 SIMULATE ?= 60s
 SOAK ?= 5m
+LOGINS ?= 10000000
 SEED ?= 0
 AGAINST ?=
 FROM ?= 9153e71
 UPGRADE ?= 70s
 ROUNDS ?=
 
-.PHONY: run build test race processes histories bounded simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak upgrade check clean
+.PHONY: run build test race processes histories bounded flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak upgrade check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -46,8 +47,11 @@ processes: ## those of processes: clusters, chaos, floods, full disks
 histories: ## half a minute of simulate, from a seed that stays
 	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate 30s
 
-bounded: ## a million times the same to one user, for about a minute
-	$(GO) test -run '^TestBounded$$' ./pkg/internal/state
+bounded: ## a million times the same to one user, and users who come and go, for about a minute
+	$(GO) test -run '^(TestBounded|TestFlat)$$' ./pkg/internal/state
+
+flat: ## users log in and are lost LOGINS times, and the memory stays what it is, about ten minutes
+	$(GO) test ./pkg/internal/state -run '^TestFlat$$' -v -count 1 -timeout 0 -logins $(LOGINS)
 
 simulate: ## histories of several instances under a seeded scheduler for SIMULATE; SEED=n plays that one first
 	$(GO) test ./pkg/service/internal/simulation -run '^TestSimulate$$' -v -count 1 -timeout 0 -simulate $(SIMULATE) -seed $(SEED)
