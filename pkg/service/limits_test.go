@@ -508,3 +508,37 @@ func TestLimits_OutOfBounds(t *testing.T) {
 		}
 	}
 }
+
+// TestLimits_OverloadedRenewals: a renewal that is refused because too many changes wait extends its
+// lease all the same. Its answer does not say that nothing was done (PROTOCOL 6).
+func TestLimits_OverloadedRenewals(t *testing.T) {
+	t.Parallel()
+	nc := limited(t, service.Limits{WaitingChanges: 1, UserChanges: service.Unlimited, UserRenewals: service.Unlimited})
+	for _, session := range []string{"plain", "idling"} {
+		login(t, nc, "alice", protocol.LoginRequest{SessionID: session, TTLSeconds: 3600})
+	}
+	var mu sync.Mutex
+	refused := map[string]int{}
+	renew := func(session string, idle *bool) {
+		e := request(t, nc, to(t, "alice", protocol.OpRenew), protocol.RenewRequest{SessionID: session, Idle: idle}, nil)
+		if e == nil {
+			return
+		}
+		if !is(e, protocol.ErrOverloaded) || !strings.Contains(e.Message, "the lease is renewed") {
+			t.Errorf("a renewal of %s: got %v, want overloaded, and that the lease is renewed", session, e)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		refused[session]++
+	}
+	servicetest.Eventually(t, waitFor, "renewals of both kinds to be refused", func() bool {
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() { request(t, nc, to(t, fmt.Sprint("user", i), protocol.OpSet), text(fmt.Sprint(i)), nil) })
+			wg.Go(func() { renew("plain", nil) })
+			wg.Go(func() { renew("idling", protocol.Ptr(i%2 == 0)) })
+		}
+		wg.Wait()
+		return len(refused) == 2
+	})
+}

@@ -74,8 +74,8 @@ func (c *renewal[Request, Reply]) renew() error {
 	}
 	// Its lease may have been opened by an entry that is not applied here yet.
 	err = s.submit(c, r.command(c.owner, &c.body))
-	if errors.Is(err, protocol.ErrOverloaded) {
-		c.extendAtLeast()
+	if errors.Is(err, protocol.ErrOverloaded) && c.extendAtLeast() {
+		err = protocol.ErrOverloaded.With("too much is waiting: the lease is renewed, and nothing else was done")
 	}
 	return err
 }
@@ -103,17 +103,16 @@ func (c *renewal[Request, Reply]) extend(number uint32) error {
 
 // extendAtLeast extends the live lease of a renewal that is refused because too much waits, or
 // because its user changes too much. Nobody is lost because there is too much to do (PROTOCOL 6).
-func (c *renewal[Request, Reply]) extendAtLeast() {
+// It reports whether there is such a lease.
+func (c *renewal[Request, Reply]) extendAtLeast() bool {
 	if c.renewals.least == nil {
-		return
+		return false
 	}
 	s := c.endpoint.service
 	s.mu.RLock()
 	number, ok := c.renewals.least(s.state, c.owner, &c.body)
 	s.mu.RUnlock()
-	if ok {
-		_ = s.journal.Renew(number, nil, false) // it fails only if the journal has stopped
-	}
+	return ok && s.journal.Renew(number, nil, false) == nil // it fails only if the journal has stopped
 }
 
 // lost returns the error if the renewal's lease does not exist any more.
