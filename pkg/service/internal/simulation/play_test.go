@@ -99,7 +99,9 @@ func (w *world) roll() {
 	for asleep() {
 		w.runUntil(w.now + time.Second)
 	}
-	w.runUntil(w.now + 40*time.Second) // an amnesty, what has to be announced, expiries
+	// An amnesty, what has to be announced, expiries, and the loss of sessions whose connection is
+	// closed, which takes up to a minute of grace.
+	w.runUntil(w.now + 100*time.Second)
 	w.judge.quiet = true
 	w.say("QUIET")
 	w.everyWhile(func() bool { return w.judge.quiet }, 300*time.Millisecond, func() { w.get(w.happens(0.5)) })
