@@ -8,22 +8,21 @@ import (
 	"presence/pkg/protocol"
 )
 
-// Quorum says of how many users something is to be true.
+// Quorum says how many of several users must have a status.
 type Quorum int
 
 const (
-	// Any: of one of them.
+	// Any: one of them.
 	Any Quorum = iota
-	// All: of all of them at the same time.
+	// All: all of them at the same time.
 	All
 )
 
 // Await waits until any or all of users have a statusType, and returns the
 // statuses of all of them at that moment, in the order given, a repeated ID once.
-// It subscribes, fetches and merges as SubscribeUserStatus does, so it misses no
-// state while it is connected, however short; while the client is blind it waits.
-// It ends with ctx, and leaves nothing watched. Callbacks are not told of users
-// who are only awaited.
+// It watches them as SubscribeUserStatus does, so while it is connected it misses no
+// status, however short. While the client is blind it waits. It ends with ctx, and
+// leaves nothing watched. Callbacks do not hear of users who are only awaited.
 func (c *Client) Await(ctx context.Context, userIDs []string, q Quorum, statusType protocol.StatusType) ([]protocol.Status, error) {
 	valid, refused := checkIDs(userIDs)
 	for _, f := range failuresOf(userIDs, refused, nil) {
@@ -53,12 +52,12 @@ func (c *Client) Await(ctx context.Context, userIDs []string, q Quorum, statusTy
 	}
 }
 
-// await is a call of Await that is under way. The watch's mu guards it.
+// await is a call of Await under way. The watch's mu guards it.
 type await struct {
 	ids    []string
 	quorum Quorum
 	want   protocol.StatusType
-	has    map[string]struct{}    // the users that have it, as far as is known
+	has    map[string]struct{}    // the users who are known to have it
 	begun  bool                   // all have been fetched once
 	done   chan []protocol.Status // holds one
 }
@@ -82,7 +81,7 @@ func (w *watch) removeAwait(a *await) {
 	}
 }
 
-// beginAwait looks for the first time, once everybody was fetched.
+// beginAwait checks an await for the first time, after all its users were fetched.
 func (w *watch) beginAwait(a *await) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,7 +92,7 @@ func (w *watch) beginAwait(a *await) {
 	w.endAwait(a)
 }
 
-// checkAwaits looks at what waits for a user who has changed. It needs mu.
+// checkAwaits checks the awaits of a user who has changed. It needs mu.
 func (w *watch) checkAwaits(id string) {
 	for _, a := range w.awaits[id] {
 		w.noteAwait(a, id)
@@ -101,7 +100,7 @@ func (w *watch) checkAwaits(id string) {
 	}
 }
 
-// checkAllAwaits looks at everything, because the client is live again. It needs mu.
+// checkAllAwaits checks all awaits, because the client is live again. It needs mu.
 func (w *watch) checkAllAwaits() {
 	for _, list := range w.awaits {
 		for _, a := range list {
@@ -110,7 +109,7 @@ func (w *watch) checkAllAwaits() {
 	}
 }
 
-// noteAwait needs mu.
+// noteAwait notes whether a user has the wanted status. It needs mu.
 func (w *watch) noteAwait(a *await, id string) {
 	if u := w.users[id]; u != nil && u.fetched && u.status.StatusType == a.want {
 		a.has[id] = struct{}{}
@@ -119,7 +118,7 @@ func (w *watch) noteAwait(a *await, id string) {
 	}
 }
 
-// endAwait answers where it has come true. It needs mu.
+// endAwait answers if enough users have the status. It needs mu.
 func (w *watch) endAwait(a *await) {
 	enough := 1
 	if a.quorum == All {

@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// backoff is the wait before attempt n+1, n from 0: it doubles from first up
-// to most and is jittered, so that those who failed together do not come back
-// together.
+// backoff is the wait after n+1 failed attempts, n from 0. It doubles from first up to
+// most, and is jittered, so that clients that failed together do not come back together.
 func backoff(n int, first, most time.Duration) time.Duration {
 	d := most
 	if n < 20 && first<<n < most { // 20: no overflow for any sensible first
@@ -22,7 +21,7 @@ func jitter(d time.Duration) time.Duration {
 	return d/2 + time.Duration(rand.Int64N(int64(d)/2+1))
 }
 
-// sleep reports whether it slept for all of d rather than until ctx ended.
+// sleep waits for d or until ctx ends. It reports whether it waited for all of d.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -12,11 +12,10 @@ import (
 	"presence/pkg/protocol"
 )
 
-// ErrClosed is what a Client that was closed answers.
+// ErrClosed is the error of a Client that was closed.
 var ErrClosed = errors.New("the presence client is closed")
 
-// Client is what a microservice uses of presence over one *nats.Conn. See the
-// package documentation.
+// Client uses the presence service over one *nats.Conn. See the package documentation.
 type Client struct {
 	nc       *nats.Conn
 	opts     Options
@@ -37,12 +36,12 @@ type Client struct {
 	gateways map[*Gateway]struct{} // the open ones
 }
 
-// New returns a Client on nc, which it neither opens nor closes, and starts
-// its goroutines: Close ends them. The error is about the prefix.
+// New returns a Client on nc, and starts its goroutines, which Close ends. It neither opens nor
+// closes nc. The error is about the prefix.
 //
-// nc should have been made with ConnectOptions. Where nats.go would give it up for good after an
-// outage, New warns in the log. The Client puts itself in front of nc's error handler, which is
-// called as before, and may have nats.go replace a dead connection, see Options.Probe.
+// Make nc with ConnectOptions. If nats.go would give it up for good after an outage, New logs a
+// warning. The Client puts itself in front of nc's error handler, which is still called. It may
+// make nats.go replace a dead connection, see Options.Probe.
 func New(nc *nats.Conn, opts Options) (*Client, error) {
 	if nc == nil {
 		return nil, nats.ErrInvalidConnection
@@ -73,11 +72,10 @@ func New(nc *nats.Conn, opts Options) (*Client, error) {
 	return c, nil
 }
 
-// Close logs out the sessions that are still open and closes the gateways with
-// LoseSessions, for at most Options.Timeout, stops watching, and waits for all
-// goroutines of the Client.
-// Callbacks that are due are not run any more. It leaves the *nats.Conn open.
-// Closing twice is allowed. A callback must not call it.
+// Close logs out the open sessions and closes the gateways with LoseSessions, for at most
+// Options.Timeout. Then it stops watching, and waits for all goroutines of the Client.
+// Callbacks that are due do not run any more. The *nats.Conn stays open. To close twice is
+// allowed. A callback must not call Close.
 func (c *Client) Close() error {
 	c.once.Do(c.close)
 	return nil
@@ -86,11 +84,7 @@ func (c *Client) Close() error {
 func (c *Client) close() {
 	c.mu.Lock()
 	c.closed = true
-	open := make([]*Session, 0, len(c.sessions))
-	for s := range c.sessions {
-		open = append(open, s)
-	}
-	gateways := slices.Collect(maps.Keys(c.gateways))
+	open, gateways := slices.Collect(maps.Keys(c.sessions)), slices.Collect(maps.Keys(c.gateways))
 	c.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(context.Background(), c.opts.Timeout)

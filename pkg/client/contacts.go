@@ -9,24 +9,22 @@ import (
 	"presence/pkg/protocol"
 )
 
-// contactsRetries is how often contacts are asked for again where the answer is
-// older than an event that was heard. If it still is, it counts all the same: they
-// may have been restored from a backup.
+// contactsRetries is how often contacts are asked for again while the answer is older
+// than an event. An answer that still is older counts all the same: the contacts may have
+// been restored from a backup.
 const contactsRetries = 3
 
-// Contacts returns whom a user knows (PROTOCOL 4.6). Where the service's
-// friend-notification switch is on, a Client watches the contacts of users who are
-// logged in through it by sessions, and nobody else's.
+// Contacts returns whom a user knows (PROTOCOL 4.6). If the service's friend-notification
+// switch is on, a Client watches the contacts of users who have sessions through it.
 func (c *Client) Contacts(ctx context.Context, userID string) (protocol.ContactsReply, error) {
 	return c.contacts(ctx, userID, protocol.ContactsRequest{})
 }
 
 // AddContacts adds to a user's contacts, RemoveContacts removes from them, and
-// ReplaceContacts replaces all of them. Each returns them as they are then. They
-// may become protocol.MaxContacts at most, else the error is
-// protocol.ErrRequestTooLarge. On protocol.ErrOutcomeUnknown the change may have
-// been or still be made; it is not made twice, because another device may have
-// changed them since.
+// ReplaceContacts replaces all of them. Each returns all contacts after the change. If
+// there would be more than protocol.MaxContacts, the error is protocol.ErrRequestTooLarge.
+// After protocol.ErrOutcomeUnknown the change may be done, now or later. The Client does
+// not repeat it, because another device may have changed the contacts since.
 func (c *Client) AddContacts(ctx context.Context, userID string, contacts ...string) (protocol.ContactsReply, error) {
 	return c.contacts(ctx, userID, protocol.ContactsRequest{Add: contacts})
 }
@@ -39,7 +37,7 @@ func (c *Client) RemoveContacts(ctx context.Context, userID string, contacts ...
 // ReplaceContacts replaces a user's contacts. See AddContacts.
 func (c *Client) ReplaceContacts(ctx context.Context, userID string, contacts []string) (protocol.ContactsReply, error) {
 	if contacts == nil {
-		contacts = []string{} // which is not the same as to leave them alone
+		contacts = []string{} // nil would change nothing
 	}
 	return c.contacts(ctx, userID, protocol.ContactsRequest{Replace: &contacts})
 }
@@ -56,20 +54,20 @@ func (c *Client) contacts(ctx context.Context, userID string, req protocol.Conta
 	return reply, err
 }
 
-// contacts are an owner's, as of a version.
+// contacts are the contacts of a user, as of a version.
 type contacts struct {
 	list    []string // sorted, and never changed in place
 	version uint64
 	watched bool   // the service's switch
-	fetched bool   // the other fields say something
-	heard   uint64 // the highest version that an event told of
+	fetched bool   // otherwise the other fields mean nothing
+	heard   uint64 // the highest version in an event
 }
 
-// contactsEvent merges a change. Of one that does not follow what is known, only
-// a snapshot tells. It needs mu.
+// contactsEvent merges a change. If it does not follow the known version, all contacts are
+// fetched. It needs mu.
 func (o *selfWatch) contactsEvent(ev *protocol.SelfEvent) {
 	c := &o.contacts
-	if ev.Version == 0 { // the user was erased: it counts from the beginning
+	if ev.Version == 0 { // the user was erased: versions begin anew
 		c.heard = 0
 		o.miss()
 		return
@@ -109,8 +107,7 @@ func (o *selfWatch) fetchContacts(ctx context.Context) error {
 	}
 }
 
-// takeContacts takes a snapshot, unless it is older than what was heard and there
-// will be another.
+// takeContacts takes a snapshot, unless it is older than an event and not the last attempt.
 func (o *selfWatch) takeContacts(reply *protocol.ContactsReply, last bool) bool {
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
@@ -122,7 +119,7 @@ func (o *selfWatch) takeContacts(reply *protocol.ContactsReply, last bool) bool 
 	return true
 }
 
-// follow makes the contacts watched, and nobody else as such.
+// follow watches the contacts, and stops watching those who are contacts no more.
 func (o *selfWatch) follow() error {
 	o.w.mu.Lock()
 	var want []string
@@ -144,7 +141,7 @@ func (o *selfWatch) follow() error {
 	return err
 }
 
-// unfollow ends the watching as contacts of those that which says.
+// unfollow stops watching the contacts for which which is true.
 func (o *selfWatch) unfollow(which func(id string) bool) {
 	var gone []*watched
 	for id, u := range o.followed {
@@ -156,8 +153,8 @@ func (o *selfWatch) unfollow(which func(id string) bool) {
 	o.w.leave(gone, contactOf)
 }
 
-// follow watches users as contacts. They are fetched in a moment, with everything
-// that keep fetches: where that fails the client is blind.
+// follow watches users as contacts. keep fetches them in a moment, with everything else
+// that is due. If that fails the client is blind.
 func (w *watch) follow(ids []string) ([]*watched, error) {
 	joined, err := w.join(ids, contactOf)
 	if err != nil {

@@ -8,12 +8,12 @@ import (
 	"presence/pkg/protocol"
 )
 
-// maxPendingStates bounds the states that wait to be told. Beyond it a pair of
-// "blind" and "live" that nobody has heard of is forgotten.
+// maxPendingStates bounds the states that wait for a callback. Of more, the oldest pair
+// of "blind" and "live" is dropped.
 const maxPendingStates = 4
 
-// delivery runs the callbacks, on one goroutine. What waits for a slow
-// callback is bounded: of each user the latest.
+// delivery runs the callbacks, on one goroutine. What waits for a slow callback is
+// bounded: the latest of each user.
 type delivery struct {
 	wake chan struct{} // holds one
 
@@ -22,7 +22,7 @@ type delivery struct {
 	onOwn    []*func(Own)
 	onState  []*func(State)
 	statuses pending[protocol.Status]
-	telling  pending[protocol.Status] // what the callbacks are being told
+	telling  pending[protocol.Status] // what callbacks are called with now
 	owns     pending[Own]
 	states   []State
 }
@@ -31,7 +31,7 @@ func newDelivery() *delivery {
 	return &delivery{wake: make(chan struct{}, 1)}
 }
 
-// tell queues a status, in place of one of the same user that still waits.
+// tell queues a status. It replaces one of the same user that still waits.
 func (d *delivery) tell(userID string, s protocol.Status) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -41,7 +41,7 @@ func (d *delivery) tell(userID string, s protocol.Status) {
 	}
 }
 
-// tellOwn queues what a user sees of oneself likewise.
+// tellOwn queues an Own. It replaces one of the same user that still waits.
 func (d *delivery) tellOwn(o Own) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -51,7 +51,8 @@ func (d *delivery) tellOwn(o Own) {
 	}
 }
 
-// tellState queues a state, in place of one as live or blind that still waits.
+// tellState queues a state. It replaces the state before it if that still waits and both
+// are live, or both blind.
 func (d *delivery) tellState(s State) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -66,8 +67,8 @@ func (d *delivery) tellState(s State) {
 	notify(d.wake)
 }
 
-// forget drops the statuses that wait of users who are no longer watched: no
-// callback that begins later tells of them.
+// forget drops the waiting statuses of users who are no longer watched: no callback that
+// begins later has them.
 func (d *delivery) forget(ids []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -75,7 +76,7 @@ func (d *delivery) forget(ids []string) {
 	d.telling.drop(ids)
 }
 
-// forgetOwn drops what waits about a user who is no longer logged in here.
+// forgetOwn drops the waiting Own of a user who is no longer logged in here.
 func (d *delivery) forgetOwn(userID string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -93,8 +94,8 @@ func (d *delivery) run(ctx context.Context) {
 	}
 }
 
-// deliver runs the callbacks with all that waits: statuses first, so that who
-// hears "live" has heard everything that led to it.
+// deliver runs the callbacks with all that waits. Statuses come first, so that they come
+// before the "live" that they led to.
 func (d *delivery) deliver(ctx context.Context) {
 	d.mu.Lock()
 	d.statuses, d.telling = d.telling, d.statuses
@@ -127,15 +128,15 @@ func (d *delivery) deliver(ctx context.Context) {
 	}
 }
 
-// stillTelling returns what the next callback is told. It may keep or change that.
+// stillTelling returns the statuses for the next callback, which may keep or change them.
 func (d *delivery) stillTelling() []protocol.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.telling.list()
 }
 
-// pending is what waits to be told: of each user the latest, in the order of the
-// first change that waits.
+// pending is what waits for callbacks: the latest value of each user, in the order in
+// which the users' first values came.
 type pending[T any] struct {
 	latest map[string]T
 	order  []string // of the users in latest
@@ -191,6 +192,16 @@ func add[F any](d *delivery, list *[]*F, f F) (remove func()) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		*list = slices.DeleteFunc(slices.Clone(*list), func(g *F) bool { return g == &f })
+	}
+}
+
+// isClosed reports whether a channel is closed that nobody sends to.
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
 	}
 }
 

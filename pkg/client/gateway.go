@@ -11,40 +11,37 @@ import (
 	"presence/pkg/protocol"
 )
 
-// ErrGatewayClosed is what a Gateway that was closed by its owner answers.
+// ErrGatewayClosed is the error of a Gateway that its owner has closed.
 var ErrGatewayClosed = errors.New("the gateway was closed")
 
-// Gateway holds the sessions of many users by one lease: it is for a process
-// that other clients are connected to, a WebSocket server for one. It renews
-// the lease every third of its TTL, binds it to each new connection, and
-// remembers whom it has logged in: where the lease was lost, it opens another
-// and logs everyone in again by itself, before anything else is sent.
+// Gateway holds the sessions of many users by one lease. It is for a process that other
+// clients are connected to, such as a WebSocket server. It renews the lease every third of
+// its TTL, binds it to each new connection, and remembers whom it has logged in. If the
+// lease was lost, it opens another and first logs everyone in again.
 //
 // # Throughput and limits
 //
-// Changes from many goroutines travel together: one request is under way, what
-// is called meanwhile is the next one, up to protocol.MaxOpsPerApply of them, and
-// no timer delays any. So a lone caller waits for one request, and throughput
-// grows with the number of callers. At most GatewayOptions.MaxWaiting changes
-// wait to be sent; beyond that callers wait for room until their context ends.
+// Changes from many goroutines travel together. One request is under way; the changes that
+// are called meanwhile form the next one, up to protocol.MaxOpsPerApply. No timer delays
+// them. So a lone caller waits for one request, and throughput grows with the number of
+// callers. At most GatewayOptions.MaxWaiting changes wait to be sent. If there are more,
+// callers wait for room until their context ends.
 //
 // # Ordering
 //
-// Changes are done in the order of their calls: one that is called after another
-// has returned, with an error or without, is done after it.
+// Changes are done in the order of their calls: a change that is called after another has
+// returned, with or without an error, is done after it.
 //
 // # Contexts and errors
 //
-// Each call waits for what became of its own change, whatever becomes of others:
-// errors.Is tells an error of package protocol. Nothing has a deadline but the
-// caller's context: what could not be done because the connection is gone or the
-// service is overloaded is tried again until it is answered, and done once.
-// Where the context ends first, a Login or SetStatus that was not sent yet is
-// not done. Whatever was sent, and a Logout, Lost or SetIdle that waits, will be
-// done unless the Gateway ends before: the error is then
-// protocol.ErrOutcomeUnknown, as well as the context's.
-// A call that found no room changes nothing: a Logout or Lost that returned an
-// error should be repeated, or the session stays.
+// Each call waits for the result of its own change. Use errors.Is with the errors of package
+// protocol. There is no deadline but the caller's context: a change that cannot be done
+// because the connection is gone or the service is overloaded is tried again until it is
+// answered, and is done once. If the context ends first, a Login or SetStatus that was not
+// sent yet is not done. A change that was sent, and a Logout, Lost or SetIdle that waits,
+// will be done unless the Gateway ends before: the error is then protocol.ErrOutcomeUnknown
+// and the context's. A call that found no room changes nothing. So repeat a Logout or Lost
+// that returned an error, or the session stays.
 //
 // # What survives
 //
@@ -72,13 +69,13 @@ type Gateway struct {
 	stopped chan struct{}           // closed when all goroutines have returned
 
 	how GatewayEnd // read after closing was closed
-	// err is why it ended, closeErr what Close answers; read after done was closed.
+	// err is why it ended, closeErr the error of Close; read after done was closed.
 	err, closeErr error
 
 	run gatewayRun // of the goroutine of that name
 }
 
-// GatewayEnd says what becomes of a gateway's sessions when it is closed.
+// GatewayEnd says what happens to a gateway's sessions when it is closed.
 type GatewayEnd int
 
 const (
@@ -87,14 +84,14 @@ const (
 	// LogoutSessions: they are logged out; their users become UNLOGINED.
 	LogoutSessions
 	// LeaveSessions: they live on until the TTL ends, or the grace after the
-	// NATS connection was closed. A gateway that logs them in by then, with
-	// their IDs, takes them over, and nobody hears of it.
+	// NATS connection was closed. A gateway that logs them in before, with
+	// their IDs, takes them over, and nobody notices.
 	LeaveSessions
 )
 
-// OpenGateway opens a gateway. Its ID has the alphabet of a session's; it may be
-// that of an earlier run of the same gateway, whose sessions this one takes over
-// as it logs them in. On an error a lease without sessions may have been opened.
+// OpenGateway opens a gateway. Its ID has the alphabet of a session's. An earlier run of
+// the same gateway may have had the same ID: this one takes over its sessions as it logs
+// them in. On an error a lease without sessions may have been opened.
 func (c *Client) OpenGateway(ctx context.Context, gatewayID string, opts GatewayOptions) (*Gateway, error) {
 	if _, err := c.subjects.Gateway(gatewayID, protocol.OpOpen); err != nil {
 		return nil, err
@@ -117,12 +114,12 @@ func (c *Client) OpenGateway(ctx context.Context, gatewayID string, opts Gateway
 	requests, abort := context.WithCancelCause(context.Background())
 	g.abort = abort
 	if !c.adoptGateway(g, requests) {
-		return nil, ErrClosed // the lease, which holds nobody, runs out
+		return nil, ErrClosed // the lease holds nobody, and runs out
 	}
 	return g, nil
 }
 
-// adoptGateway has the gateway run until it ends, unless the Client is closed.
+// adoptGateway starts the gateway's goroutines, unless the Client is closed.
 func (c *Client) adoptGateway(g *Gateway, requests context.Context) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,8 +134,8 @@ func (c *Client) adoptGateway(g *Gateway, requests context.Context) bool {
 // ID returns the gateway's ID.
 func (g *Gateway) ID() string { return g.id }
 
-// Sessions returns how many sessions the gateway holds: those that it has logged
-// in, and neither ended nor learned to have ended.
+// Sessions returns how many sessions the gateway holds: those that it has logged in, but
+// for those that it has ended, or knows to have ended.
 func (g *Gateway) Sessions() int { return int(g.count.Load()) }
 
 // Done is closed when the gateway has ended: by Close, or because the *nats.Conn
@@ -155,9 +152,9 @@ func (g *Gateway) Err() error {
 	}
 }
 
-// Login opens a session, or resumes the one of that ID in whoever's hands it is:
-// where it is another gateway's, this is a handover and nobody hears of it. What
-// is refused with protocol.ErrSessionReplaced must not be tried again.
+// Login opens a session, or resumes the one with that ID, even if another gateway holds
+// it: nobody notices such a handover. Do not repeat a login that is refused with
+// protocol.ErrSessionReplaced.
 func (g *Gateway) Login(ctx context.Context, userID, sessionID string, opts GatewayLogin) error {
 	return g.do(ctx, protocol.Op{
 		Op: protocol.OpKindLogin, UserID: userID, SessionID: sessionID,
@@ -165,14 +162,14 @@ func (g *Gateway) Login(ctx context.Context, userID, sessionID string, opts Gate
 	})
 }
 
-// Logout ends a session by its user's wish. One that this gateway does not hold
-// is left alone, and that is not an error: it has ended, or gone to another.
+// Logout ends a session because its user wants it. A session that this gateway does not
+// hold stays as it is, without an error: it has ended, or gone to another gateway.
 func (g *Gateway) Logout(ctx context.Context, userID, sessionID string) error {
 	return g.do(ctx, protocol.Op{Op: protocol.OpKindLogout, UserID: userID, SessionID: sessionID})
 }
 
-// Lost says that the connection of a session's device to this gateway broke.
-// One that this gateway does not hold is left alone, and that is not an error.
+// Lost says that the connection of a session's device to this gateway broke. A session
+// that this gateway does not hold stays as it is, without an error.
 func (g *Gateway) Lost(ctx context.Context, userID, sessionID string) error {
 	return g.do(ctx, protocol.Op{Op: protocol.OpKindLost, UserID: userID, SessionID: sessionID})
 }
@@ -189,8 +186,8 @@ func (g *Gateway) SetStatus(ctx context.Context, userID, text string, opts ...Se
 	return g.set(ctx, userID, protocol.SetRequest{CustomStatus: &text}, opts)
 }
 
-// SetAvailability sets what a user says of how to be reached: the lasting value
-// or, with ExpiresIn, an override of it. Otherwise it is as SetStatus.
+// SetAvailability sets how a user wants to be reached: the lasting value or, with
+// ExpiresIn, an override of it. Otherwise it is like SetStatus.
 func (g *Gateway) SetAvailability(ctx context.Context, userID string, a protocol.Availability, opts ...SetOption) error {
 	return g.set(ctx, userID, protocol.SetRequest{Availability: &a}, opts)
 }
@@ -207,11 +204,11 @@ func (g *Gateway) set(ctx context.Context, userID string, req protocol.SetReques
 	})
 }
 
-// Close takes no more changes, has those that wait done, ends the lease as end
-// says and waits for the gateway's goroutines. When that does not succeed before
-// ctx ends, the gateway has ended all the same, its changes that wait are not
-// done, and the service loses the sessions after the TTL. Closing what has ended
-// does nothing; closing twice answers the same.
+// Close takes no more changes, waits until those that wait are done, ends the lease as end
+// says, and waits for the gateway's goroutines. If ctx ends before, the gateway has ended
+// all the same. Then waiting changes are not done, and the service loses the sessions
+// after the TTL. To close a gateway that has ended does nothing. A second Close returns
+// what the first did.
 func (g *Gateway) Close(ctx context.Context, end GatewayEnd) error {
 	g.stopTaking(end)
 	stop := context.AfterFunc(ctx, func() { g.abort(ctx.Err()) })
@@ -220,7 +217,7 @@ func (g *Gateway) Close(ctx context.Context, end GatewayEnd) error {
 	return g.closeErr
 }
 
-// stopTaking makes the gateway take no more changes.
+// stopTaking makes the gateway refuse further changes.
 func (g *Gateway) stopTaking(end GatewayEnd) {
 	g.once.Do(func() {
 		g.how = end
@@ -228,7 +225,7 @@ func (g *Gateway) stopTaking(end GatewayEnd) {
 	})
 }
 
-// live runs the gateway until it ends, and everything that belongs to it.
+// live runs the gateway, and everything that belongs to it, until it ends.
 func (g *Gateway) live(ctx context.Context) {
 	defer close(g.stopped)
 	telling, stop := context.WithCancel(context.Background())

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// endedSessions wait for the callback GatewayOptions.OnSessionEnded to be told
-// of them. They are no more than were held when leases were lost.
+// endedSessions wait for the callback GatewayOptions.OnSessionEnded. There are at most as
+// many as were held when leases were lost.
 type endedSessions struct {
 	wake chan struct{} // holds one
 

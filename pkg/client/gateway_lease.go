@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -10,8 +12,8 @@ import (
 	"presence/pkg/protocol"
 )
 
-// ask makes one attempt of one of the gateway's requests. None lasts so long
-// that a renewal would come too late.
+// ask makes one attempt of one of the gateway's requests. It gives up early enough for
+// the next renewal.
 func (r *gatewayRun) ask(ctx context.Context, op string, body, reply any) error {
 	subject, err := r.g.c.subjects.Gateway(r.g.id, op)
 	if err != nil {
@@ -26,9 +28,8 @@ func (r *gatewayRun) ask(ctx context.Context, op string, body, reply any) error 
 	return r.g.c.ask(ctx, request{subject: subject, body: body, repeatable: true}, reply)
 }
 
-// open opens the lease, or binds it to the connection that there is now. If
-// that was replaced before the reply came, conn has ended, and it is bound once
-// more.
+// open opens the lease, or binds it to the current connection. If the connection is
+// replaced before the reply comes, conn has ended, and the lease is bound once more.
 func (r *gatewayRun) open(ctx context.Context) error {
 	conn, identity, err := r.g.c.link.identity(ctx)
 	if err != nil {
@@ -45,8 +46,7 @@ func (r *gatewayRun) open(ctx context.Context) error {
 	}
 	r.opened, r.conn, r.back = true, conn, back
 	r.renewed(begun, &reply)
-	// A lease that has done nothing may be another than that which the first request
-	// was sent to.
+	// A lease that has done nothing may be another one than the first request was for.
 	if reply.Seq < r.seq || reply.Seq == 0 && r.flight.unsure {
 		r.startOver(true)
 		return protocol.ErrLeaseNotFound.With("the lease was lost before it could be bound to the new connection")
@@ -54,7 +54,7 @@ func (r *gatewayRun) open(ctx context.Context) error {
 	return nil
 }
 
-// renewed notes what the service said of the lease, and when it was asked.
+// renewed notes the reply about the lease, and when it was asked for.
 func (r *gatewayRun) renewed(at time.Time, reply *protocol.LeaseReply) {
 	r.g.c.own.note(reply.Epoch, reply.Revision)
 	if reply.TTLSeconds > 0 {
@@ -68,8 +68,8 @@ func (r *gatewayRun) renewed(at time.Time, reply *protocol.LeaseReply) {
 // interval is the jittered time to the next renewal: at most a third of the TTL.
 func (r *gatewayRun) interval() time.Duration { return r.ttl/3*3/4 + jitter(r.ttl/12) }
 
-// renew makes one attempt to extend the lease. Where it fails the next comes
-// soon, and changes are sent in between.
+// renew makes one attempt to extend the lease. If it fails the next attempt comes soon,
+// and changes are sent in between.
 func (r *gatewayRun) renew(ctx context.Context) error {
 	begun := time.Now()
 	var reply protocol.LeaseReply
@@ -82,8 +82,8 @@ func (r *gatewayRun) renew(ctx context.Context) error {
 		r.startOver(false)
 		return err
 	case errors.Is(err, protocol.ErrOverloaded), errors.Is(err, protocol.ErrRateLimited):
-		// It is renewed all the same (PROTOCOL 6). It was not where the instance
-		// that answered does not know the lease yet: there are two more to come.
+		// The lease is renewed all the same (PROTOCOL 6), unless the instance that
+		// answered does not know it yet. There are two more renewals in its TTL.
 		r.renewAt = begun.Add(r.interval())
 		return nil
 	}
@@ -94,8 +94,8 @@ func (r *gatewayRun) renew(ctx context.Context) error {
 	return nil
 }
 
-// startOver makes the next step open another lease and log everyone in again.
-// retire says that the present one may still be there.
+// startOver makes the next step open another lease and log everyone in again. retire says
+// that the old lease may still exist.
 func (r *gatewayRun) startOver(retire bool) {
 	if retire {
 		r.retired = r.process
@@ -103,13 +103,12 @@ func (r *gatewayRun) startOver(retire bool) {
 	r.process, r.seq, r.opened = uuid.NewString(), 0, false
 	r.putBack()
 	r.forgetEnding()
-	r.again = r.sessions.keys()
+	r.again = slices.Collect(maps.Keys(r.sessions))
 	r.warn("a gateway's lease was lost", "sessions", len(r.again))
 }
 
-// putBack makes the ops of the request that was not answered wait again. One
-// that sets a text is not repeated where the lost lease may have done it: others
-// may have set it since.
+// putBack makes the ops of the request without an answer wait again. A set that the lost
+// lease may have done is not repeated: others may have set something since.
 func (r *gatewayRun) putBack() {
 	p := &r.flight
 	if !p.due() {
@@ -118,7 +117,7 @@ func (r *gatewayRun) putBack() {
 	var ops []*gatewayOp
 	for _, o := range p.ops {
 		switch {
-		case p.again: // startOver sees to all of those
+		case p.again: // startOver logs in all sessions
 		case p.unsure && o.Op.Op == protocol.OpKindSet:
 			o.finish(protocol.ErrOutcomeUnknown.With("the gateway's lease was lost before the change was answered"))
 		default:
@@ -129,10 +128,10 @@ func (r *gatewayRun) putBack() {
 	p.clear()
 }
 
-// forgetEnding drops the sessions that are about to end by an op that waits, so
-// that their users are not shown ONLINE once more for a moment. A session that
-// is to be logged out was lost with the lease by now: only as one that is logged
-// in can it be, so that goes before it, in the same request if possible.
+// forgetEnding drops the sessions that a waiting op is about to end, so that their users
+// do not become ONLINE once more for a moment. A session that is to be logged out was lost
+// with the lease, and must be logged in before it can be logged out: that op is put before
+// the logout, in the same request if possible.
 func (r *gatewayRun) forgetEnding() {
 	r.drain(cap(r.g.queue) - len(r.backlog))
 	last := make(map[string]*gatewayOp) // about a session that is held
@@ -170,8 +169,8 @@ func (r *gatewayRun) closeRetired(ctx context.Context) {
 	r.retired = ""
 }
 
-// close makes one attempt to end the lease as the owner wished, and reports
-// whether there need not be another.
+// close makes one attempt to end the lease as the owner wants, and reports whether no
+// other is needed.
 func (r *gatewayRun) close(ctx context.Context) (over bool, err error) {
 	if r.g.how == LeaveSessions {
 		return true, nil

@@ -16,27 +16,25 @@ type gatewayOp struct {
 	answer chan error // holds one; nil where nobody waits
 }
 
-// The states of a gatewayOp: it waits until either run takes it into a request
-// or its caller gives it up.
+// The states of a gatewayOp. It waits until either run takes it into a request or its
+// caller gives it up.
 const (
 	opWaits = iota
 	opTaken
 	opGivenUp
 )
 
-// opPool keeps ops whose answer was received: neither side refers to them.
+// opPool keeps ops whose answer was received, so that neither side uses them any more.
 var opPool = sync.Pool{New: func() any { return &gatewayOp{answer: make(chan error, 1)} }}
 
-// do has a change done and waits for its answer. It takes no goroutine, timer
-// or context of its own.
+// do queues a change and waits for its answer. It needs no goroutine, timer or context of
+// its own.
 func (g *Gateway) do(ctx context.Context, op protocol.Op) error {
 	if err := op.Check(protocol.MostCustomStatusBytes); err != nil {
 		return err
 	}
-	select {
-	case <-g.closing:
+	if isClosed(g.closing) {
 		return g.endedError()
-	default:
 	}
 	o := opPool.Get().(*gatewayOp)
 	o.Op = op
@@ -54,7 +52,7 @@ func (g *Gateway) do(ctx context.Context, op protocol.Op) error {
 		select {
 		case err := <-o.answer:
 			return err
-		default: // it came into the queue when that was not looked at any more
+		default: // it came into the queue when nobody read that any more
 			return g.endedError()
 		}
 	}
@@ -80,9 +78,9 @@ func (g *Gateway) enqueue(ctx context.Context, o *gatewayOp) error {
 	}
 }
 
-// leave is what a caller does whose context ended before the answer came. Not to
-// do what was not sent yet is right where the user is as if it had not been
-// called; a session that should end must not stay because its caller left.
+// leave gives up an op whose caller's context ended before the answer came. A login or set
+// that was not sent yet is not done, as if it had never been called. All other ops are:
+// a session that should end must not stay because its caller left.
 func (g *Gateway) leave(ctx context.Context, o *gatewayOp) error {
 	revocable := o.Op.Op == protocol.OpKindLogin || o.Op.Op == protocol.OpKindSet
 	if revocable && o.state.CompareAndSwap(opWaits, opGivenUp) {

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// maxPackBytes bounds an apply request before text is escaped, which at most
-	// doubles it: it stays below MaxBodyBytes.
+	// maxPackBytes bounds an apply request before its texts are escaped. That at most
+	// doubles it, so it stays below MaxBodyBytes.
 	maxPackBytes = 240 << 10
-	// packGatherTurns bounds how often others are let run before a request is
+	// packGatherTurns bounds how often other goroutines may run before a request is
 	// packed.
 	packGatherTurns = 8
 )
@@ -21,8 +21,8 @@ const (
 // gatewayPack is one apply request, until it is answered.
 type gatewayPack struct {
 	ops   []*gatewayOp // one for each of the request's ops
-	again bool         // it logs in again those who are held
-	// unsure: an attempt was left without an answer, so it may be done.
+	again bool         // it logs held sessions in again
+	// unsure: an attempt got no answer, so it may be done.
 	unsure bool
 
 	request protocol.ApplyRequest
@@ -52,8 +52,8 @@ func (p *gatewayPack) add(o *gatewayOp) {
 	}
 }
 
-// gather lets those run who are about to call, as long as more do. It waits for
-// no time to pass: where nobody else runs, it returns at once.
+// gather lets other goroutines run that are about to call, as long as more ops come. If no
+// other runs, it returns at once.
 func (r *gatewayRun) gather() {
 	last := -1
 	for range packGatherTurns {
@@ -66,8 +66,8 @@ func (r *gatewayRun) gather() {
 	}
 }
 
-// pack makes the next request of what waits, and reports whether anything was
-// left of it.
+// pack makes the next request from waiting ops. It reports whether there is any: callers
+// may have given all of them up.
 func (r *gatewayRun) pack() bool {
 	for r.room() {
 		o := r.next()
@@ -99,7 +99,7 @@ func (r *gatewayRun) room() bool {
 	return len(r.flight.ops) < protocol.MaxOpsPerApply && r.flight.size < limit
 }
 
-// seal encodes the request, if there is anything in it.
+// seal encodes the request, if it has any ops.
 func (r *gatewayRun) seal() bool {
 	p := &r.flight
 	if !p.due() {
@@ -140,8 +140,8 @@ func (r *gatewayRun) drain(n int) {
 	}
 }
 
-// apply makes one attempt of the request that is due: the same one until it is
-// answered, so that it is done once.
+// apply makes one attempt of the request that is due. It repeats the same one until that
+// is answered, so that it is done once.
 func (r *gatewayRun) apply(ctx context.Context) error {
 	p := &r.flight
 	var reply protocol.ApplyReply
@@ -160,15 +160,15 @@ func (r *gatewayRun) apply(ctx context.Context) error {
 	case isTransient(err):
 		p.unsure = p.unsure || mayBeDone(err)
 	default:
-		// A defect, on whichever side. What the lease holds is not known any
-		// more: have another.
+		// A defect, on either side. It is no longer known which sessions the lease
+		// holds, so open another.
 		r.refuse(err)
 		r.startOver(true)
 	}
 	return err
 }
 
-// isTransient reports whether to ask the same again may help.
+// isTransient reports whether it may help to ask again.
 func isTransient(err error) bool {
 	if _, ok := errors.AsType[*protocol.Error](err); !ok {
 		return true // no answer
@@ -181,13 +181,13 @@ func isTransient(err error) bool {
 	return false
 }
 
-// mayBeDone reports whether a transient error leaves that open.
+// mayBeDone reports whether a request with a transient error may have been done.
 func mayBeDone(err error) bool {
 	_, answered := errors.AsType[*protocol.Error](err)
 	return !answered || errors.Is(err, protocol.ErrOutcomeUnknown)
 }
 
-// refuse answers the callers of the request that is due with an error.
+// refuse answers the callers of the due request with an error.
 func (r *gatewayRun) refuse(err error) {
 	p := &r.flight
 	if p.unsure && !errors.Is(err, protocol.ErrOutcomeUnknown) {
@@ -199,7 +199,7 @@ func (r *gatewayRun) refuse(err error) {
 	p.clear()
 }
 
-// settle answers the callers of the request that was answered.
+// settle answers the callers of a request that was answered.
 func (r *gatewayRun) settle(failures []protocol.OpFailure) {
 	var failed map[int]error
 	if len(failures) > 0 {
@@ -213,7 +213,7 @@ func (r *gatewayRun) settle(failures []protocol.OpFailure) {
 	}
 }
 
-// judge remembers what became of an op, and returns the error for its caller.
+// judge remembers the result of an op, and returns the error for its caller.
 func (r *gatewayRun) judge(o *protocol.Op, err error) error {
 	ended := errors.Is(err, protocol.ErrSessionNotFound) || errors.Is(err, protocol.ErrSessionReplaced)
 	if ended && (o.Op == protocol.OpKindLogout || o.Op == protocol.OpKindLost) {

@@ -11,31 +11,31 @@ import (
 	"presence/pkg/protocol"
 )
 
-// gatewayRun makes a gateway's requests, one after the other, on one goroutine,
-// which owns everything here: requests are not ordered among each other
-// (PROTOCOL 1), and so nothing can overtake anything.
+// gatewayRun makes a gateway's requests, one after the other, on one goroutine, which owns
+// everything here. The service does not order requests (PROTOCOL 1); so no request can
+// overtake another.
 //
-// Each lease is opened as a process of its own (PROTOCOL 4.7), also by the same
-// process after an earlier lease was lost. So a late copy of a request of the
-// earlier lease cannot be taken for one of this lease with the same seq.
+// Each lease is opened with a new process ID (PROTOCOL 4.7), even by the same process
+// after its lease was lost. So a late copy of a request of the earlier lease cannot be
+// taken for one of this lease with the same seq.
 type gatewayRun struct {
 	g        *Gateway
 	process  string
-	retired  string // a process whose lease may still be there, to be closed
+	retired  string // the process of a lease that may still exist and is to be closed
 	sessions gatewaySessions
 
 	opened  bool
-	conn    context.Context // that the lease was bound to; never ends where unbound
-	back    <-chan struct{} // closed where the journal went back since: the lease may have, too
+	conn    context.Context // the connection of the lease; never ends if it is unbound
+	back    <-chan struct{} // closed if the journal went back since: the lease may be gone
 	ttl     time.Duration
 	renewAt time.Time
 	missed  int             // renewals in a row
 	nudged  <-chan struct{} // the nudge that await has not answered yet closes it
 
-	seq     uint64       // of the last request answered
-	flight  gatewayPack  // the request that is due to be answered, if any
+	seq     uint64       // of the last request that was answered
+	flight  gatewayPack  // the request under way, if any
 	again   []string     // keys of held sessions to be logged in again
-	backlog []*gatewayOp // goes before what is in the queue
+	backlog []*gatewayOp // ops that go before those in the queue
 }
 
 func (r *gatewayRun) init(g *Gateway) {
@@ -43,8 +43,8 @@ func (r *gatewayRun) init(g *Gateway) {
 	r.nudged = g.c.link.nudges()
 }
 
-// loop makes requests until the gateway is closed, which is ErrGatewayClosed,
-// or cannot go on. closeErr says that closing did not succeed.
+// loop makes requests until the gateway is closed (ErrGatewayClosed) or cannot go on.
+// closeErr says that the lease could not be ended.
 func (r *gatewayRun) loop(ctx context.Context) (err, closeErr error) {
 	for failures := 0; ; {
 		over, err := r.step(ctx)
@@ -54,7 +54,7 @@ func (r *gatewayRun) loop(ctx context.Context) (err, closeErr error) {
 		case ctx.Err() != nil:
 			return ErrGatewayClosed, context.Cause(ctx)
 		case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, ErrClosed):
-			if r.isClosing() && r.g.how != LeaveSessions {
+			if isClosed(r.g.closing) && r.g.how != LeaveSessions {
 				return err, err
 			}
 			return err, nil
@@ -74,8 +74,7 @@ func (r *gatewayRun) loop(ctx context.Context) (err, closeErr error) {
 	}
 }
 
-// pause waits, and returns false where it need not because the connection is
-// gone: step waits for the next one.
+// pause waits. It returns false at once if the connection is gone: step waits for the next.
 func (r *gatewayRun) pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -92,14 +91,14 @@ func (r *gatewayRun) warn(msg string, args ...any) {
 	r.g.c.opts.Logger.Warn(msg, append([]any{"gateway", r.g.id}, args...)...)
 }
 
-// step makes the request that is most urgent, once there is one, and reports
-// whether that was the last.
+// step waits for something to do, makes the most urgent request, and reports whether that
+// was the last.
 func (r *gatewayRun) step(ctx context.Context) (over bool, err error) {
 	if _, err := r.g.c.link.wait(ctx); err != nil {
 		return false, err
 	}
 	switch {
-	case !r.opened || r.conn.Err() != nil || r.wentBack():
+	case !r.opened || r.conn.Err() != nil || isClosed(r.back):
 		return false, r.open(ctx)
 	case !time.Now().Before(r.renewAt):
 		return false, r.renew(ctx)
@@ -117,17 +116,17 @@ func (r *gatewayRun) step(ctx context.Context) (over bool, err error) {
 		if r.pack() {
 			return false, r.apply(ctx)
 		}
-	} else if r.isClosing() && len(r.backlog) == 0 && len(r.g.queue) == 0 {
+	} else if isClosed(r.g.closing) && len(r.backlog) == 0 && len(r.g.queue) == 0 {
 		return r.close(ctx)
 	}
 	return false, nil
 }
 
-// await waits until there are ops to send, and returns false where something
-// else is to be done first.
+// await waits until there are ops to send. It returns false if something else is to be
+// done first.
 func (r *gatewayRun) await(ctx context.Context) bool {
 	select {
-	case o := <-r.g.queue: // in a storm this costs no timer
+	case o := <-r.g.queue: // with many ops this needs no timer
 		r.backlog = append(r.backlog, o)
 	default:
 	}
@@ -152,25 +151,7 @@ func (r *gatewayRun) await(ctx context.Context) bool {
 	return false
 }
 
-func (r *gatewayRun) wentBack() bool {
-	select {
-	case <-r.back:
-		return true
-	default:
-		return false
-	}
-}
-
-func (r *gatewayRun) isClosing() bool {
-	select {
-	case <-r.g.closing:
-		return true
-	default:
-		return false
-	}
-}
-
-// giveUp answers what is left when the gateway has ended.
+// giveUp answers the ops that are left when the gateway has ended.
 func (r *gatewayRun) giveUp(err error) {
 	if r.flight.due() {
 		r.refuse(err)

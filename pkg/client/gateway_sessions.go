@@ -7,10 +7,9 @@ import (
 	"presence/pkg/protocol"
 )
 
-// gatewaySessions are the sessions that a gateway's lease holds, as far as answers
-// have told: what it takes to log them in again. The key of a session
-// is its user, a zero byte, which no ID contains, and its ID. With a UUID it takes
-// about 140 bytes.
+// gatewaySessions are the sessions that a gateway's lease is known to hold, with what it
+// takes to log them in again. The key of a session is its user, a zero byte, which no ID
+// contains, and its ID. With a UUID a session takes about 140 bytes.
 type gatewaySessions map[string]gatewaySession
 
 type gatewaySession struct {
@@ -48,13 +47,4 @@ func (h gatewaySessions) login(key string) *gatewayOp {
 		Op: protocol.OpKindLogin, UserID: userID, SessionID: sessionID,
 		Device: s.device, Platform: s.platform.Value(), Idle: s.idle,
 	}}
-}
-
-// keys returns every session's.
-func (h gatewaySessions) keys() []string {
-	keys := make([]string, 0, len(h))
-	for key := range h {
-		keys = append(keys, key)
-	}
-	return keys
 }

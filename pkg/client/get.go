@@ -10,13 +10,13 @@ import (
 	"presence/pkg/protocol"
 )
 
-// GetResult is what is known of the users asked for. Every user is in exactly
+// GetResult has the statuses of the users that were asked for. Every user is in exactly
 // one list, once, in the order asked.
 type GetResult struct {
 	SuccessUserList []protocol.Status
 	FailureUserList []protocol.UserFailure
-	// Revision is what the result is as of: every change of Epoch up to it is
-	// included. Where it took several requests, it is the lowest of them.
+	// Revision: the result includes every change of Epoch up to it. After several
+	// requests it is the lowest of theirs.
 	Revision uint64
 	Epoch    string
 	// AsOf is the journal's time at Revision.
@@ -26,9 +26,9 @@ type GetResult struct {
 	Stale bool
 }
 
-// GetUserStatus asks for any number of users, in pages of
-// protocol.MaxUsersPerGet. It shows at least what was changed through this
-// Client before. IDs that are not valid are failures of the result.
+// GetUserStatus asks for any number of users, in pages of protocol.MaxUsersPerGet. The
+// result includes all changes that were made through this Client before. IDs that are not
+// valid are among its failures.
 func (c *Client) GetUserStatus(ctx context.Context, userIDs []string, opts ...GetOption) (GetResult, error) {
 	var q query
 	for _, o := range opts {
@@ -56,16 +56,16 @@ type query struct {
 	fresh, detail bool
 	// current refuses stale answers.
 	current bool
-	// patience bounds each page; 0: the context alone does.
+	// patience bounds each page; 0: only the context does.
 	patience time.Duration
-	// back is closed when the journal turns out to have gone back; fetchOnce sets it.
+	// back is closed if the journal turns out to have gone back. fetchOnce sets it.
 	back <-chan struct{}
 }
 
 var errEpochChanged = errors.New("the journal was replaced meanwhile")
 
-// fetch asks for users, whose IDs are valid and not repeated, in pages that
-// are all of one epoch.
+// fetch asks for users in pages that are all of one epoch. Their IDs must be valid and not
+// repeated.
 func (c *Client) fetch(ctx context.Context, ids []string, q query) (pages []protocol.GetReply, err error) {
 	for range 3 { // a journal is not replaced every moment
 		if pages, err = c.fetchOnce(ctx, ids, q); !errors.Is(err, errEpochChanged) {
@@ -75,14 +75,13 @@ func (c *Client) fetch(ctx context.Context, ids []string, q query) (pages []prot
 	return pages, err
 }
 
-// fetchOnce asks for page after page. Only the first needs to be fresh: the
-// others wait for its revision, so they too include all that was acknowledged
-// before, at the price of one journal entry for all pages.
+// fetchOnce asks for page after page. Only the first is fresh, which costs a journal entry.
+// The others wait for its revision, so they too include all that was acknowledged before.
 func (c *Client) fetchOnce(ctx context.Context, ids []string, q query) ([]protocol.GetReply, error) {
 	var pages []protocol.GetReply
 	req := protocol.GetRequest{Detail: q.detail, Fresh: q.fresh}
-	q.back = c.own.seen.back() // before the revision is read that is waited for
-	if !q.fresh {              // which includes all that was done before anyhow
+	q.back = c.own.seen.back() // before the revision that is waited for is read
+	if !q.fresh {              // a fresh answer includes all that was done before anyway
 		req.Epoch, req.MinRevision = c.own.newest()
 	}
 	for chunk := range slices.Chunk(ids, protocol.MaxUsersPerGet) {
@@ -105,8 +104,8 @@ func (c *Client) fetchOnce(ctx context.Context, ids []string, q query) ([]protoc
 	return pages, nil
 }
 
-// page asks one request, in two halves where the reply would be too large:
-// long texts of many users, or a stricter limit of the broker.
+// page asks for one page. If the reply would be too large it asks in two halves: many
+// users have long texts, or the broker has a stricter limit.
 func (c *Client) page(ctx context.Context, req protocol.GetRequest, q query) ([]protocol.GetReply, error) {
 	reply, err := c.pageWhole(ctx, req, q)
 	if err == nil {
@@ -136,18 +135,16 @@ func (c *Client) pageWhole(ctx context.Context, req protocol.GetRequest, q query
 	}
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
-	if req.MinRevision > 0 {
-		waiting, done := c.overdue(ctx, q.back)
-		defer done()
-		reply, err := c.pageCurrent(waiting, req, q)
-		select {
-		case <-q.back: // that revision may never come
-			return reply, fmt.Errorf("waiting for revision %d: %w", req.MinRevision, errEpochChanged)
-		default:
-			return reply, err
-		}
+	if req.MinRevision == 0 {
+		return c.pageCurrent(ctx, req, q)
 	}
-	return c.pageCurrent(ctx, req, q)
+	waiting, done := c.overdue(ctx, q.back)
+	defer done()
+	reply, err := c.pageCurrent(waiting, req, q)
+	if isClosed(q.back) { // that revision may never come
+		err = fmt.Errorf("waiting for revision %d: %w", req.MinRevision, errEpochChanged)
+	}
+	return reply, err
 }
 
 // pageCurrent asks until an answer is as new as it must be.
@@ -177,14 +174,14 @@ func (c *Client) pageCurrent(ctx context.Context, req protocol.GetRequest, q que
 			}
 			return reply, nil
 		}
-		// Another instance may know better.
+		// Another instance may have read more of the journal.
 		if !sleep(ctx, backoff(attempt, busyWait, busyWaitMax)) {
 			return reply, fmt.Errorf("%w: %w", err, ctx.Err())
 		}
 	}
 }
 
-// checkIDs returns the valid IDs, each once, and why the others are not.
+// checkIDs returns the valid IDs, each once, and the failures of the others.
 func checkIDs(ids []string) (valid []string, refused map[string]protocol.UserFailure) {
 	seen := make(map[string]struct{}, len(ids))
 	refused = map[string]protocol.UserFailure{}
@@ -202,8 +199,8 @@ func checkIDs(ids []string) (valid []string, refused map[string]protocol.UserFai
 	return valid, refused
 }
 
-// failuresOf returns the failures of both kinds, those found before asking
-// and those answered, in the order asked.
+// failuresOf returns all failures, those found before asking and those in the replies, in
+// the order asked.
 func failuresOf(ids []string, refused map[string]protocol.UserFailure, pages []protocol.GetReply) []protocol.UserFailure {
 	failed := refused
 	for _, p := range pages {

@@ -1,25 +1,27 @@
 package client
 
 import (
+	"maps"
 	"reflect"
 	"runtime"
+	"slices"
 	"sync"
 	"weak"
 
 	"github.com/nats-io/nats.go"
 )
 
-// hub is who listens for what a *nats.Conn tells one handler only: the Clients on it. It has put
-// itself in front of the user's error handler, which is called as before. There is one hub for each
-// connection, for as long as the connection exists, so that the handlers' chain does not grow with
-// every Client that comes and goes.
+// hub passes on to all Clients of a *nats.Conn what nats.go tells a single handler. It puts itself
+// in front of the user's error handler, which is still called. There is one hub for each
+// connection, as long as the connection exists. So the chain of handlers does not grow with every
+// Client that comes and goes.
 type hub struct {
 	mu      sync.Mutex
 	clients map[*Client]struct{}
 	last    error // told last
 }
 
-// hubs are those of all connections that had a Client. They do not keep a connection alive.
+// hubs has the hub of every connection that had a Client. It does not keep connections alive.
 var hubs = struct {
 	mu sync.Mutex
 	of map[weak.Pointer[nats.Conn]]*hub
@@ -31,7 +33,7 @@ func findHub(nc *nats.Conn) *hub {
 	return hubs.of[weak.Make(nc)]
 }
 
-// joinHub has the Client told of what its connection tells.
+// joinHub adds the Client to the hub of its connection.
 func joinHub(nc *nats.Conn, c *Client) *hub {
 	key := weak.Make(nc)
 	hubs.mu.Lock()
@@ -62,7 +64,7 @@ func (h *hub) leave(c *Client) {
 	delete(h.clients, c)
 }
 
-// told returns the error that the Clients were told of last.
+// told returns the last error that was passed on to the Clients.
 func (h *hub) told() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -72,18 +74,15 @@ func (h *hub) told() error {
 // each calls f for every Client, without the lock.
 func (h *hub) each(f func(*Client)) {
 	h.mu.Lock()
-	clients := make([]*Client, 0, len(h.clients))
-	for c := range h.clients {
-		clients = append(clients, c)
-	}
+	clients := slices.Collect(maps.Keys(h.clients))
 	h.mu.Unlock()
 	for _, c := range clients {
 		f(c)
 	}
 }
 
-// listen puts the hub in front of the connection's error handler, unless it is there. Somebody may
-// have set another one since: a Client looks now and then.
+// listen puts the hub in front of the connection's error handler, unless it is there already. A
+// Client calls it now and then, because somebody may have set another handler.
 func (h *hub) listen(nc *nats.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -92,7 +91,7 @@ func (h *hub) listen(nc *nats.Conn) {
 	}
 }
 
-// handler tells the Clients of an error, and then whoever was told of errors before.
+// handler passes an error on to the Clients, and then to the handler before it.
 //
 //go:noinline
 func (h *hub) handler(next nats.ErrHandler) nats.ErrHandler {

@@ -12,9 +12,9 @@ import (
 	"presence/pkg/protocol"
 )
 
-// link follows the state of a *nats.Conn whose handlers belong to somebody
-// else. Each connection to a server that the *nats.Conn has had is a context,
-// which ends when that connection is lost.
+// link follows the state of a *nats.Conn whose handlers belong to somebody else. Each
+// connection of the *nats.Conn to a server has a context, which ends when that connection
+// is lost.
 type link struct {
 	nc      *nats.Conn
 	changes chan nats.Status
@@ -23,7 +23,7 @@ type link struct {
 	onUp   func()
 
 	mu     sync.Mutex
-	conn   context.Context // of the connection now or last
+	conn   context.Context // of the current or last connection
 	lose   context.CancelFunc
 	number uint64        // of that connection: nats.go's count of reconnects
 	up     chan struct{} // closed while connected
@@ -41,8 +41,8 @@ func newLink(nc *nats.Conn, onLost func(closed bool), onUp func()) *link {
 	return l
 }
 
-// run follows the connection until ctx ends. The channel of changes drops
-// what it has no room for, so a change only says: look.
+// run follows the connection until ctx ends. The channel drops changes if it is full, so a
+// change only says that something has changed.
 func (l *link) run(ctx context.Context) {
 	defer l.end()
 	defer l.nc.RemoveStatusListener(l.changes)
@@ -56,7 +56,7 @@ func (l *link) run(ctx context.Context) {
 	}
 }
 
-// end lets go of those who still wait for something.
+// end ends the waiting of everybody who still waits for the connection.
 func (l *link) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,8 +79,8 @@ func (l *link) setFinal(err error) {
 	}
 }
 
-// look compares the state of the *nats.Conn with the last one seen. A
-// connection that was replaced between two looks has another number.
+// look compares the state of the *nats.Conn with the state at the last look. A connection
+// that was replaced in between has another number.
 func (l *link) look() {
 	number, status := l.nc.Stats().Reconnects, l.nc.Status()
 
@@ -89,7 +89,7 @@ func (l *link) look() {
 	isUp := status == nats.CONNECTED
 	lost := wasUp && (!isUp || number != l.number)
 	found := isUp && (!wasUp || lost)
-	// A draining connection takes no new subscription and comes to its end.
+	// A draining connection takes no new subscriptions, and is about to end.
 	closed := (status == nats.CLOSED || status == nats.DRAINING_SUBS || status == nats.DRAINING_PUBS) && l.final == nil
 	if lost {
 		l.setLost()
@@ -112,8 +112,8 @@ func (l *link) look() {
 	}
 }
 
-// closedFor is nats.ErrConnectionClosed and, where nats.go gave the connection up, why. Its last
-// error may also be one that has nothing to do with the end.
+// closedFor is nats.ErrConnectionClosed and, if nats.go gave the connection up, the reason. The
+// last error of the connection may also have nothing to do with its end.
 func closedFor(nc *nats.Conn) error {
 	why := nc.LastError()
 	for _, fatal := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired, nats.ErrNoServers} {
@@ -124,7 +124,7 @@ func closedFor(nc *nats.Conn) error {
 	return nats.ErrConnectionClosed
 }
 
-// nudge has everything renewed now that is kept alive over this connection.
+// nudge makes everything renew now that is kept alive over this connection.
 func (l *link) nudge() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,23 +132,24 @@ func (l *link) nudge() {
 	l.nudged = make(chan struct{})
 }
 
-// nudges is closed by the next nudge. Who answers nudges keeps it, so that none is missed while
-// something else is done, and asks for another one when it is closed.
+// nudges is closed by the next nudge. A receiver of nudges keeps the channel, so that it misses
+// none while it does something else, and asks for another one when the channel is closed.
 func (l *link) nudges() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.nudged
 }
 
-// current returns the connection now or last; it has ended in the latter case.
+// current returns the context of the current connection or, if there is none, of the last one,
+// which has ended.
 func (l *link) current() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.conn
 }
 
-// wait returns the connection, waiting for one until ctx ends. Where none will
-// come any more the error is nats.ErrConnectionClosed, or ErrClosed.
+// wait waits for a connection until ctx ends, and returns its context. If no connection
+// will come any more the error is nats.ErrConnectionClosed or ErrClosed.
 func (l *link) wait(ctx context.Context) (context.Context, error) {
 	for {
 		l.mu.Lock()
@@ -167,11 +168,11 @@ func (l *link) wait(ctx context.Context) (context.Context, error) {
 	}
 }
 
-// identity returns the connection and its name as the broker knows it
-// (PROTOCOL 4.1): nil where the server is too old to say. Server and client ID
-// are read one after the other; they belong together when no reconnect was
-// begun in between. The context may be of an earlier connection than the name,
-// never of a later one: then it has ended already, or is about to.
+// identity returns the connection's context, and its name in the broker (PROTOCOL 4.1),
+// which is nil if the server is too old to tell. Server and client ID are read one after
+// the other; they belong together if no reconnect began in between. The context may be of
+// an earlier connection than the name, never of a later one. Then it has ended, or is about
+// to.
 func (l *link) identity(ctx context.Context) (context.Context, *protocol.Connection, error) {
 	for {
 		conn, err := l.wait(ctx)

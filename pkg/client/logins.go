@@ -8,8 +8,8 @@ import (
 	"presence/pkg/protocol"
 )
 
-// logins are what a session knows of its logins, to tell news of it from what is older than
-// the last login, and its own connections from another client's.
+// logins are what a session remembers of its logins. By it the session can tell news from
+// what is older than its last login, and its own connections from another client's.
 type logins struct {
 	epoch    string
 	revision uint64 // of the last login that was answered
@@ -18,7 +18,7 @@ type logins struct {
 	newsAsOf uint64 // the revision of the latest news
 }
 
-// news is what the service says of a session that its holder did not do.
+// news is what happened to a session without its holder.
 type news int
 
 const (
@@ -27,11 +27,11 @@ const (
 	isShared // another client has bound it
 )
 
-// ownConnections bounds how many of the connections are remembered that a session was bound to:
-// more than can be heard of after they were replaced.
+// ownConnections bounds how many connections are remembered that a session was bound to. The
+// service may still name a few of them after they were replaced.
 const ownConnections = 8
 
-// done notes that a login was answered. It answers every loss before it.
+// done notes that a login was answered. A loss before it does not matter any more.
 func (h *logins) done(epoch string, revision uint64) {
 	h.epoch, h.revision = epoch, revision
 	if h.news == isLost && h.newsAsOf <= revision {
@@ -50,7 +50,8 @@ func (h *logins) bind(c *protocol.Connection) {
 	h.own = append(h.own, *c)
 }
 
-// look tells the sessions of this Client what the service says of them. It needs the watch's mu.
+// look tells the user's sessions in this Client what the service says of them. It needs the watch's
+// mu.
 func (o *selfWatch) look() {
 	for s := range o.sessions {
 		id := s.ID()
@@ -62,13 +63,13 @@ func (o *selfWatch) look() {
 	}
 }
 
-// see takes what the service says of the session as of a revision.
+// see takes in what the service says of the session, as of a revision.
 func (s *Session) see(x *protocol.Session, epoch string, revision uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := &s.logins
 	switch {
-	case epoch != h.epoch || revision <= h.revision: // its last login is newer, or has no answer yet
+	case epoch != h.epoch || revision <= h.revision: // the last login is newer, or not answered yet
 		return
 	case x.Connection != nil && !slices.Contains(h.own, *x.Connection):
 		h.news = isShared
@@ -87,8 +88,8 @@ func (s *Session) hasNews() bool {
 	return s.logins.news != noNews
 }
 
-// takeNews reports whether the session has to log in because of what the service says. Where another
-// client has bound it, that will be under another ID.
+// takeNews reports whether the session has to log in because of news. If another client has bound
+// the session, it gets another ID first.
 func (s *Session) takeNews() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,7 +110,7 @@ func (s *Session) request(idle bool, connection *protocol.Connection) *protocol.
 	defer s.mu.Unlock()
 	req.SessionID = s.id
 	if s.shared {
-		req.Device = "" // it is the name of the shared session, which would be replaced
+		req.Device = "" // it is the name of the shared session's device, which would be replaced
 	}
 	s.logins.bind(connection)
 	return req

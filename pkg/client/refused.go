@@ -12,50 +12,62 @@ import (
 	"presence/pkg/protocol"
 )
 
-// The broker may refuse a subscription, or take away one that exists: when a reload narrows what the
-// connection may subscribe to, or where it has more subscriptions than it may have. It says so by an
-// error of its own. To nats.go the subscription stays valid, and where the limit or the permission
-// is widened again, nobody brings it back. So the watch remembers which subscriptions are dead,
-// is blind while there are any, and makes them anew until the broker takes them.
+// The broker may refuse a subscription, or end one that exists: because a reload narrows what the
+// connection may subscribe to, or because the connection has too many subscriptions. It sends an
+// error. To nats.go the subscription stays valid, and if the broker allows it later, nobody brings
+// it back. So the watch remembers which subscriptions are dead, is blind while there are any, and
+// makes them anew until the broker accepts them.
 //
 //	permission violation ─► that subscription is dead   ┐
 //	too many of them     ─► any of them may be dead     ├─► blind ─► keep: repair, fetch, live
 //	a change that a snapshot showed, but no event told ─┘
 
 const (
-	// repairSample is how many of the subscriptions that were denied are made anew to find out
-	// whether the broker takes them by now. Only then the others follow.
+	// repairSample is how many of the denied subscriptions are first made anew, to find out whether
+	// the broker accepts them by now. If it does, the others follow.
 	repairSample = 10
 	// errorsWithin bounds the wait for errors that nats.go has read before an answer and is about
-	// to tell. One that comes later still makes the watch blind.
+	// to report. One that comes later still makes the watch blind.
 	errorsWithin = 50 * time.Millisecond
-	// unheardFor is how long the event may take of a change that a snapshot has shown already. What
-	// a killed instance owed another announces after about 10 s.
+	// unheardFor is how long an event may take if a snapshot has shown its change already. When an
+	// instance was killed, another announces its last changes after about 10 s.
 	unheardFor = 15 * time.Second
 	// refusedRetry is how often a refused subscription to a user's own events is tried again.
 	refusedRetry = 5 * time.Second
 )
 
-// errUnheard is why a subscription is made anew that the broker has not complained of.
+// errUnheard is why a subscription is made anew for which the broker has sent no error.
 var errUnheard = errors.New("an event did not come")
 
-// dead is what is known of subscriptions that do not bring anything. The watch's mu guards it.
+// dead are the subscriptions that bring nothing. The watch's mu guards it.
 type dead struct {
-	users   map[string]error // of the status events of watched users
+	users   map[string]error // to the events of watched users
 	crowded error            // the connection has too many: it is not known which were refused
-	crowds  uint64           // how often that was told
+	crowds  uint64           // how often the broker said that
 	unheard map[string]unheard
 }
 
-// unheard is a change that a snapshot has shown to a watch that was live.
+// unheard is a change that a snapshot has shown while the watch was live.
 type unheard struct {
 	revision uint64
 	due      time.Time // when its event should have come
 }
 
-func newDead() dead { return dead{users: map[string]error{}, unheard: map[string]unheard{}} }
+func newDead(crowds uint64) dead {
+	return dead{users: map[string]error{}, unheard: map[string]unheard{}, crowds: crowds}
+}
 
-// err is why some subscription is dead; nil where all are well. It needs mu.
+// of is why the subscription of one of these users is dead; nil if none is. It needs mu.
+func (d *dead) of(ids []string) error {
+	for _, id := range ids {
+		if err := d.users[id]; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// err is why some subscription is dead; nil if none is. It needs mu.
 func (d *dead) err() error {
 	if d.crowded != nil {
 		return d.crowded
@@ -124,8 +136,8 @@ func (w *watch) crowd(err error) {
 	}
 }
 
-// refuse has an owner's subscription made anew, after a while where it was refused already. It needs
-// the watch's mu.
+// refuse notes that the broker refuses the subscription to a user's own events. It is made anew, at
+// once if it was not refused before. It needs the watch's mu.
 func (o *selfWatch) refuse(err error) {
 	o.refused = err
 	if !o.refusedBefore {
@@ -133,10 +145,10 @@ func (o *selfWatch) refuse(err error) {
 	}
 }
 
-// toldErrors waits until what nats.go has read before an answer was told to connectionError.
+// toldErrors waits until connectionError has got the errors that nats.go has read before an answer.
 func (w *watch) toldErrors() {
 	last := w.c.nc.LastError()
-	limit := errors.Is(last, nats.ErrMaxSubscriptionsExceeded) // one is like the other
+	limit := errors.Is(last, nats.ErrMaxSubscriptionsExceeded) // two of these are the same value
 	if !limit && !errors.Is(last, nats.ErrPermissionViolation) {
 		return
 	}
@@ -147,7 +159,8 @@ func (w *watch) toldErrors() {
 	}
 }
 
-// refusal is why users who were enlisted cannot be watched; crowds is that of the time before.
+// refusal is why enlisted users cannot be watched. crowds is how often there were too many
+// subscriptions before.
 func (w *watch) refusal(ids []string, crowds uint64) error {
 	w.toldErrors()
 	w.mu.Lock()
@@ -155,12 +168,7 @@ func (w *watch) refusal(ids []string, crowds uint64) error {
 	if w.dead.crowds != crowds {
 		return nats.ErrMaxSubscriptionsExceeded
 	}
-	for _, id := range ids {
-		if err := w.dead.users[id]; err != nil {
-			return err
-		}
-	}
-	return nil
+	return w.dead.of(ids)
 }
 
 func (w *watch) crowds() uint64 {
@@ -169,7 +177,7 @@ func (w *watch) crowds() uint64 {
 	return w.dead.crowds
 }
 
-// noteUnheard remembers a change that a snapshot shows and no event has told, where the watch was
+// noteUnheard remembers a change that a snapshot shows and of which no event came, if the watch was
 // live. It needs mu.
 func (w *watch) noteUnheard(u *watched, s *protocol.Status) {
 	if w.state.Live && u.fetched && s.Revision > u.asOf && s.Revision > u.status.Revision {
@@ -177,14 +185,14 @@ func (w *watch) noteUnheard(u *watched, s *protocol.Status) {
 	}
 }
 
-// noteHeard is told of each event. It needs mu.
+// noteHeard notes that an event came. It needs mu.
 func (w *watch) noteHeard(id string, revision uint64) {
 	if h, ok := w.dead.unheard[id]; ok && revision >= h.revision {
 		delete(w.dead.unheard, id)
 	}
 }
 
-// checkUnheard takes subscriptions for dead whose event is overdue.
+// checkUnheard marks subscriptions as dead whose event is overdue.
 func (w *watch) checkUnheard(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -197,7 +205,7 @@ func (w *watch) checkUnheard(now time.Time) {
 	}
 }
 
-// repair makes dead subscriptions anew. The error is that the broker still refuses some.
+// repair makes dead subscriptions anew. It returns an error if the broker still refuses some.
 func (w *watch) repair(ctx context.Context) error {
 	for all := false; ; all = true {
 		ids := w.takeDead(all)
@@ -209,7 +217,7 @@ func (w *watch) repair(ctx context.Context) error {
 			return err
 		}
 		within, cancel := context.WithTimeout(ctx, w.c.opts.Timeout)
-		err := w.c.nc.FlushWithContext(within) // what the broker refuses it has said by then
+		err := w.c.nc.FlushWithContext(within) // by then the broker has said what it refuses
 		cancel()
 		if err != nil {
 			notify(w.c.dog.doubt)
@@ -222,8 +230,8 @@ func (w *watch) repair(ctx context.Context) error {
 	}
 }
 
-// takeDead returns users whose subscriptions are to be made anew: a few of those that were denied,
-// or all. From here on they count as alive.
+// takeDead returns users whose subscriptions are to be made anew: a few of the denied ones, or all.
+// From here on they count as alive.
 func (w *watch) takeDead(all bool) (ids []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -245,23 +253,18 @@ func (w *watch) takeDead(all bool) (ids []string) {
 	return ids
 }
 
-// stillDead is why one of those made anew is dead again.
+// stillDead is why one of the subscriptions that were made anew is dead again.
 func (w *watch) stillDead(ids []string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.dead.crowded != nil {
 		return w.dead.crowded
 	}
-	for _, id := range ids {
-		if err := w.dead.users[id]; err != nil {
-			return err
-		}
-	}
-	return nil
+	return w.dead.of(ids)
 }
 
-// subscribeAnew replaces subscriptions. The old one goes first: there may be no room for both. What
-// is announced in between is in the snapshot that comes next.
+// subscribeAnew replaces subscriptions. The old one goes first: there may be no room for both. The
+// next snapshot includes what is announced in between.
 func (w *watch) subscribeAnew(ids []string) error {
 	w.interest.Lock()
 	defer w.interest.Unlock()
@@ -294,7 +297,7 @@ func (w *watch) markDead(ids []string, err error) {
 	}
 }
 
-// hear makes the subscription to a user's own events anew, where the broker has refused it.
+// hear makes the subscription to a user's own events anew, if the broker has refused it.
 func (o *selfWatch) hear() error {
 	o.w.mu.Lock()
 	refused := o.refused
@@ -312,13 +315,14 @@ func (o *selfWatch) hear() error {
 	return nil
 }
 
-// checkRefused takes note of whether the user's own events are heard, once the broker has answered.
+// checkRefused notes, once the broker has answered, whether it refuses the subscription to the
+// user's own events.
 func (o *selfWatch) checkRefused() {
 	o.w.toldErrors()
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
 	if err := o.refused; err != nil && !o.refusedBefore {
-		o.w.c.opts.Logger.Warn("changes of a user's own are not heard, but fetched now and then", "user", o.id, "every", refusedRetry, "err", err)
+		o.w.c.opts.Logger.Warn("changes on a user's other devices are not heard, but fetched now and then", "user", o.id, "every", refusedRetry, "err", err)
 	}
 	o.refusedBefore = o.refused != nil
 }

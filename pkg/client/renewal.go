@@ -14,13 +14,13 @@ const (
 	// rebindJitter spreads the logins after a reconnect. It is well below the
 	// grace of a closed connection (PROTOCOL 4.1, 5 s).
 	rebindJitter = 500 * time.Millisecond
-	// After a failed renewal the next is tried soon, but never later than the
+	// renewRetry is the first wait after a failed renewal. No wait is longer than the
 	// regular one.
 	renewRetry = 250 * time.Millisecond
 )
 
-// keep keeps the session alive until it has ended or is closed. conn is the
-// connection of the first login; ctx ends the request that is being made.
+// keep keeps the session alive until it has ended or is closed. conn is the connection of
+// the first login. The end of ctx interrupts a request under way.
 func (s *Session) keep(ctx, conn context.Context) {
 	defer close(s.kept)
 	wait, failures := s.interval(), 0
@@ -51,15 +51,15 @@ func (s *Session) keep(ctx, conn context.Context) {
 	}
 }
 
-// pause waits until it is time for the next renewal, or for one out of turn, or conn is lost, or
-// there is news of the session. It reports whether the session goes on.
+// pause waits until it is time for the next renewal, a nudge asks for one, conn is lost, or there
+// is news of the session. It reports whether the session goes on.
 func (s *Session) pause(conn context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	for {
 		select {
 		case <-s.wake:
-			if !s.hasNews() { // the login before has answered it
+			if !s.hasNews() { // a login since has made it old
 				continue
 			}
 		case <-s.life.Done():
@@ -72,9 +72,9 @@ func (s *Session) pause(conn context.Context, d time.Duration) bool {
 	}
 }
 
-// beat renews the session, or logs it in again where the connection is new.
+// beat renews the session, or logs it in again if the connection is new or there is news.
 func (s *Session) beat(ctx context.Context) error {
-	// An attempt must not outlast the time to the next one.
+	// An attempt must be over before the next one is due.
 	ctx, cancel := context.WithTimeout(ctx, s.interval())
 	defer cancel()
 	return s.alone(ctx, func() error {
@@ -85,8 +85,8 @@ func (s *Session) beat(ctx context.Context) error {
 	})
 }
 
-// renew makes one attempt to extend the lease; where the service has forgotten
-// the session it logs in again. It needs turn.
+// renew makes one attempt to extend the lease. If the service has forgotten the session, it
+// logs in again. It needs turn.
 func (s *Session) renew(ctx context.Context) error {
 	subject, err := s.c.subjects.Renew(s.userID)
 	if err != nil {
@@ -100,8 +100,8 @@ func (s *Session) renew(ctx context.Context) error {
 	case errors.Is(err, protocol.ErrSessionNotFound):
 		return s.login(ctx)
 	case (errors.Is(err, protocol.ErrOverloaded) || errors.Is(err, protocol.ErrRateLimited)) && s.sure && idle == s.said:
-		// The lease is extended all the same, only the answer was refused
-		// (PROTOCOL 6): to ask again at once would add to the load.
+		// The lease is extended all the same; only the answer was refused (PROTOCOL
+		// 6). To ask again at once would add to the load.
 		return nil
 	case err == nil:
 		s.said, s.sure = idle, true
@@ -112,9 +112,9 @@ func (s *Session) renew(ctx context.Context) error {
 	return err
 }
 
-// login makes one attempt to open or resume the session, bound to the
-// connection that there is. If that was replaced before the reply came, conn
-// has ended, and keep logs in once more. It needs turn.
+// login makes one attempt to open or resume the session, bound to the current connection.
+// If that is replaced before the reply comes, conn has ended, and keep logs in once more.
+// It needs turn.
 func (s *Session) login(ctx context.Context) error {
 	subject, err := s.c.subjects.Login(s.userID)
 	if err != nil {

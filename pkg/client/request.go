@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	// errNoAnswer: the request was sent, nothing came back.
+	// errNoAnswer: the request was sent, and nothing came back.
 	errNoAnswer = errors.New("no answer")
 	errLost     = errors.New("the connection was lost meanwhile")
 )
@@ -25,11 +25,11 @@ type encoded []byte
 type request struct {
 	subject string
 	body    any // a message, or encoded
-	// repeatable: to do it twice is to do it once, see retry.
+	// repeatable: it does no harm to do it twice, see retry.
 	repeatable bool
 }
 
-// ask makes one attempt. It sends only while connected: what nats.go buffered
+// ask makes one attempt. It sends only while connected: a request that nats.go buffers
 // during an outage would take effect when nobody expects it any more.
 func (c *Client) ask(ctx context.Context, r request, reply any) error {
 	body, ok := r.body.(encoded)
@@ -48,7 +48,7 @@ func (c *Client) ask(ctx context.Context, r request, reply any) error {
 	} else if err != nil {
 		return fmt.Errorf("%w: %w", protocol.ErrUnavailable.With("not connected to NATS"), err)
 	}
-	// An answer to a lost connection does not come: do not wait for it.
+	// On a lost connection no answer comes: do not wait for it.
 	stop := context.AfterFunc(conn, cancel)
 	defer stop()
 
@@ -72,7 +72,7 @@ func (c *Client) ask(ctx context.Context, r request, reply any) error {
 			cause = fmt.Errorf("within %v: %w", c.opts.Timeout, context.DeadlineExceeded)
 		}
 		if conn.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			notify(c.dog.doubt) // is it the service that does not answer, or the connection?
+			notify(c.dog.doubt) // is it the service that does not answer, or is the connection dead?
 		}
 		if !r.repeatable {
 			return withSentAt(fmt.Errorf("%w: %w on %s: %w", protocol.ErrOutcomeUnknown, errNoAnswer, r.subject, cause), sent)
@@ -83,7 +83,7 @@ func (c *Client) ask(ctx context.Context, r request, reply any) error {
 	}
 }
 
-// decode reads a reply: an error where the header says so (PROTOCOL 6).
+// decode reads a reply, which is an error if its header says so (PROTOCOL 6).
 func decode(msg *nats.Msg, reply any) error {
 	code := msg.Header.Get(protocol.ErrorCodeHeader)
 	if code == "" {
@@ -96,7 +96,7 @@ func decode(msg *nats.Msg, reply any) error {
 	if json.Unmarshal(msg.Data, e) == nil && e.Name != "" {
 		return e
 	}
-	// Not the service's: what micro itself answers has headers only.
+	// It is not from the service: an error of NATS micro has headers only.
 	e = protocol.ErrInternal.With(msg.Header.Get(protocol.ErrorHeader))
 	if n, err := strconv.Atoi(code); err == nil {
 		e.Code = n

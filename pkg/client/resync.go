@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// confirmAfter is when what was watched or fetched anew is fetched a second
-	// time: longer than interest takes to spread in a cluster of NATS servers.
+	// confirmAfter is the pause before newly watched users are fetched a second time:
+	// longer than a subscription takes to spread in a cluster of NATS servers.
 	confirmAfter = time.Second
-	// Snapshots of everything, when one is not enough, come ever more rarely;
-	// the first again when there was none for resyncCalm.
+	// resyncWait is the pause between snapshots of everything while the client stays
+	// blind. It doubles up to resyncWaitMax, and begins anew after resyncCalm.
 	resyncWait    = 50 * time.Millisecond
 	resyncWaitMax = 5 * time.Second
 	resyncCalm    = 10 * time.Second
@@ -25,10 +25,10 @@ const (
 
 // merge reads the events until ctx ends.
 //
-// A drop cannot go unnoticed: nats.go drops only while the channel is full,
-// and only merge takes from it, so the first message taken after a drop leaves
-// at most one free place behind. (It may also have been full without a drop;
-// that costs a snapshot.)
+// No drop goes unnoticed. nats.go drops only while the channel is full, and only merge
+// takes from it. So after the first message that is taken after a drop, at most one place
+// is free. (The channel may also have been full without a drop. Then a snapshot is taken
+// for nothing.)
 func (w *watch) merge(ctx context.Context) {
 	for {
 		select {
@@ -52,7 +52,7 @@ func (w *watch) event(msg *nats.Msg) {
 	}
 	var ev protocol.Event
 	if err := protocol.Unmarshal(msg.Data, &ev); err != nil {
-		// Something happened to the user, and only a snapshot can tell what.
+		// Something has happened to the user, and only a snapshot can show what.
 		w.c.opts.Logger.Warn("an event could not be read", "user", id, "err", err)
 		w.blind(Dropped, nil)
 		return
@@ -82,8 +82,8 @@ func (w *watch) event(msg *nats.Msg) {
 	}
 }
 
-// sameEpoch reports whether an event is of the journal that is known. It may be
-// of a new one, or a late one of an old: a snapshot decides. It needs mu.
+// sameEpoch reports whether an event is of the known epoch. Otherwise it is of a new one, or
+// a late event of an old one: a snapshot decides. It needs mu.
 func (w *watch) sameEpoch(epoch string) bool {
 	if w.epoch == "" {
 		w.epoch = epoch
@@ -94,8 +94,7 @@ func (w *watch) sameEpoch(epoch string) bool {
 	return epoch == w.epoch
 }
 
-// tell tells of something new of a user, where somebody wants to hear it. It
-// needs mu.
+// tell gives callbacks and awaits the new status of a user. It needs mu.
 func (w *watch) tell(u *watched) {
 	if u.visible() {
 		u.told = true
@@ -104,16 +103,16 @@ func (w *watch) tell(u *watched) {
 	w.checkAwaits(u.id)
 }
 
-// apply merges a snapshot and returns the users that it could not tell of.
+// apply merges a snapshot and returns the users who could not be fetched.
 func (w *watch) apply(pages []protocol.GetReply) (failed []string) {
 	return w.applyWhole(pages, noEpoch)
 }
 
-// noEpoch is no epoch's name.
+// noEpoch is the name of no epoch.
 const noEpoch = "-"
 
-// applyWhole is apply where the snapshot is one of all users that was begun in an epoch: where it
-// brings another, nothing else is to be fetched.
+// applyWhole is apply for a snapshot of all users that was begun in an epoch. If it brings another
+// epoch, nothing else has to be fetched.
 func (w *watch) applyWhole(pages []protocol.GetReply, begun string) (failed []string) {
 	due := time.Now().Add(jitter(confirmAfter)) // for all, so that it is one request
 	entered := false
@@ -128,8 +127,8 @@ func (w *watch) applyWhole(pages []protocol.GetReply, begun string) (failed []st
 				continue
 			}
 			if !u.fetched && !u.anew {
-				// In a cluster another server may not have known our interest yet
-				// when it routed an event: hence a second fetch a moment later.
+				// In a cluster another server may not have known of the subscription
+				// yet when it routed an event: so fetch again a moment later.
 				w.confirm[u.id] = due
 				notify(w.wake)
 			}
@@ -157,8 +156,9 @@ func (w *watch) applyWhole(pages []protocol.GetReply, begun string) (failed []st
 	return failed
 }
 
-// enter makes what was known under another epoch count no more, and reports whether there was
-// any. Unless a snapshot of everybody brings the epoch, it has everybody fetched. It needs mu.
+// enter begins another epoch: what was known before does not count any more. It reports whether
+// there was an epoch before. Unless a snapshot of everybody brings the epoch, everybody is fetched.
+// It needs mu.
 func (w *watch) enter(epoch string, whole bool) (entered bool) {
 	if epoch == w.epoch {
 		return false
@@ -174,8 +174,8 @@ func (w *watch) enter(epoch string, whole bool) (entered bool) {
 	return entered
 }
 
-// blind marks a loss: nothing is trusted until a snapshot that was begun
-// afterwards has succeeded.
+// blind marks a loss: nothing is trusted until a snapshot has succeeded that was begun
+// after it.
 func (w *watch) blind(r Reason, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -185,7 +185,7 @@ func (w *watch) blind(r Reason, err error) {
 // setBlind needs mu.
 func (w *watch) setBlind(r Reason, err error) {
 	w.losses++
-	if r != EpochChanged || w.state.Live { // after an outage a new epoch is nothing else to tell
+	if r != EpochChanged || w.state.Live { // while blind, a new epoch is no new reason
 		w.setState(State{Reason: r, Err: err})
 	}
 	notify(w.wake)
@@ -210,13 +210,13 @@ func (w *watch) setState(s State) {
 	w.c.opts.Logger.Info("watching", "state", s.String(), "users", len(w.users))
 }
 
-// connectionLost and wakeUp are told by the link.
+// connectionLost is called by the link, as wakeUp is.
 func (w *watch) connectionLost(closed bool) {
 	if closed {
 		w.blind(Closed, w.c.link.final)
 	} else {
 		w.mu.Lock()
-		w.dead = dead{users: map[string]error{}, unheard: map[string]unheard{}, crowds: w.dead.crowds} // nats.go makes all of them anew
+		w.dead = newDead(w.dead.crowds) // nats.go makes all subscriptions anew
 		w.mu.Unlock()
 		w.blind(Disconnected, nil)
 	}
@@ -227,12 +227,12 @@ func (w *watch) wakeUp() { notify(w.wake) }
 // schedule says when keep has something to do. It belongs to keep.
 type schedule struct {
 	everything time.Time // when everything is to be fetched, live or not
-	recover    time.Time // not before, while blind
+	recover    time.Time // while blind, not before this
 	attempts   int       // since it was calm
 }
 
-// keep fetches until ctx ends: everything when the client is blind and now and
-// then anyhow, and those newly watched a second time.
+// keep fetches until ctx ends: everything when the client is blind and once per
+// Options.Resync, and newly watched users a second time.
 func (w *watch) keep(ctx context.Context) {
 	t := schedule{everything: time.Now().Add(jitter(w.c.opts.Resync))}
 	for {
@@ -249,7 +249,7 @@ func (w *watch) keep(ctx context.Context) {
 			return
 		case <-w.wake:
 			timer.Stop()
-			continue // something changed: think again about what is next
+			continue // something has changed, perhaps also what is next
 		case <-timer.C:
 		}
 		if connected {
@@ -334,10 +334,10 @@ func (w *watch) fetchAll(ctx context.Context) (recovered bool) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.losses != losses { // lost more meanwhile: this snapshot may be older
+	if w.losses != losses { // there was another loss, and this snapshot may be older
 		return false
 	}
-	if err := w.dead.err(); err != nil { // it was fetched, but changes are not heard
+	if err := w.dead.err(); err != nil { // everything is fetched, but no changes are heard
 		w.setState(State{Reason: Refused, Err: err})
 		return false
 	}
@@ -345,7 +345,7 @@ func (w *watch) fetchAll(ctx context.Context) (recovered bool) {
 	return !wasLive
 }
 
-// fetchAgain takes a snapshot of users; where that fails the client is blind.
+// fetchAgain takes a snapshot of users. If that fails the client is blind.
 func (w *watch) fetchAgain(ctx context.Context, ids []string) bool {
 	return w.fetchInto(ctx, ids, func(pages []protocol.GetReply) { w.apply(pages) })
 }
@@ -358,14 +358,14 @@ func (w *watch) fetchInto(ctx context.Context, ids []string, apply func([]protoc
 		apply(pages)
 		return true
 	case ctx.Err() != nil || errors.Is(err, nats.ErrConnectionClosed):
-		return false // the link tells
+		return false // the link reports it
 	}
 	w.c.opts.Logger.Warn("fetching what is watched", "users", len(ids), "err", err)
 	w.blind(FetchFailed, err)
 	return false
 }
 
-// takeDue returns those whose second fetch is due.
+// takeDue returns the users whose second fetch is due.
 func (w *watch) takeDue(now time.Time) (ids []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

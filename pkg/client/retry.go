@@ -13,27 +13,26 @@ import (
 
 // How often a request is asked again.
 const (
-	// Nobody answers: a new subscription may be unknown for some milliseconds
-	// elsewhere in a cluster of NATS servers, and the restart of the only
-	// instance leaves a hole. Asked again ever more rarely, but no longer than
-	// noRespondersFor, because it may also be the wrong prefix.
+	// If nobody answers. In a cluster of NATS servers a new subscription may be unknown
+	// elsewhere for some milliseconds, and while the only instance restarts there is
+	// none. The pauses grow. After noRespondersFor it gives up, because the prefix may
+	// be wrong.
 	noRespondersWait    = 5 * time.Millisecond
 	noRespondersWaitMax = 250 * time.Millisecond
 	noRespondersFor     = 3 * time.Second
-	// Requests that may be repeated, when no answer came.
+	// How often a repeatable request is repeated if no answer came.
 	noAnswerRetries = 2
 	// The backoff while the service is overloaded or unavailable.
 	busyWait    = 50 * time.Millisecond
 	busyWaitMax = 2 * time.Second
 )
 
-// call asks until there is an answer, as far as retry allows.
+// call makes a request, with retries.
 func (c *Client) call(ctx context.Context, r request, reply any) error {
 	return c.retry(ctx, r.repeatable, func(ctx context.Context) error { return c.ask(ctx, r, reply) })
 }
 
-// bounded returns ctx with the deadline of Options.Patience, unless the caller
-// has chosen one.
+// bounded returns ctx with the deadline of Options.Patience, unless it has one already.
 func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, chosen := ctx.Deadline(); chosen {
 		return ctx, func() {}
@@ -44,13 +43,13 @@ func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFu
 // retry makes attempts until one succeeds, fails for good, or ctx or
 // Options.Patience ends:
 //
-//	overloaded, unavailable   nothing was done: again, with backoff, to the end
-//	rate_limited              nothing was done: again when it says, only what is repeatable
-//	no responders             nothing was sent to anybody: again, for noRespondersFor
-//	no answer, outcome_unknown   only what is repeatable, noAnswerRetries times
-//	anything else, session_replaced above all   never
+//	overloaded, unavailable      nothing was done: again, with backoff, until the end
+//	rate_limited                 nothing was done: again at the time it says, if repeatable
+//	no responders                nobody got it: again, for noRespondersFor
+//	no answer, outcome_unknown   again, noAnswerRetries times, if repeatable
+//	others                       never again, above all session_replaced
 //
-// The errors say at the end what the last attempt met.
+// When time runs out, the error includes the error of the last attempt.
 func (c *Client) retry(ctx context.Context, repeatable bool, attempt func(context.Context) error) error {
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()

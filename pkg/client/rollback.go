@@ -7,43 +7,42 @@ import (
 	"time"
 )
 
-// A journal that was put back to an earlier state, by a backup say, mostly begins a new epoch, and
-// then nothing here is needed. One that lives on servers of its own may go on in the same epoch:
-// its revisions are lower than those that the client knows, and are given a second time. An answer
-// or an event below what is known proves nothing, because it may be late. A fresh answer does: it
-// includes all that was committed before it was asked for (PROTOCOL 2).
+// A journal that was put back to an earlier state, by a backup for example, usually begins a new
+// epoch. Then nothing here is needed. A journal on NATS servers of its own may go on in the same
+// epoch: its revisions are lower than the known ones, and are used a second time. A low revision in
+// an answer or event proves nothing, because that may be late. In a fresh answer it does: a fresh
+// answer includes all that was committed before it was asked for (PROTOCOL 2).
 //
 //	late answer or event ─► doubt ─► keep: one fresh get ─► wentBack: forget, fetch anew
 //	any fresh answer ───────────────────────────────────────────┘
 
 const (
-	// settledAfter is how long a revision must have been known for what is below it to be worth a
-	// question: longer than most answers and events are under way.
+	// settledAfter is how long a revision must be known before a lower one raises a doubt: longer
+	// than most answers and events are under way.
 	settledAfter = 2 * time.Second
-	// doubtWait is the least time between two such questions. It doubles up to doubtWaitMax while
-	// they find nothing, and is forgotten after doubtCalm.
+	// doubtWait is the least time between two fresh gets because of doubts. It doubles up to
+	// doubtWaitMax while they find nothing, and begins anew after doubtCalm.
 	doubtWait    = time.Second
 	doubtWaitMax = 4 * time.Second
 	doubtCalm    = time.Minute
-	// overdueAfter is when an answer that waits for a revision is taken for one that may never
-	// come. The service itself gives up after 2 s.
+	// overdueAfter is how long an answer may wait for a revision before it may never come. The
+	// service itself gives up after 2 s.
 	overdueAfter = time.Second
 )
 
-// horizon is the highest revision that was seen in an epoch, in answers and events. It is safe for
-// concurrent use.
+// horizon is the highest revision of an epoch in answers and events. It is safe for concurrent use.
 type horizon struct {
 	mu       sync.Mutex
 	epoch    string
 	newest   uint64
-	rose     time.Time // when newest became what it is
-	before   uint64    // newest when turned
+	rose     time.Time // when newest last rose
+	before   uint64    // what newest was at turned
 	turned   time.Time
-	settled  uint64        // known for settledAfter at least
-	replaced chan struct{} // closed when the journal turned out to have gone back
+	settled  uint64        // has been known for settledAfter at least
+	replaced chan struct{} // closed once the journal turns out to have gone back
 }
 
-// note takes a revision that was seen, and reports whether it is lower than it should be.
+// note notes a revision that was seen, and reports whether it is doubtfully low.
 func (h *horizon) note(epoch string, revision uint64) (doubtful bool) {
 	now := time.Now()
 	h.mu.Lock()
@@ -63,19 +62,19 @@ func (h *horizon) note(epoch string, revision uint64) (doubtful bool) {
 	return revision < h.settled
 }
 
-// seen returns what a fresh answer must include that is asked for from now on.
+// seen returns the revision that every fresh answer must include that is asked for from now on.
 func (h *horizon) seen() (epoch string, revision uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.epoch, h.newest
 }
 
-// forget drops what was seen up to a revision. It reports whether there was anything to drop.
+// forget drops what was seen up to a revision. It reports false if somebody else did so before.
 func (h *horizon) forget(epoch string, revision uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.epoch != epoch || h.newest < revision {
-		return false // somebody else has noticed it
+		return false
 	}
 	h.newest, h.before, h.settled = 0, 0, 0
 	return true
@@ -91,8 +90,9 @@ func (h *horizon) tellBack() {
 	}
 }
 
-// back is closed when the journal turns out to have gone back. Whoever waits for a revision has to
-// call it before it reads which one: the revision is forgotten first, then the channel is closed.
+// back returns a channel that is closed once the journal turns out to have gone back. To wait for a
+// revision, call back before the revision is read: the revision is forgotten first, then the
+// channel is closed.
 func (h *horizon) back() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -102,8 +102,8 @@ func (h *horizon) back() <-chan struct{} {
 	return h.replaced
 }
 
-// checkFresh notes what a fresh answer is as of, and returns an error where it lacks what was
-// known when it was asked for: then the journal went back, and everything is to be asked anew.
+// checkFresh notes the revision of a fresh answer. It returns an error if the answer lacks what was
+// known when it was asked for: then the journal went back, and everything has to be asked anew.
 func (c *Client) checkFresh(epoch string, revision uint64, wantEpoch string, want uint64) error {
 	if epoch == wantEpoch && revision < want {
 		c.wentBack(epoch, want)
@@ -113,15 +113,15 @@ func (c *Client) checkFresh(epoch string, revision uint64, wantEpoch string, wan
 	return nil
 }
 
-// wentBack has everything forgotten that was known up to a revision, as in a new epoch, and
-// whoever watches told that the client is blind until it was fetched.
+// wentBack forgets everything that was known up to a revision, as in a new epoch. The client is
+// blind until everything is fetched.
 func (c *Client) wentBack(epoch string, revision uint64) {
 	if !c.own.seen.forget(epoch, revision) {
 		return
 	}
 	c.own.forget(epoch)
 	c.own.seen.tellBack()
-	c.link.nudge() // sessions that the service does not know any more log in again
+	c.link.nudge() // sessions that the service has forgotten log in again
 	w := c.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -139,7 +139,7 @@ type doubts struct {
 	wait  time.Duration
 }
 
-// doubt has keep ask whether the journal went back.
+// doubt makes keep ask whether the journal went back.
 func (w *watch) doubt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -158,7 +158,7 @@ func (w *watch) doubt() {
 	notify(w.wake)
 }
 
-// doubtDue says that it is time to ask, and takes note of the question.
+// doubtDue reports whether it is time to ask, and notes the question.
 func (w *watch) doubtDue(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -170,11 +170,11 @@ func (w *watch) doubtDue(now time.Time) bool {
 	return true
 }
 
-// askedAbout is a user ID to ask about where only the answer's revision matters.
+// askedAbout is a user ID to ask about if only the answer's revision matters.
 const askedAbout = "nobody"
 
-// checkJournal asks whether the journal went back: one fresh get tells. Where it cannot be asked
-// the next doubt asks again.
+// checkJournal makes a fresh get, which shows whether the journal went back. If it fails, the next
+// doubt makes another.
 func (w *watch) checkJournal(ctx context.Context) {
 	q := query{fresh: true, current: true, patience: w.c.opts.Timeout}
 	if _, err := w.c.fetch(ctx, []string{askedAbout}, q); err != nil && ctx.Err() == nil {
@@ -182,8 +182,8 @@ func (w *watch) checkJournal(ctx context.Context) {
 	}
 }
 
-// overdue has it asked whether the journal went back where an answer that waits for a revision
-// stays away, and ends ctx where it did. done is to be called at last.
+// overdue raises a doubt if an answer that waits for a revision does not come. The context that it
+// returns ends if the journal went back. Call done in the end.
 func (c *Client) overdue(ctx context.Context, back <-chan struct{}) (bounded context.Context, done func()) {
 	bounded, cancel := context.WithCancel(ctx)
 	timer := time.AfterFunc(overdueAfter, func() {
@@ -197,8 +197,8 @@ func (c *Client) overdue(ctx context.Context, back <-chan struct{}) (bounded con
 	return bounded, func() { timer.Stop(); cancel() }
 }
 
-// rewind makes everything that is known of users count as of an earlier epoch: it is compared with
-// what is fetched, so that who watches is told what changed and nothing else. It needs mu.
+// rewind makes everything that is known of users count as of an earlier epoch. It is compared with
+// what is fetched next, so that callbacks get what has changed and nothing else. It needs mu.
 func (w *watch) rewind() {
 	for _, u := range w.users {
 		u.forget()
@@ -212,7 +212,7 @@ func (w *watch) rewind() {
 	}
 }
 
-// settleEpoch has everything fetched once more where a snapshot that brought a new epoch lacks a
+// settleEpoch makes everything be fetched once more if a snapshot that brought a new epoch lacks a
 // user who was subscribed to meanwhile. It needs mu.
 func (w *watch) settleEpoch() {
 	for _, u := range w.users {
@@ -223,7 +223,7 @@ func (w *watch) settleEpoch() {
 	}
 }
 
-// forget keeps the status to compare the next snapshot with, and no revision.
+// forget keeps the status, to compare the next snapshot with it, but no revision.
 func (k *known) forget() {
 	k.anew = k.anew || k.fetched
 	k.asOf, k.fetched = 0, false

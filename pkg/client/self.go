@@ -13,47 +13,44 @@ import (
 )
 
 const (
-	// After a failed fetch of what a user sees of oneself the next comes ever more
-	// rarely.
+	// The pauses after failed fetches of an Own: they double from the first to the max.
 	ownRetry    = 250 * time.Millisecond
 	ownRetryMax = 15 * time.Second
 )
 
-// Own is what users see of themselves, the same on all of their devices.
+// Own is what a user sees of the own state, the same on all of the user's devices.
 type Own struct {
 	UserID string
-	// Status is the owner's view (PROTOCOL 3): where the user is invisible it
-	// differs from what everybody sees.
+	// Status is the owner's view (PROTOCOL 3). For an invisible user it differs from
+	// what everybody sees.
 	Status protocol.Status
 	// Availability is what is set, whatever is shown.
 	Availability protocol.AvailabilitySettings
 	// Sessions are those on all devices, in the order of their logins.
 	Sessions []protocol.Session
-	// Contacts, sorted; FriendNotifications, whether they are watched.
+	// Contacts are sorted. FriendNotifications says whether they are watched.
 	Contacts            []string
 	FriendNotifications bool
 }
 
-// OnOwnChanged has f called with what a user who is logged in here by a session
-// sees of oneself: once as it is after the login, and then whenever something of
-// it changes, on whichever device. Register before logging in. Where changes wait
-// for a slow f it is called with the last. Gateways' users are not told of: they
-// would be too many. It must not set what it is told of to something else: two
-// devices that did would never come to rest.
+// OnOwnChanged makes the Client call f for each user who has a session here: once after
+// the login, and then whenever something in Own changes, on any device. Register before
+// you log in. While f is slow, some changes may be left out, never the last. There are no
+// calls for a gateway's users, who would be too many. f must not change back what it gets:
+// two devices that did would overwrite each other for ever.
 func (c *Client) OnOwnChanged(f func(Own)) (remove func()) {
 	return add(c.watch.delivery, &c.watch.delivery.onOwn, f)
 }
 
-// clone is for callbacks, which may keep or change what they are given.
+// clone makes a copy for a callback, which may keep or change it.
 func (o Own) clone() Own {
 	o.Sessions, o.Contacts = slices.Clone(o.Sessions), slices.Clone(o.Contacts)
 	return o
 }
 
-// selfWatch is a user who is logged in through the Client by sessions: NATS interest
-// in self.<user>, which all devices of the user are told on, and what is known.
-// It lasts from the first login to the end of the last session. Its goroutine
-// makes all of its requests:
+// selfWatch is a user who has sessions through the Client: the subscription to self.<user>,
+// where all devices of the user get events, and what is known. It lasts from the first
+// login to the end of the last session. Its goroutine makes all of its requests:
 //
 //	self.<user> ─► events ─► merge ─► selfKnown ─► delivery ─► callbacks
 //	                            │        ▲
@@ -63,23 +60,23 @@ type selfWatch struct {
 	w        *watch
 	id       string
 	sub      *nats.Subscription
-	wake     chan struct{}       // has run look for what is to be done; holds one
+	wake     chan struct{}       // makes run look for something to do; holds one
 	leave    context.CancelFunc  // ends run
 	followed map[string]*watched // of run: contacts that are watched
 
-	// What follows is guarded by the watch's mu.
+	// The fields below are guarded by the watch's mu.
 	sessions      map[*Session]struct{}
 	missed        bool  // something may have been missed: fetch
-	refused       error // by the broker: the subscription brings nothing
-	refusedBefore bool  // it was so when it was tried last; only run changes it
+	refused       error // the broker refuses the subscription, so it brings nothing
+	refusedBefore bool  // it did so at the last attempt; only run changes this
 	selfKnown
 	contacts contacts
-	complete bool // all of it was fetched once in this epoch
+	complete bool // everything was fetched once in this epoch
 	told     Own
 }
 
-// selfKnown is what is known of a user's own view, each part as of a revision of
-// the watch's epoch.
+// selfKnown is what is known of a user's own view. Each part has a revision in the watch's
+// epoch.
 type selfKnown struct {
 	status       known
 	availability protocol.AvailabilitySettings
@@ -88,7 +85,8 @@ type selfKnown struct {
 	availabilityAsOf, sessionsAsOf uint64
 }
 
-// own has the user's own events heard for a session that is about to log in.
+// own subscribes to the events for the user's devices, for a session that is about to log
+// in.
 func (w *watch) own(s *Session) error {
 	subject, err := w.c.subjects.Self(s.userID)
 	if err != nil {
@@ -125,8 +123,8 @@ func (w *watch) own(s *Session) error {
 	return nil
 }
 
-// disown takes a session away that has ended. After the last one nothing of the
-// user is heard any more: merge ignores what it does not find.
+// disown removes a session that has ended. After the last one merge ignores the user's
+// events.
 func (w *watch) disown(s *Session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -145,7 +143,7 @@ func (w *watch) disown(s *Session) {
 	}
 }
 
-// ownMissed has everything about a user fetched: something may have been missed.
+// ownMissed makes everything about a user be fetched: something may have been missed.
 func (w *watch) ownMissed(userID string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -160,7 +158,7 @@ func (o *selfWatch) miss() {
 	notify(o.wake)
 }
 
-// ownReply merges the owner's view as a reply to a change has it.
+// ownReply merges the owner's view in the reply to a change.
 func (w *watch) ownReply(reply protocol.ChangeReply) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -180,7 +178,7 @@ func (w *watch) selfEvent(msg *nats.Msg) {
 	}
 	var ev protocol.SelfEvent
 	if err := protocol.Unmarshal(msg.Data, &ev); err != nil {
-		w.c.opts.Logger.Warn("an event of a user's own could not be read", "user", id, "err", err)
+		w.c.opts.Logger.Warn("an event for a user's own devices could not be read", "user", id, "err", err)
 		w.ownMissed(id)
 		return
 	}
@@ -189,7 +187,7 @@ func (w *watch) selfEvent(msg *nats.Msg) {
 	}
 }
 
-// ownEvent merges an event of one's own, and returns the session that it ends.
+// ownEvent merges an event of self.<user>, and returns the session that it ends.
 func (w *watch) ownEvent(id string, ev *protocol.SelfEvent) (ended *Session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -225,8 +223,8 @@ func (w *watch) ownEvent(id string, ev *protocol.SelfEvent) (ended *Session) {
 	return nil
 }
 
-// statusEvent needs mu. Of the sessions of one who becomes ONLINE, or stops being
-// it, there is no other event.
+// statusEvent merges a status. When a user becomes ONLINE or stops being ONLINE, there is
+// no event about sessions: these are fetched. It needs mu.
 func (o *selfWatch) statusEvent(s *protocol.Status) {
 	before := o.status.status.StatusType
 	if !o.status.event(*s) {
@@ -238,8 +236,8 @@ func (o *selfWatch) statusEvent(s *protocol.Status) {
 	}
 }
 
-// tellStatus tells callbacks of a new status, unless they are told what everybody
-// sees of the user. It needs mu.
+// tellStatus gives callbacks a new status, unless they get the public one because the user
+// is watched. It needs mu.
 func (o *selfWatch) tellStatus() {
 	if !o.w.isVisible(o.id) {
 		o.w.delivery.tell(o.id, o.status.status)
@@ -247,8 +245,8 @@ func (o *selfWatch) tellStatus() {
 	o.tell()
 }
 
-// tell tells what is new, once all of it is known and as long as a session lasts:
-// a fetch may outlive it. It needs mu.
+// tell gives callbacks the Own if it has changed, once all of it is known and while the
+// user has a session: a fetch may end later. It needs mu.
 func (o *selfWatch) tell() {
 	if !o.complete || o.w.owners[o.id] != o {
 		return
@@ -266,7 +264,7 @@ func (w *watch) isVisible(userID string) bool {
 	return u != nil && u.visible()
 }
 
-// run fetches and follows until the last session has ended.
+// run fetches, and follows contacts, until the last session has ended.
 func (o *selfWatch) run(ctx context.Context) {
 	defer o.end()
 	defer o.leave()
@@ -283,7 +281,7 @@ func (o *selfWatch) run(ctx context.Context) {
 				again = max(again, 2*e.RetryAfter()) // jitter takes up to half of it off
 			}
 			failures++
-			o.w.c.opts.Logger.Warn("fetching what a user sees of oneself", "user", o.id, "retryIn", again, "err", err)
+			o.w.c.opts.Logger.Warn("fetching what a user sees on the own devices", "user", o.id, "retryIn", again, "err", err)
 		}
 		timer := time.NewTimer(jitter(again))
 		select {
@@ -298,7 +296,7 @@ func (o *selfWatch) run(ctx context.Context) {
 	}
 }
 
-// work does what there is to do.
+// work fetches if something was missed, and follows contacts.
 func (o *selfWatch) work(ctx context.Context) error {
 	var err error
 	if o.setMissed(false) {
@@ -316,9 +314,9 @@ func (o *selfWatch) setMissed(missed bool) (before bool) {
 	return before
 }
 
-// end stops hearing and watching.
+// end unsubscribes and stops watching contacts.
 func (o *selfWatch) end() {
-	_ = o.sub.Unsubscribe() // it fails where the connection is closed: then there is no interest
+	_ = o.sub.Unsubscribe() // it fails if the connection is closed: then there is no subscription
 	o.unfollow(func(string) bool { return true })
 }
 
@@ -343,14 +341,14 @@ func (o *selfWatch) fetch(ctx context.Context) error {
 	err = o.fetchContacts(ctx)
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
-	o.complete = true // without contacts, where those cannot be had
+	o.complete = true // even without contacts, if they cannot be had
 	o.tell()
 	return err
 }
 
-// newest returns what an answer must not be older than: what was changed through
-// the Client, and what events have told of. Of the sessions there may be no other
-// event than the one that has them fetched.
+// newest returns the revision that an answer must have reached: of the changes made through
+// the Client, and of the events. There may be no event about sessions but the one that makes
+// them be fetched.
 func (o *selfWatch) newest() (epoch string, revision uint64) {
 	epoch, revision = o.w.c.own.newest()
 	o.w.mu.Lock()

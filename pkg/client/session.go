@@ -12,45 +12,46 @@ import (
 	"presence/pkg/protocol"
 )
 
-// ErrSessionClosed is why a session ended that was closed by its owner.
+// ErrSessionClosed is the error of a session that its owner has closed.
 var ErrSessionClosed = errors.New("the session was closed")
 
-// Session is one login of one device, kept alive until Close. It renews its
-// lease every third of the TTL, logs in again on each new connection, and when
-// the service has forgotten it. It ends by itself when it was kicked, erased,
-// logged out with all others or replaced by a later login of the same device
-// (protocol.ErrSessionReplaced), which it is told at once or, where that was
-// missed, learns by its next renewal; and when the *nats.Conn is closed
-// (nats.ErrConnectionClosed). Done and Err tell. It never logs in again after
-// that: two devices would replace each other for ever.
+// Session is one login of one device, kept alive until Close. It renews its lease every
+// third of the TTL. It logs in again on each new connection, and if the service has
+// forgotten it.
 //
-// When it learns that the service has lost the session while it lives, it logs in at once. When it
-// learns that another client has bound the session to a connection of its own, as a duplicated tab
-// does, it leaves that session to the other and opens one under a new ID, without its device's name,
-// which would end the other's. It learns that within Options.Resync. Otherwise the two would take
-// the session from each other for ever.
+// It ends by itself when it was kicked, erased, logged out with all others, or replaced by
+// a later login of the same device (protocol.ErrSessionReplaced). It hears that at once or,
+// if it has missed the event, with its next renewal. It also ends when the *nats.Conn is
+// closed (nats.ErrConnectionClosed). Done and Err tell. After that it never logs in again:
+// two devices would replace each other for ever.
+//
+// If the service has lost the session while it lives, it logs in again as soon as it hears of that.
+// If another client has bound the session to its own connection, as a duplicated browser tab does,
+// it leaves the session to the other. It opens another one under a new ID, without the name of its
+// device, because that would end the other's session. It notices within Options.Resync. Otherwise
+// the two would take the session from each other for ever.
 type Session struct {
 	c      *Client
 	userID string
-	opts   LoginOptions // but for the session's ID
+	opts   LoginOptions // its SessionID is only the first one
 
 	life    context.Context    // ended by stop: keep makes no further request
-	stop    context.CancelFunc // by Close, or when the session has ended
-	abort   context.CancelFunc // ends the request that keep is making
+	stop    context.CancelFunc // called by Close, and when the session has ended
+	abort   context.CancelFunc // interrupts a request of keep
 	kept    chan struct{}      // closed when keep has returned
 	done    chan struct{}      // closed when the session has ended
 	closing sync.Once
-	closed  error // what Close answers; guarded by closing
+	closed  error // the error of Close; guarded by closing
 
-	wake   chan struct{}   // has keep look at what logins says; holds one
+	wake   chan struct{}   // makes keep look at logins; holds one
 	nudged <-chan struct{} // the nudge that keep has not answered yet closes it
 
 	// turn holds a token while a login, renewal or logout is under way:
 	// requests are not ordered among each other (PROTOCOL 1).
 	turn chan struct{}
 	conn context.Context // the connection of the last login; guarded by turn
-	// said is the idleness that the service has acknowledged last; sure, that
-	// none was said since that may have been done. Guarded by turn.
+	// said is the idleness that the service has last acknowledged. sure says that no
+	// other may have been set since. Both are guarded by turn.
 	said, sure bool
 
 	mu     sync.Mutex
@@ -63,9 +64,9 @@ type Session struct {
 	reason protocol.EndReason
 }
 
-// Login opens a session, or resumes the one of that ID, and keeps it alive. On
-// an error it may have been opened nevertheless: then it is lost after its
-// TTL, or logged out by Logout with the ID given.
+// Login opens a session, or resumes the one with that ID, and keeps it alive. On an error
+// it may still have been opened: then it is lost after its TTL, or ended by Logout with the
+// ID that you gave.
 func (c *Client) Login(ctx context.Context, userID string, opts LoginOptions) (*Session, error) {
 	if opts.SessionID == "" {
 		opts.SessionID = uuid.NewString() // here, so that a retry resumes the same session
@@ -81,7 +82,7 @@ func (c *Client) Login(ctx context.Context, userID string, opts LoginOptions) (*
 	s.life, s.stop = context.WithCancel(context.Background())
 	requests, abort := context.WithCancel(context.Background())
 	s.abort = abort
-	// Its end must not be missed, not even between the login and its answer.
+	// Subscribe first: the end of the session may come before the answer to the login.
 	if err := c.watch.own(s); err != nil {
 		return nil, s.fail(fmt.Errorf("logging in %q: %w", userID, err))
 	}
@@ -98,14 +99,14 @@ func (c *Client) Login(ctx context.Context, userID string, opts LoginOptions) (*
 	return s, nil
 }
 
-// fail ends a session that nobody has got to see, and returns why.
+// fail ends a session that was not returned to the caller, and returns why.
 func (s *Session) fail(why error) error {
 	s.abort()
 	s.end(why, "")
 	return why
 }
 
-// adopt has the session kept alive until it ends, unless the Client is closed.
+// adopt starts the goroutine that keeps the session alive, unless the Client is closed.
 func (c *Client) adopt(s *Session, requests context.Context) bool {
 	conn := s.conn
 	c.mu.Lock()
@@ -124,8 +125,8 @@ func (c *Client) forget(s *Session) {
 	delete(c.sessions, s)
 }
 
-// ID returns the session's ID. It is another one after another client has bound the session to its
-// own connection: see Session.
+// ID returns the session's ID. It changes if another client binds the session to its own
+// connection, see Session.
 func (s *Session) ID() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,26 +146,24 @@ func (s *Session) Err() error {
 	return s.err
 }
 
-// EndReason says who ended a session that did not end by itself, where the
-// service told; empty where it only refused it (Err says so too), or it ended
-// otherwise.
+// EndReason says why somebody ended the session, if the service has told. It is empty if
+// the service only refused the session (see Err), or if the session ended otherwise.
 func (s *Session) EndReason() protocol.EndReason {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.reason
 }
 
-// SetSelfStatus sets the user's custom status, or clears it with an empty
-// text, and returns the owner's view. It is refused unless this session is
-// live; one that the service has forgotten logs in again first. On
-// protocol.ErrOutcomeUnknown, which a missing answer is too, the change may
-// have been or still be made: Client.Settle tells.
+// SetSelfStatus sets the user's custom status, or clears it with an empty text, and returns
+// the owner's view. It is refused unless this session is live. If the service has forgotten
+// the session, that logs in again first. After protocol.ErrOutcomeUnknown, also for a
+// missing answer, the change may be done, now or later: Client.Settle tells.
 func (s *Session) SetSelfStatus(ctx context.Context, text string, opts ...SetOption) (protocol.Status, error) {
 	return s.set(ctx, protocol.SetRequest{CustomStatus: &text}, opts)
 }
 
-// SetAvailability sets what the user says of how to be reached: the lasting value
-// or, with ExpiresIn, an override of it. Otherwise it is as SetSelfStatus.
+// SetAvailability sets how the user wants to be reached: the lasting value or, with
+// ExpiresIn, an override of it. Otherwise it is like SetSelfStatus.
 func (s *Session) SetAvailability(ctx context.Context, a protocol.Availability, opts ...SetOption) (protocol.Status, error) {
 	return s.set(ctx, protocol.SetRequest{Availability: &a}, opts)
 }
@@ -185,8 +184,7 @@ func (s *Session) set(ctx context.Context, req protocol.SetRequest, opts []SetOp
 	return status, s.judge(err)
 }
 
-// SetIdle says whether somebody is at the device. If it fails, the next
-// renewal says it.
+// SetIdle says whether somebody is at the device. If it fails, the next renewal does it.
 func (s *Session) SetIdle(ctx context.Context, idle bool) error {
 	s.mu.Lock()
 	s.idle = idle
@@ -194,15 +192,15 @@ func (s *Session) SetIdle(ctx context.Context, idle bool) error {
 	return s.inTurn(ctx, s.renew)
 }
 
-// Status returns what the user sees of oneself, sessions included.
+// Status returns the user's own view, sessions included.
 func (s *Session) Status(ctx context.Context) (protocol.OwnStatusReply, error) {
 	return s.c.OwnStatus(ctx, s.userID)
 }
 
-// Close logs the session out, stops renewing it and waits for its goroutine.
-// When the logout does not succeed before ctx ends, the session has ended all
-// the same: the service loses it after its TTL. Closing what has ended does
-// nothing; closing twice answers the same.
+// Close logs the session out, stops renewing it and waits for its goroutine. If the logout
+// does not succeed before ctx ends, the session has ended all the same, and the service
+// loses it after its TTL. To close a session that has ended does nothing. A second Close
+// returns what the first did.
 func (s *Session) Close(ctx context.Context) error {
 	s.closing.Do(func() { s.closed = s.close(ctx) })
 	return s.closed
@@ -210,8 +208,7 @@ func (s *Session) Close(ctx context.Context) error {
 
 func (s *Session) close(ctx context.Context) error {
 	s.stop()
-	// A login that is under way must not be overtaken by the logout: let it
-	// finish.
+	// The logout must not overtake a login under way: wait for that.
 	select {
 	case <-s.kept:
 	case <-ctx.Done():
@@ -226,22 +223,22 @@ func (s *Session) close(ctx context.Context) error {
 	if s.Err() != nil {
 		return nil
 	}
-	defer s.end(ErrSessionClosed, "") // before the turn is given back
+	defer s.end(ErrSessionClosed, "") // runs before the turn is given back
 	if err := s.c.Logout(ctx, s.userID, s.ID()); err != nil {
 		return fmt.Errorf("logging out %q: %w", s.userID, err)
 	}
 	return nil
 }
 
-// inTurn makes a request, with retries, while no other login, renewal or
-// logout of this session is under way, unless the session has ended.
+// inTurn makes a request, with retries, while no other login, renewal or logout of this
+// session is under way. If the session has ended it makes none.
 func (s *Session) inTurn(ctx context.Context, attempt func(context.Context) error) error {
 	return s.alone(ctx, func() error {
 		return s.c.retry(ctx, true, attempt)
 	})
 }
 
-// alone runs f while it holds the turn, unless the session has ended.
+// alone runs f while it holds the turn. If the session has ended it does not.
 func (s *Session) alone(ctx context.Context, f func() error) error {
 	select {
 	case s.turn <- struct{}{}:
@@ -255,7 +252,7 @@ func (s *Session) alone(ctx context.Context, f func() error) error {
 	return s.judge(f())
 }
 
-// judge ends the session where err says that it was replaced, and returns err.
+// judge ends the session if err says that it was replaced, and returns err.
 func (s *Session) judge(err error) error {
 	if errors.Is(err, protocol.ErrSessionReplaced) {
 		s.end(err, "")
@@ -263,7 +260,7 @@ func (s *Session) judge(err error) error {
 	return err
 }
 
-// endWords are what a session's error says of who ended it.
+// endWords are the words of a session's error for each reason.
 var endWords = map[protocol.EndReason]string{
 	protocol.EndReplaced: "a later login of its device has replaced the session",
 	protocol.EndKicked:   "an operator has ended the session",
@@ -271,7 +268,8 @@ var endWords = map[protocol.EndReason]string{
 	protocol.EndErased:   "the user was erased",
 }
 
-// ended is told of a session that somebody else ended (PROTOCOL 5, kicked).
+// ended is called when an event says that somebody has ended the session (PROTOCOL 5,
+// kicked).
 func (s *Session) ended(reason protocol.EndReason) {
 	words, ok := endWords[reason]
 	if !ok {

@@ -9,19 +9,19 @@ import (
 	"presence/pkg/protocol"
 )
 
-// settleMargin is added to protocol.OutcomeWithin, which the service counts from the arrival of a
-// request: for the time that the request was under way.
+// settleMargin is added to protocol.OutcomeWithin for the time that the request was under way: the
+// service counts from its arrival.
 const settleMargin = time.Second
 
-// UnknownOutcome is the error of a change of which it is not known whether it is done, or will be:
-// the service said so, or its answer did not come in time. It is protocol.ErrOutcomeUnknown for
-// errors.Is. Client.Settle tells what became of the change.
+// UnknownOutcome is the error of a change that may be done, now or later: the service said so, or
+// its answer did not come in time. For errors.Is it is protocol.ErrOutcomeUnknown. Client.Settle
+// tells whether the change was done.
 //
 //	if u, ok := errors.AsType[*client.UnknownOutcome](err); ok {
 //		own, err := c.Settle(ctx, "alice", u.SentAt)
 //	}
 type UnknownOutcome struct {
-	// SentAt is when the change was sent, the last time if it was sent several times.
+	// SentAt is when the change was sent; if it was sent several times, the last time.
 	SentAt time.Time
 	// Err is what happened.
 	Err error
@@ -30,13 +30,14 @@ type UnknownOutcome struct {
 func (u *UnknownOutcome) Error() string { return u.Err.Error() }
 func (u *UnknownOutcome) Unwrap() error { return u.Err }
 
-// SettledAt is from when on a get with Fresh shows for good what became of the change. Settle waits
-// until then; who may not ask for a user's own status, as a gateway, does so by itself.
+// SettledAt is when the outcome becomes final: a get with Fresh shows it from then on. Settle waits
+// for that. A gateway cannot use Settle, because it may not ask for a user's own status: wait until
+// SettledAt, then get.
 func (u *UnknownOutcome) SettledAt() time.Time { return settledAt(u.SentAt) }
 
 func settledAt(sent time.Time) time.Time { return sent.Add(protocol.OutcomeWithin + settleMargin) }
 
-// withSentAt adds to an error of an unknown outcome when the change was sent.
+// withSentAt makes an UnknownOutcome of an error if the outcome is unknown.
 func withSentAt(err error, sent time.Time) error {
 	if errors.Is(err, protocol.ErrOutcomeUnknown) {
 		return &UnknownOutcome{SentAt: sent, Err: err}
@@ -44,14 +45,14 @@ func withSentAt(err error, sent time.Time) error {
 	return err
 }
 
-// Settle tells what holds for a user, and will not be changed any more by a change that was sent at
-// a moment and of which the outcome is unknown. It waits until 11 s after that moment, and then asks:
-// what it returns includes that change, or the change will never be done (PROTOCOL 6). It says
-// nothing of contacts, which are not in the journal.
+// Settle tells whether a change was done that was sent at a moment and whose outcome is unknown. It
+// waits until 11 s after that moment, and then asks for the user's own view. If that does not
+// include the change, the change will never be done (PROTOCOL 6). Contacts are not in the journal,
+// and Settle says nothing of them.
 //
-// It ends with ctx; one without a deadline bounds the asking by Options.Patience, not the waiting.
-// On an error nothing is settled: call it again. It may be called by any goroutine, for a change that
-// any client made, also in an earlier run of a process that has noted when it sent it.
+// It ends with ctx. If ctx has no deadline, Options.Patience bounds the asking, not the waiting. On
+// an error nothing is settled: call it again. It may be called for a change of any client, also of
+// an earlier run of a process that has noted when it sent the change.
 func (c *Client) Settle(ctx context.Context, userID string, sent time.Time) (protocol.OwnStatusReply, error) {
 	var none protocol.OwnStatusReply
 	if err := protocol.CheckUserID(userID); err != nil {
@@ -63,8 +64,8 @@ func (c *Client) Settle(ctx context.Context, userID string, sent time.Time) (pro
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	for attempt := 0; ; attempt++ {
-		// The fresh read settles it. The owner's view, which has the truth of an invisible user, is
-		// of any instance, so it must have come as far.
+		// The fresh read settles it. The owner's view, which is right also for an invisible user,
+		// may come from another instance, so it must have the same revision at least.
 		pages, err := c.fetch(ctx, []string{userID}, query{fresh: true, current: true})
 		if err != nil {
 			return none, fmt.Errorf("settling what became of a change of %q: %w", userID, err)

@@ -2,14 +2,14 @@ package client
 
 import "fmt"
 
-// State says whether the client's copies of what it watches can be trusted.
+// State says whether the client's copies of statuses can be trusted.
 type State struct {
-	// Live: they can. Otherwise the client is blind: something may have
-	// happened that it was not told, and Watched answers UNKNOWN.
+	// Live: they can. Otherwise the client is blind: it may have missed a change, and
+	// Watched returns UNKNOWN.
 	Live bool
 	// Reason says why the client is blind.
 	Reason Reason
-	// Err is what failed, with FetchFailed and Refused; with Closed, why the connection was closed.
+	// Err is what failed (FetchFailed, Refused), or why the connection was closed (Closed).
 	Err error
 }
 
@@ -31,8 +31,8 @@ const (
 	FetchFailed
 	// Closed: the connection or the client was closed. This is final.
 	Closed
-	// Refused: the broker does not let the connection subscribe to all that is watched, or has
-	// ended subscriptions. Everything is tried again, and fetched once per Options.Resync.
+	// Refused: the broker refuses subscriptions to watched users, or has ended some. They are tried
+	// again, and everything is fetched once per Options.Resync.
 	Refused
 )
 

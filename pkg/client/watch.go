@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,9 +13,9 @@ import (
 	"presence/pkg/protocol"
 )
 
-// watch is all that is watched: NATS interest in the events of each user, all
-// into one channel, and what is known of each user. So it takes three goroutines,
-// however many are watched, and one for each user who is logged in here.
+// watch is everything that is watched: a NATS subscription to the events of each user, all
+// into one channel, and what is known of each user. It takes three goroutines for any
+// number of users, and one for each user who has sessions here.
 //
 //	status.<user> ─► events ─► merge ──┐
 //	                   ▲               ├─► users ─► delivery ─► callbacks
@@ -29,31 +31,31 @@ type watch struct {
 	events chan *nats.Msg
 	wake   chan struct{} // tells keep to look again; holds one
 
-	// interest serializes the changes of what is watched. It is held over
-	// calls of nats.go, which may take as long as a reconnect; mu never is.
+	// interest serializes changes of what is watched. It is held during calls of
+	// nats.go, which may take as long as a reconnect; mu never is.
 	interest sync.Mutex
 	closed   bool // guarded by interest
 
 	mu      sync.Mutex
 	users   map[string]*watched
-	owners  map[string]*selfWatch // users who are logged in through the Client by sessions
+	owners  map[string]*selfWatch // users who have sessions through the Client
 	awaits  map[string][]*await
-	epoch   string // of the journal that all revisions in users and owners are of
+	epoch   string // of all revisions in users and owners
 	state   State
 	doubts  doubts
-	losses  uint64               // how often something was lost: a snapshot begun before does not make us live
+	losses  uint64               // how often something was lost: an older snapshot does not make us live
 	confirm map[string]time.Time // when users newly watched are to be fetched a second time
 	dead    dead                 // subscriptions that bring nothing
 
-	unheardFor time.Duration // as the constant, shorter in tests
+	unheardFor time.Duration // the constant; shorter in tests
 }
 
-// watched is one user of a watch. It is watched for as long as there is a reason.
+// watched is one user of a watch, for as long as there is a reason to watch.
 type watched struct {
 	id string
 	known
 	sub  *nats.Subscription // guarded by interest
-	told bool               // callbacks have been told of the user
+	told bool               // callbacks have had the user's status
 
 	subscribed  bool  // by SubscribeUserStatus, until it is unsubscribed
 	subscribing int32 // calls of it that are under way
@@ -61,7 +63,7 @@ type watched struct {
 	awaited     int32 // calls of Await that are under way
 }
 
-// A reason is one that counts.
+// reason is a count of reasons of one kind.
 type reason func(*watched) *int32
 
 var (
@@ -70,7 +72,7 @@ var (
 	awaited     reason = func(u *watched) *int32 { return &u.awaited }
 )
 
-// visible reports whether callbacks are to be told of the user.
+// visible reports whether callbacks get the user's statuses.
 func (u *watched) visible() bool { return u.subscribed || u.subscribing > 0 || u.contactOf > 0 }
 
 func (u *watched) wanted() bool { return u.visible() || u.awaited > 0 }
@@ -86,27 +88,27 @@ func newWatch(c *Client) *watch {
 		awaits:   map[string][]*await{},
 		state:    State{Reason: Disconnected},
 		confirm:  map[string]time.Time{},
-		dead:     newDead(),
+		dead:     newDead(0),
 
 		unheardFor: unheardFor,
 	}
 }
 
-// OnUserStatusUpdated has f called with the status of each watched user, once
-// as it is when the watching begins and then whenever it changes: of users who
-// were subscribed to and, where the service's friend-notification switch is on,
-// of the contacts of users who are logged in here by sessions. Of those users
-// themselves it tells too, whichever of their devices made the change: the
-// owner's view, unless they are watched as well: who watches a user sees what
-// everybody sees (an invisible one as OFFLINE). Register before subscribing and
-// logging in. Of each user a slice has the latest status only. A slow f delays
-// other callbacks, and nothing else.
+// OnUserStatusUpdated makes the Client call f with the status of each watched user: once
+// when the watching begins, and then whenever the status changes. Watched users are those
+// of SubscribeUserStatus and, if the service's friend-notification switch is on, the
+// contacts of users who have sessions here. f also gets the statuses of the latter users
+// themselves, in the owner's view. But if such a user is watched too, f gets what everybody
+// sees (OFFLINE for an invisible user).
+//
+// Register before you subscribe and log in. A slice has only the latest status of each user.
+// A slow f delays other callbacks, and nothing else.
 func (c *Client) OnUserStatusUpdated(f func([]protocol.Status)) (remove func()) {
 	return add(c.watch.delivery, &c.watch.delivery.onStatus, f)
 }
 
-// OnState has f called when the client becomes live or blind, or blind for
-// another reason. Statuses that led to a state are told before it.
+// OnState makes the Client call f when it becomes live or blind, or blind for another
+// reason. The statuses that led to a state come before it.
 func (c *Client) OnState(f func(State)) (remove func()) {
 	return add(c.watch.delivery, &c.watch.delivery.onState, f)
 }
@@ -118,9 +120,9 @@ func (c *Client) State() State {
 	return c.watch.state
 }
 
-// Watched returns the local copy of a user's status, and whether the user is
-// watched. The status is UNKNOWN while there is no trustworthy copy: the user
-// is not watched or not fetched yet, or the client is blind (PROTOCOL 8, G11).
+// Watched returns the local copy of a user's status, and whether the user is watched. The
+// status is UNKNOWN while there is no copy to trust: the user is not watched, or not
+// fetched yet, or the client is blind (PROTOCOL 8, G11).
 func (c *Client) Watched(userID string) (protocol.Status, bool) {
 	w := c.watch
 	w.mu.Lock()
@@ -133,11 +135,10 @@ func (c *Client) Watched(userID string) (protocol.Status, bool) {
 	return u.status, true
 }
 
-// SubscribeUserStatus watches users until they are unsubscribed, and fetches
-// their statuses. There is no limit to their number. Users that cannot be
-// watched are failures; the others are. On an error nothing of this call
-// remains watched, but what was watched before does. Watching a user twice is
-// watching once.
+// SubscribeUserStatus watches users until they are unsubscribed, and fetches their
+// statuses. There is no limit to their number. It returns the users who cannot be watched;
+// the others are. On an error this call watches nobody, and earlier calls stay as they are.
+// To watch a user twice is the same as once.
 func (c *Client) SubscribeUserStatus(ctx context.Context, userIDs []string) ([]protocol.UserFailure, error) {
 	valid, refused := checkIDs(userIDs)
 	w := c.watch
@@ -151,8 +152,8 @@ func (c *Client) SubscribeUserStatus(ctx context.Context, userIDs []string) ([]p
 	return failuresOf(userIDs, refused, pages), nil
 }
 
-// enlist watches users for a reason and takes a first snapshot of them, which is
-// to be applied. On an error the reason is gone again.
+// enlist watches users for a reason, and returns a first snapshot of them, which has to be
+// applied. On an error they are not watched for that reason.
 func (w *watch) enlist(ctx context.Context, ids []string, why reason) ([]*watched, []protocol.GetReply, error) {
 	crowds := w.crowds()
 	joined, err := w.join(ids, why)
@@ -170,10 +171,10 @@ func (w *watch) enlist(ctx context.Context, ids []string, why reason) ([]*watche
 	return joined, pages, nil
 }
 
-// UnsubscribeUserStatus stops watching users: with none given, all who were
-// subscribed to. Once it returns no callback that begins later tells of them,
-// but for contacts of a user who is logged in here, who stay watched as such. IDs
-// that are not valid are failures; users who are not watched are not.
+// UnsubscribeUserStatus ends subscriptions to users; without IDs it ends all. No callback
+// that begins after it has returned has their statuses, except for contacts of a user who
+// has a session here: those stay watched as contacts. IDs that are not valid are failures;
+// users who are not watched are not.
 func (c *Client) UnsubscribeUserStatus(ctx context.Context, userIDs ...string) ([]protocol.UserFailure, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -187,9 +188,9 @@ func (c *Client) UnsubscribeUserStatus(ctx context.Context, userIDs ...string) (
 	return failuresOf(userIDs, refused, nil), nil
 }
 
-// join adds a reason to watch users and makes NATS interest in those who had
-// none. That comes before anything is fetched: what happens from here on is
-// announced to us, what happened before will be in the snapshot.
+// join adds a reason to watch users, and subscribes to the events of those who were not
+// watched. That comes before anything is fetched: changes from here on come as events, and
+// earlier ones are in the snapshot.
 func (w *watch) join(ids []string, why reason) ([]*watched, error) {
 	w.interest.Lock()
 	defer w.interest.Unlock()
@@ -215,8 +216,8 @@ func (w *watch) join(ids []string, why reason) ([]*watched, error) {
 	return joined, nil
 }
 
-// admit returns the user, watched for one more reason. Users are known before
-// they are subscribed to: merge ignores the events of others.
+// admit returns the user, watched for one more reason. It comes before the subscription,
+// because merge ignores the events of unknown users.
 func (w *watch) admit(id string, why reason) *watched {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -229,20 +230,19 @@ func (w *watch) admit(id string, why reason) *watched {
 	return u
 }
 
-// leave takes a reason away, and ends the watching of those for whom there is no
-// other.
+// leave takes a reason away, and stops watching users for whom there is no other.
 func (w *watch) leave(joined []*watched, why reason) {
 	w.interest.Lock()
 	defer w.interest.Unlock()
 	w.remove(w.countOut(joined, why))
 }
 
-// countOut takes a reason away and returns for whom there is no other.
+// countOut takes a reason away, and returns the users for whom there is no other.
 func (w *watch) countOut(joined []*watched, why reason) (unwanted []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, u := range joined {
-		if n := why(u); *n > 0 { // else unsubscribed meanwhile
+		if n := why(u); *n > 0 { // otherwise unsubscribed meanwhile
 			*n--
 		}
 		w.hide(u)
@@ -253,8 +253,8 @@ func (w *watch) countOut(joined []*watched, why reason) (unwanted []string) {
 	return unwanted
 }
 
-// hide has callbacks told no more of a user who is watched for other reasons. It
-// needs mu.
+// hide makes sure that callbacks get no more statuses of a user who is still watched, but
+// for another reason. It needs mu.
 func (w *watch) hide(u *watched) {
 	if u.told && !u.visible() {
 		u.told = false
@@ -262,8 +262,8 @@ func (w *watch) hide(u *watched) {
 	}
 }
 
-// settle makes a call that succeeded last until users are unsubscribed, which
-// they may be already.
+// settle turns a call of SubscribeUserStatus that succeeded into a lasting subscription,
+// unless the users were unsubscribed meanwhile.
 func (w *watch) settle(joined []*watched) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -275,7 +275,7 @@ func (w *watch) settle(joined []*watched) {
 	}
 }
 
-// drop ends that users are subscribed to, by calls under way too.
+// drop ends subscriptions to users, also by calls under way.
 func (w *watch) drop(ids []string) {
 	w.interest.Lock()
 	defer w.interest.Unlock()
@@ -313,7 +313,7 @@ func (w *watch) remove(ids []string) {
 	w.delivery.forget(ids)
 	w.mu.Unlock()
 	for _, sub := range subs {
-		// It fails where the connection is closed: then there is no interest.
+		// It fails if the connection is closed: then there is no subscription.
 		_ = sub.Unsubscribe()
 	}
 }
@@ -321,11 +321,7 @@ func (w *watch) remove(ids []string) {
 func (w *watch) all() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	ids := make([]string, 0, len(w.users))
-	for id := range w.users {
-		ids = append(ids, id)
-	}
-	return ids
+	return slices.Collect(maps.Keys(w.users))
 }
 
 // close stops watching for good.
@@ -337,7 +333,7 @@ func (w *watch) close() {
 	w.blind(Closed, nil)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, o := range w.owners { // of logins that are under way
+	for _, o := range w.owners { // of logins under way
 		o.leave()
 	}
 }

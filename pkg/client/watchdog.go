@@ -10,13 +10,13 @@ import (
 const (
 	// probeDefault is Options.Probe's default.
 	probeDefault = 10 * time.Second
-	// probePatienceMax bounds how long a PING may be unanswered. Each connection that was given up
-	// in vain doubles the patience up to it, so that a slow broker is not hurried.
+	// probePatienceMax bounds how long a PING may be unanswered. Each time that a connection was
+	// replaced in vain, the patience doubles up to this, in case the broker is only slow.
 	probePatienceMax = time.Minute
-	// probePause is the least time between two PINGs, however many answers stay away.
+	// probePause is the least time between two PINGs, however many answers do not come.
 	probePause = time.Second
-	// answersWait is the least time between two connections that are replaced because answers are not
-	// heard. It doubles up to answersWaitMax.
+	// answersWait is the least time between two replacements of the connection because answers
+	// cannot be heard. It doubles up to answersWaitMax.
 	answersWait    = 2 * time.Second
 	answersWaitMax = time.Minute
 	// lameDuckSpread is the time over which the clients of a server in lame duck mode leave it.
@@ -24,19 +24,19 @@ const (
 	lameDuckSpread = 5 * time.Second
 )
 
-// watchdog notices that a connection is dead which claims to be up, and has nats.go make another.
-// A network may forget a connection without a word, while new ones work; nats.go notices after
-// several minutes, with its default options.
+// watchdog notices that a connection is dead although its status is "connected", and makes nats.go
+// connect again. A network may forget a connection without a word, while new ones work. nats.go
+// notices that after several minutes, with its default options.
 //
-// It asks the broker, never the service: the broker answers a PING by itself, also while no service
-// runs. So a service that is away does not cost the connection.
+// It asks the broker, never the service. The broker answers a PING even if no service runs. So the
+// connection stays while the service is away.
 //
 //	nothing came for Options.Probe ──┐
 //	                                 ├─► PING ─► answered, or something else came: alive
 //	an answer stayed away ───────────┘        └► nothing within half of Options.Probe: dead
 type watchdog struct {
 	c           *Client
-	doubt       chan struct{} // an answer stayed away; holds one
+	doubt       chan struct{} // an answer did not come; holds one
 	leaving     chan struct{} // the server is in lame duck mode; holds one
 	answersLost chan struct{} // answers cannot be heard any more; holds one
 
@@ -51,7 +51,7 @@ func newWatchdog(c *Client) *watchdog {
 func (d *watchdog) run(ctx context.Context) {
 	every := d.c.opts.Probe
 	if every < 0 {
-		every = probeDefault // look after the error handler all the same
+		every = probeDefault // to check the error handler
 	}
 	var earliest time.Time // of the next PING
 	var cure answersBackoff
@@ -86,13 +86,13 @@ func (d *watchdog) run(ctx context.Context) {
 	}
 }
 
-// heard is how much has come over the connection.
+// heard is a measure of how much has come over the connection.
 func (d *watchdog) heard() uint64 {
 	s := d.c.nc.Stats()
 	return s.InMsgs + s.InBytes
 }
 
-// probe asks the broker for a sign of life and gives the connection up where there is none.
+// probe asks the broker for a sign of life, and gives the connection up if there is none.
 func (d *watchdog) probe(ctx context.Context) {
 	conn := d.c.link.current()
 	for conn.Err() == nil && ctx.Err() == nil {
@@ -105,11 +105,11 @@ func (d *watchdog) probe(ctx context.Context) {
 			d.patience = d.c.opts.Probe / 2
 			return
 		case !errors.Is(err, context.DeadlineExceeded) || conn.Err() != nil:
-			return // another connection by now, or none: the link tells
+			return // by now there is another connection or none: the link reports it
 		case d.heard() != heard:
 			return // it is slow, but not dead
 		case time.Since(begun) > 2*d.patience:
-			continue // this process slept: the answer may be there
+			continue // this process was suspended: the answer may have come
 		}
 		d.c.opts.Logger.Warn("the NATS connection brings nothing, not even an answer to a PING: making another",
 			"waited", time.Since(begun))
@@ -119,14 +119,14 @@ func (d *watchdog) probe(ctx context.Context) {
 	}
 }
 
-// move renews what is kept alive and leaves a server that is about to stop, if there is another.
+// move renews what is kept alive, and leaves a server that is about to stop, if there is another.
 func (d *watchdog) move(ctx context.Context) {
 	d.c.link.nudge()
 	conn := d.c.link.current()
 	if len(d.c.nc.Servers()) < 2 {
 		return
 	}
-	// Moving is a matter of a moment; what matters is that not all do it in the same one.
+	// To move takes only a moment, but not all clients should do it at the same one.
 	wait := time.NewTimer(rand.N(lameDuckSpread))
 	defer wait.Stop()
 	select {
@@ -139,14 +139,14 @@ func (d *watchdog) move(ctx context.Context) {
 }
 
 func (d *watchdog) reconnect() {
-	if err := d.c.nc.ForceReconnect(); err != nil { // it is closed: the link tells
+	if err := d.c.nc.ForceReconnect(); err != nil { // it is closed: the link reports it
 		d.c.opts.Logger.Warn("asking for another NATS connection", "err", err)
 	}
 }
 
-// answersBackoff is how long to wait before the connection is replaced because its subscription for
-// answers was refused. That one belongs to nats.go, which makes it anew on a new connection only.
-// Where it is refused there too, the next attempt comes later each time.
+// answersBackoff is how long to wait before the connection is replaced because the broker refuses
+// the subscription for answers. That belongs to nats.go, which makes it anew only on a new
+// connection. Each time that it is refused there too, the next attempt comes later.
 type answersBackoff struct {
 	last time.Time
 	wait time.Duration

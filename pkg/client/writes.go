@@ -7,15 +7,15 @@ import (
 	"presence/pkg/protocol"
 )
 
-// ownWrites remembers the revision of the newest change made through this
-// Client, so that a get can ask to see it (PROTOCOL 4.5, minRevision).
+// ownWrites remembers the revision of the newest change made through this Client, so that
+// a get can ask for an answer that includes it (PROTOCOL 4.5, minRevision).
 type ownWrites struct {
 	mu       sync.Mutex
 	epoch    string
 	revision uint64
 
 	seen  horizon
-	doubt func() // has it asked whether the journal went back
+	doubt func() // raises a doubt whether the journal went back
 }
 
 func (o *ownWrites) note(epoch string, revision uint64) {
@@ -30,7 +30,7 @@ func (o *ownWrites) note(epoch string, revision uint64) {
 	o.revision = max(o.revision, revision)
 }
 
-// forget drops the revision: the journal went back, and may never have it again.
+// forget drops the revision: the journal went back, and may never reach it again.
 func (o *ownWrites) forget(epoch string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -45,16 +45,15 @@ func (o *ownWrites) newest() (epoch string, revision uint64) {
 	return o.epoch, o.revision
 }
 
-// SetSelfStatus sets the custom status of a user without a session; empty
-// clears it. It returns the owner's view. On protocol.ErrOutcomeUnknown, which
-// a missing answer is too, the change may have been or still be made: Settle tells.
+// SetSelfStatus sets the custom status of a user without a session; an empty text clears
+// it. It returns the owner's view. After protocol.ErrOutcomeUnknown, also for a missing
+// answer, the change may be done, now or later: Settle tells.
 func (c *Client) SetSelfStatus(ctx context.Context, userID, text string, opts ...SetOption) (protocol.Status, error) {
 	return c.set(ctx, userID, protocol.SetRequest{CustomStatus: &text}, opts)
 }
 
-// SetAvailability sets what a user without a session says of how to be reached:
-// the lasting value or, with ExpiresIn, an override of it. Otherwise it is as
-// SetSelfStatus.
+// SetAvailability sets how a user wants to be reached, without a session: the lasting value
+// or, with ExpiresIn, an override of it. Otherwise it is like SetSelfStatus.
 func (c *Client) SetAvailability(ctx context.Context, userID string, a protocol.Availability, opts ...SetOption) (protocol.Status, error) {
 	return c.set(ctx, userID, protocol.SetRequest{Availability: &a}, opts)
 }
@@ -74,9 +73,9 @@ func (c *Client) set(ctx context.Context, userID string, req protocol.SetRequest
 	return reply.Status, err
 }
 
-// Logout ends a session. Logging out what is not there is not an error. A Session
-// of that ID, wherever it is, takes it for forgotten and logs in again when it next
-// renews: to end the session of another device for good there is Kick.
+// Logout ends a session. To log out a session that does not exist is no error. A Session
+// with that ID in another process logs in again with its next renewal, because it takes
+// itself for forgotten. To end the session of another device for good, use Kick.
 func (c *Client) Logout(ctx context.Context, userID, sessionID string) error {
 	return c.logout(ctx, userID, protocol.LogoutRequest{SessionID: sessionID})
 }
@@ -98,7 +97,7 @@ func (c *Client) logout(ctx context.Context, userID string, req protocol.LogoutR
 	return err
 }
 
-// change sends a request that changes something and remembers what it answered.
+// change sends a request that changes something, and remembers the reply.
 func (c *Client) change(ctx context.Context, r request) (protocol.ChangeReply, error) {
 	var reply protocol.ChangeReply
 	if err := c.call(ctx, r, &reply); err != nil {
@@ -108,14 +107,14 @@ func (c *Client) change(ctx context.Context, r request) (protocol.ChangeReply, e
 	return reply, nil
 }
 
-// note remembers the revision of a change, and the owner's view of a user who
-// is logged in here.
+// note remembers the revision of a change, and the owner's view if the user has a session
+// here.
 func (c *Client) note(reply protocol.ChangeReply) {
 	c.own.note(reply.Epoch, reply.Revision)
 	c.watch.ownReply(reply)
 }
 
-// OwnStatus returns what a user sees of oneself, sessions included.
+// OwnStatus returns a user's own view, sessions included.
 func (c *Client) OwnStatus(ctx context.Context, userID string) (protocol.OwnStatusReply, error) {
 	var reply protocol.OwnStatusReply
 	subject, err := c.subjects.OwnStatus(userID)

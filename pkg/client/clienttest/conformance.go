@@ -16,19 +16,18 @@ import (
 // waitFor bounds every wait of Conformance. It is longer than an amnesty (PROTOCOL 8, G6).
 const waitFor = 90 * time.Second
 
-// Target is a presence service that Conformance runs against. Nobody else uses it,
-// its prefix is protocol.DefaultPrefix and its configuration the default, but for
-// the friend-notification switch, which is on.
+// Target is a presence service that Conformance runs against. Nobody else may use it. Its
+// prefix is protocol.DefaultPrefix, and its configuration the default with the
+// friend-notification switch on.
 type Target struct {
-	// Connect returns a connection of a client's, which is closed with the test.
+	// Connect returns a client's connection, which is closed with the test.
 	Connect func(testing.TB) *nats.Conn
 	// Pass lets time pass.
 	Pass func(time.Duration)
 }
 
-// Conformance tests that a service does what a client relies on: the replies,
-// errors and events of the contract, request by request. The fake and the real
-// service pass it alike.
+// Conformance tests that a service does what a client relies on: the replies, errors and
+// events of the contract, request by request. Both the fake and the real service pass it.
 func Conformance(t *testing.T, s Target) {
 	for _, part := range []struct {
 		name string
@@ -87,7 +86,7 @@ func testDevices(p *probe) {
 		p.change(protocol.OpLogin, loginReq{SessionID: fmt.Sprint("more", i)})
 	}
 	p.refused(protocol.OpLogin, loginReq{SessionID: "s3"}, protocol.ErrTooManySessions)
-	p.change(protocol.OpLogin, loginReq{SessionID: "s4", Device: "phone"}) // in the place of s2
+	p.change(protocol.OpLogin, loginReq{SessionID: "s4", Device: "phone"}) // replaces s2
 }
 
 func testEnds(p *probe) {
@@ -310,7 +309,7 @@ func testOperators(p *probe) {
 	if !slices.Equal(erased.Ended, []string{"s1"}) {
 		p.Errorf("erase: %+v", erased)
 	}
-	for { // those of the changes above, which may be fewer than they
+	for { // skip the events of the changes above; some changes may share one
 		var ev protocol.Event
 		p.next(p.public, &ev)
 		if ev.Cause == protocol.CauseErased {

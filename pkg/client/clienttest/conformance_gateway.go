@@ -84,8 +84,8 @@ func testGateways(p *probe) {
 	g.apply(op(protocol.OpKindLogin, "s1"))
 	p.heard("ONLINE busy login", "ONLINE busy login")
 
-	// The last request repeated does nothing; any other but the next is refused, another
-	// one of its seq too.
+	// To repeat the last request does nothing. Any other than the next is refused, also
+	// another one with the same seq.
 	g.seq--
 	g.apply(op(protocol.OpKindLogin, "s1"))
 	for _, tt := range []struct {
@@ -113,8 +113,8 @@ func testGateways(p *probe) {
 	}
 }
 
-// A gateway learns that its session was kicked when it next acts for it: it does not hold it any more.
-// The user's own logout of a kicked session is no error (PROTOCOL 4.3).
+// A gateway that acts for a kicked session learns that it does not hold it any more. To log out a
+// kicked session as the user is no error (PROTOCOL 4.3).
 func testKicked(p *probe) {
 	g := p.open("gw3", "p1")
 	g.apply(op(protocol.OpKindLogin, "s1"), op(protocol.OpKindLogin, "s2"))

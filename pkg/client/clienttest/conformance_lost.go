@@ -28,7 +28,7 @@ func testLost(p *probe) {
 	gc.apply(op(protocol.OpKindLogin, "s1"))
 	must[protocol.LeaseReply](p, g.subject(protocol.OpOpen), protocol.OpenRequest{Process: "p1", TTLSeconds: 5})
 	must[protocol.LeaseReply](p, gc.subject(protocol.OpOpen), protocol.OpenRequest{Process: "p1", TTLSeconds: 600, Connection: on})
-	// Who logs in on another connection in time loses nothing.
+	// A login on another connection in time: nothing is lost.
 	p.change(protocol.OpLogin, loginReq{SessionID: "s1", TTLSeconds: 600, Connection: on})
 	p.change(protocol.OpLogin, loginReq{SessionID: "s1", TTLSeconds: 600, Connection: connectionOf(p.T, p.nc)})
 	old.Close()

@@ -27,7 +27,7 @@ func (s *Service) contacts(r Request, m *protocol.ContactsRequest) (any, error) 
 	return protocol.ContactsReply{Contacts: append([]string{}, now.users...), FriendNotifications: s.friendNotifications, Version: now.version}, nil
 }
 
-// setContacts changes a user's contacts, if it is a change, and tells the user's devices.
+// setContacts sets a user's contacts and, if that changes them, tells the user's devices.
 func (s *Service) setContacts(user string, list []string) {
 	old := s.known[user]
 	if slices.Equal(list, old.users) {

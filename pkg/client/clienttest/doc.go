@@ -1,6 +1,6 @@
-// Package clienttest is a presence service for unit tests of programs that use
-// package client: in the test's process, in memory, without a port, there in a
-// few milliseconds.
+// Package clienttest is a fake presence service for unit tests of programs that use package
+// client. It runs in the test's process and memory, needs no port, and starts in a few
+// milliseconds.
 //
 //	func TestBadge(t *testing.T) {
 //		s := clienttest.New(t, clienttest.Options{})
@@ -15,10 +15,10 @@
 //		s.Advance(time.Hour)              // texts and overrides expire
 //	}
 //
-// The fake has the service's own state machine, so a request means what it means there. Conformance
-// runs against this fake and the real service alike. What is different here:
+// The fake has the service's own state machine, so a request means the same as there. Conformance
+// runs against this fake and against the real service. These are the differences:
 //
-//   - Time stands still but for Advance, which documents what happens meanwhile.
+//   - Time passes only by Advance, which documents what happens then.
 //   - There is no journal on a disk. A change is applied at once, and a fresh read is like any other.
 //     A read does not wait for its minRevision.
 //   - There is one instance, with the default configuration, without permissions and without limits

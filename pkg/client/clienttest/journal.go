@@ -10,20 +10,19 @@ import (
 	"presence/pkg/protocol"
 )
 
-// instance is the one that runs.
+// instance is the name of the one instance.
 const instance = "clienttest"
 
-// grain is what the fake's time is counted in. Deadlines of the state machine fall due on its
-// multiples, so that Advance meets them exactly.
+// grain is the unit of the fake's time. The state machine's deadlines are multiples of it, so that
+// Advance meets them exactly.
 const grain = 100 * time.Millisecond
 
-// tick is how much time lies between two entries at most. The state machine takes more for an
-// outage.
+// tick is the longest time between two entries. To the state machine a longer one is an outage.
 const tick = 2 * time.Second
 
-// The fake has the service's state machine, and no journal: an entry is applied at once.
+// The fake has the service's state machine, but no journal: an entry is applied at once.
 
-// begin begins a journal without anybody.
+// begin begins an empty journal.
 func (s *Service) begin(epoch string) {
 	s.state, s.cursor = state.New(), state.Cursor{}
 	s.appendTo(epoch, 1, nil, entry.Command{Kind: entry.SetFormat, Seq: entry.Format})
@@ -63,7 +62,7 @@ func (s *Service) appendTo(epoch string, generation uint32, renewed []uint32, co
 	return out.Results
 }
 
-// announce publishes what there is to say of a user.
+// announce publishes the events of a change.
 func (s *Service) announce(a state.Announcement) {
 	if a.Announce {
 		subject, err := s.subjects.Event(a.UserID)
@@ -102,7 +101,7 @@ func (s *Service) pass(d time.Duration) {
 }
 
 // renewals are the leases that are renewed while time passes: those of clients that are
-// connected, unless their renewals fail, and the script's own.
+// connected, unless their renewals fail, and the one of SetStatus.
 func (s *Service) renewals() (numbers []uint32) {
 	for id, conn := range s.conns {
 		if conn.silent.Load() {
@@ -113,7 +112,7 @@ func (s *Service) renewals() (numbers []uint32) {
 			if ofGateway {
 				op = "gateway.renew"
 			}
-			if s.fails[op].err == nil {
+			if s.failing(op) == nil {
 				numbers = append(numbers, number)
 			}
 		}

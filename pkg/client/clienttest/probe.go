@@ -80,8 +80,7 @@ func (p *probe) about(op string) string {
 	return subject
 }
 
-// must makes a request that succeeds. What it answers of the owner's view is the
-// probe's own.
+// must makes a request that has to succeed, and returns the reply.
 func must[T any](p *probe, subject string, body any) T {
 	p.Helper()
 	reply, err := ask[T](p, subject, body)
@@ -91,13 +90,13 @@ func must[T any](p *probe, subject string, body any) T {
 	return reply
 }
 
-// change makes a request of the user's that succeeds.
+// change makes a request about the user that has to succeed, and keeps the owner's view.
 func (p *probe) change(op string, body any) {
 	p.Helper()
 	p.own = must[protocol.ChangeReply](p, p.about(op), body).Status
 }
 
-// refused makes a request of the user's that fails.
+// refused makes a request about the user that has to fail.
 func (p *probe) refused(op string, body any, want *protocol.Error) {
 	p.Helper()
 	if _, err := ask[protocol.ChangeReply](p, p.about(op), body); !errors.Is(err, want) {
@@ -105,8 +104,8 @@ func (p *probe) refused(op string, body any, want *protocol.Error) {
 	}
 }
 
-// heard waits for events: of what everybody sees, unless public is empty, and of
-// what the owner is told. Whatever else came before them is an error.
+// heard waits for events: the public one, unless public is empty, and those for the user's
+// own devices. Any other event before them is an error.
 func (p *probe) heard(public string, self ...string) {
 	p.Helper()
 	if public != "" {
@@ -129,7 +128,7 @@ func (p *probe) heard(public string, self ...string) {
 			got = append(got, e)
 		}
 	}
-	slices.Sort(got) // those of one change have no order among each other
+	slices.Sort(got) // the events of one change come in any order
 	slices.Sort(self)
 	if !slices.Equal(got, self) {
 		p.Errorf("own events: got %q, want %q", got, self)
@@ -161,7 +160,7 @@ func (p *probe) get(ids ...string) protocol.GetReply {
 	return must[protocol.GetReply](p, p.subjects.Get(), protocol.GetRequest{UserIDList: ids, Fresh: true, Detail: true})
 }
 
-// sees compares the owner's view as it was answered last.
+// sees compares the owner's view in the last reply.
 func (p *probe) sees(want string) {
 	p.Helper()
 	if got := show(p.own); got != want {

@@ -29,7 +29,7 @@ var handlers = map[string]handler{
 
 type handler struct {
 	answer func(*Service, Request) (any, error)
-	query  bool // an instance that is cut off answers it
+	query  bool // a stale instance answers it too
 }
 
 // handle decodes and checks a request's body for the method that answers it.
@@ -92,8 +92,8 @@ func (s *Service) open(r Request, m *protocol.OpenRequest) (any, error) {
 	return s.replies().Lease(&result), err
 }
 
-// bind does a command that may bind a lease to a connection. A connection that is not there
-// is then treated as the service does when it has asked for it.
+// bind does a command that may bind a lease to a connection. If there is no such connection,
+// it does what the service does after it has asked the broker.
 func (s *Service) bind(c entry.Command) (state.Result, error) {
 	if s.ttl != 0 {
 		c.TTL = uint32(s.ttl.Milliseconds())

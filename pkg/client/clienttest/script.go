@@ -12,10 +12,10 @@ import (
 	"presence/pkg/protocol"
 )
 
-// SetStatus makes a user show a status as others bring it about, and announces
-// what that changes: ONLINE by a session of its own, unless there is a live one,
-// with the text; OFFLINE has all sessions lost, UNLOGINED has them logged out, and
-// neither keeps a text. It returns what everybody sees then.
+// SetStatus gives a user a status and a text, as if others had done it, with the events of
+// that. For ONLINE it opens a session, unless the user has a live one. For OFFLINE all
+// sessions are lost, for UNLOGINED they are logged out; neither has a text. It returns what
+// everybody sees then.
 func (s *Service) SetStatus(userID string, statusType protocol.StatusType, text string) protocol.Status {
 	s.helper()
 	if err := protocol.CheckUserID(userID); err != nil || statusType < protocol.Online || statusType > protocol.Unlogined || statusType != protocol.Online && text != "" {
@@ -46,8 +46,8 @@ func (s *Service) SetStatus(userID string, statusType protocol.StatusType, text 
 	return s.state.Status(userID, true)
 }
 
-// act does something as a gateway of the script's, in one change. What a gateway logs in it
-// holds, and may lose or log out.
+// act does ops as a gateway of its own, in one change. A gateway holds the sessions that it
+// logs in, and may lose them or log them out.
 func (s *Service) act(ops []entry.Command) {
 	if len(ops) == 0 {
 		return
@@ -63,12 +63,12 @@ func (s *Service) act(ops []entry.Command) {
 	}
 }
 
-// take has the script's gateway hold a session, which is opened where it is not there.
+// take makes that gateway hold a session, and opens the session if there is none.
 func take(userID string, x protocol.Session) entry.Command {
 	return entry.Command{Kind: entry.Login, User: userID, Session: x.SessionID, Device: x.Device, Platform: cmp.Or(x.Platform, "unknown"), Idle: x.Idle}
 }
 
-// lose has the live ones of a user's sessions lost.
+// lose are the ops by which a user's live sessions are lost.
 func lose(userID string, sessions []protocol.Session) (ops []entry.Command) {
 	for _, x := range sessions {
 		if x.Live {
@@ -78,7 +78,7 @@ func lose(userID string, sessions []protocol.Session) (ops []entry.Command) {
 	return ops
 }
 
-// SetAvailability sets the lasting value of what a user says, as the user would.
+// SetAvailability sets the lasting value of a user's availability, as the user would.
 func (s *Service) SetAvailability(userID string, a protocol.Availability) {
 	s.helper()
 	s.check(a.Check())
@@ -102,7 +102,7 @@ func (s *Service) Sessions(userID string) []protocol.Session {
 	return sessions
 }
 
-// Kick ends all sessions of a user as an operator does, or those of these IDs.
+// Kick ends all sessions of a user as an operator does, or only those with these IDs.
 func (s *Service) Kick(userID string, sessionIDs ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,8 +114,8 @@ func (s *Service) Kick(userID string, sessionIDs ...string) {
 	}
 }
 
-// Lose has all live sessions of a user lost at once, as with a gateway that held them. A client
-// that holds one logs in again as soon as it learns that.
+// Lose makes all live sessions of a user lost at once. A client that holds one logs in again as
+// soon as it hears of that.
 func (s *Service) Lose(userID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,7 +123,7 @@ func (s *Service) Lose(userID string) {
 	s.act(lose(userID, sessions))
 }
 
-// Forget has the service not know a session any more, as if somebody else had logged it out.
+// Forget makes the service forget a session, as if somebody else had logged it out.
 func (s *Service) Forget(userID, sessionID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,9 +139,8 @@ func (s *Service) SetContacts(userID string, contacts ...string) {
 	s.check(err)
 }
 
-// SetFriendNotifications turns the service's switch. As in a service that is
-// started again with another configuration, clients learn it when they next ask
-// for contacts.
+// SetFriendNotifications turns the service's switch. Clients hear of it when they next ask
+// for contacts, as after a restart of the service with another configuration.
 func (s *Service) SetFriendNotifications(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,9 +151,10 @@ func (s *Service) SetFriendNotifications(on bool) {
 // sessions whose connection closed are lost after the grace, and lost ones are forgotten after
 // protocol.DefaultRetention.
 //
-// Meanwhile clients that are connected renew what is bound to their connection, unless Fail has
-// renewals fail. What is bound to no connection is not renewed. Where nobody runs (Leave) leases do
-// not run out, nor in the 30 s after Return (PROTOCOL 8, G6).
+// Meanwhile clients that are connected renew what is bound to their connection, unless Fail makes
+// renewals fail; with FailNext one renewal does, and the next is 2 s later. What is bound to no
+// connection is not renewed. Leases do not run out while nobody runs (Leave), nor in the 30 s after
+// Return (PROTOCOL 8, G6).
 func (s *Service) Advance(d time.Duration) {
 	s.helper()
 	if d < 0 {
@@ -169,14 +169,14 @@ func (s *Service) Advance(d time.Duration) {
 	s.pass(d)
 }
 
-// Fail has requests of a kind (Request.Op) answered with an error, or with
-// ErrNoAnswer not at all, until it is called with nil.
+// Fail makes requests of a kind (Request.Op) fail with an error, or stay without an answer
+// with ErrNoAnswer, until it is called with nil.
 func (s *Service) Fail(op string, err error) {
 	s.helper()
 	s.setFailure(op, failure{err: err})
 }
 
-// FailNext is Fail for one request.
+// FailNext is Fail for the next request only.
 func (s *Service) FailNext(op string, err error) {
 	s.helper()
 	s.setFailure(op, failure{err: err, once: true})
@@ -196,32 +196,32 @@ func (s *Service) setFailure(op string, f failure) {
 	}
 }
 
-// Intercept has f answer all requests, each by the message of package protocol
-// that is the reply, or an error; next answers as without it. f may call any
-// method, also before or after next. nil ends it.
+// Intercept makes f answer all requests, by a message of package protocol or an error. next
+// returns the answer without f. f may call any method, also before or after next. nil ends
+// it.
 func (s *Service) Intercept(f func(r Request, next func() (reply any, err error)) (any, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.intercept = f
 }
 
-// SetStale makes the instance cut off from its journal (PROTOCOL 8, G12): what it
-// answers may be old, and it refuses changes.
+// SetStale cuts the instance off from its journal (PROTOCOL 8, G12): its answers may be
+// old, and it refuses changes.
 func (s *Service) SetStale(stale bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stale = stale
 }
 
-// SetMute has events lost before they reach anybody.
+// SetMute makes events get lost before they reach anybody.
 func (s *Service) SetMute(mute bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mute = mute
 }
 
-// SetTTL is what sessions and leases get in place of what they ask for, to have clients
-// renew soon: whole seconds.
+// SetTTL sets the TTL that sessions and leases get, in whole seconds, whatever they ask
+// for. With a short one clients renew soon.
 func (s *Service) SetTTL(ttl time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,23 +236,23 @@ func (s *Service) NewEpoch() {
 	s.forget(uuid.NewString())
 }
 
-// NextEpoch begins a new epoch on the state as it is, as a restart of presenced with a server
-// inside does.
+// NextEpoch begins a new epoch and keeps the state, as a restart of presenced with a server inside
+// does.
 func (s *Service) NextEpoch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.appendTo(uuid.NewString(), s.state.Generation()+1, nil, entry.Command{Kind: entry.NewEpoch})
 }
 
-// Rollback is NewEpoch without a new epoch: as where a NATS server that is not presenced's was put
-// back to an earlier state, which nobody but a client can tell.
+// Rollback replaces the journal by an empty one in the same epoch, as when a NATS server elsewhere
+// was put back to an earlier state. Only clients can notice that.
 func (s *Service) Rollback() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget(s.state.Epoch())
 }
 
-// Publish publishes a message in the service's name, whatever it is.
+// Publish publishes any message in the service's name.
 func (s *Service) Publish(subject string, body []byte) {
 	s.helper()
 	s.check(s.nc.Publish(subject, body))

@@ -205,3 +205,24 @@ func BenchmarkStart(b *testing.B) {
 		s.Close()
 	}
 }
+
+// TestAdvance_OneRenewalFails: FailNext has one renewal fail, and not all that fall into one
+// Advance. The session is renewed soon after, long before its TTL ends.
+func TestAdvance_OneRenewalFails(t *testing.T) {
+	s := clienttest.New(t, clienttest.Options{})
+	c := s.Client(client.Options{})
+	if _, err := c.Login(t.Context(), "alice", client.LoginOptions{TTL: 30 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	s.FailNext("renew", protocol.ErrUnavailable)
+	s.Advance(10 * time.Minute)
+	if got := s.Status("alice").StatusType; got != protocol.Online {
+		t.Errorf("after one renewal that failed alice is %v, want %v", got, protocol.Online)
+	}
+	s.Fail("login", protocol.ErrUnavailable) // or the client logs in again at once
+	s.Fail("renew", protocol.ErrUnavailable)
+	s.Advance(10 * time.Minute)
+	if got := s.Status("alice").StatusType; got != protocol.Offline {
+		t.Errorf("while all renewals fail alice is %v, want %v", got, protocol.Offline)
+	}
+}

@@ -3,8 +3,10 @@ package clienttest
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -16,10 +18,10 @@ import (
 	"presence/pkg/client"
 )
 
-// serviceUser is whom the fake connects as, without restrictions.
+// serviceUser is the NATS user of the fake, without restrictions.
 const serviceUser = "service"
 
-// clientsUser is whom clients connect as.
+// clientsUser is the NATS user of clients.
 const clientsUser = "client"
 
 // access is what clients may do on the fake's NATS server.
@@ -83,11 +85,10 @@ func (s *Service) Client(opts client.Options) *client.Client {
 // Cut breaks the connections of all clients, until Mend. They are blind.
 func (s *Service) Cut() { s.cable.Cut() }
 
-// Mend lets clients connect again, which they do by themselves.
+// Mend lets clients connect again. They do that by themselves.
 func (s *Service) Mend() { s.cable.Mend() }
 
-// Cable connects to a server until it is cut. It is for a client that is to be
-// cut off alone:
+// Cable connects to the fake's server until it is cut. Use it to cut off one client alone:
 //
 //	cable := s.Cable()
 //	nc := s.Connect(nats.InProcessServer(cable))
@@ -96,10 +97,10 @@ type Cable struct {
 
 	mu    sync.Mutex
 	isCut bool
-	conns []*cableConn
+	conns map[*cableConn]struct{} // the open ones
 }
 
-// Cable returns one to the fake's server.
+// Cable returns a new cable to the fake's server.
 func (s *Service) Cable() *Cable { return &Cable{of: s} }
 
 // InProcessConn implements nats.InProcessConnProvider.
@@ -113,20 +114,29 @@ func (c *Cable) InProcessConn() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := &cableConn{Conn: end, of: c.of}
-	c.conns = append(c.conns, conn)
+	conn := &cableConn{Conn: end, of: c.of, by: c}
+	if c.conns == nil {
+		c.conns = map[*cableConn]struct{}{}
+	}
+	c.conns[conn] = struct{}{}
 	return conn, nil
 }
 
 // Cut breaks its connections, until Mend.
 func (c *Cable) Cut() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.isCut = true
-	for _, conn := range c.conns {
+	open := slices.Collect(maps.Keys(c.conns))
+	c.mu.Unlock()
+	for _, conn := range open {
 		_ = conn.Close()
 	}
-	c.conns = nil
+}
+
+func (c *Cable) closed(conn *cableConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.conns, conn)
 }
 
 // Mend lets connections be made again.
@@ -136,12 +146,12 @@ func (c *Cable) Mend() {
 	c.isCut = false
 }
 
-// Silence makes the connections that exist fall silent for good, in both directions, without an end.
-// New ones work. So does a network whose NAT or firewall has forgotten a connection.
+// Silence makes the open connections silent for good, in both directions, without closing them. New
+// ones work. A network behaves so when its NAT or firewall has forgotten a connection.
 func (c *Cable) Silence() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, conn := range c.conns {
+	for conn := range c.conns {
 		conn.silent.Store(true)
 	}
 }
@@ -150,17 +160,19 @@ func (c *Cable) Silence() {
 type cableConn struct {
 	net.Conn
 	of      *Service
+	by      *Cable
 	silent  atomic.Bool
-	greeted bool   // its first bytes have come; of the goroutine that reads
-	connect []byte // held back, of the goroutine that connects
+	greeted bool   // its first bytes have come; used by the goroutine that reads
+	connect []byte // a CONNECT that waits; used by the goroutine that connects
 
-	id     uint64 // guarded by the service's mu, 0: not known
-	closed bool   // likewise
+	// The fields below are guarded by the service's mu.
+	id     uint64 // 0: not known
+	closed bool
 }
 
-// Write writes at once, but for the CONNECT, which goes with the PING behind it. The server's end
-// has no buffer: where the server refuses the CONNECT it would not read the PING, and each side
-// would wait for the other.
+// Write writes at once, but a CONNECT together with the PING after it. The server's end has no
+// buffer. If the server refused the CONNECT it would not read the PING, and each side would wait
+// for the other.
 func (c *cableConn) Write(b []byte) (int, error) {
 	switch {
 	case c.silent.Load():
@@ -199,24 +211,25 @@ func (c *cableConn) greet(line []byte) {
 	}
 }
 
-// Close has the service know at once that the connection is closed.
+// Close tells the service at once that the connection is closed.
 func (c *cableConn) Close() error {
 	defer c.of.disconnected(c)
+	defer c.by.closed(c)
 	return c.Conn.Close()
 }
 
-// Silence makes the connections of all clients fall silent, as Cable.Silence does.
+// Silence makes the connections of all clients silent, as Cable.Silence does.
 func (s *Service) Silence() { s.cable.Silence() }
 
-// Refuse has the NATS server refuse clients' connections and close those that exist, until Admit:
-// as while its users are reloaded, or an auth callout is away.
+// Refuse makes the NATS server refuse clients' connections, and close those that exist, until
+// Admit: as while its users are reloaded, or an auth callout is away.
 func (s *Service) Refuse() { s.reload(func(a *access) { a.refused = true }) }
 
-// Admit is the end of Refuse.
+// Admit ends Refuse.
 func (s *Service) Admit() { s.reload(func(a *access) { a.refused = false }) }
 
-// DenySubscribe has the NATS server deny clients these subjects and no others. Subscriptions that
-// exist end by it, and do not come back by themselves when their subjects are allowed again.
+// DenySubscribe makes the NATS server deny clients these subjects and no others. That ends existing
+// subscriptions, which do not come back by themselves when their subjects are allowed again.
 func (s *Service) DenySubscribe(subjects ...string) {
 	s.reload(func(a *access) { a.denied = subjects })
 }

@@ -32,8 +32,8 @@ type Options struct {
 	FriendNotifications bool
 	// DenySubscribe are subjects that clients may not subscribe to; see Service.DenySubscribe.
 	DenySubscribe []string
-	// MaxSubscriptions is how many a connection may have; 0: any number. The fake has one for each
-	// kind of request itself.
+	// MaxSubscriptions is how many a connection may have; 0: any number. The fake's own connection
+	// has one for each kind of request.
 	MaxSubscriptions int
 }
 
@@ -41,7 +41,7 @@ type Options struct {
 type Service struct {
 	t        testing.TB // nil where Start started it
 	server   *server.Server
-	cable    *Cable // of all clients that have none of their own
+	cable    *Cable // of all clients without a cable of their own
 	nc       *nats.Conn
 	subjects protocol.Subjects
 
@@ -68,21 +68,21 @@ type Service struct {
 	requests            []Request
 }
 
-// Request is one that came. Op names its kind: login, renew, logout, set, status,
+// Request is a request that came. Op names its kind: login, renew, logout, set, status,
 // contacts, get, stats, list, explain, admin.kick, admin.erase, gateway.open,
 // gateway.renew, gateway.apply, gateway.close.
 type Request struct {
 	Op      string
-	UserID  string // whom a request about one user concerns
-	Gateway string // whose a gateway's request is
+	UserID  string // of a request about one user
+	Gateway string // of a gateway's request
 	Body    []byte
 }
 
 // Into reads the request's body into a message of package protocol.
 func (r Request) Into(message any) error { return protocol.Unmarshal(r.Body, message) }
 
-// New starts a fake for the time of a test. Where a method cannot do what it is
-// called for, the test fails.
+// New starts a fake for the time of a test. If a method cannot do what it is called for,
+// the test fails.
 func New(t testing.TB, opts Options) *Service {
 	t.Helper()
 	s, err := start(t, opts)
@@ -93,8 +93,8 @@ func New(t testing.TB, opts Options) *Service {
 	return s
 }
 
-// Start starts a fake without a test, until Close: for examples, and programs to
-// try something out. Where a method cannot do what it is called for, it panics.
+// Start starts a fake without a test, until Close: for examples, and to try something out.
+// If a method cannot do what it is called for, it panics.
 func Start(opts Options) (*Service, error) { return start(nil, opts) }
 
 func start(t testing.TB, opts Options) (*Service, error) {
@@ -120,7 +120,7 @@ func start(t testing.TB, opts Options) (*Service, error) {
 	return s, nil
 }
 
-// Close ends the fake, and the clients and connections that it gave. New has it
+// Close ends the fake, and the clients and connections that it has made. With New it is
 // called at the end of the test.
 func (s *Service) Close() {
 	s.closed.Do(func() {
@@ -156,7 +156,7 @@ func (s *Service) check(err error) {
 	}
 }
 
-// complain is check for the fake's own goroutines, which may be the last to run.
+// complain is check for the fake's own goroutines, which may run after the test.
 func (s *Service) complain(err error) {
 	if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
 		return
@@ -167,13 +167,13 @@ func (s *Service) complain(err error) {
 	s.t.Error(err)
 }
 
-// forget begins an epoch without anybody.
+// forget begins an epoch in which nobody is known.
 func (s *Service) forget(epoch string) {
 	s.known = map[string]contactList{}
 	s.begin(epoch)
 }
 
-// Leave makes it as if no instance ran: nobody answers, until Return.
+// Leave makes the fake answer nothing until Return, as if no instance ran.
 func (s *Service) Leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,7 +184,7 @@ func (s *Service) Leave() {
 	s.complain(s.nc.Flush())
 }
 
-// Return has requests answered again. Nothing was forgotten.
+// Return makes it answer requests again. Nothing was forgotten.
 func (s *Service) Return() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,8 +199,8 @@ func (s *Service) Return() {
 	s.complain(s.nc.Flush())
 }
 
-// Requests returns those of a kind that came, in order; of all kinds where op is
-// empty. It remembers the last few thousand.
+// Requests returns the requests of a kind that came, in order; all requests if op is empty.
+// It remembers the last few thousand.
 func (s *Service) Requests(op string) (list []Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,7 +241,7 @@ func (s *Service) handle(m *nats.Msg) {
 	_ = s.nc.PublishMsg(out) // it fails when the test is over
 }
 
-// parse tells what a subject says.
+// parse reads a request's subject.
 func (s *Service) parse(m *nats.Msg) (r Request, err error) {
 	r.Body = m.Data
 	rest := strings.TrimPrefix(m.Subject, s.subjects.Prefix()+".")
@@ -280,7 +280,16 @@ type failure struct {
 	once bool
 }
 
-// serve answers as scripted, or as the service would.
+// failing returns the error that the script has for a request of a kind, nil for none. It needs mu.
+func (s *Service) failing(op string) error {
+	f := s.fails[op]
+	if f.once {
+		delete(s.fails, op)
+	}
+	return f.err
+}
+
+// serve answers as the script says, or as the service would.
 func (s *Service) serve(r Request) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,11 +297,8 @@ func (s *Service) serve(r Request) (any, error) {
 	if !ok {
 		return nil, ErrNoAnswer
 	}
-	if fails, ok := s.fails[r.Op]; ok {
-		if fails.once {
-			delete(s.fails, r.Op)
-		}
-		return nil, fails.err
+	if err := s.failing(r.Op); err != nil {
+		return nil, err
 	}
 	if s.stale && !h.query {
 		return nil, protocol.ErrUnavailable
