@@ -18,7 +18,7 @@ import (
 const waitFor = 30 * time.Second
 
 func TestMain(m *testing.M) {
-	// The environment and the nats contexts of whoever runs the tests must
+	// The environment and the nats contexts of the person who runs the tests must
 	// not matter.
 	for _, f := range []string{"URL", "CONTEXT", "CREDS", "NKEY", "USER", "PASSWORD", "CERT", "KEY", "CA", "TIMEOUT"} {
 		os.Unsetenv("NATS_" + f)

@@ -147,7 +147,7 @@ func (c *config) completeExternal(given func(flag string) bool) error {
 		return fmt.Errorf("--%s is about the NATS server inside, and with --nats-url there is none", f)
 	}
 	if given("journal-account") {
-		return errors.New("--journal-account goes with --nats-config: with --nats-url the account is that of --journal-creds or --journal-url")
+		return errors.New("--journal-account goes with --nats-config: with --nats-url the account follows from --journal-creds or --journal-url")
 	}
 	if (c.tlsCert == "") != (c.tlsKey == "") {
 		return errors.New("--tlscert and --tlskey go together")

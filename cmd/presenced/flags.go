@@ -26,7 +26,7 @@ func parse(ctx context.Context, args []string, stdout, stderr io.Writer) (*confi
 	asked := true
 	cmd := &cli.Command{
 		Name:            "presenced",
-		Usage:           "the presence service: who is online, and what they say of themselves",
+		Usage:           "the presence service: who is online, and how they can be reached",
 		UsageText:       "presenced [options]",
 		Version:         versionText(),
 		Description:     description,

@@ -1,5 +1,5 @@
-// Command presenced is the presence service: a NATS micro service that keeps
-// who is online and what they say of themselves.
+// Command presenced is the presence service: a NATS micro service that knows who is online,
+// and the texts and availability that users have set.
 //
 //	presenced                                     # with a NATS server inside, on 127.0.0.1:4222
 //	presenced --data /var/lib/presenced --log-format json

@@ -19,7 +19,7 @@ import (
 	"presence/pkg/service/servicetest"
 )
 
-// These tests are white-box because run is what main calls; those of the
+// These tests are white-box because run is what main calls. The tests of the
 // process are in process_test.go.
 
 func TestMain(m *testing.M) { servicetest.Main(m) }

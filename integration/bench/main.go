@@ -85,7 +85,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	fs.BoolVar(&o.short, "short", false, "a short run: less time, fewer rounds and users; what takes longer is left out")
 	full := fs.Bool("full", false, "a long run: more time, rounds and users")
 	only := fs.String("only", "", "comma-separated measures: "+strings.Join(measureNames(), ",")+"; with -against "+strings.Join(questionNames(), ","))
-	fs.StringVar(&o.against, "against", "", "compare set, get, renew and fanout of this tree's presenced with that of this `commit`, which is built in a temporary work tree")
+	fs.StringVar(&o.against, "against", "", "compare set, get, renew and fanout of this tree's presenced with the presenced of this `commit`, which is built in a temporary work tree")
 	fs.IntVar(&o.rounds, "rounds", 5, fmt.Sprintf("rounds that count, with -against %d; one more warms up", againstRounds))
 	fs.DurationVar(&o.time, "time", time.Second, "time for each variant in each round")
 	fs.IntVar(&o.callers, "callers", 128, "concurrent callers")

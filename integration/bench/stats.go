@@ -26,7 +26,7 @@ func medianRatio(a, b []float64) float64 {
 	return median(ratios(a, b))
 }
 
-// ratios are those of the rounds that have both.
+// ratios are a[i]/b[i], of the rounds that have both.
 func ratios(a, b []float64) (list []float64) {
 	for i := range min(len(a), len(b)) {
 		if b[i] > 0 {

@@ -150,7 +150,7 @@ func findAccount(opts *server.Options, name string) *server.Account {
 	return nil
 }
 
-// accountKeys are presenced's keys by Account, and those of anyone and reader.
+// accountKeys are presenced's keys by Account, and the keys of anyone and reader.
 type accountKeys [reader + 1]struct {
 	pair   nkeys.KeyPair
 	public string

@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// The permissions of the documented example are those of PROTOCOL 9.
+// The documented example has the permissions of PROTOCOL 9.
 func TestExampleHasThePermissionsOfTheContract(t *testing.T) {
 	for _, v := range []string{"SERVER_NAME", "STORE_DIR", "CLUSTER_PASSWORD", "SYS_PASSWORD", "ALICE_PASSWORD", "GW1_PASSWORD", "READER_PASSWORD", "OPERATOR_PASSWORD"} {
 		t.Setenv(v, "x")

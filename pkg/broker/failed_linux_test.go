@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A disk that is full once is an error for whoever runs the broker: nats-server
+// A disk that is full once is an error that the broker reports: nats-server
 // writes no more, and only its log says so.
 func TestFailedWhenTheDiskIsFull(t *testing.T) {
 	dir := t.TempDir()
@@ -48,7 +48,7 @@ func TestFailedWhenTheDiskIsFull(t *testing.T) {
 	}
 }
 
-// fillDisk puts /dev/full, where every write fails, in the place of the open
+// fillDisk puts /dev/full, where every write fails, instead of the open
 // message files below dir.
 func fillDisk(t *testing.T, dir string) {
 	t.Helper()

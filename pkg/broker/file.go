@@ -37,7 +37,7 @@ type FileConfig struct {
 	Credentials bool
 	// Replicas is how many servers will hold the journal. Default 1.
 	Replicas int
-	// Prefix and Logger are those of Config.
+	// Prefix and Logger are as in Config.
 	Prefix string
 	Logger *slog.Logger
 }

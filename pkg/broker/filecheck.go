@@ -85,7 +85,7 @@ func (f *file) checkAccounts() error {
 		case findAccount(f.opts, a.name) == nil:
 			return fmt.Errorf("it has no account %s, for the %s: add it to accounts { … }, or name another with %s (there are: %s)", a.name, a.what, a.flag, f.accountList())
 		case a.name == n.system:
-			return fmt.Errorf("%s is the system account, which cannot be that of the %s: name another with %s", a.name, a.what, a.flag)
+			return fmt.Errorf("%s is the system account, which cannot be the account of the %s: name another with %s", a.name, a.what, a.flag)
 		}
 	}
 	switch {

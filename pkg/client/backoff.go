@@ -2,8 +2,11 @@ package client
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
+
+	"presence/pkg/protocol"
 )
 
 // backoff is the wait after n+1 failed attempts, n from 0. It doubles from first up to
@@ -19,6 +22,14 @@ func backoff(n int, first, most time.Duration) time.Duration {
 // jitter returns something between half of d and d.
 func jitter(d time.Duration) time.Duration {
 	return d/2 + time.Duration(rand.Int64N(int64(d)/2+1))
+}
+
+// retryAfter is how long the service has asked to wait, by an error; 0 if it has not.
+func retryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return e.RetryAfter()
+	}
+	return 0
 }
 
 // sleep waits for d or until ctx ends. It reports whether it waited for all of d.

@@ -2,7 +2,7 @@
 // sessions alive, sets and asks for statuses, and watches the statuses of others. It works
 // over a *nats.Conn, which it neither opens nor closes.
 //
-//	nc, err := nats.Connect(url, client.ConnectOptions()...) // with nats.go's defaults it gives up some day
+//	nc, err := nats.Connect(url, client.ConnectOptions()...) // by default nats.go gives up
 //	…
 //	defer nc.Close()
 //	c, err := client.New(nc, client.Options{})
@@ -35,7 +35,7 @@
 //	watched users  are fetched anew, and so are awaited users. Meanwhile the client is
 //	               blind: State and OnState say so, Watched returns UNKNOWN, and
 //	               Await waits.
-//	the user's own is fetched anew: status, availability, sessions, contacts
+//	own state      is fetched anew: status, availability, sessions, contacts
 //	contacts       are fetched anew, then watched or not as they are by then
 //	texts and      are kept by the service. The client sets nothing again: two devices
 //	availability   that did would overwrite each other for ever.

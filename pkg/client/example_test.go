@@ -189,7 +189,7 @@ func ExampleSession_EndReason() {
 	// session_replaced: an operator has ended the session
 }
 
-// A WebSocket server logs in whoever is connected to it.
+// A WebSocket server logs in the users who are connected to it.
 func ExampleGateway() {
 	c, end := example(clienttest.Options{})
 	defer end()

@@ -2,7 +2,7 @@ package client
 
 import "time"
 
-// IsForAnswers reports whether a subject is that of the subscription for answers.
+// IsForAnswers reports whether a subject is the one of the subscription for answers.
 var IsForAnswers = isForAnswers
 
 // StallMerge keeps the merging of events from going on until release is

@@ -7,13 +7,11 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
-
-	"presence/pkg/protocol"
 )
 
 // gatewayRun makes a gateway's requests, one after the other, on one goroutine, which owns
-// everything here. The service does not order requests (PROTOCOL 1); so no request can
-// overtake another.
+// everything here. The service does not keep requests in order (PROTOCOL 1), but so no
+// request can overtake another.
 //
 // Each lease is opened with a new process ID (PROTOCOL 4.7), even by the same process
 // after its lease was lost. So a late copy of a request of the earlier lease cannot be
@@ -62,10 +60,7 @@ func (r *gatewayRun) loop(ctx context.Context) (err, closeErr error) {
 			failures = 0
 			continue
 		}
-		wait := backoff(failures, busyWait, busyWaitMax)
-		if e, ok := errors.AsType[*protocol.Error](err); ok {
-			wait = max(wait, e.RetryAfter())
-		}
+		wait := max(backoff(failures, busyWait, busyWaitMax), retryAfter(err))
 		failures++
 		r.warn("a gateway's request failed", "retryIn", wait, "err", err)
 		if !r.pause(ctx, wait) {

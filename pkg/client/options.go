@@ -131,7 +131,8 @@ func ExpiresIn(d time.Duration) SetOption {
 // AndAvailability sets an availability together with a text, by one change: as an override
 // for d or, if d is 0, as the lasting value.
 //
-//	session.SetSelfStatus(ctx, "in a meeting", client.ExpiresIn(time.Hour), client.AndAvailability(protocol.Busy, time.Hour))
+//	session.SetSelfStatus(ctx, "in a meeting",
+//		client.ExpiresIn(time.Hour), client.AndAvailability(protocol.Busy, time.Hour))
 func AndAvailability(a protocol.Availability, d time.Duration) SetOption {
 	return func(r *protocol.SetRequest) {
 		r.Availability = &a

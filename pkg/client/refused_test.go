@@ -129,8 +129,8 @@ func TestAnswersThatCannotBeHeard(t *testing.T) {
 	}
 }
 
-// An application's own subscription below the inbox prefix may be refused for ever. That is no reason
-// to replace the connection: answers are heard. Only that by which they are heard counts.
+// An application's own subscription below the inbox prefix may be refused for ever. That is no
+// reason to replace the connection: answers are heard. Only that by which they are heard counts.
 func TestInboxOfAnApplicationIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)

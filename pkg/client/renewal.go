@@ -40,10 +40,7 @@ func (s *Session) keep(ctx, conn context.Context) {
 		if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, ErrClosed) {
 			s.end(err, "")
 		}
-		wait = backoff(failures, renewRetry, s.interval())
-		if e, ok := errors.AsType[*protocol.Error](err); ok {
-			wait = max(wait, e.RetryAfter())
-		}
+		wait = max(backoff(failures, renewRetry, s.interval()), retryAfter(err))
 		failures++
 		if s.life.Err() == nil {
 			s.c.opts.Logger.Warn("keeping a session alive", "user", s.userID, "session", s.ID(), "retryIn", wait, "err", err)

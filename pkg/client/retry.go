@@ -76,8 +76,7 @@ func (c *Client) retry(ctx context.Context, repeatable bool, attempt func(contex
 			busy++
 			noResponders = 0 // somebody was there
 		case repeatable && errors.Is(err, protocol.ErrRateLimited):
-			e, _ := errors.AsType[*protocol.Error](err)
-			wait = e.RetryAfter() + jitter(busyWait)
+			wait = retryAfter(err) + jitter(busyWait)
 			noResponders = 0
 		case repeatable && (errors.Is(err, errNoAnswer) || errors.Is(err, protocol.ErrOutcomeUnknown)):
 			if noAnswers == noAnswerRetries {

@@ -276,10 +276,8 @@ func (o *selfWatch) run(ctx context.Context) {
 				again = min(again, refusedRetry)
 			}
 		} else if ctx.Err() == nil {
-			again = backoff(failures, ownRetry, ownRetryMax)
-			if e, ok := errors.AsType[*protocol.Error](err); ok {
-				again = max(again, 2*e.RetryAfter()) // jitter takes up to half of it off
-			}
+			// Jitter takes up to half of it off.
+			again = max(backoff(failures, ownRetry, ownRetryMax), 2*retryAfter(err))
 			failures++
 			o.w.c.opts.Logger.Warn("fetching what a user sees on the own devices", "user", o.id, "retryIn", again, "err", err)
 		}

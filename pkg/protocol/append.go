@@ -9,7 +9,7 @@ import (
 
 // Messages that are sent ten thousand times a second, or that carry a thousand
 // changes, are encoded by hand. That halves the cost of a get and of an event. A
-// test compares the result with that of encoding/json, byte by byte.
+// test compares the result with encoding/json's, byte by byte.
 
 // appender is a message that encodes itself.
 type appender interface{ appendJSON(b []byte) []byte }

@@ -1,6 +1,6 @@
 // Package span reads and writes durations on command lines:
 //
-//	&span.Flag{Name: "expires", Config: span.Bounds{Min: time.Second, Max: 366 * span.Day, Unit: time.Second}}
+//	&span.Flag{Name: "ttl", Config: span.Bounds{Min: time.Second, Max: 366 * span.Day}}
 //
 // A duration is written as Go writes it, such as 90s or 1h30m, or as a number of days,
 // such as 7d. A duration outside its bounds is refused when the command line is read. The

@@ -8,14 +8,14 @@ import (
 	"path/filepath"
 )
 
-// File is one of those that Generate made, by its path in the directory.
+// File is a file that Generate makes. Name is its path in the directory.
 type File struct {
 	Name string
 	Data []byte
 }
 
-// Write writes files into a directory, which is made where it is missing. None
-// may be there already: what is in it may be the only copy of a key.
+// Write writes files into a directory, and makes the directory if it is missing. None of the
+// files may exist already: it may be the only copy of a key.
 func Write(dir string, files ...File) error {
 	for _, f := range files {
 		switch _, err := os.Lstat(filepath.Join(dir, f.Name)); {

@@ -7,20 +7,19 @@ import (
 	"presence/pkg/protocol"
 )
 
-// Issued is one more NATS user. One of Entry and File is the whole of it.
+// Issued is one more NATS user.
 type Issued struct {
-	// Name is what the NATS server calls it, and InboxPrefix where its answers
-	// arrive.
+	// Name is its name in the NATS server. Its answers arrive below InboxPrefix.
 	Name, InboxPrefix string
-	// Entry is for the list of users of account APP, and Secret the password or
-	// seed of it: for Password and NKey.
+	// Entry, with Password and NKey, is for the list of users of account APP. Secret is
+	// the password or the seed.
 	Entry, Secret string
-	// File is the credentials: for JWT, where the NATS server need not be told.
+	// File, with JWT, has the credentials. The NATS server need not be told.
 	File File
 }
 
-// Issue makes one more client. dir is where Generate's files are, and expires when
-// the credentials end, 0 for never: both are for JWT.
+// Issue makes one more client. dir and expires are for JWT: the directory of Generate's
+// files, and how long the credentials are valid; 0 is for ever.
 func Issue(auth Auth, c Client, prefix, dir string, expires time.Duration) (Issued, error) {
 	u, err := client(protocol.NewSubjects(prefix), c)
 	if err != nil {

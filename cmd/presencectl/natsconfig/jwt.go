@@ -15,12 +15,11 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// Files of the mode JWT, beside the credentials of users. A role's key is all that
-// is needed to issue users of that role, and can issue no others; the rest can
-// change everything and is better kept elsewhere.
+// The files for JWT, beside the credentials of users. A role's key can issue users of that
+// role and no others. The other keys can change everything, and are better kept elsewhere.
 //
 //	keys/role-<role>.nk          signs users of a role
-//	keys/account-APP.jwt         says which key is whose; no secret
+//	keys/account-APP.jwt         says which key is for which role; no secret
 //	keys/account-<account>.nk    signs any user of an account
 //	keys/nats-operator.nk        signs accounts
 const keysDir = "keys"
@@ -29,7 +28,7 @@ func roleKeyFile(r protocol.Role) string { return filepath.Join(keysDir, "role-"
 
 var clientsJWTFile = filepath.Join(keysDir, "account-"+clientsAccount+".jwt")
 
-// operator makes an operator with its accounts, and the users.
+// operator makes an operator, its accounts, and the users.
 func (w *writer) operator(users []user) error {
 	operator, err := nkeys.CreateOperator()
 	if err != nil {
@@ -94,8 +93,8 @@ func (w *writer) operator(users []user) error {
 	return w.addKeys(operator, accounts, roles, jwts[clientsAccount])
 }
 
-// scopes makes a signing key for each role of clients, whose users may do what the
-// key's template says, with their name in it.
+// scopes makes a signing key for each role of clients. Its users may do what the key's
+// template says, with their name in it.
 func (w *writer) scopes() (scopes []*jwt.UserScope, keys map[protocol.Role]nkeys.KeyPair, err error) {
 	keys = map[protocol.Role]nkeys.KeyPair{}
 	for _, r := range protocol.ClientRoles {
@@ -139,8 +138,8 @@ func (w *writer) addKeys(operator nkeys.KeyPair, accounts map[string]nkeys.KeyPa
 	return errors.Join(append(errs, add(filepath.Join(keysDir, "nats-operator.nk"), operator))...)
 }
 
-// credentials makes a key and a JWT for a user, and the credentials file of both.
-// A scoped one's permissions are those of the key's template.
+// credentials makes a key and a JWT for a user, and returns the credentials file with both.
+// A scoped user has the permissions of the key's template.
 func (u user) credentials(key nkeys.KeyPair, scoped bool, accountID string, expires time.Duration) ([]byte, error) {
 	seed, public, err := newKey(nkeys.CreateUser)
 	if err != nil {
@@ -164,8 +163,8 @@ func (u user) credentials(key nkeys.KeyPair, scoped bool, accountID string, expi
 	return jwt.FormatUserConfig(token, seed)
 }
 
-// issueJWT makes the credentials of one more user, by the files that Generate
-// made in a directory.
+// issueJWT makes the credentials of one more user, with the files that Generate has made in
+// a directory.
 func issueJWT(dir string, u user, expires time.Duration) ([]byte, error) {
 	token, err := os.ReadFile(filepath.Join(dir, clientsJWTFile))
 	if errors.Is(err, fs.ErrNotExist) {

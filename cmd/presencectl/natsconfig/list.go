@@ -12,7 +12,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// list writes the users into the configuration, by password or key.
+// list writes users with passwords or keys into the configuration.
 func (w *writer) list(users []user) error {
 	entries := map[string][]string{} // by account
 	var passwords strings.Builder
@@ -69,9 +69,9 @@ const listText = `accounts {
 system_account: SYS
 `
 
-// entry makes a secret and returns it, and the user as an entry of a list in the
-// configuration. Made passwords have 130 bits, so they need no hash that is slow
-// to compute, and a server that ten thousand clients come back to stays quick.
+// entry makes a secret, and returns it with the user's entry in the list of the
+// configuration. A password has 130 random bits, so a quick hash is safe. With a slow one
+// the server would be busy for long when ten thousand clients come back.
 func (u user) entry(auth Auth) (entry, secret string, err error) {
 	var who string
 	if auth == NKey {
@@ -95,7 +95,7 @@ func (u user) entry(auth Auth) (entry, secret string, err error) {
 		u.comment(), who, allowDeny(u.permissions.Publish), allowDeny(u.permissions.Subscribe)), secret, nil
 }
 
-// comment says who an entry is.
+// comment says in the configuration whose an entry is.
 func (u user) comment() string {
 	switch u.role {
 	case protocol.RoleUser:

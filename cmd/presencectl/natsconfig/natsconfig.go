@@ -14,8 +14,8 @@
 //	PRESENCE  the journal, snapshots and contacts, with JetStream; presenced only
 //	APP       the clients
 //
-// and the permissions are those of protocol.Permissions. All files but nats.conf
-// are secrets; Write makes every one with mode 0600 and overwrites none.
+// with the permissions of protocol.Permissions. All files but nats.conf are secrets.
+// Write makes every file with mode 0600, and overwrites none.
 package natsconfig
 
 import (
@@ -35,13 +35,13 @@ import (
 type Auth string
 
 const (
-	// Password is by name and password, of which the configuration has bcrypt hashes.
+	// Password is by name and password. The configuration has bcrypt hashes.
 	Password Auth = "password"
-	// NKey is by Ed25519 keys, of which the configuration has the public halves.
+	// NKey is by Ed25519 keys. The configuration has their public halves.
 	NKey Auth = "nkey"
-	// JWT is by tokens that the configuration's operator stands behind: users are
-	// issued without touching the configuration, by a scoped signing key for each
-	// role.
+	// JWT is by tokens. The configuration names the operator who vouches for them. A
+	// scoped signing key for each role issues users without a change of the
+	// configuration.
 	JWT Auth = "jwt"
 )
 
@@ -57,20 +57,20 @@ type Config struct {
 	Listen string
 	// StoreDir is where JetStream stores. Default: data in Dir.
 	StoreDir string
-	// Prefix is that of all subjects. Default protocol.DefaultPrefix.
+	// Prefix begins all subjects. Default protocol.DefaultPrefix.
 	Prefix string
-	// Clients are those of account APP. Default: ExampleClients.
+	// Clients are the users of account APP. Default: ExampleClients.
 	Clients []Client
 }
 
-// Client is somebody in one of protocol.ClientRoles: a user by user ID, a gateway,
-// reader or operator by ID.
+// Client is a client in one of protocol.ClientRoles. ID is a user's user ID, or the ID of a
+// gateway, reader or operator.
 type Client struct {
 	Role protocol.Role
 	ID   string
 }
 
-// ExampleClients are one of each role.
+// ExampleClients has one client of each role.
 var ExampleClients = []Client{
 	{protocol.RoleUser, "alice"}, {protocol.RoleGateway, "gw1"}, {protocol.RoleReader, "reader"}, {protocol.RoleOperator, "operator"},
 }
@@ -92,7 +92,7 @@ const envFile = "presenced.env"
 type user struct {
 	account     string
 	name        string // as the NATS server calls it
-	file        string // what its secret is in, without the ending
+	file        string // the file of its secret, without the ending
 	role        protocol.Role
 	permissions *protocol.Permissions // nil: unrestricted
 }
@@ -134,7 +134,7 @@ func Generate(cfg Config) ([]File, error) {
 		if err != nil {
 			return nil, err
 		}
-		// In a server's list of users a name is one user.
+		// A server's list of users must not have a name twice.
 		if seen[u.name] && cfg.Auth == Password || seen[u.file] {
 			return nil, fmt.Errorf("two users are called %s", u.name)
 		}
@@ -182,12 +182,12 @@ func (c Config) withDefaults() (Config, error) {
 	return c, fmt.Errorf("there is no authentication %q: it must be password, nkey or jwt", c.Auth)
 }
 
-// writer collects what becomes of the users.
+// writer collects the files and the parts of the configuration.
 type writer struct {
 	cfg      Config
 	subjects protocol.Subjects
 	files    []File
-	urls     map[string]string // of presenced, with a password: by account
+	urls     map[string]string // by account: presenced's URL with its password
 	accounts string            // what the configuration says of accounts and users
 }
 
@@ -198,7 +198,7 @@ var configText string
 
 var configTemplate = template.Must(template.New(ConfigFile).Funcs(template.FuncMap{"path": shellPath}).Parse(configText))
 
-// shellPath is a file in the directory as a word of a shell.
+// shellPath is the path of a file in the directory, quoted for a shell.
 func shellPath(dir, file string) string { return shell.Word(filepath.Join(dir, file)) }
 
 func (w *writer) config() ([]byte, error) {
@@ -210,7 +210,7 @@ func (w *writer) config() ([]byte, error) {
 	return []byte(b.String()), err
 }
 
-// env is what a presenced needs to enter this server from outside.
+// env is the environment for a presenced that uses this server over the network.
 func (w *writer) env() []byte {
 	var b strings.Builder
 	for i, v := range []struct{ account, url, creds string }{
@@ -227,7 +227,7 @@ func (w *writer) env() []byte {
 	return []byte(b.String())
 }
 
-// ending is that of the file with the secret of one user.
+// ending is the ending of the file with a user's secret.
 func (a Auth) ending() string {
 	if a == JWT {
 		return ".creds"

@@ -110,7 +110,7 @@ func TestLoad_WrongTypes(t *testing.T) {
 	}
 }
 
-// TestExpand: the home directory is that of the user who is named.
+// TestExpand: ~bob is the home directory of bob.
 func TestExpand(t *testing.T) {
 	me, err := user.Current()
 	if err != nil {

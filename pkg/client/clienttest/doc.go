@@ -19,8 +19,8 @@
 // runs against this fake and against the real service. These are the differences:
 //
 //   - Time passes only by Advance, which documents what happens then.
-//   - There is no journal on a disk. A change is applied at once, and a fresh read is like any other.
-//     A read does not wait for its minRevision.
+//   - There is no journal on a disk. A change is applied at once, and a fresh read is like any
+//     other. A read does not wait for its minRevision.
 //   - There is one instance, with the default configuration, without permissions and without limits
 //     on rates.
 package clienttest
