@@ -58,7 +58,9 @@ const blockBytes = 64 << 10
 // BeginSnapshot begins a snapshot of the state as it is now. If another one is not at its
 // end, that one is given up.
 func (s *State) BeginSnapshot() *Snapshot {
-	s.snapshots++
+	if s.snapshots++; s.snapshots == 0 {
+		s.snapshots = 1 // they begin anew; user.saved is 0 for a user of whom none was taken yet
+	}
 	x := &Snapshot{s: s, number: s.snapshots, Step: blockBytes, closed: s.connections.closed, freed: s.leases.freed, names: s.ended,
 		fence: s.fenceTable.first, fencesEnd: s.fenceTable.next}
 	x.header = headerRecord{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -264,6 +265,16 @@ func TestSnapshot_GivenUp(t *testing.T) {
 	s.BeginSnapshot().End()
 	if _, _, err := x.Next(nil); err == nil {
 		t.Error("the next step of a snapshot that was given up: got no error")
+	}
+}
+
+// TestSnapshot_NumberWraps: the numbers of snapshots begin anew after 65,535 of them. A snapshot
+// then has the users too that no snapshot was taken of yet.
+func TestSnapshot_NumberWraps(t *testing.T) {
+	s := someState(t, 1)
+	s.snapshots = math.MaxUint16
+	if _, err := restore(blocksOf(t, s.BeginSnapshot(), nil)); err != nil {
+		t.Error(err)
 	}
 }
 
