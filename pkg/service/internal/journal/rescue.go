@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -71,7 +72,7 @@ func (j *Journal[W]) rescue(ctx context.Context, cause error) error {
 			said = time.Now()
 			j.cfg.Logger.Error("what was applied could not be stored as a snapshot; trying again", "err", err)
 		}
-		if pause(storing, retryEvery) != nil || j.cfg.JetStream.Conn().IsClosed() {
+		if j.pauseRescue(storing) != nil {
 			return fmt.Errorf("%w; what was applied up to position %d is not stored", cause, j.position())
 		}
 	}
@@ -90,15 +91,32 @@ func (j *Journal[W]) storeApplied(ctx context.Context, turn bool) (stored, error
 		return stored{}, err
 	}
 	j.cfg.Logger.Info("took a snapshot of a journal that was put back or made anew", "position", x.position, "bytes", x.bytes)
+	var said time.Time
 	for { // until it is known whether a later epoch has begun meanwhile
 		_, _, err := j.storedAlready(ctx, of)
 		switch {
 		case errors.Is(err, errLaterEpoch):
 			return stored{}, errors.Join(err, j.store.remove(ctx, x.name))
-		case err == nil || pause(ctx, retryEvery) != nil:
+		case err == nil:
+			return x, nil
+		}
+		if time.Since(said) >= logEvery {
+			said = time.Now()
+			j.cfg.Logger.Warn("what was applied is stored, and it is not known whether a later epoch has begun; asking again", "err", err)
+		}
+		if j.pauseRescue(ctx) != nil {
 			return x, nil
 		}
 	}
+}
+
+// pauseRescue waits before another attempt. It returns an error if there is none: ctx is done, or
+// the connection is closed for good.
+func (j *Journal[W]) pauseRescue(ctx context.Context) error {
+	if j.cfg.JetStream.Conn().IsClosed() {
+		return nats.ErrConnectionClosed
+	}
+	return pause(ctx, retryEvery)
 }
 
 // storedAlready returns a snapshot of the same epoch that has at least as much. The error is

@@ -232,6 +232,26 @@ func TestG01_StaleInstanceStoresNothing_Late(t *testing.T) {
 	a.wantOnly(t, later)
 }
 
+// TestG01_JournalMadeAnew_ConnectionClosed: the connection is closed for good after an instance has
+// stored what it has applied, and before it knows whether a later epoch has begun. The instance
+// ends, and names what it stored.
+func TestG01_JournalMadeAnew_ConnectionClosed(t *testing.T) {
+	t.Parallel()
+	nc := startBroker(t)
+	a := openWith(t, nc, "A", func(cfg *Config[string]) {
+		cfg.Logger = slog.New(logHook(func(message string) {
+			if strings.HasPrefix(message, "took a snapshot of a journal that was put back") {
+				nc.Close()
+			}
+		}))
+	}).start(t)
+	a.fill(t, 0, 5)
+	a.putBack(t, 0, 0)
+	if err := a.ends(t); !errors.Is(err, ErrRestoredJournal) || !strings.Contains(err.Error(), "nats object rm") {
+		t.Errorf("Run: got %v, want ErrRestoredJournal and the snapshot's name", err)
+	}
+}
+
 // wantOnly checks that one snapshot counts and no other.
 func (r *rig) wantOnly(t *testing.T, want stored) {
 	t.Helper()
