@@ -96,8 +96,7 @@ func (c *Client) OpenGateway(ctx context.Context, gatewayID string, opts Gateway
 	if _, err := c.subjects.Gateway(gatewayID, protocol.OpOpen); err != nil {
 		return nil, err
 	}
-	checked := protocol.OpenRequest{Process: gatewayID, TTLSeconds: ceilSeconds(opts.TTL)} // the process gets its ID later
-	if err := checked.Check(); err != nil {
+	if err := opts.request(gatewayID, nil).Check(); err != nil { // the process gets its ID later
 		return nil, fmt.Errorf("opening the gateway %q: %w", gatewayID, err)
 	}
 	opts.MaxWaiting = cmp.Or(max(opts.MaxWaiting, 0), 1<<16)

@@ -39,7 +39,7 @@ func (r *gatewayRun) open(ctx context.Context) error {
 		conn, identity = context.Background(), nil
 	}
 	begun, back := time.Now(), r.g.c.own.seen.back()
-	req := protocol.OpenRequest{Process: r.process, TTLSeconds: ceilSeconds(r.g.opts.TTL), Connection: identity}
+	req := r.g.opts.request(r.process, identity)
 	var reply protocol.LeaseReply
 	if err := r.ask(ctx, protocol.OpOpen, req, &reply); err != nil {
 		return err

@@ -101,6 +101,11 @@ type GatewayOptions struct {
 	OnSessionEnded func(userID, sessionID string, err error)
 }
 
+// request is the open that the options ask for.
+func (o *GatewayOptions) request(process string, connection *protocol.Connection) *protocol.OpenRequest {
+	return &protocol.OpenRequest{Process: process, TTLSeconds: ceilSeconds(o.TTL), Connection: connection}
+}
+
 // GatewayLogin says what a session is that a gateway logs in. The zero value
 // works.
 type GatewayLogin struct {

@@ -3,23 +3,6 @@ package protocol
 // The messages of gateways: many users behind one connection (PROTOCOL 4.7).
 // Process, in every body, is an ID that the gateway makes anew at each start.
 
-// OpenRequest opens or resumes a gateway's lease.
-type OpenRequest struct {
-	Process    string      `json:"process"`
-	TTLSeconds int64       `json:"ttlSeconds,omitempty"`
-	Connection *Connection `json:"connection,omitempty"`
-}
-
-// LeaseReply answers open, renew and close.
-type LeaseReply struct {
-	TTLSeconds   int64   `json:"ttlSeconds,omitempty"`
-	GraceSeconds float64 `json:"graceSeconds,omitempty"`
-	// Seq is the number of this process's last apply. Only the reply to open has it.
-	Seq      uint64 `json:"seq"`
-	Revision uint64 `json:"revision"`
-	Epoch    string `json:"epoch"`
-}
-
 // LeaseRequest renews a gateway's lease.
 type LeaseRequest struct {
 	Process string `json:"process"`
@@ -88,17 +71,6 @@ type ApplyReply struct {
 type OpFailure struct {
 	Index int `json:"index"`
 	UserFailure
-}
-
-// Check implements PROTOCOL 4.7.
-func (r *OpenRequest) Check() error {
-	if err := CheckID(r.Process, "process"); err != nil {
-		return err
-	}
-	if err := checkTTL(r.TTLSeconds); err != nil {
-		return err
-	}
-	return r.Connection.check()
 }
 
 // Check implements PROTOCOL 4.7.

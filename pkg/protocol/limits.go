@@ -42,15 +42,6 @@ const (
 
 // Times of the contract.
 const (
-	// MinTTL and MaxTTL bound the time to live of a session (PROTOCOL 4.1).
-	MinTTL = 5 * time.Second
-	MaxTTL = 3600 * time.Second
-	// DefaultTTL is the time to live of a session that is bound to no connection.
-	DefaultTTL = 30 * time.Second
-	// DefaultBoundTTL is the time to live of a session that is bound to one.
-	DefaultBoundTTL = 120 * time.Second
-	// DefaultGrace is how long a session outlives its closed connection; configurable.
-	DefaultGrace = 5 * time.Second
 	// MaxExpiry bounds the expiry of a text or an availability (PROTOCOL 4.4).
 	MaxExpiry = 366 * 24 * time.Hour
 	// DefaultRetention is how long a lost session and a user without session

@@ -6,34 +6,6 @@ import (
 	"fmt"
 )
 
-// Connection names a NATS connection: the server's ID and the client ID that
-// it was given (PROTOCOL 4.1).
-type Connection struct {
-	ServerID string `json:"serverID"`
-	ClientID uint64 `json:"clientID"`
-}
-
-// LoginRequest opens or resumes a session (PROTOCOL 4.1). All fields are optional.
-type LoginRequest struct {
-	SessionID  string      `json:"sessionID,omitempty"` // default: a new UUID
-	Device     string      `json:"device,omitempty"`    // replaces that device's earlier session
-	Platform   string      `json:"platform,omitempty"`  // default "unknown"
-	TTLSeconds int64       `json:"ttlSeconds,omitempty"`
-	Idle       bool        `json:"idle,omitempty"`
-	Connection *Connection `json:"connection,omitempty"`
-}
-
-// LoginReply answers a LoginRequest. Status is the owner's view.
-type LoginReply struct {
-	SessionID    string   `json:"sessionID"`
-	TTLSeconds   int64    `json:"ttlSeconds"`
-	GraceSeconds float64  `json:"graceSeconds"`
-	Replaced     []string `json:"replaced,omitempty"`
-	Status       Status   `json:"status"`
-	Revision     uint64   `json:"revision"`
-	Epoch        string   `json:"epoch"`
-}
-
 // RenewRequest extends a session's lease (PROTOCOL 4.2). If Idle is nil, the session
 // stays idle or not as it is.
 type RenewRequest struct {
@@ -121,27 +93,6 @@ type OwnStatusReply struct {
 	Epoch        string               `json:"epoch"`
 	AsOf         Time                 `json:"asOf,omitzero"`
 	Stale        bool                 `json:"stale"`
-}
-
-// Session is one login of one device, as its owner sees it.
-type Session struct {
-	SessionID  string `json:"sessionID"`
-	Device     string `json:"device,omitempty"`
-	Platform   string `json:"platform"`
-	Live       bool   `json:"live"`
-	Idle       bool   `json:"idle"`
-	TTLSeconds int64  `json:"ttlSeconds"`
-	// Bound says that the session ends with its NATS connection.
-	Bound bool `json:"bound"`
-	// Connection is the one that the session is bound to, or was bound to when it was lost. A
-	// client that finds a connection here that was never its own knows that another client
-	// has taken the session.
-	Connection *Connection `json:"connection,omitempty"`
-	// Gateway is the one that holds the session; left out if none does.
-	Gateway string `json:"gateway,omitempty"`
-	// LoginAt is when the session was opened, LostAt when it was lost.
-	LoginAt Time `json:"loginAt"`
-	LostAt  Time `json:"lostAt,omitzero"`
 }
 
 // Unmarshal reads a request's or a reply's body into v, a pointer to a message. The body

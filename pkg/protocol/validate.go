@@ -19,66 +19,6 @@ func CheckID(id, what string) error {
 	return nil
 }
 
-// Check implements PROTOCOL 4.1.
-func (r *LoginRequest) Check() error {
-	if r.SessionID != "" {
-		if err := CheckID(r.SessionID, "sessionID"); err != nil {
-			return err
-		}
-	}
-	if len(r.Device) > MaxDeviceBytes {
-		return ErrInvalidRequest.Withf("device has %d bytes, at most %d are allowed", len(r.Device), MaxDeviceBytes)
-	}
-	if err := checkText(r.Device, ErrInvalidRequest, "device"); err != nil {
-		return err
-	}
-	if err := checkPlatform(r.Platform); err != nil {
-		return err
-	}
-	if err := checkTTL(r.TTLSeconds); err != nil {
-		return err
-	}
-	return r.Connection.check()
-}
-
-func checkPlatform(p string) error {
-	if len(p) > MaxPlatformBytes {
-		return ErrInvalidRequest.Withf("platform has %d bytes, at most %d are allowed", len(p), MaxPlatformBytes)
-	}
-	for i := 0; i < len(p); i++ {
-		if c := p[i]; !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') {
-			return ErrInvalidRequest.With("platform may contain only a-z 0-9 -")
-		}
-	}
-	return nil
-}
-
-// checkTTL accepts 0, which stands for the default.
-func checkTTL(seconds int64) error {
-	if seconds != 0 && (seconds < int64(MinTTL/time.Second) || seconds > int64(MaxTTL/time.Second)) {
-		return ErrInvalidRequest.Withf("ttlSeconds must be %d to %d", MinTTL/time.Second, MaxTTL/time.Second)
-	}
-	return nil
-}
-
-func (c *Connection) check() error {
-	switch {
-	case c == nil:
-		return nil
-	case c.ServerID == "" || len(c.ServerID) > MaxServerIDBytes:
-		return ErrInvalidRequest.Withf("connection.serverID must have 1 to %d bytes", MaxServerIDBytes)
-	case c.ClientID == 0:
-		return ErrInvalidRequest.With("connection.clientID is missing")
-	}
-	// It becomes part of a subject of the system account.
-	for i := 0; i < len(c.ServerID); i++ {
-		if !isTokenByte(c.ServerID[i]) {
-			return ErrInvalidRequest.With("connection.serverID may contain only A-Z a-z 0-9 _ -")
-		}
-	}
-	return nil
-}
-
 // Check implements PROTOCOL 4.2.
 func (r *RenewRequest) Check() error { return CheckID(r.SessionID, "sessionID") }
 
