@@ -104,7 +104,7 @@ func badInputs() (table []badInput) {
 	noInteger := []string{`"5"`, "true", "[]", "{}", "5.5", "-1.5", "1e400", "99999999999999999999", "-99999999999999999999"}
 	noBool := []string{`"true"`, "1", "0", "[]", "{}"}
 	wrong(wire.To(protocol.OpLogin, witness), `{"unknown":0%s}`, "sessionID device platform", noText...)
-	wrong(wire.To(protocol.OpLogin, witness), `{"sessionID":"phone"%s}`, "ttlSeconds", noInteger...)
+	wrong(wire.To(protocol.OpLogin, witness), `{"sessionID":"phone"%s}`, "ttlSeconds graceSeconds", noInteger...)
 	wrong(wire.To(protocol.OpLogin, witness), `{"sessionID":"phone"%s}`, "idle", noBool...)
 	wrong(wire.To(protocol.OpLogin, witness), `{"sessionID":"phone"%s}`, "connection", `"x"`, "1", "true", "[]", "{}",
 		`{"serverID":1,"clientID":1}`, `{"serverID":"x","clientID":"1"}`, `{"serverID":"x","clientID":1.5}`, `{"serverID":"x","clientID":-1}`,
@@ -169,6 +169,9 @@ func badInputs() (table []badInput) {
 	x := func(n int) string { return strings.Repeat("x", n) }
 	for _, ttl := range []int{4, 3601, -1, -30, 1} {
 		invalid(protocol.OpLogin, fmt.Sprintf(`{"sessionID":"phone","ttlSeconds":%d}`, ttl))
+	}
+	for _, grace := range []int{61, 300, 301, -1, -5} { // the operator allows 60
+		invalid(protocol.OpLogin, fmt.Sprintf(`{"sessionID":"phone","graceSeconds":%d}`, grace))
 	}
 	for _, platform := range []string{"Web", "a_b", "web app", "web.app", "é", "web\\n", x(protocol.MaxPlatformBytes + 1)} {
 		invalid(protocol.OpLogin, fmt.Sprintf(`{"sessionID":"phone","platform":"%s"}`, platform))

@@ -16,6 +16,11 @@ const (
 	DefaultBoundTTL = 120 * time.Second
 	// DefaultGrace is how long a session outlives its closed connection; configurable.
 	DefaultGrace = 5 * time.Second
+	// MinGrace and MaxGrace bound the grace that a login or an open may choose. A service
+	// may be configured to allow less: DefaultMaxGrace, unless it is.
+	MinGrace        = time.Second
+	MaxGrace        = 300 * time.Second
+	DefaultMaxGrace = 60 * time.Second
 )
 
 // Connection names a NATS connection: the server's ID and the client ID that
@@ -27,12 +32,14 @@ type Connection struct {
 
 // LoginRequest opens or resumes a session (PROTOCOL 4.1). All fields are optional.
 type LoginRequest struct {
-	SessionID  string      `json:"sessionID,omitempty"` // default: a new UUID
-	Device     string      `json:"device,omitempty"`    // replaces that device's earlier session
-	Platform   string      `json:"platform,omitempty"`  // default "unknown"
-	TTLSeconds int64       `json:"ttlSeconds,omitempty"`
-	Idle       bool        `json:"idle,omitempty"`
-	Connection *Connection `json:"connection,omitempty"`
+	SessionID  string `json:"sessionID,omitempty"` // default: a new UUID
+	Device     string `json:"device,omitempty"`    // replaces that device's earlier session
+	Platform   string `json:"platform,omitempty"`  // default "unknown"
+	TTLSeconds int64  `json:"ttlSeconds,omitempty"`
+	// GraceSeconds is how long the session outlives its closed connection. Default: the service's.
+	GraceSeconds int64       `json:"graceSeconds,omitempty"`
+	Idle         bool        `json:"idle,omitempty"`
+	Connection   *Connection `json:"connection,omitempty"`
 }
 
 // LoginReply answers a LoginRequest. Status is the owner's view.
@@ -48,9 +55,10 @@ type LoginReply struct {
 
 // OpenRequest opens or resumes a gateway's lease.
 type OpenRequest struct {
-	Process    string      `json:"process"`
-	TTLSeconds int64       `json:"ttlSeconds,omitempty"`
-	Connection *Connection `json:"connection,omitempty"`
+	Process      string      `json:"process"`
+	TTLSeconds   int64       `json:"ttlSeconds,omitempty"`
+	GraceSeconds int64       `json:"graceSeconds,omitempty"` // as in LoginRequest
+	Connection   *Connection `json:"connection,omitempty"`
 }
 
 // LeaseReply answers open, renew and close.
@@ -71,6 +79,8 @@ type Session struct {
 	Live       bool   `json:"live"`
 	Idle       bool   `json:"idle"`
 	TTLSeconds int64  `json:"ttlSeconds"`
+	// GraceSeconds is how long the session outlives its closed connection.
+	GraceSeconds float64 `json:"graceSeconds"`
 	// Bound says that the session ends with its NATS connection.
 	Bound bool `json:"bound"`
 	// Connection is the one that the session is bound to, or was bound to when it was lost. A
@@ -100,7 +110,7 @@ func (r *LoginRequest) Check() error {
 	if err := checkPlatform(r.Platform); err != nil {
 		return err
 	}
-	if err := checkTTL(r.TTLSeconds); err != nil {
+	if err := checkTerms(r.TTLSeconds, r.GraceSeconds); err != nil {
 		return err
 	}
 	return r.Connection.check()
@@ -111,16 +121,23 @@ func (r *OpenRequest) Check() error {
 	if err := CheckID(r.Process, "process"); err != nil {
 		return err
 	}
-	if err := checkTTL(r.TTLSeconds); err != nil {
+	if err := checkTerms(r.TTLSeconds, r.GraceSeconds); err != nil {
 		return err
 	}
 	return r.Connection.check()
 }
 
-// checkTTL accepts 0, which stands for the default.
-func checkTTL(seconds int64) error {
-	if seconds != 0 && (seconds < int64(MinTTL/time.Second) || seconds > int64(MaxTTL/time.Second)) {
-		return ErrInvalidRequest.Withf("ttlSeconds must be %d to %d", MinTTL/time.Second, MaxTTL/time.Second)
+// checkTerms accepts 0, which stands for the default.
+func checkTerms(ttlSeconds, graceSeconds int64) error {
+	if err := checkSeconds("ttlSeconds", ttlSeconds, MinTTL, MaxTTL); err != nil {
+		return err
+	}
+	return checkSeconds("graceSeconds", graceSeconds, MinGrace, MaxGrace)
+}
+
+func checkSeconds(what string, seconds int64, least, most time.Duration) error {
+	if seconds != 0 && (seconds < int64(least/time.Second) || seconds > int64(most/time.Second)) {
+		return ErrInvalidRequest.Withf("%s must be %d to %d", what, least/time.Second, most/time.Second)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func TestGoldenMessages(t *testing.T) {
 	detailed.Platforms = []string{"android", "web"}
 	busy := status
 	busy.Availability = protocol.Busy
-	session := protocol.Session{SessionID: "s1", Device: "pixel-8", Platform: "android", Live: true, TTLSeconds: 30, Bound: true, LoginAt: 1_763_805_600_000}
+	session := protocol.Session{SessionID: "s1", Device: "pixel-8", Platform: "android", Live: true, TTLSeconds: 30, GraceSeconds: 5, Bound: true, LoginAt: 1_763_805_600_000}
 	overridden := protocol.AvailabilitySettings{Lasting: protocol.Busy, Override: protocol.DND, OverrideExpiresAt: 1_763_805_600_000}
 	for name, v := range map[string]any{
 		"instance-request": &protocol.InstanceRequest{From: 500, Limit: 500, UserIDList: []string{"alice"}},
@@ -38,7 +38,7 @@ func TestGoldenMessages(t *testing.T) {
 		"status":        &status,
 		"status-detail": &detailed,
 		"status-unseen": &protocol.Status{UserID: "nobody", StatusType: protocol.Unlogined},
-		"login-request": &protocol.LoginRequest{SessionID: "s1", Device: "pixel-8", Platform: "android", TTLSeconds: 30, Idle: true,
+		"login-request": &protocol.LoginRequest{SessionID: "s1", Device: "pixel-8", Platform: "android", TTLSeconds: 30, GraceSeconds: 20, Idle: true,
 			Connection: &protocol.Connection{ServerID: "NABC", ClientID: 12}},
 		"login-reply":    &protocol.LoginReply{SessionID: "s1", TTLSeconds: 30, GraceSeconds: 5, Replaced: []string{"s0"}, Status: status, Revision: 339521537, Epoch: "e1"},
 		"renew-request":  &protocol.RenewRequest{SessionID: "s1", Idle: protocol.Ptr(true)},
@@ -51,7 +51,7 @@ func TestGoldenMessages(t *testing.T) {
 		"get-reply": &protocol.GetReply{SuccessUserList: []protocol.Status{status, offline},
 			FailureUserList: []protocol.UserFailure{protocol.Failure("", protocol.ErrInvalidUserID)}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
 		"own-status-reply": &protocol.OwnStatusReply{Status: status, Availability: overridden, Sessions: []protocol.Session{session}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
-		"open-request":     &protocol.OpenRequest{Process: "p1", TTLSeconds: 30, Connection: &protocol.Connection{ServerID: "NABC", ClientID: 12}},
+		"open-request":     &protocol.OpenRequest{Process: "p1", TTLSeconds: 30, GraceSeconds: 20, Connection: &protocol.Connection{ServerID: "NABC", ClientID: 12}},
 		"lease-reply":      &protocol.LeaseReply{TTLSeconds: 30, GraceSeconds: 5, Seq: 7, Revision: 339521537, Epoch: "e1"},
 		"lease-request":    &protocol.LeaseRequest{Process: "p1"},
 		"close-request":    &protocol.CloseRequest{Process: "p1", Logout: true},

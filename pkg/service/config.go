@@ -91,6 +91,10 @@ type Config struct {
 	// Grace is how long a session outlives its closed connection. Default 5 s,
 	// at most an hour.
 	Grace time.Duration
+	// MaxGrace is the longest grace that a client may choose for its session, or a gateway for
+	// its lease: 1 s to 300 s. Default 60 s. Where Grace is longer, that is the longest. Closed
+	// connections are remembered for 60 s more than the longest grace.
+	MaxGrace time.Duration
 	// Retention is how long lost sessions and users with nothing else to
 	// remember are kept. Default 7 days, at least a minute.
 	Retention time.Duration
@@ -132,6 +136,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, journal.DefaultSnapshotEntries)
 	c.JournalKeep = cmp.Or(c.JournalKeep, journal.DefaultKeep)
 	c.Grace = cmp.Or(c.Grace, protocol.DefaultGrace)
+	c.MaxGrace = cmp.Or(c.MaxGrace, protocol.DefaultMaxGrace)
 	c.Retention = cmp.Or(c.Retention, protocol.DefaultRetention)
 	c.CustomStatusPolicy = cmp.Or(c.CustomStatusPolicy, PolicySession)
 	c.Version = cmp.Or(c.Version, "0.0.0")
@@ -146,6 +151,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Grace < time.Millisecond || c.Grace > time.Hour:
 		return c, fmt.Errorf("the grace must be 1ms to 1h, not %v", c.Grace)
+	case c.MaxGrace < protocol.MinGrace || c.MaxGrace > protocol.MaxGrace:
+		return c, fmt.Errorf("the longest grace must be %v to %v, not %v", protocol.MinGrace, protocol.MaxGrace, c.MaxGrace)
 	case c.Retention < time.Minute:
 		return c, fmt.Errorf("the retention must be at least 1m, not %v", c.Retention)
 	case c.CustomStatusPolicy != PolicySession && c.CustomStatusPolicy != PolicyPersistent:
@@ -181,6 +188,7 @@ const startDigits = 16
 func (c *Config) params() entry.Params {
 	return entry.Params{
 		Grace:      c.Grace.Milliseconds(),
+		MaxGrace:   c.MaxGrace.Milliseconds(),
 		Retention:  c.Retention.Milliseconds(),
 		Persistent: c.CustomStatusPolicy == PolicyPersistent,
 		Sessions:   c.Limits.SessionsPerUser,

@@ -23,6 +23,15 @@ func testLost(p *probe) {
 	silent.change(protocol.OpLogin, loginReq{SessionID: "s1", TTLSeconds: 5})
 	closed.change(protocol.OpLogin, loginReq{SessionID: "s1", TTLSeconds: 600, Connection: on})
 	nowhere.change(protocol.OpLogin, loginReq{SessionID: "s1", TTLSeconds: 600, Connection: &protocol.Connection{ServerID: on.ServerID, ClientID: 1 << 40}})
+	// These two chose a grace that is not over when the others' is.
+	patient, heldPatient := newProbe(p.T, p.target, "lost-patient"), newProbe(p.T, p.target, "lost-held-patient")
+	patient.grace(loginReq{SessionID: "s1", Connection: on, GraceSeconds: 60}, 120)
+	gp := heldPatient.open("gw7", "p1")
+	gp.apply(op(protocol.OpKindLogin, "s1"))
+	r := must[protocol.LeaseReply](p, gp.subject(protocol.OpOpen), protocol.OpenRequest{Process: "p1", Connection: on, GraceSeconds: 20})
+	if r.GraceSeconds != 20 || r.TTLSeconds != 80 {
+		p.Errorf("open with a grace: %+v", r)
+	}
 	g, gc := held.open("gw5", "p1"), heldClosed.open("gw6", "p1")
 	g.apply(op(protocol.OpKindLogin, "s1"))
 	gc.apply(op(protocol.OpKindLogin, "s1"))
@@ -43,7 +52,9 @@ func testLost(p *probe) {
 		x.heard("OFFLINE lost")
 	}
 	p.heard("ONLINE login")
-	p.shows("ONLINE")
+	for _, x := range []*probe{p, patient, heldPatient} {
+		x.shows("ONLINE")
+	}
 	for _, x := range []*probe{closed, nowhere, held, heldClosed} {
 		x.wantSessions("s1 lost")
 		x.refused(protocol.OpRenew, renewReq{SessionID: "s1"}, protocol.ErrSessionNotFound)
@@ -57,6 +68,19 @@ func testLost(p *probe) {
 	silent.heard("ONLINE login")
 	closed.change(protocol.OpLogin, loginReq{SessionID: "s1"})
 	closed.heard("ONLINE login")
+}
+
+// grace logs in with a grace, and checks what the reply and the session say of it.
+func (p *probe) grace(r loginReq, ttlSeconds int64) {
+	p.Helper()
+	want := float64(r.GraceSeconds)
+	if reply := must[protocol.LoginReply](p, p.about(protocol.OpLogin), r); reply.GraceSeconds != want || reply.TTLSeconds != ttlSeconds {
+		p.Errorf("login with a grace: %+v", reply)
+	}
+	own := must[protocol.OwnStatusReply](p, p.about(protocol.OpStatus), struct{}{})
+	if len(own.Sessions) != 1 || own.Sessions[0].GraceSeconds != want {
+		p.Errorf("the session says %+v", own.Sessions)
+	}
 }
 
 // connectionOf names a connection as a login does.

@@ -29,15 +29,23 @@ func Login(user string, r *protocol.LoginRequest, reports bool) entry.Command {
 	if c.Server != "" && reports {
 		ttl = protocol.DefaultBoundTTL
 	}
-	chooseTerms(&c, r.TTLSeconds, ttl)
+	chooseTerms(&c, r.TTLSeconds, r.GraceSeconds, ttl)
 	return c
 }
 
 func platform(name string) string { return cmp.Or(name, "unknown") }
 
-// chooseTerms fills in the terms of a lease. 0 stands for what is left out.
-func chooseTerms(c *entry.Command, ttlSeconds int64, defaultTTL time.Duration) {
-	c.TTL = uint32(cmp.Or(milliseconds(ttlSeconds), defaultTTL.Milliseconds()))
+// chooseTerms fills in the terms of a lease. 0 stands for what is left out. With a grace the TTL is
+// such that a lease that is renewed every third of its TTL lasts for the whole grace.
+func chooseTerms(c *entry.Command, ttlSeconds, graceSeconds int64, ttl time.Duration) {
+	grace := time.Duration(graceSeconds) * time.Second
+	switch {
+	case ttlSeconds > 0:
+		ttl = time.Duration(ttlSeconds) * time.Second
+	case grace > 0:
+		ttl = max(ttl, grace+time.Minute, grace*3/2)
+	}
+	c.TTL, c.Grace = uint32(ttl.Milliseconds()), uint32(grace.Milliseconds())
 }
 
 func milliseconds(seconds int64) int64 { return seconds * 1000 }
@@ -96,7 +104,7 @@ func Set(user string, r *protocol.SetRequest) entry.Command {
 func Open(gateway string, r *protocol.OpenRequest) entry.Command {
 	c := entry.Command{Kind: entry.Open, Gateway: gateway, Process: r.Process}
 	bind(&c, r.Connection)
-	chooseTerms(&c, r.TTLSeconds, protocol.DefaultTTL)
+	chooseTerms(&c, r.TTLSeconds, r.GraceSeconds, protocol.DefaultTTL)
 	return c
 }
 

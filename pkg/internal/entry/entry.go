@@ -36,10 +36,11 @@ import (
 // Format is the newest entry format that this program writes and understands.
 // A reader that meets a newer one stops before it. 2 has Params.Sessions, and with
 // it in force a login may be a late one by its device. 3 remembers ended sessions
-// and connections differently, see package state. An entry is written in the
+// and connections differently, see package state. With 4 a lease can have a grace of
+// its own: Command.Grace and Params.MaxGrace. An entry is written in the
 // oldest format that has all it says, so that an earlier version reads on as long
 // as it misunderstands nothing.
-const Format = 3
+const Format = 4
 
 // firstText is above every format that there will be: what begins with it is text, and
 // was not written by any version of this program.
@@ -102,7 +103,7 @@ type Kind uint8
 const (
 	// Configure makes Params the rules from here on.
 	Configure Kind = 1
-	// Login opens or resumes a session: User, Session, Device, Platform, TTL,
+	// Login opens or resumes a session: User, Session, Device, Platform, TTL, Grace,
 	// Idle, Server, Client.
 	Login Kind = 2
 	// Renew extends a session's lease: User, Session, and Idle where SetIdle.
@@ -119,7 +120,7 @@ const (
 	// RequestsLost says that an instance lost requests, or its connection to the
 	// clients: renewals may be among what it lost.
 	RequestsLost Kind = 7
-	// Open opens or resumes the lease of Gateway's Process: TTL, Server, Client.
+	// Open opens or resumes the lease of Gateway's Process: TTL, Grace, Server, Client.
 	Open Kind = 8
 	// RenewGateway extends that lease.
 	RenewGateway Kind = 9
@@ -173,9 +174,12 @@ type Command struct {
 	Device   string `msg:"d,omitempty"`
 	Platform string `msg:"p,omitempty"`
 	TTL      uint32 `msg:"t,omitempty"` // milliseconds
-	Idle     bool   `msg:"i,omitempty"`
-	SetIdle  bool   `msg:"j,omitempty"`
-	All      bool   `msg:"a,omitempty"`
+	// Grace is in milliseconds; 0: that of the Params. While a format below 4 is in force it
+	// means nothing, and earlier versions pass over it.
+	Grace   uint32 `msg:"f,omitempty"`
+	Idle    bool   `msg:"i,omitempty"`
+	SetIdle bool   `msg:"j,omitempty"`
+	All     bool   `msg:"a,omitempty"`
 	// Server and Client name a NATS connection; Server is empty for none.
 	Server string `msg:"n,omitempty"`
 	Client uint64 `msg:"c,omitempty"`
@@ -214,17 +218,27 @@ type Params struct {
 	// Sessions is how many a user may have, lost ones included; 0:
 	// DefaultSessions.
 	Sessions int `msg:"s,omitempty"`
+	// MaxGrace is the longest grace that a lease may choose, in milliseconds; 0:
+	// DefaultMaxGrace. A longer Grace may be chosen too.
+	MaxGrace int64 `msg:"m,omitempty"`
 }
 
-// DefaultSessions is what entries and snapshots mean that were written before
-// there was a choice. It never changes.
-const DefaultSessions = 32
+// These are what entries and snapshots mean that were written before there was a choice.
+// They never change.
+const (
+	DefaultSessions = 32
+	DefaultMaxGrace = 60_000
+)
 
 // Complete returns the parameters with what earlier versions left out.
 func (p Params) Complete() Params {
 	p.Sessions = cmp.Or(p.Sessions, DefaultSessions)
+	p.MaxGrace = cmp.Or(p.MaxGrace, DefaultMaxGrace)
 	return p
 }
+
+// LongestGrace returns the longest grace that a lease may have, in milliseconds.
+func (p Params) LongestGrace() int64 { return max(p.Grace, p.Complete().MaxGrace) }
 
 // LogValue has the log show durations rather than numbers.
 func (p Params) LogValue() slog.Value {
@@ -233,12 +247,16 @@ func (p Params) LogValue() slog.Value {
 		slog.Duration("grace", time.Duration(p.Grace)*time.Millisecond),
 		slog.Duration("retention", time.Duration(p.Retention)*time.Millisecond),
 		slog.Bool("persistent", p.Persistent),
-		slog.Int("sessions", p.Sessions))
+		slog.Int("sessions", p.Sessions),
+		slog.Duration("maxGrace", time.Duration(p.MaxGrace)*time.Millisecond))
 }
 
 // Format returns the oldest format that has what the parameters say.
 func (p Params) Format() uint8 {
-	if p.Complete().Sessions != DefaultSessions {
+	switch p = p.Complete(); {
+	case p.MaxGrace != DefaultMaxGrace:
+		return 4
+	case p.Sessions != DefaultSessions:
 		return 2
 	}
 	return 1

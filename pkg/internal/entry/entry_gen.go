@@ -38,8 +38,8 @@ func (z Availability) Msgsize() (s int) {
 func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(24)
-	var zb0001Mask uint32 /* 24 bits */
+	zb0001Len := uint32(25)
+	var zb0001Mask uint32 /* 25 bits */
 	_ = zb0001Mask
 	if z.User == "" {
 		zb0001Len--
@@ -61,77 +61,81 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.Idle == false {
+	if z.Grace == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.SetIdle == false {
+	if z.Idle == false {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.All == false {
+	if z.SetIdle == false {
 		zb0001Len--
 		zb0001Mask |= 0x100
 	}
-	if z.Server == "" {
+	if z.All == false {
 		zb0001Len--
 		zb0001Mask |= 0x200
 	}
-	if z.Client == 0 {
+	if z.Server == "" {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
-	if z.Text == "" {
+	if z.Client == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x800
 	}
-	if z.Expires == 0 {
+	if z.Text == "" {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.KeepText == false {
+	if z.Expires == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x2000
 	}
-	if z.Availability == 0 {
+	if z.KeepText == false {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.Override == 0 {
+	if z.Availability == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x8000
 	}
-	if z.IfRevision == 0 {
+	if z.Override == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x10000
 	}
-	if z.CheckRevision == false {
+	if z.IfRevision == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x20000
 	}
-	if z.Params == nil {
+	if z.CheckRevision == false {
 		zb0001Len--
 		zb0001Mask |= 0x40000
 	}
-	if z.Gateway == "" {
+	if z.Params == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80000
 	}
-	if z.Process == "" {
+	if z.Gateway == "" {
 		zb0001Len--
 		zb0001Mask |= 0x100000
 	}
-	if z.Seq == 0 {
+	if z.Process == "" {
 		zb0001Len--
 		zb0001Mask |= 0x200000
 	}
-	if z.Body == 0 {
+	if z.Seq == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x400000
 	}
-	if z.Ops == nil {
+	if z.Body == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x800000
+	}
+	if z.Ops == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1000000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -167,66 +171,71 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendUint32(o, z.TTL)
 		}
 		if (zb0001Mask & 0x40) == 0 { // if not omitted
+			// string "f"
+			o = append(o, 0xa1, 0x66)
+			o = msgp.AppendUint32(o, z.Grace)
+		}
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "i"
 			o = append(o, 0xa1, 0x69)
 			o = msgp.AppendBool(o, z.Idle)
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "j"
 			o = append(o, 0xa1, 0x6a)
 			o = msgp.AppendBool(o, z.SetIdle)
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "a"
 			o = append(o, 0xa1, 0x61)
 			o = msgp.AppendBool(o, z.All)
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "n"
 			o = append(o, 0xa1, 0x6e)
 			o = msgp.AppendString(o, z.Server)
 		}
-		if (zb0001Mask & 0x400) == 0 { // if not omitted
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
 			// string "c"
 			o = append(o, 0xa1, 0x63)
 			o = msgp.AppendUint64(o, z.Client)
 		}
-		if (zb0001Mask & 0x800) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
 			// string "x"
 			o = append(o, 0xa1, 0x78)
 			o = msgp.AppendString(o, z.Text)
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "e"
 			o = append(o, 0xa1, 0x65)
 			o = msgp.AppendInt64(o, z.Expires)
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "y"
 			o = append(o, 0xa1, 0x79)
 			o = msgp.AppendBool(o, z.KeepText)
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
 			// string "h"
 			o = append(o, 0xa1, 0x68)
 			o = msgp.AppendUint8(o, uint8(z.Availability))
 		}
-		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "w"
 			o = append(o, 0xa1, 0x77)
 			o = msgp.AppendInt64(o, z.Override)
 		}
-		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
 			// string "r"
 			o = append(o, 0xa1, 0x72)
 			o = msgp.AppendUint64(o, z.IfRevision)
 		}
-		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
 			// string "v"
 			o = append(o, 0xa1, 0x76)
 			o = msgp.AppendBool(o, z.CheckRevision)
 		}
-		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
 			// string "o"
 			o = append(o, 0xa1, 0x6f)
 			if z.Params == nil {
@@ -239,27 +248,27 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+		if (zb0001Mask & 0x100000) == 0 { // if not omitted
 			// string "g"
 			o = append(o, 0xa1, 0x67)
 			o = msgp.AppendString(o, z.Gateway)
 		}
-		if (zb0001Mask & 0x100000) == 0 { // if not omitted
+		if (zb0001Mask & 0x200000) == 0 { // if not omitted
 			// string "q"
 			o = append(o, 0xa1, 0x71)
 			o = msgp.AppendString(o, z.Process)
 		}
-		if (zb0001Mask & 0x200000) == 0 { // if not omitted
+		if (zb0001Mask & 0x400000) == 0 { // if not omitted
 			// string "b"
 			o = append(o, 0xa1, 0x62)
 			o = msgp.AppendUint64(o, z.Seq)
 		}
-		if (zb0001Mask & 0x400000) == 0 { // if not omitted
+		if (zb0001Mask & 0x800000) == 0 { // if not omitted
 			// string "m"
 			o = append(o, 0xa1, 0x6d)
 			o = msgp.AppendUint64(o, z.Body)
 		}
-		if (zb0001Mask & 0x800000) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000000) == 0 { // if not omitted
 			// string "l"
 			o = append(o, 0xa1, 0x6c)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Ops)))
@@ -285,7 +294,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	var zb0001Mask uint32 /* 23 bits */
+	var zb0001Mask uint32 /* 24 bits */
 	_ = zb0001Mask
 	for zb0001 > 0 {
 		zb0001--
@@ -340,62 +349,69 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			zb0001Mask |= 0x10
+		case "f":
+			z.Grace, bts, err = msgp.ReadUint32Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Grace")
+				return
+			}
+			zb0001Mask |= 0x20
 		case "i":
 			z.Idle, bts, err = msgp.ReadBoolBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Idle")
 				return
 			}
-			zb0001Mask |= 0x20
+			zb0001Mask |= 0x40
 		case "j":
 			z.SetIdle, bts, err = msgp.ReadBoolBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "SetIdle")
 				return
 			}
-			zb0001Mask |= 0x40
+			zb0001Mask |= 0x80
 		case "a":
 			z.All, bts, err = msgp.ReadBoolBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "All")
 				return
 			}
-			zb0001Mask |= 0x80
+			zb0001Mask |= 0x100
 		case "n":
 			z.Server, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Server")
 				return
 			}
-			zb0001Mask |= 0x100
+			zb0001Mask |= 0x200
 		case "c":
 			z.Client, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Client")
 				return
 			}
-			zb0001Mask |= 0x200
+			zb0001Mask |= 0x400
 		case "x":
 			z.Text, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Text")
 				return
 			}
-			zb0001Mask |= 0x400
+			zb0001Mask |= 0x800
 		case "e":
 			z.Expires, bts, err = msgp.ReadInt64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Expires")
 				return
 			}
-			zb0001Mask |= 0x800
+			zb0001Mask |= 0x1000
 		case "y":
 			z.KeepText, bts, err = msgp.ReadBoolBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "KeepText")
 				return
 			}
-			zb0001Mask |= 0x1000
+			zb0001Mask |= 0x2000
 		case "h":
 			{
 				var zb0003 uint8
@@ -406,28 +422,28 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 				z.Availability = Availability(zb0003)
 			}
-			zb0001Mask |= 0x2000
+			zb0001Mask |= 0x4000
 		case "w":
 			z.Override, bts, err = msgp.ReadInt64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Override")
 				return
 			}
-			zb0001Mask |= 0x4000
+			zb0001Mask |= 0x8000
 		case "r":
 			z.IfRevision, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "IfRevision")
 				return
 			}
-			zb0001Mask |= 0x8000
+			zb0001Mask |= 0x10000
 		case "v":
 			z.CheckRevision, bts, err = msgp.ReadBoolBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "CheckRevision")
 				return
 			}
-			zb0001Mask |= 0x10000
+			zb0001Mask |= 0x20000
 		case "o":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -445,35 +461,35 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
-			zb0001Mask |= 0x20000
+			zb0001Mask |= 0x40000
 		case "g":
 			z.Gateway, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Gateway")
 				return
 			}
-			zb0001Mask |= 0x40000
+			zb0001Mask |= 0x80000
 		case "q":
 			z.Process, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Process")
 				return
 			}
-			zb0001Mask |= 0x80000
+			zb0001Mask |= 0x100000
 		case "b":
 			z.Seq, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Seq")
 				return
 			}
-			zb0001Mask |= 0x100000
+			zb0001Mask |= 0x200000
 		case "m":
 			z.Body, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Body")
 				return
 			}
-			zb0001Mask |= 0x200000
+			zb0001Mask |= 0x400000
 		case "l":
 			var zb0004 uint32
 			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
@@ -497,7 +513,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
-			zb0001Mask |= 0x400000
+			zb0001Mask |= 0x800000
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -507,7 +523,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		}
 	}
 	// Clear omitted fields.
-	if zb0001Mask != 0x7fffff {
+	if zb0001Mask != 0xffffff {
 		if (zb0001Mask & 0x1) == 0 {
 			z.User = ""
 		}
@@ -524,57 +540,60 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			z.TTL = 0
 		}
 		if (zb0001Mask & 0x20) == 0 {
-			z.Idle = false
+			z.Grace = 0
 		}
 		if (zb0001Mask & 0x40) == 0 {
-			z.SetIdle = false
+			z.Idle = false
 		}
 		if (zb0001Mask & 0x80) == 0 {
-			z.All = false
+			z.SetIdle = false
 		}
 		if (zb0001Mask & 0x100) == 0 {
-			z.Server = ""
+			z.All = false
 		}
 		if (zb0001Mask & 0x200) == 0 {
-			z.Client = 0
+			z.Server = ""
 		}
 		if (zb0001Mask & 0x400) == 0 {
-			z.Text = ""
+			z.Client = 0
 		}
 		if (zb0001Mask & 0x800) == 0 {
-			z.Expires = 0
+			z.Text = ""
 		}
 		if (zb0001Mask & 0x1000) == 0 {
-			z.KeepText = false
+			z.Expires = 0
 		}
 		if (zb0001Mask & 0x2000) == 0 {
-			z.Availability = 0
+			z.KeepText = false
 		}
 		if (zb0001Mask & 0x4000) == 0 {
-			z.Override = 0
+			z.Availability = 0
 		}
 		if (zb0001Mask & 0x8000) == 0 {
-			z.IfRevision = 0
+			z.Override = 0
 		}
 		if (zb0001Mask & 0x10000) == 0 {
-			z.CheckRevision = false
+			z.IfRevision = 0
 		}
 		if (zb0001Mask & 0x20000) == 0 {
-			z.Params = nil
+			z.CheckRevision = false
 		}
 		if (zb0001Mask & 0x40000) == 0 {
-			z.Gateway = ""
+			z.Params = nil
 		}
 		if (zb0001Mask & 0x80000) == 0 {
-			z.Process = ""
+			z.Gateway = ""
 		}
 		if (zb0001Mask & 0x100000) == 0 {
-			z.Seq = 0
+			z.Process = ""
 		}
 		if (zb0001Mask & 0x200000) == 0 {
-			z.Body = 0
+			z.Seq = 0
 		}
 		if (zb0001Mask & 0x400000) == 0 {
+			z.Body = 0
+		}
+		if (zb0001Mask & 0x800000) == 0 {
 			z.Ops = nil
 		}
 	}
@@ -584,7 +603,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Command) Msgsize() (s int) {
-	s = 3 + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.User) + 2 + msgp.StringPrefixSize + len(z.Session) + 2 + msgp.StringPrefixSize + len(z.Device) + 2 + msgp.StringPrefixSize + len(z.Platform) + 2 + msgp.Uint32Size + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Server) + 2 + msgp.Uint64Size + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.Int64Size + 2 + msgp.BoolSize + 2 + msgp.Uint8Size + 2 + msgp.Int64Size + 2 + msgp.Uint64Size + 2 + msgp.BoolSize + 2
+	s = 3 + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.User) + 2 + msgp.StringPrefixSize + len(z.Session) + 2 + msgp.StringPrefixSize + len(z.Device) + 2 + msgp.StringPrefixSize + len(z.Platform) + 2 + msgp.Uint32Size + 2 + msgp.Uint32Size + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Server) + 2 + msgp.Uint64Size + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.Int64Size + 2 + msgp.BoolSize + 2 + msgp.Uint8Size + 2 + msgp.Int64Size + 2 + msgp.Uint64Size + 2 + msgp.BoolSize + 2
 	if z.Params == nil {
 		s += msgp.NilSize
 	} else {
@@ -870,12 +889,16 @@ func (z NewerFormatError) Msgsize() (s int) {
 func (z *Params) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(4)
-	var zb0001Mask uint8 /* 4 bits */
+	zb0001Len := uint32(5)
+	var zb0001Mask uint8 /* 5 bits */
 	_ = zb0001Mask
 	if z.Sessions == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x8
+	}
+	if z.MaxGrace == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x10
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -896,6 +919,11 @@ func (z *Params) MarshalMsg(b []byte) (o []byte, err error) {
 			o = append(o, 0xa1, 0x73)
 			o = msgp.AppendInt(o, z.Sessions)
 		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "m"
+			o = append(o, 0xa1, 0x6d)
+			o = msgp.AppendInt64(o, z.MaxGrace)
+		}
 	}
 	return
 }
@@ -910,7 +938,7 @@ func (z *Params) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	var zb0001Mask uint8 /* 1 bits */
+	var zb0001Mask uint8 /* 2 bits */
 	_ = zb0001Mask
 	for zb0001 > 0 {
 		zb0001--
@@ -945,6 +973,13 @@ func (z *Params) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			zb0001Mask |= 0x1
+		case "m":
+			z.MaxGrace, bts, err = msgp.ReadInt64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "MaxGrace")
+				return
+			}
+			zb0001Mask |= 0x2
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -954,16 +989,20 @@ func (z *Params) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		}
 	}
 	// Clear omitted fields.
-	if (zb0001Mask & 0x1) == 0 {
-		z.Sessions = 0
+	if zb0001Mask != 0x3 {
+		if (zb0001Mask & 0x1) == 0 {
+			z.Sessions = 0
+		}
+		if (zb0001Mask & 0x2) == 0 {
+			z.MaxGrace = 0
+		}
 	}
-
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Params) Msgsize() (s int) {
-	s = 1 + 2 + msgp.Int64Size + 2 + msgp.Int64Size + 2 + msgp.BoolSize + 2 + msgp.IntSize
+	s = 1 + 2 + msgp.Int64Size + 2 + msgp.Int64Size + 2 + msgp.BoolSize + 2 + msgp.IntSize + 2 + msgp.Int64Size
 	return
 }

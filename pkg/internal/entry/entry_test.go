@@ -15,9 +15,9 @@ func sample() *entry.Entry {
 		Header:  entry.Header{Epoch: "E1", Instance: "W1", Sequence: 7, LeaseClock: 12_345, AnnouncedThrough: 99},
 		Renewed: []uint32{1, 2, 1 << 30},
 		Commands: []entry.Command{
-			{Kind: entry.Login, User: "alice", Session: "s1", Device: "pixel", Platform: "android", TTL: 30_000, Idle: true, Server: "N1", Client: 12},
+			{Kind: entry.Login, User: "alice", Session: "s1", Device: "pixel", Platform: "android", TTL: 30_000, Grace: 20_000, Idle: true, Server: "N1", Client: 12},
 			{Kind: entry.Set, User: "bob", Text: "hi", Expires: 1000, IfRevision: 1 << 52, CheckRevision: true},
-			{Kind: entry.Configure, Params: &entry.Params{Grace: 5000, Retention: 1, Persistent: true, Sessions: 40}},
+			{Kind: entry.Configure, Params: &entry.Params{Grace: 5000, Retention: 1, Persistent: true, Sessions: 40, MaxGrace: 300_000}},
 		},
 	}
 }
@@ -87,7 +87,7 @@ func FuzzDecode(f *testing.F) {
 func TestParams_Logged(t *testing.T) {
 	var b strings.Builder
 	slog.New(slog.NewTextHandler(&b, nil)).Info("rules", "from", entry.Params{Grace: 5000, Retention: 60_000})
-	if want := "from.grace=5s from.retention=1m0s from.persistent=false from.sessions=32\n"; !strings.HasSuffix(b.String(), want) {
+	if want := "from.grace=5s from.retention=1m0s from.persistent=false from.sessions=32 from.maxGrace=1m0s\n"; !strings.HasSuffix(b.String(), want) {
 		t.Errorf("got %q, want it to end with %q", b.String(), want)
 	}
 }
@@ -103,8 +103,12 @@ func TestAppend_OldestFormat(t *testing.T) {
 		{entry.Command{Kind: entry.Configure, Params: &entry.Params{Sessions: 1}}, 2},
 		{entry.Command{Kind: entry.Unbind, Server: "N1", Client: 7}, 3},
 		{entry.Command{Kind: entry.LameDuck, Server: "N1"}, 3},
+		{entry.Command{Kind: entry.Login, Grace: 20_000}, 1}, // means nothing below format 4
+		{entry.Command{Kind: entry.Configure, Params: &entry.Params{MaxGrace: entry.DefaultMaxGrace}}, 1},
+		{entry.Command{Kind: entry.Configure, Params: &entry.Params{MaxGrace: 300_000}}, 4},
 		{entry.Command{Kind: entry.SetFormat, Seq: 2}, 1},
 		{entry.Command{Kind: entry.SetFormat, Seq: 3}, 3}, // or an earlier version takes it for in force
+		{entry.Command{Kind: entry.SetFormat, Seq: 4}, 4},
 	} {
 		data, err := entry.Append(nil, &entry.Entry{Commands: []entry.Command{c.command}})
 		if err != nil || data[0] != c.want {

@@ -232,9 +232,19 @@ func (s *State) NewlyBound(yield func(server string, client uint64) bool) {
 
 // expireConnections forgets connections that closed long ago.
 func (s *State) expireConnections() {
-	for len(s.connections.closed) > 0 && s.connections.closed[0].at+closedKept <= s.clock.lease {
+	kept := s.closedKept()
+	for len(s.connections.closed) > 0 && s.connections.closed[0].at+kept <= s.clock.lease {
 		s.connections.forgetOldest()
 	}
+}
+
+// closedKept returns how long a closed connection is remembered. A login that arrives after the
+// close of its own connection arrives within that time, and its session may still have its grace.
+func (s *State) closedKept() int64 {
+	if s.format < graceFormat {
+		return closedKept
+	}
+	return s.params.LongestGrace() + closedLate
 }
 
 // findOrAdd returns the number of a connection.

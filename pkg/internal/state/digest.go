@@ -56,6 +56,9 @@ func (s *State) Digest() uint64 {
 	if n := s.params.Sessions; n != entry.DefaultSessions { // as earlier versions hash it
 		b = appendNumbers(b, uint64(n))
 	}
+	if s.format >= graceFormat {
+		b = must(s.params.MarshalMsg(b))
+	}
 	b = s.appendLame(b)
 	if at := s.clock.wentBackAt; at != 0 { // likewise
 		b = appendNumbers(b, uint64(at))
@@ -84,7 +87,7 @@ func (s *State) hash(u *user) uint64 {
 		b = s.appendID(b, x)
 		b = appendText(b, s.device(x))
 		b = appendText(b, s.platform(x))
-		b = appendNumbers(b, uint64(x.number), x.terms.number(), flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
+		b = appendNumbers(b, uint64(x.number), uint64(x.terms), flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2|uint64(x.loss)<<3, uint64(x.loginAt), uint64(x.lostAt))
 		if x.bound.isGateway() {
 			b = appendNumbers(b, uint64(x.bound&^ofGateway)) // the number of its lease
 		}
@@ -107,7 +110,7 @@ func (s *State) hash(u *user) uint64 {
 func (s *State) hashGateway(g *gateway) uint64 {
 	b := appendText(s.scratch[:0], g.key.gateway)
 	b = appendText(b, g.key.process)
-	b = appendNumbers(b, uint64(g.number), g.terms.number(), g.seq, g.answer.Revision, uint64(g.answer.Applied), uint64(len(g.answer.Failures)), uint64(len(g.sessions)))
+	b = appendNumbers(b, uint64(g.number), uint64(g.terms), g.seq, g.answer.Revision, uint64(g.answer.Applied), uint64(len(g.answer.Failures)), uint64(len(g.sessions)))
 	if c := s.connectionOf(&g.lease); c != nil {
 		b = appendText(b, s.server(c))
 		b = appendNumbers(b, c.client, flag(c.closed), uint64(c.closedAt))

@@ -121,9 +121,9 @@ func (s *State) whyStatus(u *user, say func(string, ...any)) {
 		case x.live:
 			say("ONLINE: session %s is live, %s", s.title(x), s.whyLive(x))
 		case t == protocol.Offline:
-			say("OFFLINE: session %s was lost %s, %s ago", s.title(x), x.loss.sentence(x.ttl), span(s.clock.wall-x.lostAt))
+			say("OFFLINE: session %s was lost %s, %s ago", s.title(x), x.loss.sentence(x.ttl()), span(s.clock.wall-x.lostAt))
 		default:
-			say("session %s was lost %s, %s ago, and does not matter while another is live", s.title(x), x.loss.sentence(x.ttl), span(s.clock.wall-x.lostAt))
+			say("session %s was lost %s, %s ago, and does not matter while another is live", s.title(x), x.loss.sentence(x.ttl()), span(s.clock.wall-x.lostAt))
 		}
 	}
 	s.endedOf(u, func(session sessionID, reason endReason, until int64) {
@@ -195,14 +195,14 @@ const (
 	lostByGateway
 )
 
-func (l loss) sentence(ttl uint32) string {
+func (l loss) sentence(ttl int64) string {
 	switch l {
 	case lostWithConnection:
 		return "when its connection closed and the grace was over"
 	case lostByGateway:
 		return "by its gateway, or with it"
 	}
-	return "when nothing had been heard of it for " + span(int64(ttl))
+	return "when nothing had been heard of it for " + span(ttl)
 }
 
 func (r endReason) sentence() string {

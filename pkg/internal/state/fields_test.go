@@ -13,7 +13,8 @@ import (
 
 // recorded is a snapshot as records, without what can be derived from them.
 type recorded struct {
-	Format   uint8 // in force
+	Format   uint8        // in force
+	Params   entry.Params // from format 4 on
 	Gateways []gatewayAll
 	Users    []userAll
 }
@@ -37,6 +38,9 @@ func fullRecords(format uint8) recorded {
 		return bindingRecord{Server: "N1", Client: client, Closed: true, ClosedAt: 4_000}
 	}
 	r := recorded{Format: format}
+	if format >= graceFormat {
+		r.Params = entry.Params{Grace: 5_000, Retention: 60_000, Persistent: true, Sessions: 32, MaxGrace: 120_000}
+	}
 	for i, process := range []string{"p1", "p2"} {
 		var g gatewayAll
 		if format >= fencesFormat {
@@ -65,6 +69,9 @@ func fullRecords(format uint8) recorded {
 		u.More = userMoreRecord{Fence: 1, Fenced: 34, Tombstone: &tombstoneRecord{Revision: 35, Previous: 36, UpdatedAt: 37},
 			Ends: []endRecord{{Session: "s0", Reason: uint8(wasKicked)}}}
 	}
+	if format >= graceFormat {
+		r.Gateways[0].Terms, u.Sessions[0].Terms = uint32(makeTerms(30_000, 20_000)), uint32(makeTerms(20_000, 10_000))
+	}
 	r.Users = append(r.Users, u)
 	return r
 }
@@ -87,11 +94,14 @@ func (r *recorded) write(digest uint64) []byte {
 	if r.Format >= fencesFormat {
 		ends.Fences = 2
 	}
-	b := must(h.MarshalMsg([]byte{snapshotFormat}))
+	b := must(h.MarshalMsg([]byte{max(r.Format, fencesFormat)}))
 	b = must((&rulesRecord{Sessions: 32}).MarshalMsg(b))
 	b = must((&linksRecord{}).MarshalMsg(b))
 	b = must((&clockRecord{}).MarshalMsg(b))
 	b = must(ends.MarshalMsg(b))
+	if r.Format >= graceFormat {
+		b = must(r.Params.MarshalMsg(b))
+	}
 	for _, g := range r.Gateways {
 		b = must(g.More.MarshalMsg(must(g.gatewayRecord.MarshalMsg(b))))
 	}
@@ -157,6 +167,9 @@ func readRecords(t *testing.T, s *State) (r recorded) {
 		read(new(linksRecord))
 		read(new(clockRecord))
 		read(&ends)
+	}
+	if format >= graceFormat {
+		read(&r.Params)
 	}
 	r.Format = h.Format
 	for range h.Gateways {
@@ -262,11 +275,11 @@ var inNoDigest = map[string]string{
 	"Failures[0].Message":              "the same",
 }
 
-// TestFields: each field of the records of users, sessions and gateways changes the digest and
-// survives a snapshot. So a field that is added cannot be left out of either.
+// TestFields: each rule, and each field of the records of users, sessions and gateways, changes the
+// digest and survives a snapshot. So a field that is added cannot be left out of either.
 func TestFields(t *testing.T) {
 	met := map[string]bool{}
-	for _, format := range []uint8{2, 3} {
+	for _, format := range []uint8{2, 3, 4} {
 		base := fullRecords(format)
 		state := base.restore(t)
 		if got := readRecords(t, state); !reflect.DeepEqual(got, base) {
@@ -321,6 +334,7 @@ func TestFields(t *testing.T) {
 // isLeftOut reports whether fullRecords cannot have a value in a field.
 func isLeftOut(path string, format uint8) bool {
 	return path == ".Format" ||
+		format < graceFormat && strings.HasPrefix(path, ".Params.") ||
 		format < fencesFormat && strings.Contains(path, ".More.") ||
 		strings.HasSuffix(path, "Sessions[0].Gateway") || // bound to a connection instead
 		strings.Contains(path, "Sessions[1].On.") // to a gateway instead

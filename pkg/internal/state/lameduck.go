@@ -61,10 +61,10 @@ func (s *State) shorten(l *lease) {
 func (s *State) effectiveTTL(l *lease) int64 {
 	if len(s.connections.lame) > 0 {
 		if c := s.connectionOf(l); c != nil && c.lame {
-			return int64(l.ttl) / 2
+			return l.ttl() / 2
 		}
 	}
-	return int64(l.ttl)
+	return l.ttl()
 }
 
 // expireLame forgets servers that must be gone by now.

@@ -102,38 +102,53 @@ func (s *State) gatewayOf(x *session) *gateway {
 	return s.gateways.byLease[uint32(x.bound&^ofGateway)]
 }
 
-// terms are what the holder of a lease chose, in milliseconds. This file alone knows which terms
-// there are: login, open, the digest, snapshots and replies take all of them from here.
-type terms struct {
-	ttl uint32
+// terms are what the holder of a lease chose, packed to save memory: in the lower 22 bits the TTL in
+// milliseconds, above them the grace in seconds. A grace of 0 is that of the rules in force. Digests
+// and snapshots have the terms as they are. This file alone knows which terms there are: login,
+// open, digests, snapshots and replies take all of them from here.
+type terms uint32
+
+const ttlBits, graceBits = 22, 10 // enough for protocol.MaxTTL and protocol.MaxGrace
+
+func makeTerms(ttl, grace uint32) terms {
+	return terms(min(grace/1000, 1<<graceBits-1)<<ttlBits | min(ttl, 1<<ttlBits-1))
 }
+
+// ttl and grace are in milliseconds.
+func (t terms) ttl() int64   { return int64(t & (1<<ttlBits - 1)) }
+func (t terms) grace() int64 { return int64(t>>ttlBits) * 1000 }
+
+// graceFormat is the first format in which a lease can have a grace of its own. Below it every lease
+// has that of the rules.
+const graceFormat = 4
 
 // Terms are those that are in force for a lease, in milliseconds.
 type Terms struct{ TTL, Grace int64 }
 
 // termsOf returns the terms that a Login or an Open asks for.
 func (s *State) termsOf(c *entry.Command) (terms, *protocol.Error) {
-	return terms{ttl: c.TTL}, nil
+	if s.format < graceFormat {
+		return makeTerms(c.TTL, 0), nil
+	}
+	if longest := s.params.LongestGrace(); int64(c.Grace) > longest {
+		return 0, protocol.ErrInvalidRequest.Withf("graceSeconds is too long: this service allows a grace of at most %v", span(longest))
+	}
+	return makeTerms(c.TTL, c.Grace), nil
 }
-
-// number has all terms in one number. It is in digests and snapshots. unpackTerms is its inverse.
-func (t terms) number() uint64 { return uint64(t.ttl) }
-
-func unpackTerms(number uint64) terms { return terms{ttl: uint32(number)} }
 
 // termsInForce returns what the holder of a lease is told.
 func (s *State) termsInForce(l *lease) Terms {
-	return Terms{TTL: int64(l.ttl), Grace: l.graceOr(s.params.Grace)}
+	return Terms{TTL: l.ttl(), Grace: s.graceOf(l)}
 }
 
 // showTerms fills in what is shown of a lease beside the session.
 func (s *State) showTerms(l *lease, to *protocol.Session) {
-	to.TTLSeconds = s.termsInForce(l).TTL / 1000
+	in := s.termsInForce(l)
+	to.TTLSeconds, to.GraceSeconds = in.TTL/1000, seconds(in.Grace)
 }
 
-// graceOr returns how long the lease outlives its closed connection. byRules is the grace of the
-// rules in force.
-func (l *lease) graceOr(byRules int64) int64 { return byRules }
+// graceOf returns how long a lease outlives its closed connection.
+func (s *State) graceOf(l *lease) int64 { return cmp.Or(l.grace(), s.params.Grace) }
 
 // dueAt returns when something happens to the lease's holder.
 func (s *State) dueAt(l *lease) int64 {
@@ -144,7 +159,7 @@ func (s *State) dueAt(l *lease) int64 {
 		return roundUp(l.deadline, forgetGrain) // so that a week of lost sessions shares its buckets
 	}
 	if c := s.connectionOf(l); c != nil && c.closed {
-		return min(l.deadline, c.closedAt+l.graceOr(s.params.Grace))
+		return min(l.deadline, c.closedAt+s.graceOf(l))
 	}
 	return l.deadline
 }

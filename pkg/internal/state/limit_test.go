@@ -1,11 +1,8 @@
 package state
 
 import (
-	"encoding/hex"
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -142,92 +139,5 @@ func TestSessionsPerUser_EndedTogether(t *testing.T) {
 	m.do(t, "login alice phone1 device=phone", "login alice phone2 device=phone")
 	if r := m.s.Explain("alice"); len(r.Ended) != 100 || r.Ended[0].SessionID != "s1" || r.Ended[99].SessionID != "phone1" {
 		t.Errorf("after one more: %d from %+v on", len(r.Ended), r.Ended[0])
-	}
-}
-
-// TestFormat1: a journal and a snapshot that were written before sessions per user
-// could be configured are read, allow the default number, and have the digest that
-// they had then; what is written with that number can still be read by those
-// versions.
-func TestFormat1(t *testing.T) {
-	data, err := os.ReadFile("testdata/format1.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, now := New(), int64(0)
-	var digest, snapshot string
-	for line := range strings.Lines(string(data)) {
-		f := strings.Fields(line)
-		last := f[len(f)-1]
-		switch f[0] {
-		case "entry":
-			raw, err := hex.DecodeString(last)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var e entry.Entry
-			if err := entry.Decode(raw, &e); err != nil {
-				t.Fatal(err)
-			}
-			if again, err := entry.Append(nil, &e); err != nil || hex.EncodeToString(again) != last {
-				t.Errorf("written again: %x, %v, want %s", again, err, last)
-			}
-			now, _ = strconv.ParseInt(f[1], 10, 64)
-			if _, err := s.Apply(&e, s.Position()+1, now, true); err != nil {
-				t.Fatal(err)
-			}
-		case "digest":
-			digest = last
-		case "snapshot":
-			snapshot = strings.Trim(last, "[]")
-		}
-	}
-	raw, err := hex.DecodeString(snapshot)
-	if err != nil {
-		t.Fatal(err)
-	}
-	restored, err := restore([][]byte{raw})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, s := range map[string]*State{"journal": s, "snapshot": restored} {
-		if got := fmt.Sprintf("%016x", s.Digest()); got != digest {
-			t.Errorf("%s: digest %s, want %s", name, got, digest)
-		}
-		if n := s.Params().Sessions; n != protocol.MaxSessionsPerUser {
-			t.Errorf("%s: %d sessions are allowed, want %d", name, n, protocol.MaxSessionsPerUser)
-		}
-		if got := fmt.Sprintf("%x", slices.Concat(blocksOf(t, s.BeginSnapshot(), nil)...)); got != snapshot {
-			t.Errorf("%s: the snapshot is\n%s, want\n%s", name, got, snapshot)
-		}
-		m := &machine{s: s, now: now, sequence: map[string]uint64{"A": 100}, cursor: map[string]Cursor{}}
-		m.out.Reset()
-		m.do(t, "login bob onemore") // who has 32 live ones
-		if !strings.Contains(m.out.String(), "too_many_sessions") {
-			t.Errorf("%s: a login too many: got %q", name, m.out.String())
-		}
-	}
-}
-
-// TestFormat2: another number than the default is not for versions that know none.
-func TestFormat2(t *testing.T) {
-	for sessions, want := range map[int]byte{0: 1, protocol.MaxSessionsPerUser: 1, 1: 2, 256: 2} {
-		m := newMachine(t)
-		p := &entry.Params{Grace: 5000, Retention: 60_000, Sessions: sessions}
-		e := &entry.Entry{Header: m.header("A"), Commands: []entry.Command{{Kind: entry.RequestsLost}, {Kind: entry.Configure, Params: p}}}
-		raw, err := entry.Append(nil, e)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.apply(t, e)
-		snapshot := slices.Concat(blocksOf(t, m.s.BeginSnapshot(), nil)...)
-		if raw[0] != want || snapshot[0] != want {
-			t.Errorf("%d sessions: the entry has format %d, the snapshot %d, want %d", sessions, raw[0], snapshot[0], want)
-		}
-		digest := m.s.Digest()
-		m.s.params.Sessions++
-		if m.s.Digest() == digest {
-			t.Errorf("the digest does not tell %d sessions from one more", sessions)
-		}
 	}
 }

@@ -52,6 +52,7 @@ func genHistory(t *rapid.T) []moment {
 			c.Kind, c.Platform = entry.Login, "web"
 			c.Device = pick("device", "", "", "d1", "d2")
 			c.TTL = rapid.SampledFrom([]uint32{5_000, 10_000, 30_000}).Draw(t, "ttl")
+			c.Grace = rapid.SampledFrom([]uint32{0, 0, 1_000, 20_000, 90_000}).Draw(t, "grace")
 			if rapid.Bool().Draw(t, "bound") {
 				c.Server, c.Client = "N1", uint64(rapid.IntRange(1, 4).Draw(t, "client"))
 			}
@@ -74,7 +75,8 @@ func genHistory(t *rapid.T) []moment {
 			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.Closed, entry.Closed, entry.Unbind, entry.LameDuck}).Draw(t, "what"),
 				Server: "N1", Client: uint64(rapid.IntRange(1, 4).Draw(t, "client"))}
 		case 10:
-			c = entry.Command{Kind: entry.Open, Gateway: "g1", Process: pick("process", "p1", "p2"), TTL: 10_000}
+			c = entry.Command{Kind: entry.Open, Gateway: "g1", Process: pick("process", "p1", "p2"), TTL: 10_000,
+				Grace: rapid.SampledFrom([]uint32{0, 0, 1_000, 90_000}).Draw(t, "grace")}
 			if rapid.Bool().Draw(t, "bound") {
 				c.Server, c.Client = "N1", uint64(rapid.IntRange(1, 4).Draw(t, "client"))
 			}
@@ -85,7 +87,7 @@ func genHistory(t *rapid.T) []moment {
 			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.RenewGateway, entry.RenewGateway, entry.Close}).Draw(t, "kind"),
 				Gateway: "g1", Process: pick("process", "p1", "p2"), All: rapid.Bool().Draw(t, "logout")}
 		case 18:
-			c = entry.Command{Kind: entry.SetFormat, Seq: rapid.Uint64Range(2, 3).Draw(t, "format")}
+			c = entry.Command{Kind: entry.SetFormat, Seq: rapid.Uint64Range(2, entry.Format).Draw(t, "format")}
 		case 9:
 			if rapid.IntRange(0, 9).Draw(t, "rare") == 0 {
 				return entry.Command{Kind: entry.RequestsLost}
@@ -98,6 +100,7 @@ func genHistory(t *rapid.T) []moment {
 				Retention:  rapid.SampledFrom([]int64{60_000, 600_000}).Draw(t, "retention"),
 				Persistent: rapid.Bool().Draw(t, "persistent"),
 				Sessions:   rapid.SampledFrom([]int{0, 1, 2, 3, 32}).Draw(t, "sessions"),
+				MaxGrace:   rapid.SampledFrom([]int64{0, 60_000, 1_000, 300_000}).Draw(t, "maxGrace"),
 			}}
 		}
 		return c
@@ -116,7 +119,7 @@ func genHistory(t *rapid.T) []moment {
 }
 
 // genFormat is the format in force when a history begins; a later one may follow.
-func genFormat(t *rapid.T) uint8 { return rapid.SampledFrom([]uint8{1, 2, 3, 3}).Draw(t, "format") }
+func genFormat(t *rapid.T) uint8 { return rapid.SampledFrom([]uint8{1, 2, 3, 4, 4}).Draw(t, "format") }
 
 // at makes a machine one with a format in force, of which nothing has happened yet.
 func (m *machine) at(format uint8) *machine {
@@ -441,8 +444,8 @@ func dump(s *State, exact bool) string {
 			}
 		}
 		for x := s.first(u); x != nil; x = s.after(x) {
-			fmt.Fprintf(&b, "   %s %q %s live %t idle %t loginOnly %t terms %v due %d number %d login %d lost %d", s.sessionID(x), s.device(x), s.platform(x),
-				x.live, x.idle, x.loginOnly, x.terms, s.dueAt(&x.lease), x.number, x.loginAt, x.lostAt)
+			fmt.Fprintf(&b, "   %s %q %s live %t idle %t loginOnly %t terms %x due %d number %d login %d lost %d", s.sessionID(x), s.device(x), s.platform(x),
+				x.live, x.idle, x.loginOnly, uint32(x.terms), s.dueAt(&x.lease), x.number, x.loginAt, x.lostAt)
 			if c := s.connectionOf(&x.lease); c != nil {
 				fmt.Fprintf(&b, " on %v", s.connections.key(c))
 			}
@@ -454,7 +457,7 @@ func dump(s *State, exact bool) string {
 	}
 	for _, key := range []gatewayKey{{"g1", "p1"}, {"g1", "p2"}} {
 		if g := s.gateways.byKey[key]; g != nil {
-			fmt.Fprintln(&b, key, g.number, g.seq, g.body, g.answer.Applied, g.answer.Failures, s.dueAt(&g.lease))
+			fmt.Fprintln(&b, key, g.number, g.terms, g.seq, g.body, g.answer.Applied, g.answer.Failures, s.dueAt(&g.lease))
 		}
 	}
 	fmt.Fprintln(&b, "format", s.format, "lame", s.connections.lame)

@@ -11,9 +11,10 @@ import (
 
 // snapshotFormat is the newest one that this program writes and understands. 2 has
 // a rulesRecord behind the header. 3 has a linksRecord, a clockRecord and an endsRecord
-// behind that, and what the last one says. Like an entry a snapshot is written in the
-// oldest format that has all it says.
-const snapshotFormat = 3
+// behind that, and what the last one says. 4 has all parameters behind that, encoded as in
+// an entry: a new one needs no new record. And leases can have a grace of their own. Like an
+// entry a snapshot is written in the oldest format that has all it says.
+const snapshotFormat = 4
 
 // headerRecord begins a snapshot: everything that there is not much of.
 //
@@ -128,8 +129,7 @@ type instanceRecord struct {
 //msgp:tuple gatewayRecord
 type gatewayRecord struct {
 	Gateway, Process string
-	Number           uint32
-	Terms            uint64 // see terms.number
+	Number, Terms    uint32
 	Deadline         int64
 	On               bindingRecord
 	Seq              uint64
@@ -220,8 +220,7 @@ type hiddenRecord struct {
 //msgp:tuple sessionRecord
 type sessionRecord struct {
 	ID, Device, Platform string
-	Number               uint32
-	Terms                uint64 // see terms.number
+	Number, Terms        uint32
 	Deadline             int64
 	Flags                uint8 // live, idle, severed from the lowest bit on, then two bits of loss
 	LoginAt, LostAt      int64
@@ -246,7 +245,7 @@ func (r *bindingRecord) from(s *State, l *lease) {
 
 func (r *gatewayRecord) from(s *State, g *gateway) {
 	*r = gatewayRecord{
-		Gateway: g.key.gateway, Process: g.key.process, Number: g.number, Terms: g.terms.number(), Deadline: g.deadline,
+		Gateway: g.key.gateway, Process: g.key.process, Number: g.number, Terms: uint32(g.terms), Deadline: g.deadline,
 		Seq: g.seq, Revision: g.answer.Revision, Applied: g.answer.Applied,
 	}
 	r.On.from(s, &g.lease)
@@ -310,7 +309,7 @@ func (r *userRecord) from(s *State, u *user) {
 
 func (r *sessionRecord) from(s *State, x *session) {
 	*r = sessionRecord{
-		ID: s.sessionID(x).String(), Device: s.device(x), Platform: s.platform(x), Number: x.number, Terms: x.terms.number(), Deadline: x.deadline,
+		ID: s.sessionID(x).String(), Device: s.device(x), Platform: s.platform(x), Number: x.number, Terms: uint32(x.terms), Deadline: x.deadline,
 		Flags:   uint8(flag(x.live)|flag(x.idle)<<1|flag(x.loginOnly)<<2) | uint8(x.loss)<<3,
 		LoginAt: x.loginAt, LostAt: x.lostAt,
 	}

@@ -440,7 +440,7 @@ func (z *gatewayRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendString(o, z.Gateway)
 	o = msgp.AppendString(o, z.Process)
 	o = msgp.AppendUint32(o, z.Number)
-	o = msgp.AppendUint64(o, z.Terms)
+	o = msgp.AppendUint32(o, z.Terms)
 	o = msgp.AppendInt64(o, z.Deadline)
 	o, err = z.On.MarshalMsg(o)
 	if err != nil {
@@ -488,7 +488,7 @@ func (z *gatewayRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Number")
 		return
 	}
-	z.Terms, bts, err = msgp.ReadUint64Bytes(bts)
+	z.Terms, bts, err = msgp.ReadUint32Bytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err, "Terms")
 		return
@@ -546,7 +546,7 @@ func (z *gatewayRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *gatewayRecord) Msgsize() (s int) {
-	s = 1 + msgp.StringPrefixSize + len(z.Gateway) + msgp.StringPrefixSize + len(z.Process) + msgp.Uint32Size + msgp.Uint64Size + msgp.Int64Size + z.On.Msgsize() + msgp.Uint64Size + msgp.Uint64Size + msgp.IntSize + msgp.ArrayHeaderSize
+	s = 1 + msgp.StringPrefixSize + len(z.Gateway) + msgp.StringPrefixSize + len(z.Process) + msgp.Uint32Size + msgp.Uint32Size + msgp.Int64Size + z.On.Msgsize() + msgp.Uint64Size + msgp.Uint64Size + msgp.IntSize + msgp.ArrayHeaderSize
 	for za0001 := range z.Failures {
 		s += z.Failures[za0001].Msgsize()
 	}
@@ -1159,7 +1159,7 @@ func (z *sessionRecord) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendString(o, z.Device)
 	o = msgp.AppendString(o, z.Platform)
 	o = msgp.AppendUint32(o, z.Number)
-	o = msgp.AppendUint64(o, z.Terms)
+	o = msgp.AppendUint32(o, z.Terms)
 	o = msgp.AppendInt64(o, z.Deadline)
 	o = msgp.AppendUint8(o, z.Flags)
 	o = msgp.AppendInt64(o, z.LoginAt)
@@ -1205,7 +1205,7 @@ func (z *sessionRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Number")
 		return
 	}
-	z.Terms, bts, err = msgp.ReadUint64Bytes(bts)
+	z.Terms, bts, err = msgp.ReadUint32Bytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err, "Terms")
 		return
@@ -1246,7 +1246,7 @@ func (z *sessionRecord) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *sessionRecord) Msgsize() (s int) {
-	s = 1 + msgp.StringPrefixSize + len(z.ID) + msgp.StringPrefixSize + len(z.Device) + msgp.StringPrefixSize + len(z.Platform) + msgp.Uint32Size + msgp.Uint64Size + msgp.Int64Size + msgp.Uint8Size + msgp.Int64Size + msgp.Int64Size + msgp.IntSize + z.On.Msgsize()
+	s = 1 + msgp.StringPrefixSize + len(z.ID) + msgp.StringPrefixSize + len(z.Device) + msgp.StringPrefixSize + len(z.Platform) + msgp.Uint32Size + msgp.Uint32Size + msgp.Int64Size + msgp.Uint8Size + msgp.Int64Size + msgp.Int64Size + msgp.IntSize + z.On.Msgsize()
 	return
 }
 

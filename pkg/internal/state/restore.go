@@ -102,6 +102,7 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 			return nil, damaged("its rules: %w", err)
 		}
 	}
+	params := entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent, Sessions: rules.Sessions}
 	var links linksRecord
 	var c clockRecord
 	if r.format = format; format >= 3 {
@@ -115,15 +116,20 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 			return nil, damaged("its count of ended sessions: %w", err)
 		}
 	}
+	if format >= 4 {
+		if rest, err = params.UnmarshalMsg(rest); err != nil {
+			return nil, damaged("all its rules: %w", err)
+		}
+	}
 	s := r.s
 	for _, l := range links.Lame {
 		s.connections.lame = append(s.connections.lame, lameServer{id: l.Server, since: l.Since})
 	}
 	s.epoch, s.generation, s.format, s.position = h.Epoch, h.Generation, h.Format, h.Position
 	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil, wentBackAt: c.WentBackAt}
-	s.params = entry.Params{Grace: h.Grace, Retention: h.Retention, Persistent: h.Persistent, Sessions: rules.Sessions}.Complete()
+	s.params = params.Complete()
 	if h.Epoch == "" || h.Users < 0 || h.Closed < 0 || h.Freed < 0 || h.Numbers < h.Freed ||
-		r.ends.Names < 0 || r.ends.Fences < 0 || h.Format >= fencesFormat && format < 3 {
+		r.ends.Names < 0 || r.ends.Fences < 0 || h.Format >= fencesFormat && format < 3 || h.Format >= graceFormat && format < 4 {
 		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections, %d and %d ended sessions, format %d",
 			h.Users, h.Numbers, h.Freed, h.Closed, r.ends.Names, r.ends.Fences, h.Format)
 	}
@@ -182,7 +188,7 @@ func (r *restorer) restoreGateway(b []byte) ([]byte, error) {
 	}
 	r.s.addGateway(x)
 	r.gateways = append(r.gateways, x)
-	return b, r.restoreLease(&x.lease, holder(g.Number|ofGateway), g.Number, g.Terms, g.Deadline, &g.On)
+	return b, r.restoreLease(&x.lease, holder(g.Number|ofGateway), g.Number, terms(g.Terms), g.Deadline, &g.On)
 }
 
 func (r *restorer) restoreClosed(b []byte) ([]byte, error) {
@@ -397,15 +403,15 @@ func (r *restorer) restoreSession(u *user, rec *sessionRecord) error {
 		}
 		r.gateways[rec.Gateway-1].add(n, x)
 	}
-	return r.restoreLease(&x.lease, holder(n), rec.Number, rec.Terms, rec.Deadline, &rec.On)
+	return r.restoreLease(&x.lease, holder(n), rec.Number, terms(rec.Terms), rec.Deadline, &rec.On)
 }
 
-func (r *restorer) restoreLease(l *lease, h holder, number uint32, terms uint64, deadline int64, on *bindingRecord) error {
+func (r *restorer) restoreLease(l *lease, h holder, number uint32, chosen terms, deadline int64, on *bindingRecord) error {
 	if int(number) >= r.header.Numbers {
 		return damaged("the lease number %d is beyond %d", number, r.header.Numbers)
 	}
-	if l.terms = unpackTerms(terms); l.terms.number() != terms {
-		return damaged("the terms %d of lease %d are none that this version knows", terms, number)
+	if l.terms = chosen; l.grace() != 0 && r.format < graceFormat {
+		return damaged("lease %d has the terms %#x, and a grace of its own is not in its format", number, chosen)
 	}
 	s := r.s
 	r.leases = append(r.leases, restoredLease{l, h})

@@ -155,6 +155,15 @@ func showTTL(x protocol.Session) string {
 	return fmt.Sprint(" ttl=", time.Duration(x.TTLSeconds)*time.Second)
 }
 
+// showGrace shows the grace of a session that has another one than by default.
+func showGrace(x protocol.Session) string {
+	grace := time.Duration(x.GraceSeconds * float64(time.Second))
+	if grace == protocol.DefaultGrace {
+		return ""
+	}
+	return fmt.Sprint(" grace=", grace)
+}
+
 func showSettings(s protocol.AvailabilitySettings) string {
 	if s.Override == "" {
 		return string(s.Lasting)
@@ -204,7 +213,7 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 	case "sessions":
 		_, _, sessions := m.s.OwnStatus(d.CmdArgs[0].Key)
 		for _, x := range sessions {
-			fmt.Fprintf(&m.out, "%s device=%q platform=%s live=%t idle=%t bound=%t gateway=%q%s\n", x.SessionID, x.Device, x.Platform, x.Live, x.Idle, x.Bound, x.Gateway, showTTL(x))
+			fmt.Fprintf(&m.out, "%s device=%q platform=%s live=%t idle=%t bound=%t gateway=%q%s%s\n", x.SessionID, x.Device, x.Platform, x.Live, x.Idle, x.Bound, x.Gateway, showTTL(x), showGrace(x))
 		}
 	case "own":
 		st, settings, _ := m.s.OwnStatus(d.CmdArgs[0].Key)
@@ -291,7 +300,7 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 
 // parseCommand reads a line such as
 //
-//	login alice phone device=pixel platform=android ttl=30s on=N1/7 idle
+//	login alice phone device=pixel platform=android ttl=30s grace=20s on=N1/7 idle
 //	renew alice phone [idle|active]    renewed alice phone (by its number)
 //	logout alice phone|all
 //	set alice text=hello expires=1h session=phone if=3.1 availability=busy for=1h   (no text=: kept)
@@ -300,8 +309,8 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 //	requests-lost
 //	newepoch [empty]
 //	set-format 2
-//	configure grace=5s retention=1h persistent sessions=2
-//	open gw process ttl=30s on=N1/7   renewgateway gw process   close gw process [logout]
+//	configure grace=5s retention=1h persistent sessions=2 max-grace=1m
+//	open gw process ttl=30s grace=20s on=N1/7   renewgateway gw process   close gw process [logout]
 //	apply gw process seq=1 [body=7] login:alice:s1 set:alice:text logout:alice:s1 lost:alice:s1 idle:alice:s1
 func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed int64) {
 	args := map[string]string{}
@@ -331,6 +340,7 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 		if ttl := args["ttl"]; ttl != "" {
 			c.TTL = uint32(parseDuration(t, ttl))
 		}
+		c.Grace = parseGrace(t, args["grace"])
 		c.Server, c.Client = parseConnection(args["on"])
 	case "renew":
 		c = entry.Command{Kind: entry.Renew, User: name(0), Session: name(1), SetIdle: idle || active, Idle: idle}
@@ -375,7 +385,7 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 	case "lameduck":
 		c = entry.Command{Kind: entry.LameDuck, Server: name(0)}
 	case "open":
-		c = entry.Command{Kind: entry.Open, Gateway: name(0), Process: name(1), TTL: uint32(parseDuration(t, args["ttl"]))}
+		c = entry.Command{Kind: entry.Open, Gateway: name(0), Process: name(1), TTL: uint32(parseDuration(t, args["ttl"])), Grace: parseGrace(t, args["grace"])}
 		c.Server, c.Client = parseConnection(args["on"])
 	case "renewgateway":
 		c = entry.Command{Kind: entry.RenewGateway, Gateway: name(0), Process: name(1)}
@@ -399,11 +409,19 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 		_, persistent := args["persistent"]
 		sessions, _ := strconv.Atoi(args["sessions"])
 		c = entry.Command{Kind: entry.Configure, Params: &entry.Params{
-			Grace: parseDuration(t, args["grace"]), Retention: parseDuration(t, args["retention"]), Persistent: persistent, Sessions: sessions}}
+			Grace: parseDuration(t, args["grace"]), Retention: parseDuration(t, args["retention"]), Persistent: persistent, Sessions: sessions,
+			MaxGrace: int64(parseGrace(t, args["max-grace"]))}}
 	default:
 		t.Fatalf("unknown command %q", f)
 	}
 	return c, -1
+}
+
+func parseGrace(t testing.TB, s string) uint32 {
+	if s == "" {
+		return 0
+	}
+	return uint32(parseDuration(t, s))
 }
 
 func parseOp(t testing.TB, s string) entry.Command {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"math"
 	"slices"
+
+	"presence/pkg/internal/entry"
 )
 
 // Snapshot writes the state as of one position, in steps, while entries go on being
@@ -29,6 +31,7 @@ type Snapshot struct {
 	format   uint8
 	header   headerRecord
 	rules    rulesRecord
+	params   entry.Params
 	links    linksRecord
 	clock    clockRecord
 	ends     endsRecord
@@ -71,6 +74,7 @@ func (s *State) BeginSnapshot() *Snapshot {
 		Closed: len(x.closed), Freed: len(x.freed), Users: s.users.table.Len(),
 	}
 	x.format, x.rules = s.params.Format(), rulesRecord{Sessions: s.params.Sessions}
+	x.params = s.params
 	for _, l := range s.connections.lame {
 		x.format = max(x.format, 3)
 		x.links.Lame = append(x.links.Lame, lameRecord{Server: l.id, Since: l.since})
@@ -78,8 +82,11 @@ func (s *State) BeginSnapshot() *Snapshot {
 	if s.clock.wentBackAt != 0 {
 		x.format, x.clock.WentBackAt = max(x.format, 3), s.clock.wentBackAt
 	}
+	if s.format >= graceFormat {
+		x.format = snapshotFormat
+	}
 	if s.format >= fencesFormat {
-		x.format, x.ends = snapshotFormat, endsRecord{Names: len(x.names), Fences: s.fenceTable.count, First: s.fenceTable.first}
+		x.format, x.ends = max(x.format, 3), endsRecord{Names: len(x.names), Fences: s.fenceTable.count, First: s.fenceTable.first}
 	}
 	for i, in := range s.instances {
 		in.saved = i
@@ -133,6 +140,9 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 			b = must(x.links.MarshalMsg(b))
 			b = must(x.clock.MarshalMsg(b))
 			b = must(x.ends.MarshalMsg(b))
+		}
+		if x.format >= 4 {
+			b = must(x.params.MarshalMsg(b))
 		}
 		b = append(b, x.gateways...)
 	}

@@ -212,12 +212,15 @@ func someState(t testing.TB, format uint8) *State {
 	if format >= 3 {
 		m.do(t, "lameduck N1")
 	}
+	if format >= 4 {
+		m.do(t, "login hal s7 grace=20s ttl=120s on=N1/11", "open g2 p1 ttl=120s grace=30s on=N1/12")
+	}
 	return m.s
 }
 
 // TestSnapshot_Damaged: whatever is cut off, left out or changed is noticed.
 func TestSnapshot_Damaged(t *testing.T) {
-	for _, format := range []uint8{1, 3} {
+	for _, format := range []uint8{1, 3, 4} {
 		t.Run(fmt.Sprint("format ", format), func(t *testing.T) { damageSnapshot(t, format) })
 	}
 }
@@ -282,6 +285,7 @@ func TestSnapshot_NumberWraps(t *testing.T) {
 // down again.
 func FuzzRestore(f *testing.F) {
 	f.Add(slices.Concat(blocksOf(f, someState(f, 3).BeginSnapshot(), nil)...))
+	f.Add(slices.Concat(blocksOf(f, someState(f, 4).BeginSnapshot(), nil)...))
 	for _, sessions := range []int{entry.DefaultSessions, 40} { // formats 1 and 2
 		s := someState(f, 1)
 		s.params.Sessions = sessions

@@ -25,7 +25,7 @@
 //	lease        keeps sessions live until its deadline; renewals move the deadline
 //	lease clock  time that passes only while the service runs, see clock
 //	amnesty      the time after an outage in which no lease ends
-//	grace        how long a session outlives its closed connection
+//	grace        how long a session outlives its closed connection; the rules', or its own
 //	retention    how long lost sessions, and users without any, are remembered
 //	fence        remembers that a session was ended and must not come back
 //	outbox       what an instance has to announce, until it is announced for certain
@@ -56,8 +56,9 @@ const (
 	// that a late renewal does not renew another session. A renewal waits at most
 	// maxPacked to be packed and maxPacked to be stored, much less than this.
 	quarantine = 60_000
-	// closedKept and maxClosed bound the memory of closed connections. A login that
-	// arrives after the close of its own connection arrives within closedKept.
+	// closedLate, or closedKept below format 4, and maxClosed bound the memory of closed
+	// connections, see State.closedKept.
+	closedLate = 60_000
 	closedKept = 120_000
 	maxClosed  = 1 << 20
 	// instanceKept is how long a silent instance is remembered. It is longer than

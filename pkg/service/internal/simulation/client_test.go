@@ -64,8 +64,7 @@ func (c *client) login() {
 	c.run++
 	c.holds = false
 	answered := c.tries()
-	command := entry.Command{Kind: entry.Login, User: c.user, Session: c.session, Device: c.device, Platform: "web",
-		TTL: uint32(c.ttl.Milliseconds()), Server: "", Client: c.connection}
+	command := c.chooses(entry.Command{Kind: entry.Login, User: c.user, Session: c.session, Device: c.device, Platform: "web", Client: c.connection})
 	if c.connection != 0 {
 		command.Server = "N"
 	}
@@ -284,7 +283,8 @@ func (c *client) haunt() {
 		if i := slices.Index(c.former, session); i < 0 || !w.judge.replaced[c.user+" "+session] {
 			return
 		}
-		command.Kind, command.TTL, command.Platform = entry.Login, uint32(c.ttl.Milliseconds()), "web"
+		command.Kind, command.Platform = entry.Login, "web"
+		command = c.chooses(command)
 	}
 	w.send(&request{what: "late", command: command, done: func(*reply) {}})
 }

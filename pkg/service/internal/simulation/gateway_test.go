@@ -66,8 +66,8 @@ func (r *run) open() {
 	r.opening = true
 	answered := r.tries()
 	turn, connection := r.turn, r.connection
-	r.w.send(&request{by: &r.lease, what: "open", command: entry.Command{Kind: entry.Open, Gateway: r.gateway.name, Process: r.process,
-		TTL: uint32(r.ttl.Milliseconds()), Server: "N", Client: r.connection}, done: func(a *reply) {
+	r.w.send(&request{by: &r.lease, what: "open", command: r.chooses(entry.Command{Kind: entry.Open, Gateway: r.gateway.name, Process: r.process,
+		Server: "N", Client: r.connection}), done: func(a *reply) {
 		switch {
 		case r.turn != turn || !r.present:
 		case a.err == nil && a.result.Seq < r.done: // the lease is another one

@@ -1,7 +1,10 @@
 package simulation
 
 import (
+	"cmp"
 	"time"
+
+	"presence/pkg/internal/entry"
 )
 
 // grace is the one of the rules in force.
@@ -12,7 +15,8 @@ const grace = 5 * time.Second
 type lease struct {
 	w          *world
 	ttl        time.Duration
-	connection uint64 // it is bound to; 0: none
+	grace      time.Duration // it chose; 0: that of the rules
+	connection uint64        // it is bound to; 0: none
 
 	present bool // it wants to be there
 	asleep  bool // it does nothing, by its own fault
@@ -30,7 +34,14 @@ type lease struct {
 }
 
 func newLease(w *world, ttl time.Duration) lease {
-	return lease{w: w, ttl: ttl, sentAt: w.judge.lease, doneAt: w.judge.lease}
+	w.leases++
+	return lease{w: w, ttl: ttl, grace: w.plan.graces[w.leases%len(w.plan.graces)], sentAt: w.judge.lease, doneAt: w.judge.lease}
+}
+
+// chooses fills in the terms of a command that opens the lease.
+func (l *lease) chooses(c entry.Command) entry.Command {
+	c.TTL, c.Grace = uint32(l.ttl.Milliseconds()), uint32(l.grace.Milliseconds())
+	return c
 }
 
 // rests notes that the holder does nothing from now on: what it tried to do
@@ -84,5 +95,5 @@ func (l *lease) mayBeLost() bool {
 	now := l.w.judge.lease
 	return !l.present || l.overrun || l.w.now < l.missed ||
 		l.asleep && now-l.sentAt >= l.ttl ||
-		l.closed && now-l.closedAt >= grace
+		l.closed && now-l.closedAt >= cmp.Or(l.grace, grace)
 }

@@ -17,11 +17,12 @@ type plan struct {
 
 	hosts, clients, gateways int
 	users                    []string
-	persistent               bool          // the policy of texts
-	format                   uint8         // the format in force
-	retention                time.Duration // of lost sessions
-	ends                     bool          // operators kick and erase
-	damages                  bool          // the memory of instances
+	persistent               bool            // the policy of texts
+	graces                   []time.Duration // what one lease after the other chooses; 0: nothing
+	format                   uint8           // the format in force
+	retention                time.Duration   // of lost sessions
+	ends                     bool            // operators kick and erase
+	damages                  bool            // the memory of instances
 
 	last    time.Duration // when all users change for the last time
 	span    time.Duration // until everything becomes calm
@@ -87,6 +88,7 @@ func newPlan(seed uint64) *plan {
 		p.retention = between(r, time.Minute, 3*time.Minute)
 	}
 	p.format = entry.Format
+	p.drawGraces()
 	for i := range int(pick(1, 2, 3, 4, 8)) {
 		p.users = append(p.users, fmt.Sprintf("u%d", i))
 	}
@@ -99,6 +101,15 @@ func newPlan(seed uint64) *plan {
 	p.drawFaults(r)
 	p.drawEnd(r)
 	return p
+}
+
+// drawGraces draws by chances of its own, so that a seed's history is as it was before there was a
+// choice, but for the graces.
+func (p *plan) drawGraces() {
+	r := rand.New(rand.NewPCG(p.seed, 2))
+	for range 3 {
+		p.graces = append(p.graces, []time.Duration{0, 0, time.Second, 20 * time.Second, 60 * time.Second}[r.IntN(5)])
+	}
 }
 
 func (p *plan) drawFaults(r *rand.Rand) {

@@ -22,12 +22,13 @@ type world struct {
 	watchers []*watcher
 	judge    *judge
 
-	instances, processes, connections, texts int // numbers given so far
-	calm                                     bool
-	brokerDown                               bool
-	poisoned                                 bool    // the older snapshot is of a damaged state, and was begun at
-	doomed                                   []fault // who writes the next command dies of it
-	betrayed                                 []fault // who announces next is cut off from the clients
+	instances, processes, connections, texts, leases int // numbers given so far
+
+	calm       bool
+	brokerDown bool
+	poisoned   bool    // the older snapshot is of a damaged state, and was begun at
+	doomed     []fault // who writes the next command dies of it
+	betrayed   []fault // who announces next is cut off from the clients
 
 	tracing bool
 	trace   []string
