@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -59,6 +60,27 @@ func TestG05_ProcessKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkLost(t, events.Await(t, wire.Soon, "alice", protocol.Offline), killed, 2*time.Second, 3*time.Second)
+}
+
+// TestG05_ChosenGrace: the grace that a session chose counts, not that of the service; and nobody
+// can choose a longer one than the operator allows.
+func TestG05_ChosenGrace(t *testing.T) {
+	t.Parallel()
+	d := servicetest.StartDaemon(t, "--grace", "1s", "--max-grace", "4s")
+	events := wire.Record(t, d.Connect(t), wire.Subjects.AnyEvent())
+	alice, bob := loginProcess(t, d.URL, "alice"), loginProcess(t, d.URL, "bob", "--grace", "4s")
+	killed := time.Now()
+	for _, cmd := range []*exec.Cmd{alice, bob} {
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkLost(t, events.Await(t, wire.Soon, "alice", protocol.Offline), killed, time.Second, 2*time.Second)
+	checkLost(t, events.Await(t, wire.Soon, "bob", protocol.Offline), killed, 4*time.Second, 5*time.Second)
+	_, err := wire.Ask[protocol.LoginReply](d.Connect(t), wire.To(protocol.OpLogin, "carol"), protocol.LoginRequest{GraceSeconds: 5})
+	if !errors.Is(err, protocol.ErrInvalidRequest) || !strings.Contains(err.Error(), "4s") {
+		t.Errorf("a grace of 5 s: got %v, want %v that names 4s", err, protocol.ErrInvalidRequest)
+	}
 }
 
 // TestG05_ProcessStopped: SIGSTOP leaves the connection open and nothing comes:

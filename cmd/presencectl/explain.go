@@ -135,6 +135,9 @@ func heldBy(s protocol.SessionDetail) string {
 	}
 	if s.Connection != nil {
 		text := fmt.Sprintf("connection %d of server %s", s.Connection.ClientID, s.Connection.ServerID)
+		if s.GraceSeconds > 0 { // a service of an earlier version does not tell
+			text += ", grace " + seconds(s.GraceSeconds)
+		}
 		if s.ClosedSeconds > 0 {
 			text += ", closed " + seconds(s.ClosedSeconds) + " ago"
 		}

@@ -62,7 +62,7 @@ func (h *holder) show(ctx context.Context, own protocol.OwnStatusReply, o *proto
 	if err != nil {
 		return err
 	}
-	h.say("logged in %s: %s, ttl %ds", h.s.UserID(), describe(*o), o.TTLSeconds)
+	h.say("logged in %s: %s, ttl %ds%s", h.s.UserID(), describe(*o), o.TTLSeconds, grace(*o))
 	h.say("%s is %s (^C logs out)", h.s.UserID(), standing)
 	if !h.json {
 		return nil
@@ -191,6 +191,15 @@ func find(own protocol.OwnStatusReply, id string) *protocol.Session {
 		}
 	}
 	return nil
+}
+
+// grace says how long a session outlives its connection. It is empty for a session that is bound
+// to none, and where a service of an earlier version does not tell.
+func grace(s protocol.Session) string {
+	if s.Connection == nil || s.GraceSeconds == 0 {
+		return ""
+	}
+	return ", grace " + seconds(s.GraceSeconds)
 }
 
 // describe writes what tells a session from the user's others.

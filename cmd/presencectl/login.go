@@ -33,13 +33,16 @@ second login here replaces the first one.
 Examples:
   presencectl login alice
   presencectl login alice --platform iphone --device "alice's phone"
-  presencectl login alice --session s1 --ttl 30s`,
+  presencectl login alice --session s1 --ttl 30s
+  presencectl login alice --grace 1m`,
 		ArgValidator: oneUser,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "platform", Usage: "`PLATFORM` of the device, such as web, linux or iphone", Value: defaultPlatform()},
 			&cli.StringFlag{Name: "device", Usage: "`NAME` of the device; its earlier session is replaced", Value: defaultDevice()},
 			&span.Flag{Name: "ttl", Usage: "`DURATION` that the session lives on when this process falls silent: 5s to 1h", DefaultText: "2m",
 				Config: span.Bounds{Min: protocol.MinTTL, Max: protocol.MaxTTL, Unit: time.Second}},
+			&span.Flag{Name: "grace", Usage: "`DURATION` that the session outlives its broken connection: 1s to 5m, or less if the operator says so", DefaultText: "the service's, 5s unless configured",
+				Config: span.Bounds{Min: protocol.MinGrace, Max: protocol.MaxGrace, Unit: time.Second}},
 			&cli.StringFlag{Name: "session", Usage: "`ID` of the session, to resume it; default a new one"},
 		},
 		Action: a.connected(runLogin),
@@ -54,6 +57,7 @@ func runLogin(ctx context.Context, cmd *cli.Command, c *conn) error {
 		Device:    cmd.String("device"),
 		Platform:  cmd.String("platform"),
 		TTL:       cmd.Duration("ttl"),
+		Grace:     cmd.Duration("grace"),
 	})
 	if err != nil {
 		return err

@@ -28,8 +28,8 @@ func wantStatus(t *testing.T, url, user string, want protocol.StatusType) protoc
 func TestLogin(t *testing.T) {
 	t.Parallel()
 	url := servicetest.Start(t).URL()
-	c := login(t, url, "alice", "--platform", "web", "--session", "s1", "--ttl", "30s", "--device", "phone")
-	if want := `presencectl: logged in alice: session s1, platform web, device "phone", ttl 30s` + "\n"; !strings.HasPrefix(c.stderr.String(), want) {
+	c := login(t, url, "alice", "--platform", "web", "--session", "s1", "--ttl", "30s", "--grace", "20s", "--device", "phone")
+	if want := `presencectl: logged in alice: session s1, platform web, device "phone", ttl 30s, grace 20s` + "\n"; !strings.HasPrefix(c.stderr.String(), want) {
 		t.Errorf("login: got %q, want %q", c.stderr.String(), want)
 	}
 	if s := wantStatus(t, url, "alice", protocol.Online); len(s.Platforms) != 1 || s.Platforms[0] != "web" {

@@ -66,7 +66,7 @@ func TestExplainPage(t *testing.T) {
 		Why:          []string{"a session is live", "an override says busy"},
 		Availability: protocol.AvailabilitySettings{Lasting: protocol.Available, Override: protocol.Busy, OverrideExpiresAt: at(time.Hour)},
 		Sessions: []protocol.SessionDetail{
-			{Session: protocol.Session{SessionID: "s1", Platform: "web", Device: "laptop", Live: true, TTLSeconds: 30, LoginAt: at(-time.Hour)},
+			{Session: protocol.Session{SessionID: "s1", Platform: "web", Device: "laptop", Live: true, TTLSeconds: 30, GraceSeconds: 20, LoginAt: at(-time.Hour)},
 				EndsInSeconds: 12.5, Connection: &protocol.Connection{ServerID: "NABC", ClientID: 12}, ClosedSeconds: 1.25},
 			{Session: protocol.Session{SessionID: "s2", Platform: "ios", Live: true, Idle: true, Gateway: "gw1", LoginAt: at(-time.Minute)},
 				EndsInSeconds: -3, Process: "p1"},
@@ -87,7 +87,8 @@ announcing    not known to be done; it is with instance presence-1/5f3a9c0e
 session s1
   live; logged in 1h ago, lost in 13s
   platform web, device "laptop"
-  held by renewals, ttl 30s; connection 12 of server NABC, closed 1s ago
+  held by renewals, ttl 30s; connection 12 of server NABC, grace 20s, closed 1s
+    ago
 session s2
   live, idle; logged in 1m ago, lost in 0s unless it is renewed
   platform ios

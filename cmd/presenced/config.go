@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"presence/cmd/internal/datadir"
 	"presence/cmd/internal/semver"
@@ -27,22 +26,11 @@ type config struct {
 	tlsCA, tlsCert, tlsKey           string
 	singleAccount                    bool
 	clientsAccount, journalAccount   string
-	replicas                         int
 
-	snapshotEntries uint64
-	journalKeep     time.Duration
-	skip            []uint64
-	newEpoch        bool
+	// settings are what the service is given as it is.
+	settings service.Config
 
-	prefix           string
-	grace, retention time.Duration
-	policy           string
-
-	limits service.Limits
-
-	friendNotifications bool
-
-	http, host          string
+	http                string
 	logLevel, logFormat string
 	level               slog.Level // logLevel
 }
@@ -72,7 +60,7 @@ func (c *config) complete(given func(flag string) bool) error {
 			return fmt.Errorf("--http must be host:port, such as 127.0.0.1:8222, not %q", c.http)
 		}
 	}
-	if given("name") && c.host == "" {
+	if given("name") && c.settings.Host == "" {
 		return errors.New("--name must not be empty")
 	}
 	if err := c.checkService(given); err != nil {
@@ -112,8 +100,8 @@ func (c *config) checkService(given func(flag string) bool) error {
 		flag string
 		zero bool
 	}{
-		{"snapshot-entries", c.snapshotEntries == 0},
-		{"replicas", c.replicas == 0},
+		{"snapshot-entries", c.settings.SnapshotEntries == 0},
+		{"replicas", c.settings.Replicas == 0},
 	} {
 		if f.zero && given(f.flag) {
 			return fmt.Errorf("--%s must be more than 0", f.flag)
@@ -124,22 +112,9 @@ func (c *config) checkService(given func(flag string) bool) error {
 
 // service is what the flags say of the service: all but its connections.
 func (c *config) service() service.Config {
-	return service.Config{
-		Prefix:              c.prefix,
-		Stream:              journalStream,
-		Replicas:            c.replicas,
-		SnapshotEntries:     c.snapshotEntries,
-		JournalKeep:         c.journalKeep,
-		Skip:                c.skip,
-		NewEpoch:            c.newEpoch,
-		Grace:               c.grace,
-		Retention:           c.retention,
-		CustomStatusPolicy:  c.policy,
-		Limits:              c.limits,
-		FriendNotifications: c.friendNotifications,
-		Host:                c.host,
-		Version:             semver.Of(versionText()),
-	}
+	s := c.settings
+	s.Stream, s.Version = journalStream, semver.Of(versionText())
+	return s
 }
 
 func (c *config) completeExternal(given func(flag string) bool) error {

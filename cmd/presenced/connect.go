@@ -92,8 +92,8 @@ func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
 			SingleAccount:  cfg.singleAccount,
 			Insecure:       cfg.insecure,
 			Credentials:    cfg.creds != "",
-			Replicas:       cfg.replicas,
-			Prefix:         cfg.prefix,
+			Replicas:       cfg.settings.Replicas,
+			Prefix:         cfg.settings.Prefix,
 			Logger:         log,
 		})
 		if err == nil {
@@ -106,7 +106,7 @@ func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
 		Insecure:   cfg.insecure,
 		DataDir:    cfg.data,
 		SyncAlways: cfg.sync == syncAlways,
-		Prefix:     cfg.prefix,
+		Prefix:     cfg.settings.Prefix,
 		Logger:     log,
 	})
 	if err == nil {

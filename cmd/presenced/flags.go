@@ -107,7 +107,7 @@ func flags(c *config) []cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Category: external, Destination: to, Sources: env(name), HideDefault: true}
 	}
 	bounds := make([]cli.Flag, 0, 16)
-	for _, l := range c.limits.List() {
+	for _, l := range c.settings.Limits.List() {
 		usage := "`NUMBER` of " + l.Usage
 		if l.MayBeUnlimited {
 			usage += "; -1: unlimited"
@@ -137,29 +137,31 @@ func flags(c *config) []cli.Flag {
 			Category: either, Destination: &c.singleAccount, Sources: env("single-account")},
 		str(either, "clients-account", "`NAME` of the clients' account (default: with --nats-config "+broker.ClientsAccount+", otherwise as the server says)", "", &c.clientsAccount),
 		&cli.IntFlag{Name: "replicas", Usage: "`NUMBER` of servers that hold the journal, where this instance creates it", Value: 1,
-			Category: either, Destination: &c.replicas, Sources: env("replicas")},
+			Category: either, Destination: &c.settings.Replicas, Sources: env("replicas")},
 
 		&cli.Uint64Flag{Name: "snapshot-entries", Usage: "`NUMBER` of journal entries after which the state is stored and the journal can be trimmed", Value: service.DefaultSnapshotEntries,
-			Category: keeping, Destination: &c.snapshotEntries, Sources: env("snapshot-entries")},
+			Category: keeping, Destination: &c.settings.SnapshotEntries, Sources: env("snapshot-entries")},
 		&span.Flag{Name: "journal-keep", Usage: "`DURATION` that a journal entry is kept at least", Value: service.DefaultJournalKeep,
-			Category: keeping, Config: span.Bounds{Min: time.Second, Max: longest}, Destination: &c.journalKeep, Sources: env("journal-keep")},
+			Category: keeping, Config: span.Bounds{Min: time.Second, Max: longest}, Destination: &c.settings.JournalKeep, Sources: env("journal-keep")},
 		&cli.Uint64SliceFlag{Name: "skip", Usage: "leave out the journal entry at `POSITION`, which cannot be applied; give it to every instance",
-			Category: keeping, Destination: &c.skip},
+			Category: keeping, Destination: &c.settings.Skip},
 		&cli.BoolFlag{Name: "new-epoch", Usage: "go on with a journal that was restored from a backup, made anew or lost its beginning; give it to one instance, once, while no other runs",
-			Category: keeping, Destination: &c.newEpoch},
+			Category: keeping, Destination: &c.settings.NewEpoch},
 
-		str(rules, "prefix", "`PREFIX` of all subjects", protocol.DefaultPrefix, &c.prefix),
+		str(rules, "prefix", "`PREFIX` of all subjects", protocol.DefaultPrefix, &c.settings.Prefix),
 		&span.Flag{Name: "grace", Usage: "`DURATION` that a session outlives its closed connection", Value: protocol.DefaultGrace,
-			Category: rules, Config: span.Bounds{Min: time.Millisecond, Max: time.Hour, Unit: time.Millisecond}, Destination: &c.grace, Sources: env("grace")},
+			Category: rules, Config: span.Bounds{Min: time.Millisecond, Max: time.Hour, Unit: time.Millisecond}, Destination: &c.settings.Grace, Sources: env("grace")},
+		&span.Flag{Name: "max-grace", Usage: "longest `DURATION` that a client may choose for that; a longer --grace may be chosen too", Value: protocol.DefaultMaxGrace,
+			Category: rules, Config: span.Bounds{Min: protocol.MinGrace, Max: protocol.MaxGrace, Unit: time.Second}, Destination: &c.settings.MaxGrace, Sources: env("max-grace")},
 		&span.Flag{Name: "retention", Usage: "`DURATION` that a lost session is remembered", Value: protocol.DefaultRetention,
-			Category: rules, Config: span.Bounds{Min: time.Minute, Max: longest, Unit: time.Millisecond}, Destination: &c.retention, Sources: env("retention")},
-		str(rules, "custom-status-policy", "`POLICY` session clears a custom status when its user stops being online, persistent keeps it", service.PolicySession, &c.policy),
+			Category: rules, Config: span.Bounds{Min: time.Minute, Max: longest, Unit: time.Millisecond}, Destination: &c.settings.Retention, Sources: env("retention")},
+		str(rules, "custom-status-policy", "`POLICY` session clears a custom status when its user stops being online, persistent keeps it", service.PolicySession, &c.settings.CustomStatusPolicy),
 		&cli.BoolFlag{Name: "friend-notifications", Usage: "make clients watch their user's contacts by themselves",
-			Category: rules, Destination: &c.friendNotifications, Sources: env("friend-notifications")},
+			Category: rules, Destination: &c.settings.FriendNotifications, Sources: env("friend-notifications")},
 
 		str(watching, "http", "`ADDRESS`, host:port, for /healthz, /readyz and /metrics; anyone who reaches it may read them (default: none)", "", &c.http),
 		&cli.StringFlag{Name: "name", Usage: "`NAME` of this instance in logs, figures and presencectl stats", Value: service.DefaultHost(), DefaultText: "the name of this machine",
-			Category: watching, Destination: &c.host, Sources: env("name")},
+			Category: watching, Destination: &c.settings.Host, Sources: env("name")},
 		str(watching, "log-level", "`LEVEL` debug, info, warn or error", "info", &c.logLevel),
 		str(watching, "log-format", "`FORMAT` text or json", formatText, &c.logFormat),
 	)

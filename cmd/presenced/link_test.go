@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
 
 	"github.com/nats-io/nats.go"
@@ -39,12 +40,12 @@ func TestClosedForGood(t *testing.T) {
 			s := servicetest.StartNATS(t)
 			testClosedForGood(t, config{
 				natsURL: s.URLAs(servicetest.ClientsUser), journalURL: s.URLAs(servicetest.JournalUser), systemURL: s.URLAs(servicetest.SystemUser),
-				replicas: 1, prefix: protocol.DefaultPrefix,
+				settings: service.Config{Replicas: 1, Prefix: protocol.DefaultPrefix},
 			}, name, close)
 		})
 		t.Run(name+", server inside", func(t *testing.T) {
 			t.Parallel()
-			testClosedForGood(t, config{data: t.TempDir(), listen: "127.0.0.1:0", sync: syncInterval, prefix: protocol.DefaultPrefix}, name, close)
+			testClosedForGood(t, config{data: t.TempDir(), listen: "127.0.0.1:0", sync: syncInterval, settings: service.Config{Prefix: protocol.DefaultPrefix}}, name, close)
 		})
 	}
 }

@@ -46,6 +46,8 @@ func TestWrongUsage(t *testing.T) {
 		{"--grace soon", "--grace"},
 		{"--grace 0", `invalid value "0" for --grace: must be 1ms to 1h, in multiples of 1ms`},
 		{"--grace 500us", "for --grace: must be 1ms to 1h"},
+		{"--max-grace 301s", "for --max-grace: must be 1s to 5m, in multiples of 1s"},
+		{"--max-grace 500ms", "for --max-grace: must be 1s to 5m"},
 		{"--retention 366000d", "for --retention"},
 		{"--retention 1s", "for --retention: must be 1m to 3660d"},
 		{"--journal-keep 0s", "for --journal-keep: must be 1s to 3660d"},
@@ -174,7 +176,7 @@ func TestPasswordIsNotInErrors(t *testing.T) {
 
 func TestDefaultData(t *testing.T) {
 	none := func(string) bool { return false }
-	base := config{logLevel: "info", logFormat: formatText, sync: syncAlways, prefix: "p"}
+	base := config{logLevel: "info", logFormat: formatText, sync: syncAlways, settings: service.Config{Prefix: "p"}}
 	for _, c := range []struct{ stateDirectory, xdg, home, want string }{
 		{"/var/lib/presenced:/var/lib/other", "/xdg", "/home/u", "/var/lib/presenced"},
 		{"", "/xdg", "/home/u", "/xdg/presenced"},

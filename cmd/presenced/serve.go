@@ -28,7 +28,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	m.host = cfg.host
+	m.host = cfg.settings.Host
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the very end
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.run(watching) })
@@ -73,7 +73,7 @@ func serveOn(ctx context.Context, cfg config, nats *connections, m *monitor, std
 	ready := false          // a service has been ready
 	for begun := time.Now(); ; {
 		made, served := time.Now(), false
-		err := waitForCluster(ctx, nats, cfg.replicas, m, log)
+		err := waitForCluster(ctx, nats, cfg.settings.Replicas, m, log)
 		if err == nil {
 			served, err = serveOnce(ctx, cfg, nats, m, stdout, log)
 		}
@@ -89,7 +89,7 @@ func serveOn(ctx context.Context, cfg config, nats *connections, m *monitor, std
 			if nats.again(ctx, cfg, cmp.Or(nats.links.trouble(), fmt.Sprint(err)), pause, m, log) != nil {
 				return nil // ended by a signal
 			}
-			cfg.newEpoch = cfg.newEpoch && !served // if it served, the epoch has begun
+			cfg.settings.NewEpoch = cfg.settings.NewEpoch && !served // if it served, the epoch has begun
 			continue
 		case !nats.clustered() || !notYet(err):
 			return err

@@ -155,8 +155,8 @@ func (w welcomer) call(a access) string {
 	if w.cfg.tlsCert != "" {
 		to.WriteString(" --tlscert FILE --tlskey FILE")
 	}
-	if w.cfg.prefix != protocol.DefaultPrefix {
-		to.WriteString(" --prefix " + w.cfg.prefix)
+	if w.cfg.settings.Prefix != protocol.DefaultPrefix {
+		to.WriteString(" --prefix " + w.cfg.settings.Prefix)
 	}
 	return to.String()
 }

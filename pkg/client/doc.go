@@ -29,8 +29,8 @@
 // for Options.Patience. Afterwards:
 //
 //	sessions       log in again on the new connection, with their IDs. Within the
-//	               grace (5 s unless configured) nobody notices. Whoever was kicked
-//	               or replaced meanwhile is refused, and ends.
+//	               grace (LoginOptions.Grace, 5 s unless configured) nobody notices.
+//	               Whoever was kicked or replaced meanwhile is refused, and ends.
 //	gateways       bind their lease to the connection, see Gateway
 //	watched users  are fetched anew, and so are awaited users. Meanwhile the client is
 //	               blind: State and OnState say so, Watched returns UNKNOWN, and

@@ -45,7 +45,8 @@ var ErrGatewayClosed = errors.New("the gateway was closed")
 //
 // # What survives
 //
-// A reconnect within the grace (5 s unless configured) is not seen by anybody.
+// A reconnect within the grace (GatewayOptions.Grace, 5 s unless configured) is not
+// seen by anybody.
 // After a longer one, or an outage of this process for longer than the TTL, all
 // sessions were lost: their users were OFFLINE until they were logged in again,
 // and with the service's policy "session" their custom status is gone. A set of

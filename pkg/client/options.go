@@ -64,11 +64,17 @@ type LoginOptions struct {
 	// the longest pause: at least 180 s in a hidden browser tab, where timers run once
 	// a minute.
 	TTL time.Duration
+	// Grace in whole seconds, 1 s to 5 min, is how long the session outlives its broken
+	// connection. The operator may allow less: 1 min unless configured; more is an error.
+	// The default is the service's: 5 s unless configured. A new connection is there about
+	// 1 to 2 s after the network is, so with less than 3 s everybody may see a reconnect. A
+	// TTL that is left out is long enough for the grace.
+	Grace time.Duration
 	// Idle says that nobody is at the device; SetIdle changes it.
 	Idle bool
 	// Unbound keeps the session independent of the NATS connection. By default
-	// the service learns of a broken connection from the broker and the
-	// session is lost after a short grace.
+	// the service learns of a broken connection from the broker, and the
+	// session is lost after its grace.
 	Unbound bool
 }
 
@@ -76,7 +82,7 @@ type LoginOptions struct {
 // connection.
 func (o *LoginOptions) request(idle bool, connection *protocol.Connection) *protocol.LoginRequest {
 	return &protocol.LoginRequest{
-		SessionID: o.SessionID, Device: o.Device, Platform: o.Platform, TTLSeconds: ceilSeconds(o.TTL),
+		SessionID: o.SessionID, Device: o.Device, Platform: o.Platform, TTLSeconds: ceilSeconds(o.TTL), GraceSeconds: ceilSeconds(o.Grace),
 		Idle: idle, Connection: connection,
 	}
 }
@@ -86,9 +92,11 @@ type GatewayOptions struct {
 	// TTL in whole seconds, 5 s to 1 h, is how long the sessions live on when the
 	// gateway has fallen silent. The default is the service's: 30 s.
 	TTL time.Duration
+	// Grace is how long they outlive the gateway's broken connection, as in LoginOptions.
+	Grace time.Duration
 	// Unbound keeps the gateway independent of the NATS connection. By default
-	// the service learns of a broken connection from the broker and all sessions
-	// are lost after a short grace.
+	// the service learns of a broken connection from the broker, and all sessions
+	// are lost after the grace.
 	Unbound bool
 	// MaxWaiting bounds the changes that wait to be sent; default 65,536. While so many
 	// wait, callers wait for room until their context ends.
@@ -103,7 +111,7 @@ type GatewayOptions struct {
 
 // request is the open that the options ask for.
 func (o *GatewayOptions) request(process string, connection *protocol.Connection) *protocol.OpenRequest {
-	return &protocol.OpenRequest{Process: process, TTLSeconds: ceilSeconds(o.TTL), Connection: connection}
+	return &protocol.OpenRequest{Process: process, TTLSeconds: ceilSeconds(o.TTL), GraceSeconds: ceilSeconds(o.Grace), Connection: connection}
 }
 
 // GatewayLogin says what a session is that a gateway logs in. The zero value

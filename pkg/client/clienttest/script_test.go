@@ -122,6 +122,22 @@ func TestAdvanceEndsSessions(t *testing.T) {
 	if _, err := c.Login(t.Context(), "alice", client.LoginOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	patient := s.Cable() // the network of those who chose a grace
+	pc, err := client.New(s.Connect(nats.InProcessServer(patient)), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pc.Close() })
+	if _, err := pc.Login(t.Context(), "carol", client.LoginOptions{Grace: 20 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	g, err := pc.OpenGateway(t.Context(), "gw", client.GatewayOptions{Grace: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Login(t.Context(), "dave", "s1", client.GatewayLogin{}); err != nil {
+		t.Fatal(err)
+	}
 	s.SetStatus("bob", protocol.Online, "")
 	after := func(d time.Duration, what string, want protocol.StatusType) {
 		t.Helper()
@@ -134,6 +150,15 @@ func TestAdvanceEndsSessions(t *testing.T) {
 	cable.Cut()
 	after(protocol.DefaultGrace-100*time.Millisecond, "a moment before the grace ends", protocol.Online)
 	after(100*time.Millisecond, "at the end of the grace", protocol.Offline)
+	patient.Cut()
+	for _, want := range []protocol.StatusType{protocol.Online, protocol.Offline} {
+		s.Advance(20*time.Second - 100*time.Millisecond) // a moment before the end, and long after
+		for _, id := range []string{"carol", "dave"} {
+			if got := s.Status(id); got.StatusType != want {
+				t.Errorf("%s, who chose a grace of 20 s: got %+v, want %v", id, got, want)
+			}
+		}
+	}
 	cable.Mend()
 	for deadline := time.Now().Add(20 * time.Second); s.Status("alice").StatusType != protocol.Online; time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
