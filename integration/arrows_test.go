@@ -14,6 +14,7 @@ import (
 var arrows = map[string][]string{
 	"pkg/protocol":                        {},
 	"pkg/internal/entry":                  {},
+	"pkg/internal/refusal":                {"nats.go"},
 	"pkg/internal/table":                  {},
 	"pkg/internal/state":                  {"pkg/protocol", "pkg/internal/entry", "pkg/internal/table"},
 	"pkg/internal/state/differential":     {},
@@ -28,13 +29,13 @@ var arrows = map[string][]string{
 	"pkg/service/internal/lograte":        {},
 	"pkg/service/internal/simulation":     {},
 	"pkg/service/internal/sysevent":       {"pkg/protocol"},
-	"pkg/service": {"pkg/protocol", "pkg/service/internal/admission", "pkg/service/internal/connections", "pkg/service/internal/contacts", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/state",
+	"pkg/service": {"pkg/protocol", "pkg/service/internal/admission", "pkg/service/internal/connections", "pkg/service/internal/contacts", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/refusal", "pkg/internal/state",
 		"pkg/service/internal/journal", "pkg/service/internal/lograte", "pkg/service/internal/replica", "nats.go"},
 	// It checks instances with their own state machine, and knows nothing of how
 	// they serve; so a command may use it that has no service in it.
 	"pkg/service/verify": {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state",
 		"pkg/service/internal/journal", "nats.go"},
-	"pkg/client":                    {"pkg/protocol", "nats.go"},
+	"pkg/client":                    {"pkg/protocol", "pkg/internal/refusal", "nats.go"},
 	"pkg/client/clienttest":         {"pkg/protocol", "pkg/client", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/state", "nats.go", "nats-server"},
 	"pkg/broker":                    {"pkg/protocol", "nats.go", "nats-server"},
 	"pkg/service/servicetest":       {"pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},

@@ -3,12 +3,11 @@ package client
 import (
 	"context"
 	"errors"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"presence/pkg/internal/refusal"
 	"presence/pkg/protocol"
 )
 
@@ -78,17 +77,13 @@ func (d *dead) err() error {
 	return nil
 }
 
-var deniedSubject = regexp.MustCompile(`Subscription to "([^"]+)"`)
-
 // connectionError is told of every error that nats.go reports on its own.
 func (w *watch) connectionError(err error) {
-	switch {
-	case errors.Is(err, nats.ErrMaxSubscriptionsExceeded):
+	if errors.Is(err, nats.ErrMaxSubscriptionsExceeded) {
 		w.crowd(err)
-	case errors.Is(err, nats.ErrPermissionViolation):
-		if m := deniedSubject.FindStringSubmatch(err.Error()); m != nil {
-			w.deny(m[1], err)
-		}
+	}
+	if r, ok := refusal.Read(err); ok && !r.Publish {
+		w.deny(r.Subject, err)
 	}
 }
 
@@ -114,12 +109,7 @@ func (w *watch) deny(subject string, err error) {
 // isForAnswers reports whether a subject is that of the one subscription by which nats.go hears the
 // answers to all requests of a connection. An application may have subscriptions of its own below
 // the same inbox prefix. They are refused on another connection too, so they do not count.
-func isForAnswers(nc *nats.Conn, subject string) bool {
-	prefix, ok := strings.CutSuffix(subject, "*")
-	// The inbox of a request is that prefix and one more token. To make one sends nothing.
-	inbox := nc.NewRespInbox()
-	return ok && inbox[:strings.LastIndexByte(inbox, '.')+1] == prefix
-}
+func isForAnswers(nc *nats.Conn, subject string) bool { return subject == refusal.Answers(nc) }
 
 // crowd marks every subscription as one that may be dead.
 func (w *watch) crowd(err error) {

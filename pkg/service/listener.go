@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"presence/pkg/internal/refusal"
 )
 
 const (
@@ -349,22 +350,20 @@ func (l *listener) refuse(x *subscription, why error) {
 	}
 }
 
-// refusedText finds in the broker's text which subscription it refuses. nats.go does not know
-// it if there is a queue group, and after a reload.
-var refusedText = regexp.MustCompile(`(?i)violation for subscription to "([^"]+)"(?: using queue "([^"]+)")?`)
-
 // reported is called with each error that nats.go reports of the connection. It does not wait.
 func (l *listener) reported(sub *nats.Subscription, err error) {
 	switch {
 	case errors.Is(err, nats.ErrSlowConsumer):
 		l.lost(sub, err)
 	case errors.Is(err, nats.ErrPermissionViolation):
-		m := refusedText.FindStringSubmatch(err.Error())
-		if m == nil {
+		// Which subscription it is nats.go does not tell: with a queue group, and after a
+		// reload, it does not know.
+		r, ok := refusal.Read(err)
+		if !ok || r.Publish {
 			return
 		}
 		for _, x := range l.subscriptions {
-			if x.subject == m[1] && x.queue == m[2] {
+			if x.subject == r.Subject && x.queue == r.Queue {
 				l.refuse(x, errNotPermitted)
 			}
 		}
