@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"pkg/service/internal/contacts":       {"pkg/protocol", "pkg/service/internal/contacts/value", "pkg/service/internal/streams", "nats.go"},
 	"pkg/service/internal/contacts/value": {"pkg/protocol"},
 	"pkg/service/internal/admission":      {"pkg/protocol"},
-	"pkg/service/internal/connections":    {"pkg/protocol", "pkg/service/internal/lograte", "pkg/service/internal/sysevent", "nats.go"},
+	"pkg/service/internal/connections":    {"pkg/protocol", "pkg/internal/refusal", "pkg/service/internal/lograte", "pkg/service/internal/sysevent", "nats.go"},
 	"pkg/service/internal/lograte":        {},
 	"pkg/service/internal/simulation":     {},
 	"pkg/service/internal/sysevent":       {"pkg/protocol"},

@@ -236,7 +236,7 @@ func accountOf(nc *nats.Conn) (string, error) {
 	const subject = "$SYS.REQ.USER.INFO"
 	m, err := nc.Request(subject, nil, askWithin)
 	if err != nil {
-		return "", fmt.Errorf("asking %s: %w", subject, err)
+		return "", unasked(nc, subject, err)
 	}
 	var reply struct {
 		Data struct {
@@ -253,9 +253,18 @@ func accountOf(nc *nats.Conn) (string, error) {
 // subscribe to the events of that account, but none would come.
 func checkSystem(nc *nats.Conn) error {
 	if _, err := nc.Request("$SYS.REQ.SERVER.PING", nil, askWithin); err != nil {
-		return fmt.Errorf("the credentials for the system account are not of the system account: asking $SYS.REQ.SERVER.PING: %w", err)
+		return fmt.Errorf("the credentials for the system account are not of the system account: %w", unasked(nc, "$SYS.REQ.SERVER.PING", err))
 	}
 	return nil
+}
+
+// unasked is the error of a question without an answer. Where the server has refused something the
+// question timed out, and only the connection knows why.
+func unasked(nc *nats.Conn, subject string, err error) error {
+	if refused := nc.LastError(); errors.Is(refused, nats.ErrPermissionViolation) {
+		return fmt.Errorf("asking %s: %w (%w)", subject, err, refused)
+	}
+	return fmt.Errorf("asking %s: %w", subject, err)
 }
 
 // withoutJetStream adds to an error of opening the journal that JetStream is switched off,

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -105,22 +106,31 @@ func (m *monitor) health() (*service.Service, error) {
 	if s == nil {
 		return nil, errors.New(phase)
 	}
-	err, lost := s.Health(), m.lost()
-	if err != nil && lost != "" {
-		err = fmt.Errorf("%w (%s)", err, lost)
+	err, beside := s.Health(), m.beside()
+	if err != nil && beside != "" && !strings.Contains(err.Error(), beside) {
+		err = fmt.Errorf("%w (%s)", err, beside)
 	}
 	return s, err
 }
 
-// lost says which connections are lost and why; empty for none.
-func (m *monitor) lost() string {
+// beside says what does not work beside what the service's health is about: which connections are
+// lost and why, and what the NATS server refuses. It is empty for nothing.
+func (m *monitor) beside() string {
 	m.mu.Lock()
-	trouble := m.trouble
+	s, trouble := m.service, m.trouble
 	m.mu.Unlock()
-	if trouble == nil {
-		return ""
+	var what []string
+	if trouble != nil {
+		if lost := trouble(); lost != "" {
+			what = append(what, lost)
+		}
 	}
-	return trouble()
+	if s != nil {
+		if err := s.Impaired(); err != nil {
+			what = append(what, err.Error())
+		}
+	}
+	return strings.Join(what, "; ")
 }
 
 func (m *monitor) handler() http.Handler {
@@ -142,8 +152,8 @@ func (m *monitor) handler() http.Handler {
 			fmt.Fprintln(w, err)
 			return
 		}
-		if lost := m.lost(); lost != "" {
-			fmt.Fprintf(w, "ready, but %s\n", lost)
+		if beside := m.beside(); beside != "" {
+			fmt.Fprintf(w, "ready, but %s\n", beside)
 			return
 		}
 		fmt.Fprintln(w, "ready")

@@ -1,8 +1,11 @@
 package service
 
 import (
+	"context"
+	"errors"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -21,26 +24,31 @@ var errorHooks = struct {
 
 type errorHook struct {
 	before  nats.ErrHandler
-	hearers map[*listener]struct{}
+	hearers map[*hearer]struct{}
+	told    error // the last one that the hearers were told of
 }
 
-// hearErrors has reported called with the errors of the connection until stop is called. It
-// runs on nats.go's goroutine for callbacks, so it must not wait.
-func (l *listener) hearErrors() (stop func()) {
-	nc := l.nc
+// hearer is told of errors of a connection, on nats.go's goroutine for callbacks: it must not wait.
+type hearer struct {
+	tell func(sub *nats.Subscription, err error)
+}
+
+// hearErrors has tell told of errors of a connection until stop is called.
+func hearErrors(nc *nats.Conn, tell func(*nats.Subscription, error)) (stop func()) {
 	errorHooks.Lock()
 	defer errorHooks.Unlock()
 	h := errorHooks.of[nc]
 	if h == nil {
-		h = &errorHook{before: nc.ErrorHandler(), hearers: make(map[*listener]struct{})}
+		h = &errorHook{before: nc.ErrorHandler(), hearers: make(map[*hearer]struct{}), told: nc.LastError()}
 		errorHooks.of[nc] = h
 		nc.SetErrorHandler(h.tell)
 	}
-	h.hearers[l] = struct{}{}
+	x := &hearer{tell}
+	h.hearers[x] = struct{}{}
 	return func() {
 		errorHooks.Lock()
 		defer errorHooks.Unlock()
-		delete(h.hearers, l)
+		delete(h.hearers, x)
 		if len(h.hearers) == 0 {
 			delete(errorHooks.of, nc)
 			if isHook(nc.ErrorHandler()) {
@@ -48,6 +56,46 @@ func (l *listener) hearErrors() (stop func()) {
 			}
 		}
 	}
+}
+
+// awaitTold waits until hearers were told of what the broker has refused by now. nats.go has read
+// that before the answer to a PING that was sent later, and may tell it after that answer.
+func awaitTold(ctx context.Context, nc *nats.Conn) {
+	last := nc.LastError()
+	if !errors.Is(last, nats.ErrPermissionViolation) || toldLast(nc) == last {
+		return
+	}
+	told := make(chan struct{})
+	var once sync.Once
+	defer hearErrors(nc, func(_ *nats.Subscription, err error) {
+		if err == last {
+			once.Do(func() { close(told) })
+		}
+	})()
+	if toldLast(nc) == last { // meanwhile
+		return
+	}
+	timer := time.NewTimer(toldWithin)
+	defer timer.Stop()
+	select {
+	case <-told:
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// toldWithin bounds awaitTold. It takes that long only where somebody's handler waits, or where
+// very many errors come.
+const toldWithin = time.Second
+
+// toldLast returns the error that hearers of a connection were told of last.
+func toldLast(nc *nats.Conn) error {
+	errorHooks.Lock()
+	defer errorHooks.Unlock()
+	if h := errorHooks.of[nc]; h != nil {
+		return h.told
+	}
+	return nil
 }
 
 // hookCode is the address of the code of errorHook.tell. Functions cannot be compared, but their
@@ -61,14 +109,17 @@ func isHook(f nats.ErrHandler) bool {
 
 func (h *errorHook) tell(nc *nats.Conn, sub *nats.Subscription, err error) {
 	errorHooks.Lock()
-	hearers := make([]*listener, 0, len(h.hearers))
-	for l := range h.hearers {
-		hearers = append(hearers, l)
+	hearers := make([]*hearer, 0, len(h.hearers))
+	for x := range h.hearers {
+		hearers = append(hearers, x)
 	}
 	errorHooks.Unlock()
-	for _, l := range hearers {
-		l.reported(sub, err)
+	for _, x := range hearers {
+		x.tell(sub, err)
 	}
+	errorHooks.Lock()
+	h.told = err
+	errorHooks.Unlock()
 	if h.before != nil {
 		h.before(nc, sub, err)
 	}

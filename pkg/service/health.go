@@ -20,10 +20,10 @@ func (s *Service) Health() error {
 	select {
 	case <-s.opened:
 	default:
-		return errors.New("starting: opening the journal")
+		return withCause("starting: opening the journal", s.refused.journal.refusal())
 	}
 	if p := s.journal.Progress(); p.Phase != journal.PhaseFollowing {
-		return errors.New(p.String())
+		return withCause(p.String(), s.refused.journal.refusal())
 	}
 	if s.stateIsWrong() {
 		return errors.New("the state differs from another instance's and is built anew")
@@ -36,14 +36,23 @@ func (s *Service) Health() error {
 	}
 	cutOff := s.cutOff()
 	if silent := s.journal.SinceApplied(); silent > protocol.StaleAfter {
-		why := s.journal.Appending()
+		why := s.refused.journal.refusal()
+		if why == nil {
+			why = s.journal.Appending()
+		}
 		if why == nil {
 			why = cutOff // then the instance appends nothing for the sake of time: see replica.Due
 		}
 		return withCause(fmt.Sprintf("stale: nothing was applied from the journal for %v", silent.Round(time.Second)), why)
 	}
 	if err := s.journal.Appending(); err != nil {
+		if why := s.refused.journal.refusal(); why != nil {
+			err = why
+		}
 		return withCause("changes are refused", err)
+	}
+	if err := s.refused.journal.trouble(); err != nil {
+		return err
 	}
 	if s.pauses.paused() {
 		return errors.New("the process stood still and is catching up")
@@ -63,6 +72,23 @@ func (s *Service) Health() error {
 		return err
 	}
 	return errors.New("starting: joining the other instances")
+}
+
+// Impaired returns what does not work although the instance should get requests, in one line for
+// people; nil where there is nothing. It may be called at any time.
+func (s *Service) Impaired() error {
+	if err := s.connections.Trouble(); err != nil {
+		return err
+	}
+	for _, x := range []*requester{s.refused.system, s.refused.journal} {
+		if x == nil {
+			continue
+		}
+		if err := x.refusal(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cutOff returns an error while the instance is cut off from its clients.

@@ -77,6 +77,7 @@ type Service struct {
 	endpoints   []*endpoint
 	listener    *listener
 	replies     *replies
+	refused     refused
 	unsent      lograte.Spaced // the log line of a reply that could not be sent
 	registered  atomic.Bool    // an entry of this instance is applied
 	pauses      pauses
@@ -129,6 +130,7 @@ func New(cfg Config) (*Service, error) {
 	s.connections = connections.New(connections.Config{System: cfg.System, Account: cfg.ClientsAccount, Leases: leases{s}, Logger: s.log})
 	s.endpoints = s.routes()
 	s.replies, s.listener = newReplies(cfg.Clients, cfg.Answers), newListener(s)
+	s.refused = newRefused(s)
 	return s, nil
 }
 
@@ -140,6 +142,7 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 // stop. If the cause of ctx is ErrJournalLost, it does not wait for the journal.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.leaving.Store(true)
+	defer s.refused.listen(s)()
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -238,7 +241,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	if err := s.connections.Listen(); err != nil {
 		return err
 	}
-	defer s.listener.hearErrors()()
+	defer hearErrors(s.cfg.Clients, s.listener.reported)()
 	ticking, stopTicking := context.WithCancel(inner)
 	var owned sync.WaitGroup
 	owned.Go(func() { s.tick(ticking) })

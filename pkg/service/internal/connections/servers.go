@@ -60,35 +60,13 @@ func (v *servers) silent(id string) {
 const pingWait = 2 * time.Second
 
 // listenToServers begins to listen for what servers say of themselves, and asks who is there.
-func (w *Watcher) listenToServers() (err error) {
-	system := w.cfg.System
-	first := make(chan struct{})
-	var once sync.Once
-	w.pongs, err = system.Subscribe(system.NewInbox(), func(m *nats.Msg) {
-		id, err := sysevent.Server(m.Data)
-		if err != nil {
-			w.log.Warn("a NATS server's answer was not understood", "err", err)
-			return
-		}
-		w.servers.answered(id)
-		once.Do(func() { close(first) })
-	})
-	if err == nil {
-		w.lame, err = system.Subscribe("$SYS.SERVER.*.LAMEDUCK", func(m *nats.Msg) {
-			if err := w.lameDuck(m.Subject); err != nil {
-				w.log.Warn("a report of a NATS server that shuts down was lost", "err", err)
-			}
-		})
-	}
-	if err == nil {
-		err = system.FlushTimeout(listenWithin)
-	}
-	if err != nil {
+func (w *Watcher) listenToServers() error {
+	if err := w.subscribe(&w.pongs, &w.lame); err != nil {
 		return fmt.Errorf("listening for NATS servers: %w", err)
 	}
 	w.ping()
 	select {
-	case <-first:
+	case <-w.first:
 	case <-time.After(pingWait):
 		w.log.Warn("no NATS server said within a moment that it is there: sessions are taken for unbound until one does")
 	}
@@ -97,8 +75,28 @@ func (w *Watcher) listenToServers() (err error) {
 
 // ping asks all servers whether they are there.
 func (w *Watcher) ping() {
-	if err := w.cfg.System.PublishRequest("$SYS.REQ.SERVER.PING", w.pongs.Subject, nil); err != nil {
+	if err := w.cfg.System.PublishRequest("$SYS.REQ.SERVER.PING", w.pongs.subject, nil); err != nil {
 		w.log.Warn("the NATS servers could not be asked whether they are there", "err", err)
+	}
+}
+
+// heardPong hears which servers answer.
+func (w *Watcher) heardPong() nats.MsgHandler {
+	var once sync.Once
+	return func(m *nats.Msg) {
+		id, err := sysevent.Server(m.Data)
+		if err != nil {
+			w.log.Warn("a NATS server's answer was not understood", "err", err)
+			return
+		}
+		w.servers.answered(id)
+		once.Do(func() { close(w.first) })
+	}
+}
+
+func (w *Watcher) heardLame(m *nats.Msg) {
+	if err := w.lameDuck(m.Subject); err != nil {
+		w.log.Warn("a report of a NATS server that shuts down was lost", "err", err)
 	}
 }
 

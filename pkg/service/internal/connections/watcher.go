@@ -17,6 +17,10 @@
 //
 // One of the instances hears of a closed connection, and every instance hears of every server. A
 // server that crashes reports nothing of its clients, and one that does not answer proves nothing.
+//
+// The broker may refuse a subscription, or take it away. The owner of the connection tells the
+// watcher by Reported. Until the broker takes the subscription again, Trouble names it, and the
+// watcher asks for the connections now and then.
 package connections
 
 import (
@@ -66,8 +70,14 @@ type Watcher struct {
 	servers *servers
 	lookups *lookups
 
-	// The subscriptions are set by Listen, and nil without a system account.
-	closed, lame, pongs *nats.Subscription
+	// The subscriptions are made by Listen. There are none without a system account.
+	closed, lame, pongs subscription
+	wake                chan struct{} // one of them was refused; holds one
+	first               chan struct{} // closed when the first server said that it is there
+
+	mu    sync.Mutex            // guards what changes of the subscriptions, and what follows
+	drops <-chan nats.SubStatus // tells when reports of closed connections were dropped
+	left  bool                  // no more subscriptions are made
 }
 
 // listenWithin bounds the wait for the broker to have taken the subscriptions.
@@ -75,7 +85,15 @@ const listenWithin = 30 * time.Second
 
 // New makes a watcher. It starts nothing.
 func New(cfg Config) *Watcher {
-	return &Watcher{cfg: cfg, log: cfg.Logger, servers: newServers(), lookups: newLookups(cfg.Logger)}
+	w := &Watcher{cfg: cfg, log: cfg.Logger, servers: newServers(), lookups: newLookups(cfg.Logger),
+		wake: make(chan struct{}, 1), first: make(chan struct{})}
+	if cfg.System == nil {
+		return w
+	}
+	w.closed = subscription{subject: "$SYS.ACCOUNT." + cfg.Account + ".DISCONNECT", queue: protocol.ServiceName, handle: w.heardClosed}
+	w.lame = subscription{subject: "$SYS.SERVER.*.LAMEDUCK", handle: w.heardLame}
+	w.pongs = subscription{subject: cfg.System.NewInbox(), handle: w.heardPong()}
+	return w
 }
 
 // Listen begins to listen for what servers report.
@@ -84,23 +102,9 @@ func (w *Watcher) Listen() error {
 		w.log.Warn("no system account: a session ends by its TTL, not when its connection closes")
 		return nil
 	}
-	subject := "$SYS.ACCOUNT." + w.cfg.Account + ".DISCONNECT"
-	sub, err := w.cfg.System.QueueSubscribe(subject, protocol.ServiceName, func(m *nats.Msg) {
-		server, client, err := sysevent.Closed(m.Data)
-		if err == nil {
-			err = w.cfg.Leases.Closed(server, client)
-		}
-		if err != nil {
-			w.log.Warn("a report of a closed connection was not understood, or is lost", "err", err)
-		}
-	})
-	if err == nil {
-		err = w.cfg.System.FlushTimeout(listenWithin)
-	}
-	if err != nil {
+	if err := w.subscribe(&w.closed); err != nil {
 		return fmt.Errorf("listening for closed connections: %w", err)
 	}
-	w.closed = sub
 	if err := w.listenToServers(); err != nil {
 		w.stop()
 		return err
@@ -108,60 +112,86 @@ func (w *Watcher) Listen() error {
 	return nil
 }
 
+func (w *Watcher) heardClosed(m *nats.Msg) {
+	server, client, err := sysevent.Closed(m.Data)
+	if err == nil {
+		err = w.cfg.Leases.Closed(server, client)
+	}
+	if err != nil {
+		w.log.Warn("a report of a closed connection was not understood, or is lost", "err", err)
+	}
+}
+
 // Run looks up single connections until ctx is done. It compares what is bound with what is
 // connected whenever reports may have been missed: at the start, after a reconnect of the system
-// connection, and when reports were dropped. It ends the listening.
+// connection, when reports were dropped, and while the broker refuses a subscription. It ends the
+// listening.
 func (w *Watcher) Run(ctx context.Context) {
-	if w.closed == nil {
+	if w.cfg.System == nil {
 		return
 	}
 	var lookingUp sync.WaitGroup
 	defer lookingUp.Wait()
 	lookingUp.Go(func() { w.lookups.run(ctx, w.lookUpAt) })
 	defer w.stop()
-	system := w.cfg.System
-	reconnects := system.StatusChanged(nats.CONNECTED)
-	defer system.RemoveStatusListener(reconnects)
-	drops := w.closed.StatusChanged(nats.SubscriptionSlowConsumer)
+	reconnects := w.cfg.System.StatusChanged(nats.CONNECTED)
+	defer w.cfg.System.RemoveStatusListener(reconnects)
 	for {
+		begun := time.Now()
 		if err := w.compare(ctx); err != nil && ctx.Err() == nil {
 			w.log.Warn("connections could not be compared with the broker's; leases cover it", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !w.await(ctx, reconnects, time.Since(begun)) {
 			return
-		case _, ok := <-reconnects:
-			if !ok {
-				return
-			}
-			w.ping()
-		case _, ok := <-drops:
-			if !ok {
-				return
-			}
 		}
 	}
 }
 
-func (w *Watcher) stop() {
-	for _, sub := range []*nats.Subscription{w.closed, w.lame, w.pongs} {
-		if sub != nil {
-			_ = sub.Unsubscribe() // what drained, or went with its connection, is not there
-		}
+// await waits until it is to be compared again, and reports false where that will not be. took is
+// how long it took the last time.
+func (w *Watcher) await(ctx context.Context, reconnects <-chan nats.Status, took time.Duration) bool {
+	retry := time.NewTimer(max(retryEvery, askShare*took))
+	defer retry.Stop()
+	refused := retry.C
+	if w.Trouble() == nil {
+		refused = nil
 	}
+	w.mu.Lock()
+	drops := w.drops
+	w.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return false
+	case _, ok := <-reconnects:
+		if ok {
+			w.ping()
+		}
+		return ok
+	case _, ok := <-drops:
+		return ok
+	case <-w.wake:
+	case <-refused:
+		w.renew(ctx)
+	}
+	return true
 }
 
 // Drain takes no more reports of closed connections: the broker gives them to other instances.
 // The function that it returns waits until Leases were told of the last one that was taken, and
 // reports false where ctx is done earlier. Nothing more comes by a connection that is lost.
 func (w *Watcher) Drain() (drained func(context.Context) bool) {
-	if w.closed == nil {
+	if w.cfg.System == nil {
 		return func(context.Context) bool { return true }
 	}
+	w.mu.Lock()
+	w.left = true
+	closed := w.closed.sub
+	w.mu.Unlock()
 	done := make(chan struct{})
-	w.closed.SetClosedHandler(func(string) { close(done) })
-	if err := w.closed.Drain(); err != nil {
+	closed.SetClosedHandler(func(string) { close(done) })
+	if err := closed.Drain(); err != nil {
 		w.log.Warn("closing connections are not reported any more", "err", err)
+		return func(context.Context) bool { return true }
 	}
 	return func(ctx context.Context) bool {
 		for w.cfg.System.IsConnected() {
@@ -185,8 +215,11 @@ func (w *Watcher) LookUp(fresh iter.Seq2[string, uint64]) {
 	}
 }
 
-// Reports says whether a server answers in the system account, and so reports closed connections.
-func (w *Watcher) Reports(server string) bool { return w.servers.answers(server) }
+// Reports says whether a server answers in the system account, and so reports closed connections,
+// and they are heard here.
+func (w *Watcher) Reports(server string) bool {
+	return w.servers.answers(server) && w.whyRefused(&w.closed) == nil
+}
 
 // Remembered adds how much is remembered, by names.
 func (w *Watcher) Remembered(to map[string]int) {

@@ -43,7 +43,8 @@ func Ask[T any](ctx context.Context, question func(context.Context) (T, error)) 
 }
 
 func unanswered(err error) bool {
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders)
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrDisconnected) // so a request ends whose connection is made anew
 }
 
 // The errors of a cluster that is not complete yet, or about to change its leader.
