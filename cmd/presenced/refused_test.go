@@ -16,15 +16,17 @@ func TestReadyz_Refused(t *testing.T) {
 		system  = `permissions: { subscribe: { deny: [ "$SYS.ACCOUNT.*.DISCONNECT" ] } }`
 		inbox   = `permissions: { subscribe: { deny: [ "_INBOX.>" ] } }`
 		entries = `permissions: { publish: { deny: [ "PRESENCE_JOURNAL.entries" ] } }`
+		events  = `permissions: { publish: { deny: [ "presence.v1.status.>" ] } }`
 	)
 	for name, c := range map[string]struct {
-		lines [2]string // of the users of the system account and of the journal's
+		lines [3]string // of the users of the system account, the journal's, and the clients'
 		code  int
 		why   string
 	}{
-		"reports of closed connections": {[2]string{system}, 200, "ready, but closed connections are noticed late: the NATS server refuses the subscription to $SYS.ACCOUNT.APP.DISCONNECT in the system account: the NATS user may not subscribe to it\n"},
-		"answers of the journal":        {[2]string{1: inbox}, 503, "the NATS server refuses the subscription to _INBOX.presenced.> in the journal's account: the NATS user may not subscribe to it\n"},
-		"journal entries":               {[2]string{1: entries}, 503, "the NATS server refused messages on PRESENCE_JOURNAL.entries in the journal's account ("},
+		"reports of closed connections": {[3]string{system}, 200, "ready, but closed connections are noticed late: the NATS server refuses the subscription to $SYS.ACCOUNT.APP.DISCONNECT in the system account: the NATS user may not subscribe to it\n"},
+		"answers of the journal":        {[3]string{1: inbox}, 503, "the NATS server refuses the subscription to _INBOX.presenced.> in the journal's account: the NATS user may not subscribe to it\n"},
+		"journal entries":               {[3]string{1: entries}, 503, "the NATS server refused messages on PRESENCE_JOURNAL.entries in the journal's account ("},
+		"events":                        {[3]string{2: events}, 503, "the NATS server refuses events: the NATS user may not publish them (presence.v1.status.*)\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -36,8 +38,8 @@ func TestReadyz_Refused(t *testing.T) {
 accounts {
   SYS      { users: [ { user: presenced-system, password: secret, %s } ] }
   PRESENCE { users: [ { user: presenced-journal, password: secret, %s } ], jetstream: enabled }
-  APP      { users: [ { user: presenced-clients, password: secret }, { user: client, password: secret } ] }
-}`, c.lines[0], c.lines[1]))
+  APP      { users: [ { user: presenced-clients, password: secret, %s }, { user: client, password: secret } ] }
+}`, c.lines[0], c.lines[1], c.lines[2]))
 			set, _ := subjects.Set("alice")
 			if err := nc.Publish(set, []byte(`{"customStatus":"meanwhile"}`)); err != nil {
 				t.Fatal(err)

@@ -34,8 +34,11 @@ type outbox interface {
 	// publish sends an event. It may wait as long as the connection does.
 	publish(subject string, data []byte) error
 	// arrived waits until the broker has everything that was published, for AnnounceAgain at
-	// most. reconnects counts how often the connection was lost and came back until then.
+	// most. By then reported was called with what the broker has refused of it. reconnects
+	// counts how often the connection was lost and came back until then.
 	arrived() (reconnects uint64, err error)
+	// repeated returns what was announced last of a user's status; see state.Repeated.
+	repeated(userID string) (state.Announcement, bool)
 }
 
 // announcer publishes the changes that this instance has to announce. It has no queue: what
@@ -56,10 +59,17 @@ type announcer struct {
 	buffer   []byte
 	tooLarge lograte.Spaced // the log line of an event that is too large
 
+	// What the broker refuses is tried again by run, at retryAt, and after a longer pause
+	// each time.
+	attempt attempt
+	retryAt time.Time
+	pause   time.Duration
+
 	// mu is never held over a publish: packing an entry asks for announcedThrough.
 	mu         sync.Mutex
 	ledger     replica.Ledger
 	reconnects uint64 // of the connection for events, that the ledger knows of
+	refused    string // the subject of the event that the broker refused last; empty for none
 }
 
 func newAnnouncer(o outbox, subjects protocol.Subjects, log *slog.Logger) *announcer {
@@ -84,7 +94,14 @@ func (o serviceOutbox) arrived() (reconnects uint64, err error) {
 	if err := o.s.cfg.Answers.FlushTimeout(replica.AnnounceAgain); err != nil {
 		return 0, err
 	}
+	awaitTold(context.Background(), o.s.cfg.Answers)
 	return o.s.cfg.Answers.Stats().Reconnects, nil
+}
+
+func (o serviceOutbox) repeated(userID string) (state.Announcement, bool) {
+	o.s.mu.RLock()
+	defer o.s.mu.RUnlock()
+	return o.s.state.Repeated(userID)
 }
 
 // kick has the announcer look at the state.
@@ -147,6 +164,7 @@ func (a *announcer) run(ctx context.Context) {
 				_ = a.mark() // asked again before long
 				lastMark = time.Now()
 			}
+			a.retry()
 			if !more {
 				break
 			}
@@ -248,6 +266,9 @@ func (a *announcer) mark() error {
 		a.ledger.Again()
 		a.kick()
 		return errLost
+	}
+	if a.refused != "" {
+		return errRefusedEvents
 	}
 	a.ledger.Reached(turn, time.Now())
 	return nil

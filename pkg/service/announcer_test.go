@@ -80,6 +80,10 @@ func (o *listedOutbox) publish(subject string, _ []byte) error {
 
 func (o *listedOutbox) arrived() (uint64, error) { return 0, nil }
 
+func (o *listedOutbox) repeated(string) (state.Announcement, bool) {
+	return state.Announcement{}, false
+}
+
 // TestAnnouncer: an event that is too large does not keep others from being published. If an event
 // cannot be published for another reason, those behind it wait, and nothing counts as announced.
 func TestAnnouncer(t *testing.T) {

@@ -60,6 +60,9 @@ func (s *Service) Health() error {
 	if cutOff != nil {
 		return cutOff
 	}
+	if err := s.refused.publishing(s); err != nil {
+		return err
+	}
 	if wrong := s.contactsWrong.Load(); wrong != nil && *wrong != nil {
 		return withCause("contacts", *wrong)
 	}

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"presence/pkg/broker"
 	"presence/pkg/protocol"
 	"presence/pkg/service"
 	"presence/pkg/service/servicetest"
@@ -68,6 +70,160 @@ func TestRequester_RefusedAtTheStart(t *testing.T) {
 	server.Reload(t)
 	awaitHealth(t, s, "")
 	changeText(t, server.Connect(t), "alice", "here")
+}
+
+// TestG04_EventsRefused: while the broker refuses events the instance is not ready and says why.
+// What was changed meanwhile is announced when it takes them again, with no further change.
+func TestG04_EventsRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		subject, shown string
+		hears          []string // events
+	}{
+		"of statuses": {"presence.v1.status.>", "presence.v1.status.*", []string{"status.alice", "status.bob"}},
+		"of one user": {"presence.v1.status.alice", "presence.v1.status.*", []string{"status.alice"}},
+		"of owners":   {"presence.v1.self.>", "presence.v1.self.*", []string{"self.alice", "self.bob"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := servicetest.StartNATS(t)
+			s := run(t, server)
+			awaitHealth(t, s, "")
+			nc, watching := server.Connect(t), server.Connect(t)
+			var events []*nats.Subscription
+			for _, subject := range c.hears {
+				sub, err := watching.SubscribeSync("presence.v1." + subject)
+				if err != nil {
+					t.Fatal(err)
+				}
+				events = append(events, sub)
+			}
+			others, err := watching.SubscribeSync("presence.v1.status.carol")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := watching.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			server.Reload(t, permitted(map[string]string{servicetest.ClientsUser: denied("publish", c.subject)}))
+			const text = "while events are refused"
+			for _, user := range []string{"alice", "bob"} {
+				changeText(t, nc, user, text)
+			}
+			awaitHealth(t, s, "the NATS server refuses events: the NATS user may not publish them ("+c.shown+")")
+			if c.subject != "presence.v1.status.>" { // what is not refused is announced at once
+				changeText(t, nc, "carol", text)
+				if _, err := others.NextMsg(soon); err != nil {
+					t.Errorf("the event of carol, which is not refused: %v", err)
+				}
+			}
+			// Longer than it takes until what reached the broker counts as announced.
+			time.Sleep(7 * time.Second)
+			if err := s.Health(); err == nil {
+				t.Error("it is ready while events are refused")
+			}
+			if n := s.Figures().Unannounced; n < len(c.hears) {
+				t.Errorf("%d changes are still to be announced, want at least %d", n, len(c.hears))
+			}
+			server.Reload(t)
+			for i, sub := range events {
+				for heard := false; !heard; {
+					m, err := sub.NextMsg(soon)
+					if err != nil {
+						t.Fatalf("the event %s of a change while it was refused: %v", c.hears[i], err)
+					}
+					heard = strings.Contains(string(m.Data), text)
+				}
+			}
+			awaitHealth(t, s, "")
+			servicetest.Eventually(t, soon, "everything to be announced for certain", func() bool { return s.Figures().Unannounced == 0 })
+		})
+	}
+}
+
+// TestG04_EventsRefusedAndStopped: what an instance could not announce it leaves to the next one,
+// and stops without waiting.
+func TestG04_EventsRefusedAndStopped(t *testing.T) {
+	t.Parallel()
+	server := servicetest.StartNATS(t)
+	i := server.StartInstance(t)
+	nc := server.Connect(t)
+	events, err := nc.SubscribeSync("presence.v1.status.alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Reload(t, permitted(map[string]string{servicetest.ClientsUser: denied("publish", "presence.v1.status.>")}))
+	const text = "while events are refused"
+	changeText(t, nc, "alice", text)
+	begun := time.Now()
+	i.Stop(t)
+	if took := time.Since(begun); took > 8*time.Second {
+		t.Errorf("Stop took %v", took)
+	}
+	server.Reload(t)
+	server.StartInstance(t)
+	m, err := events.NextMsg(2 * soon)
+	if err != nil || !strings.Contains(string(m.Data), text) {
+		t.Fatalf("the event by the next instance: got %v, %v", m, err)
+	}
+}
+
+// TestReplies_Refused: while the broker refuses answers the instance is not ready and says why.
+func TestReplies_Refused(t *testing.T) {
+	t.Parallel()
+	for _, subject := range []string{"_INBOX.>", "_INBOX.some.>"} {
+		t.Run(subject, func(t *testing.T) {
+			t.Parallel()
+			server := servicetest.StartNATS(t)
+			s := run(t, server)
+			awaitHealth(t, s, "")
+			nc := server.Connect(t)
+			server.Reload(t, permitted(map[string]string{servicetest.ClientsUser: denied("publish", subject)}))
+			ask := func() {
+				if err := nc.PublishRequest(subjects.Get(), "_INBOX.some.client", []byte(`{"userIDList":["alice"]}`)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ask()
+			const why = "the NATS server refuses answers: the NATS user may not publish them (_INBOX.>)"
+			awaitHealth(t, s, why)
+			ask()
+			server.Reload(t)
+			awaitHealth(t, s, "")
+			get(t, nc, "alice")
+		})
+	}
+}
+
+// TestReplies_RefusedForTheAskersReason: a client can name a reply subject that nobody may publish
+// on. That does not make an instance unready.
+func TestReplies_RefusedForTheAskersReason(t *testing.T) {
+	t.Parallel()
+	const allowed = `permissions: { publish: [ "presence.v1.>", "_INBOX.>", "_R_.>" ] }`
+	server := servicetest.StartNATS(t, permitted(map[string]string{servicetest.ClientsUser: allowed}))
+	answers := server.ConnectAs(t, broker.Answers)
+	s := run(t, server, func(c *service.Config) { c.Answers = answers })
+	awaitHealth(t, s, "")
+	nc := server.Connect(t)
+	for _, reply := range []string{"_INBOX..a", "_INBOX.a..b", "_INBOX.", "somewhere.else", "_INBOX.*", "_INBOX.>", "_INBOX"} {
+		before := answers.LastError()
+		if err := nc.PublishRequest(subjects.Get(), reply, []byte(`{"userIDList":["alice"]}`)); err != nil {
+			t.Fatal(err)
+		}
+		get(t, nc, "alice")
+		if err := answers.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("reply %q is refused: %v", reply, answers.LastError() != before)
+		for begun := time.Now(); time.Since(begun) < 300*time.Millisecond; time.Sleep(5 * time.Millisecond) {
+			if err := s.Health(); err != nil {
+				t.Fatalf("after a request whose reply subject is %q it is not ready: %v", reply, err)
+			}
+		}
+	}
+	if answers.LastError() == nil {
+		t.Error("the NATS server has refused nothing, so this says nothing")
+	}
 }
 
 // awaitImpaired waits until what does not work beside is text, or nothing.

@@ -15,6 +15,19 @@ type Announcement struct {
 	Self   []protocol.SelfEvent
 }
 
+// Repeated returns what was announced last of a user's status, in the views of everybody and of
+// the owner. It reports false where there is nothing to announce of the user.
+func (s *State) Repeated(userID string) (Announcement, bool) {
+	u := s.users.get(userID)
+	if u == nil {
+		return Announcement{}, false
+	}
+	a := s.announcement(u, partPublic|partOwner, 0)
+	a.Announce = a.Public.Revision != 0
+	a.Tell = a.Status.Status.Revision != 0
+	return a, a.Announce || a.Tell
+}
+
 // announcement makes the announcement of some parts of a user. Of ended sessions it
 // has those whose first pending announcement has a number above after; 0: all.
 func (s *State) announcement(u *user, what parts, after uint64) Announcement {

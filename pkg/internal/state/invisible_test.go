@@ -156,6 +156,9 @@ func (w *watched) apply(instance string, flush bool, c entry.Command) {
 			}
 		})
 	}
+	if a, _ := m.s.Repeated("alice"); a.Announce {
+		w.note("told again: %+v", a.Public)
+	}
 	users, sessions := m.s.Counts()
 	w.note("shown %+v, counted %+v %v", m.s.Status("alice", true), users, sessions)
 }

@@ -30,7 +30,8 @@ type Ledger struct {
 	stops  bool // the instance is about to stop
 	// final says that the broker was reached since stops was set. Then what has reached it counts
 	// at once.
-	final bool
+	final   bool
+	refused bool // the broker takes no events
 }
 
 // mark says that at that time everything up to a position had reached the broker.
@@ -64,7 +65,7 @@ func (l *Ledger) Published(t Turn, to state.Cursor, position uint64, more bool) 
 
 // Reached notes that what was published when a turn began has reached the broker by now.
 func (l *Ledger) Reached(t Turn, now time.Time) {
-	if l.resets != t.resets {
+	if l.resets != t.resets || l.refused {
 		return // all of that is to be published again
 	}
 	// Of the marks that are old enough, only the last is needed.
@@ -81,6 +82,16 @@ func (l *Ledger) Reached(t Turn, now time.Time) {
 func (l *Ledger) Again() {
 	l.cursor, l.sentAt, l.marks = state.Cursor{}, 0, nil
 	l.resets++
+}
+
+// Refuse notes that the broker does not take an event, though it is there: the instance may not
+// publish it. Since when that is nobody knows, so nothing more counts as announced until Accept.
+func (l *Ledger) Refuse() { l.refused, l.final, l.marks = true, false, nil }
+
+// Accept notes that the broker takes events again. All that is still pending is announced again.
+func (l *Ledger) Accept() {
+	l.refused = false
+	l.Again()
 }
 
 // Finish is called when the instance is about to stop. From the next call of Reached on, everything

@@ -84,3 +84,48 @@ func TestLedger_Turns(t *testing.T) {
 		t.Errorf("AnnouncedThrough() by an answer to before position 9 = %d, want 7", got)
 	}
 }
+
+// TestG04_BrokerRefusesEvents: nothing counts as announced while the broker refuses events, whatever
+// it answers, and also where it was said a moment before. Then all that is pending is announced
+// again.
+func TestG04_BrokerRefusesEvents(t *testing.T) {
+	for _, stops := range []bool{false, true} {
+		var l Ledger
+		now := time.UnixMilli(0)
+		reached := func(after time.Duration) { l.Reached(l.Turn(), now.Add(after)) }
+		if stops {
+			l.Finish()
+		}
+		l.Published(l.Turn(), state.Cursor{}, 7, false)
+		reached(0)
+		reached(AnnounceAgain)
+		if got := l.AnnouncedThrough(); got != 7 {
+			t.Fatalf("AnnouncedThrough() before = %d, want 7", got)
+		}
+		l.Published(l.Turn(), state.Cursor{}, 9, false)
+		reached(AnnounceAgain + 1)
+		l.Refuse()
+		if got := l.AnnouncedThrough(); got != 0 {
+			t.Errorf("AnnouncedThrough() once an event was refused = %d, want 0", got)
+		}
+		reached(time.Hour)
+		l.Again() // a reconnect changes nothing of it
+		l.Published(l.Turn(), state.Cursor{}, 9, false)
+		reached(2 * time.Hour)
+		reached(3 * time.Hour)
+		if got := l.AnnouncedThrough(); got != 0 {
+			t.Errorf("AnnouncedThrough() while events are refused = %d, want 0", got)
+		}
+		before := l.Turn()
+		l.Accept()
+		if !l.Published(before, state.Cursor{}, 9, false) {
+			t.Error("Published() of before the broker took events again says that there is no more")
+		}
+		l.Published(l.Turn(), state.Cursor{}, 9, false)
+		reached(4 * time.Hour)
+		reached(5 * time.Hour)
+		if got := l.AnnouncedThrough(); got != 9 {
+			t.Errorf("AnnouncedThrough() afterwards = %d, want 9", got)
+		}
+	}
+}
