@@ -10,11 +10,16 @@ import (
 	"presence/pkg/service/internal/replica"
 )
 
+// cutOffAfter is how long no request may reach an instance before it leaves the reports of closed
+// connections to others. While subscriptions are made anew none does for a moment.
+const cutOffAfter = time.Second
+
 // tick does until ctx is done what time makes due. Above all it appends an entry when there has
 // been none for a while: the clock that leases go by advances with entries.
 func (s *Service) tick(ctx context.Context) {
 	ticker := time.NewTicker(replica.TickGrain)
 	defer ticker.Stop()
+	reachedAt := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -22,6 +27,10 @@ func (s *Service) tick(ctx context.Context) {
 		case <-ticker.C:
 		}
 		silent, reachable := s.journal.SinceApplied(), s.listener.reachable()
+		if reachable {
+			reachedAt = time.Now()
+		}
+		s.connections.TakeReports(time.Since(reachedAt) < cutOffAfter)
 		s.mu.RLock()
 		due := replica.Due(s.state, s.instance, silent, reachable)
 		rank, known := s.state.Rank(s.instance)

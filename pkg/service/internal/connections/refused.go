@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// retryEvery is the least pause between two attempts to get a subscription that the broker
-	// refuses. Meanwhile the servers are asked for their connections as often, but for at most
-	// a part of the time, see askShare.
+	// retryEvery is the least pause between two attempts to make a subscription that the broker
+	// refuses. Meanwhile the servers are asked for their connections as often. If that takes
+	// long, the pause is longer: see askShare.
 	retryEvery = 5 * time.Second
-	// refusalWithin bounds the wait for nats.go to hand on a refusal that it has already read
-	// from the broker.
+	// refusalWithin bounds the wait for nats.go to report a refusal that it has already read from
+	// the broker.
 	refusalWithin = 100 * time.Millisecond
 )
 
-// subscription is one of a watcher's.
+// subscription is a subscription of a watcher.
 type subscription struct {
 	subject, queue string
 	handle         nats.MsgHandler
@@ -30,7 +30,7 @@ type subscription struct {
 	// The watcher's mu guards the rest.
 	sub      *nats.Subscription // nil while there is none
 	refused  error              // why the broker does not have it
-	refusals int                // how often it was said that the broker may not have it
+	refusals int                // how often a refusal was reported
 }
 
 // Reasons of a refusal, for people.
@@ -49,8 +49,8 @@ func (w *Watcher) subscribe(list ...*subscription) error {
 	return w.cfg.System.FlushTimeout(listenWithin)
 }
 
-// make makes a subscription in the place of the one before. One goroutine at a time may call it.
-// It asks the connection without the lock, because a connection that is stuck keeps it waiting.
+// make makes a subscription anew. One goroutine at a time may call it. It uses the connection
+// without holding mu, because a connection that is stuck keeps it waiting.
 func (w *Watcher) make(x *subscription) error {
 	w.mu.Lock()
 	old, left := x.sub, w.left
@@ -59,7 +59,7 @@ func (w *Watcher) make(x *subscription) error {
 		return nil
 	}
 	if old != nil {
-		_ = old.Unsubscribe() // which fails where the connection is closed
+		_ = old.Unsubscribe() // it fails if the connection is closed
 	}
 	sub, err := w.cfg.System.QueueSubscribe(x.subject, x.queue, x.handle)
 	if err != nil {
@@ -85,17 +85,18 @@ func (w *Watcher) stop() {
 	w.left = true
 	for _, x := range w.all() {
 		if x.sub != nil {
-			_ = x.sub.Unsubscribe() // what drained, or went with its connection, is not there
+			_ = x.sub.Unsubscribe() // it fails if the subscription is gone already
 		}
 	}
 }
 
 func (w *Watcher) all() []*subscription { return []*subscription{&w.closed, &w.lame, &w.pongs} }
 
-// Reported is told every error that nats.go reports of the system connection. It does not wait.
+// Reported must be called with each error that nats.go reports of the system connection. It does
+// not wait.
 func (w *Watcher) Reported(err error) {
 	r, denied := refusal.Read(err)
-	limit := errors.Is(err, nats.ErrMaxSubscriptionsExceeded) // which names none
+	limit := errors.Is(err, nats.ErrMaxSubscriptionsExceeded) // it names no subject
 	if !limit && (!denied || r.Publish) {
 		return
 	}
@@ -112,7 +113,7 @@ func (w *Watcher) Reported(err error) {
 	}
 }
 
-// refuse notes that the broker may not have a subscription. mu is held.
+// refuse notes that the broker may not have a subscription. The caller holds mu.
 func (w *Watcher) refuse(x *subscription, why error) {
 	if x.refused == nil {
 		w.log.Error("the NATS server refuses a subscription in the system account: closed connections are noticed late", "subject", x.subject, "err", why)
@@ -125,8 +126,7 @@ func (w *Watcher) refuse(x *subscription, why error) {
 	x.refusals++
 }
 
-// renew makes those subscriptions anew that the broker refused. What is there of others, it asks
-// the servers anew, too.
+// renew makes the subscriptions anew that the broker refused. Then it asks all servers to answer.
 func (w *Watcher) renew(ctx context.Context) {
 	refusals := make(map[*subscription]int)
 	w.mu.Lock()
@@ -167,7 +167,8 @@ func (w *Watcher) whyRefused(x *subscription) error {
 	return x.refused
 }
 
-// Trouble names the subscriptions that the broker refuses, in one line; nil for none.
+// Trouble returns an error of one line that names the subscriptions that the broker refuses. nil:
+// it refuses none.
 func (w *Watcher) Trouble() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

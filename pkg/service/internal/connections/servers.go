@@ -10,12 +10,12 @@ import (
 	"presence/pkg/service/internal/sysevent"
 )
 
-// maxServers bounds how many NATS servers are remembered. There are never so many:
-// beyond it all are forgotten, and learned again.
+// maxServers bounds how many NATS servers are remembered. There are never so many. When it is
+// reached, all are forgotten, and learned again.
 const maxServers = 4096
 
-// servers are the NATS servers that answer in the system account, and so report
-// closed connections. What is bound to any other has to be renewed more often.
+// servers are the NATS servers that answer in the system account, and so report closed
+// connections. Leases on connections to other servers have to be renewed more often.
 type servers struct {
 	mu   sync.Mutex
 	live map[string]struct{} // by ID
@@ -31,14 +31,14 @@ func (v *servers) answers(id string) bool {
 	return ok
 }
 
-// known returns how many are known to answer.
+// known returns how many servers are known to answer.
 func (v *servers) known() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return len(v.live)
 }
 
-// answered notes that a server does.
+// answered notes that a server answers.
 func (v *servers) answered(id string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -48,18 +48,18 @@ func (v *servers) answered(id string) {
 	v.live[id] = struct{}{}
 }
 
-// silent notes that a server does not, or not any more.
+// silent notes that a server does not answer.
 func (v *servers) silent(id string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.live, id)
 }
 
-// pingWait is how long the start waits for the first server to say that it is there:
-// the one that presenced is connected to. Others are heard of while it goes on.
+// pingWait is how long the start waits for the first server to answer, which is usually the one
+// that presenced is connected to. The others may answer later.
 const pingWait = 2 * time.Second
 
-// listenToServers begins to listen for what servers say of themselves, and asks who is there.
+// listenToServers begins to listen for servers that answer or shut down, and asks all to answer.
 func (w *Watcher) listenToServers() error {
 	if err := w.subscribe(&w.pongs, &w.lame); err != nil {
 		return fmt.Errorf("listening for NATS servers: %w", err)
@@ -68,19 +68,19 @@ func (w *Watcher) listenToServers() error {
 	select {
 	case <-w.first:
 	case <-time.After(pingWait):
-		w.log.Warn("no NATS server said within a moment that it is there: sessions are taken for unbound until one does")
+		w.log.Warn("no NATS server has answered in the system account yet: until one does, sessions get the TTL of unbound ones")
 	}
 	return nil
 }
 
-// ping asks all servers whether they are there.
+// ping asks all servers to answer.
 func (w *Watcher) ping() {
 	if err := w.cfg.System.PublishRequest("$SYS.REQ.SERVER.PING", w.pongs.subject, nil); err != nil {
-		w.log.Warn("the NATS servers could not be asked whether they are there", "err", err)
+		w.log.Warn("the NATS servers could not be asked to answer", "err", err)
 	}
 }
 
-// heardPong hears which servers answer.
+// heardPong returns a handler that notes which servers answer.
 func (w *Watcher) heardPong() nats.MsgHandler {
 	var once sync.Once
 	return func(m *nats.Msg) {

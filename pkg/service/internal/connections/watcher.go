@@ -1,5 +1,5 @@
-// Package connections learns from the NATS servers which of the clients' connections closed. It
-// tells at once what leases would find out later; leases cover what it misses.
+// Package connections learns from the NATS servers which of the clients' connections closed. So
+// it is known at once, and not only when a lease runs out. Leases cover what this package misses.
 //
 //	w := connections.New(connections.Config{System: nc, Account: "APP", Leases: l, Logger: log})
 //	err := w.Listen()                  // from here on l is told
@@ -15,8 +15,8 @@
 //	                                    missed, and of a connection that LookUp names
 //	$SYS.REQ.SERVER.PING                which servers answer
 //
-// One of the instances hears of a closed connection, and every instance hears of every server. A
-// server that crashes reports nothing of its clients, and one that does not answer proves nothing.
+// One of the instances hears of a closed connection. All instances hear of every server. A server
+// that crashes reports nothing of its clients, and a server that does not answer proves nothing.
 //
 // The broker may refuse a subscription, or take it away. The owner of the connection tells the
 // watcher by Reported. Until the broker takes the subscription again, Trouble names it, and the
@@ -37,8 +37,8 @@ import (
 	"presence/pkg/service/internal/sysevent"
 )
 
-// Leases are what is bound to connections, and are told what becomes of those. Their methods are
-// called by several goroutines. An error says that the news is lost.
+// Leases knows which leases are bound to connections, and is told what happens to those
+// connections. Several goroutines call its methods. An error says that the news is lost.
 type Leases interface {
 	// Bound returns the clients that leases are bound to, by the IDs of their servers.
 	Bound() map[string][]uint64
@@ -47,15 +47,15 @@ type Leases interface {
 
 	// Closed is told that a connection closed, or never was.
 	Closed(server string, client uint64) error
-	// Unbind is told that nobody answers for a connection: the lease has its TTL alone.
+	// Unbind is told that the connection's server does not answer: the lease goes by its TTL.
 	Unbind(server string, client uint64) error
-	// LameDuck is told that a server shuts down: it reports closed connections no more.
+	// LameDuck is told that a server shuts down: it does not report closed connections any more.
 	LameDuck(server string) error
 }
 
 // Config is what a Watcher needs. All fields but System are required.
 type Config struct {
-	// System is a connection in the system account. Without one nothing is heard.
+	// System is a connection in the system account. Without it the watcher does nothing.
 	System *nats.Conn
 	// Account is the account that the clients are in.
 	Account string
@@ -72,12 +72,14 @@ type Watcher struct {
 
 	// The subscriptions are made by Listen. There are none without a system account.
 	closed, lame, pongs subscription
-	wake                chan struct{} // one of them was refused; holds one
-	first               chan struct{} // closed when the first server said that it is there
+	wake                chan struct{} // has Run look at the subscriptions at once; holds one
+	first               chan struct{} // closed when the first server has answered
 
 	mu    sync.Mutex            // guards what changes of the subscriptions, and what follows
 	drops <-chan nats.SubStatus // tells when reports of closed connections were dropped
 	left  bool                  // no more subscriptions are made
+	// standby says that other instances are to take the reports of closed connections.
+	standby bool
 }
 
 // listenWithin bounds the wait for the broker to have taken the subscriptions.
@@ -118,14 +120,14 @@ func (w *Watcher) heardClosed(m *nats.Msg) {
 		err = w.cfg.Leases.Closed(server, client)
 	}
 	if err != nil {
-		w.log.Warn("a report of a closed connection was not understood, or is lost", "err", err)
+		w.log.Warn("a report of a closed connection is lost; leases cover it", "err", err)
 	}
 }
 
-// Run looks up single connections until ctx is done. It compares what is bound with what is
-// connected whenever reports may have been missed: at the start, after a reconnect of the system
-// connection, when reports were dropped, and while the broker refuses a subscription. It ends the
-// listening.
+// Run looks up single connections until ctx is done. It compares the bound connections with the
+// open ones whenever reports may have been missed: at the start, after a reconnect of the system
+// connection, when reports were dropped or taken by nobody, and while the broker refuses a
+// subscription. At its end it stops listening.
 func (w *Watcher) Run(ctx context.Context) {
 	if w.cfg.System == nil {
 		return
@@ -138,8 +140,10 @@ func (w *Watcher) Run(ctx context.Context) {
 	defer w.cfg.System.RemoveStatusListener(reconnects)
 	for {
 		begun := time.Now()
-		if err := w.compare(ctx); err != nil && ctx.Err() == nil {
-			w.log.Warn("connections could not be compared with the broker's; leases cover it", "err", err)
+		if w.takeOrLeave() {
+			if err := w.compare(ctx); err != nil && ctx.Err() == nil {
+				w.log.Warn("bound connections could not be compared with the open ones; leases cover it", "err", err)
+			}
 		}
 		if !w.await(ctx, reconnects, time.Since(begun)) {
 			return
@@ -147,8 +151,8 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 }
 
-// await waits until it is to be compared again, and reports false where that will not be. took is
-// how long it took the last time.
+// await waits until it is time to compare again. It reports false if that time will not come. took
+// is how long comparing took.
 func (w *Watcher) await(ctx context.Context, reconnects <-chan nats.Status, took time.Duration) bool {
 	retry := time.NewTimer(max(retryEvery, askShare*took))
 	defer retry.Stop()
@@ -176,9 +180,9 @@ func (w *Watcher) await(ctx context.Context, reconnects <-chan nats.Status, took
 	return true
 }
 
-// Drain takes no more reports of closed connections: the broker gives them to other instances.
-// The function that it returns waits until Leases were told of the last one that was taken, and
-// reports false where ctx is done earlier. Nothing more comes by a connection that is lost.
+// Drain takes no more reports of closed connections: the broker gives them to other instances. It
+// returns a function that waits until Leases was told of all reports that were taken. The function
+// reports false if ctx is done before. It does not wait on a lost connection, which brings nothing.
 func (w *Watcher) Drain() (drained func(context.Context) bool) {
 	if w.cfg.System == nil {
 		return func(context.Context) bool { return true }
@@ -187,6 +191,9 @@ func (w *Watcher) Drain() (drained func(context.Context) bool) {
 	w.left = true
 	closed := w.closed.sub
 	w.mu.Unlock()
+	if closed == nil { // on standby it takes none
+		return func(context.Context) bool { return true }
+	}
 	done := make(chan struct{})
 	closed.SetClosedHandler(func(string) { close(done) })
 	if err := closed.Drain(); err != nil {
@@ -207,21 +214,21 @@ func (w *Watcher) Drain() (drained func(context.Context) bool) {
 	}
 }
 
-// LookUp has connections looked up that leases were just bound to, and that nobody knew before. It
-// does not wait.
+// LookUp has connections looked up that leases were just bound to for the first time. It does not
+// wait.
 func (w *Watcher) LookUp(fresh iter.Seq2[string, uint64]) {
 	if w.cfg.System != nil {
 		w.lookups.add(fresh)
 	}
 }
 
-// Reports says whether a server answers in the system account, and so reports closed connections,
-// and they are heard here.
+// Reports says whether a server reports closed connections, and this instance may hear that: the
+// server answers in the system account, and the broker does not refuse the subscription.
 func (w *Watcher) Reports(server string) bool {
 	return w.servers.answers(server) && w.whyRefused(&w.closed) == nil
 }
 
-// Remembered adds how much is remembered, by names.
+// Remembered adds to a map how much is remembered, by names.
 func (w *Watcher) Remembered(to map[string]int) {
 	to["connections-to-look-up"], to["servers-asked"] = w.lookups.counts()
 	to["servers"] = w.servers.known()
