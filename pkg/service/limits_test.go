@@ -79,7 +79,7 @@ func TestLimits_UserChanges(t *testing.T) {
 			return
 		}
 		refused[op]++
-		// The next is allowed 250 ms after this one arrived. What arrived later may have been first.
+		// The next is allowed 250 ms after this one arrived. A later one may have been the first.
 		if most := 250 + time.Since(sent).Milliseconds(); e.Code != 429 || e.RetryAfterMs < 1 || int64(e.RetryAfterMs) > most {
 			t.Errorf("%s: got %+v, want 429 and at most %d ms", op, e, most)
 		}

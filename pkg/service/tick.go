@@ -10,12 +10,12 @@ import (
 	"presence/pkg/service/internal/replica"
 )
 
-// cutOffAfter is how long no request may reach an instance before it leaves the reports of closed
-// connections to others. While subscriptions are made anew none does for a moment.
+// cutOffAfter is how long requests have not reached an instance when it leaves the reports of
+// closed connections to others. While it makes subscriptions anew, they do not for a moment.
 const cutOffAfter = time.Second
 
-// tick does until ctx is done what time makes due. Above all it appends an entry when there has
-// been none for a while: the clock that leases go by advances with entries.
+// tick does the periodic work until ctx is done. Above all it appends an entry if there has been
+// none for a while: the clock that leases go by advances only with entries.
 func (s *Service) tick(ctx context.Context) {
 	ticker := time.NewTicker(replica.TickGrain)
 	defer ticker.Stop()

@@ -45,9 +45,9 @@ type ClusterServer struct {
 }
 
 // StartCluster starts a cluster of n servers on free ports, with data in directories of the test.
-// It waits until the cluster stores with n replicas. The servers are killed when the test ends. More
-// lines of configuration take precedence. The servers are processes of the test binary, so its
-// TestMain must call Main.
+// It waits until the cluster stores with n replicas. The servers are killed when the test ends.
+// More lines of configuration take precedence. The servers are processes of the test binary, so
+// its TestMain must call Main.
 func StartCluster(t testing.TB, n int, more ...string) *Cluster {
 	t.Helper()
 	ports := freePorts(t, 2*n)

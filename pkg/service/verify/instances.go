@@ -204,8 +204,8 @@ func (v *verification) findUsers(ctx context.Context, instance string) error {
 	return v.explainUsers(ctx, instance, differ)
 }
 
-// explainUsers reports how users differ. If they do not fit into one reply, it asks for each half of
-// them. If the NATS server takes small messages only, a single user with many sessions may not
+// explainUsers reports how users differ. If they do not fit into one reply, it asks for each half.
+// If the NATS server takes small messages only, a single user with many sessions may not
 // fit: then the report does not say how that user differs.
 func (v *verification) explainUsers(ctx context.Context, instance string, ids []string) error {
 	reply, err := v.askOne(ctx, instance, protocol.InstanceRequest{UserIDList: ids})

@@ -82,8 +82,7 @@ func Drops(have jetstream.StreamConfig) bool {
 	return oldest || have.MaxAge > 0 || have.MaxMsgsPerSubject > 0 || have.Retention != jetstream.LimitsPolicy
 }
 
-// cure says how to mend all that is wrong. A setting that cannot be changed in place is the first of
-// them, if there is one.
+// cure says how to mend all that is wrong. A setting that cannot be changed in place comes first.
 func cure(wrong []*rule, want *Requirements) string {
 	if wrong[0].edit == nil {
 		return fmt.Sprintf("it cannot be changed in place: with every presenced stopped, nats stream rm %[1]s if nothing is in it yet, "+
