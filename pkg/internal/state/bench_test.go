@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"runtime/metrics"
 	"testing"
 
 	"presence/pkg/internal/entry"
@@ -72,9 +73,61 @@ func BenchmarkRestore(b *testing.B) {
 	}
 }
 
-// BenchmarkStatuses reads a hundred of 40,000 users, whose order in memory is another.
+// BenchmarkApply is an entry of 128 sets of a million users, whose order in memory is another, as
+// the service applies it, and what it has announced. It also says which share of the processor
+// time the garbage collector takes.
+func BenchmarkApply(b *testing.B) {
+	const users, each = 1_000_000, 128
+	m := newMachine(b)
+	m.s = manyUsers(b, users)
+	m.sequence["A"] = 1 << 32
+	ids := make([]string, users)
+	for i := range ids {
+		ids[i] = fmt.Sprint("user-", i*7919%users)
+	}
+	texts := []string{"in a meeting", "out for lunch", "working from home"}
+	cursor := Cursor{}
+	runtime.GC()
+	collecting, working := processorTime()
+	next := 0
+	for b.Loop() {
+		e := entry.Entry{Header: m.header("A"), Commands: make([]entry.Command, 0, each)}
+		e.Header.AnnouncedThrough = m.s.Position()
+		for range each {
+			e.Commands = append(e.Commands, entry.Command{Kind: entry.Set, User: ids[next%users], Text: texts[next%len(texts)]})
+			next++
+		}
+		m.now += 4
+		if _, err := m.s.Apply(&e, m.s.Position()+1, m.now, true); err != nil {
+			b.Fatal(err)
+		}
+		cursor, _ = m.s.Pending("A", cursor, each, func(Announcement) {})
+	}
+	collected, worked := processorTime()
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*each), "ns/set")
+	b.ReportMetric(100*(collected-collecting)/(worked-working), "%-collecting")
+}
+
+// processorTime returns the seconds that the garbage collector took, and all that worked.
+func processorTime() (collecting, working float64) {
+	list := []metrics.Sample{{Name: "/cpu/classes/gc/mark/assist:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/dedicated:cpu-seconds"},
+		{Name: "/cpu/classes/gc/pause:cpu-seconds"}, {Name: "/cpu/classes/user:cpu-seconds"}}
+	metrics.Read(list)
+	for _, m := range list[:3] {
+		collecting += m.Value.Float64()
+	}
+	return collecting, collecting + list[3].Value.Float64()
+}
+
+// BenchmarkStatuses reads a hundred of many users, whose order in memory is another.
 func BenchmarkStatuses(b *testing.B) {
-	const users, each = 40_000, 100
+	for _, users := range []int{40_000, 1_000_000} {
+		b.Run(fmt.Sprint(users), func(b *testing.B) { benchmarkStatuses(b, users) })
+	}
+}
+
+func benchmarkStatuses(b *testing.B, users int) {
+	const each = 100
 	s := manyUsers(b, users)
 	lists := make([][]string, users/each)
 	for i := range users {

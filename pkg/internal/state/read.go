@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"presence/pkg/internal/entry"
+	"presence/pkg/internal/table"
 	"presence/pkg/protocol"
 )
 
@@ -56,10 +57,27 @@ func (s *State) Status(userID string, detail bool) protocol.Status {
 // waiting for memory. So it takes each step for several users, one right after the other:
 // the processor then waits for the memory of several at once.
 func (s *State) Statuses(list []protocol.Status, userIDs []string, detail bool) []protocol.Status {
-	var room [32]uint32
-	for some := range slices.Chunk(userIDs, len(room)) {
-		for i, n := range s.users.index.FindAll(some, room[:0]) {
-			list = append(list, s.seen(s.user(n), some[i], detail))
+	const several = table.Several
+	var numbers [several]uint32
+	var ids [several]table.Text
+	var lengths [several]int
+	for some := range slices.Chunk(userIDs, several) {
+		s.users.index.Likely(some, &numbers)
+		for i := range some {
+			ids[i] = 0
+			if u := s.user(numbers[i]); u != nil {
+				ids[i] = u.id
+			}
+		}
+		for i := range some {
+			lengths[i] = s.texts.Length(ids[i])
+		}
+		for i, id := range some {
+			u := s.user(numbers[i])
+			if u != nil && (lengths[i] != len(id) || s.texts.Get(ids[i]) != id) {
+				u = s.users.get(id) // its hash is much like another one's
+			}
+			list = append(list, s.seen(u, id, detail))
 		}
 	}
 	return list

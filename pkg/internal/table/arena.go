@@ -117,6 +117,9 @@ func (a *Arena) Get(t Text) string {
 	return unsafe.String(unsafe.SliceData(b), int(length)) // no byte of it is ever written again
 }
 
+// Length returns the length of a text in bytes.
+func (a *Arena) Length(t Text) int { return len(a.Get(t)) }
+
 // Owner returns the owner of a text, which must not be 0.
 func (a *Arena) Owner(t Text) uint32 { return binary.LittleEndian.Uint32(a.at(t)) }
 

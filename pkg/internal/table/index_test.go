@@ -51,14 +51,28 @@ func (m *indexModel) remove(k string) {
 	delete(m.want, k)
 }
 
+// findSeveral finds keys by Likely.
+func (m *indexModel) findSeveral(keys []string) []uint32 {
+	var numbers [Several]uint32
+	m.index.Likely(keys, &numbers)
+	for i, k := range keys {
+		if n := numbers[i]; n != 0 && m.keys[n] != k {
+			numbers[i] = m.index.Find(k)
+		}
+	}
+	return numbers[:len(keys)]
+}
+
 func (m *indexModel) check(t testing.TB, others ...string) {
 	if m.index.Len() != len(m.want) {
 		t.Fatalf("Len() is %d, want %d", m.index.Len(), len(m.want))
 	}
 	keys := append(slices.Sorted(maps.Keys(m.want)), others...)
-	for i, n := range m.index.FindAll(keys, nil) {
-		if k := keys[i]; n != m.want[k] || m.index.Find(k) != n {
-			t.Fatalf("of %q FindAll gives %d, Find %d, want %d", k, n, m.index.Find(k), m.want[k])
+	for some := range slices.Chunk(keys, Several) {
+		for i, n := range m.findSeveral(some) {
+			if k := some[i]; n != m.want[k] || m.index.Find(k) != n {
+				t.Fatalf("of %q Likely gives %d, Find %d, want %d", k, n, m.index.Find(k), m.want[k])
+			}
 		}
 	}
 	count, seen := 0, map[*segment]bool{}
@@ -246,7 +260,18 @@ func BenchmarkIndex(b *testing.B) {
 				numbers = append(numbers, x.Find(k))
 			}
 		},
-		"all": func(some []string) { numbers = x.FindAll(some, numbers) },
+		"several": func(all []string) {
+			for some := range slices.Chunk(all, Several) {
+				var likely [Several]uint32
+				x.Likely(some, &likely)
+				for i, n := range likely[:len(some)] {
+					if n != 0 && texts.Get(*ids.At(n)) != some[i] {
+						n = x.Find(some[i])
+					}
+					numbers = append(numbers, n)
+				}
+			}
+		},
 		"a map": func(some []string) {
 			for _, k := range some {
 				numbers = append(numbers, byID[k])
