@@ -33,6 +33,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.run(watching) })
 	g.Go(func() error { handleHangups(watching, log); return nil })
+	g.Go(func() error { limitGrowth(watching); return nil })
 	g.Go(func() error {
 		defer stop()
 		return serveMonitored(inner, cfg, m, stdout, log)
