@@ -9,7 +9,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -381,16 +380,5 @@ func TestFences_Upgrade(t *testing.T) {
 	slices.Sort(told)
 	if want := []string{"alice s1 replaced", "bob s1 kicked"}; !slices.Equal(told, want) {
 		t.Errorf("told of %q, want %q", told, want)
-	}
-}
-
-// TestSizes: there are as many of these as users and sessions, and the heap has no sizes
-// between 128 and 144 bytes.
-func TestSizes(t *testing.T) {
-	if n := unsafe.Sizeof(user{}); n > 128 {
-		t.Errorf("a user takes %d bytes, want 128", n)
-	}
-	if n := unsafe.Sizeof(session{}); n > 128 {
-		t.Errorf("a session takes %d bytes, want 128", n)
 	}
 }
