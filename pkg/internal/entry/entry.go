@@ -237,6 +237,18 @@ func (p Params) Complete() Params {
 	return p
 }
 
+// Short leaves out what has its default, as an earlier version does that does not know the rule. So
+// the digests and snapshots of both agree while the rule has its default. Complete is its inverse.
+func (p Params) Short() Params {
+	if p.Sessions == DefaultSessions {
+		p.Sessions = 0
+	}
+	if p.MaxGrace == DefaultMaxGrace {
+		p.MaxGrace = 0
+	}
+	return p
+}
+
 // LongestGrace returns the longest grace that a lease may have, in milliseconds.
 func (p Params) LongestGrace() int64 { return max(p.Grace, p.Complete().MaxGrace) }
 

@@ -92,6 +92,23 @@ func TestParams_Logged(t *testing.T) {
 	}
 }
 
+// TestParams_Short: Short and Complete are each other's inverse, and a rule that has its default is
+// not encoded: an earlier version does not know it.
+func TestParams_Short(t *testing.T) {
+	old := entry.Params{Grace: 5000, Retention: 1}
+	if got := old.Complete().Short(); got != old {
+		t.Errorf("all defaults: got %+v, want %+v", got, old)
+	}
+	for _, p := range []entry.Params{{Sessions: 40}, {MaxGrace: 300_000}} {
+		if got := p.Complete().Short(); got != p {
+			t.Errorf("got %+v, want %+v", got, p)
+		}
+		if p.Format() == old.Format() {
+			t.Errorf("%+v needs no newer format", p)
+		}
+	}
+}
+
 // TestAppend_OldestFormat: an entry says that it is of a later format only where an
 // earlier version would misunderstand it.
 func TestAppend_OldestFormat(t *testing.T) {

@@ -57,7 +57,8 @@ func (s *State) Digest() uint64 {
 		b = appendNumbers(b, uint64(n))
 	}
 	if s.format >= graceFormat {
-		b = must(s.params.MarshalMsg(b))
+		short := s.params.Short()
+		b = must(short.MarshalMsg(b))
 	}
 	b = s.appendLame(b)
 	if at := s.clock.wentBackAt; at != 0 { // likewise

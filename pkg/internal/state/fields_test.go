@@ -39,7 +39,7 @@ func fullRecords(format uint8) recorded {
 	}
 	r := recorded{Format: format}
 	if format >= graceFormat {
-		r.Params = entry.Params{Grace: 5_000, Retention: 60_000, Persistent: true, Sessions: 32, MaxGrace: 120_000}
+		r.Params = entry.Params{Grace: 5_000, Retention: 60_000, Persistent: true, Sessions: 33, MaxGrace: 120_000}
 	}
 	for i, process := range []string{"p1", "p2"} {
 		var g gatewayAll

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -149,6 +150,21 @@ func TestFormat3(t *testing.T) {
 			}
 			m.do(t, fmt.Sprint("set-format ", entry.Format))
 		}
+	}
+}
+
+// TestFormat4_RuleAtDefault: a rule that has its default is in no digest and no snapshot. So a later
+// version, which has a rule more, agrees with this one while the rule has its default.
+func TestFormat4_RuleAtDefault(t *testing.T) {
+	m := newMachine(t).at(4)
+	m.do(t, "login alice phone ttl=120s on=N1/7")
+	with, snapshot := m.s.Digest(), slices.Concat(blocksOf(t, m.s.BeginSnapshot(), nil)...)
+	m.s.params.MaxGrace = 0 // as in a version that does not know the rule
+	if got := m.s.Digest(); got != with {
+		t.Errorf("the digest is %016x, without the rule %016x", with, got)
+	}
+	if got := slices.Concat(blocksOf(t, m.s.BeginSnapshot(), nil)...); !bytes.Equal(got, snapshot) {
+		t.Errorf("the snapshot is %x, without the rule %x", snapshot, got)
 	}
 }
 

@@ -12,8 +12,9 @@ import (
 // snapshotFormat is the newest one that this program writes and understands. 2 has
 // a rulesRecord behind the header. 3 has a linksRecord, a clockRecord and an endsRecord
 // behind that, and what the last one says. 4 has all parameters behind that, encoded as in
-// an entry: a new one needs no new record. And leases can have a grace of their own. Like an
-// entry a snapshot is written in the oldest format that has all it says.
+// an entry, without those that have their defaults: a new one needs no new record. And
+// leases can have a grace of their own. Like an entry a snapshot is written in the oldest
+// format that has all it says.
 const snapshotFormat = 4
 
 // headerRecord begins a snapshot: everything that there is not much of.
@@ -61,8 +62,8 @@ type lameRecord struct {
 type clockRecord struct{ WentBackAt int64 }
 
 // endsRecord counts the records about ended sessions. In format 3 a gatewayMoreRecord
-// stands behind each gateway, a userMoreRecord behind each user whose Owes has
-// moreFollows, and between the free numbers and the users there are Names and Fences.
+// stands behind each gateway, a userMoreRecord behind each user whose PendingParts
+// has moreFollows, and between the free numbers and the users there are Names and Fences.
 //
 //msgp:tuple endsRecord
 type endsRecord struct {
@@ -92,7 +93,7 @@ type fenceRecord struct {
 //msgp:tuple gatewayMoreRecord
 type gatewayMoreRecord struct{ Body uint64 }
 
-// moreFollows in userRecord.Owes says that a userMoreRecord stands behind it.
+// moreFollows in userRecord.PendingParts says that a userMoreRecord stands behind it.
 const moreFollows = 1 << 7
 
 //msgp:tuple userMoreRecord
@@ -181,14 +182,15 @@ type userRecord struct {
 	Previous  uint64
 	UpdatedAt int64
 	Cause     uint8
-	// Writer has yet to announce the last change: 1 + its index; 0: none. Owed
-	// are the position since which it has, and its lease clock.
+	// Instance has the last change to announce: 1 + its index; 0: none has. PendingAt and
+	// PendingSince are the position of the entry that put it into its outbox, and the lease
+	// clock of that.
 	Instance     int
 	PendingAt    uint64
 	PendingSince int64
 	Sessions     []sessionRecord  `msg:",limit=4096"`
 	Replaced     []replacedRecord `msg:",limit=4096"`
-	// Owes is what of the last changes Writer has yet to announce.
+	// PendingParts is what of the last changes Instance has yet to announce.
 	PendingParts  uint8
 	Lasting       uint8
 	Override      uint8
@@ -222,7 +224,7 @@ type sessionRecord struct {
 	ID, Device, Platform string
 	Number, Terms        uint32
 	Deadline             int64
-	Flags                uint8 // live, idle, severed from the lowest bit on, then two bits of loss
+	Flags                uint8 // live, idle, loginOnly from the lowest bit on, then two bits of loss
 	LoginAt, LostAt      int64
 	Gateway              int // 1 + index of the one that holds it; 0: none
 	On                   bindingRecord

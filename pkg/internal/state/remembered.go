@@ -7,7 +7,7 @@ package state
 //	leases             of sessions, lost ones included, and of gateways
 //	free-numbers       numbers of leases that ended: as many as there were at once, or within
 //	                   quarantine
-//	connections        those that leases are bound to, and those that closed within closedKept
+//	connections        those that leases are bound to, and those that closed within State.closedKept
 //	ended-sessions     see fences
 //	ended-names        at most maxNamed
 //	untold-ends        at most maxPendingEnds for each user

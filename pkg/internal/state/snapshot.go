@@ -74,7 +74,7 @@ func (s *State) BeginSnapshot() *Snapshot {
 		Closed: len(x.closed), Freed: len(x.freed), Users: s.users.table.Len(),
 	}
 	x.format, x.rules = s.params.Format(), rulesRecord{Sessions: s.params.Sessions}
-	x.params = s.params
+	x.params = s.params.Short()
 	for _, l := range s.connections.lame {
 		x.format = max(x.format, 3)
 		x.links.Lame = append(x.links.Lame, lameRecord{Server: l.id, Since: l.since})
@@ -83,7 +83,7 @@ func (s *State) BeginSnapshot() *Snapshot {
 		x.format, x.clock.WentBackAt = max(x.format, 3), s.clock.wentBackAt
 	}
 	if s.format >= graceFormat {
-		x.format = snapshotFormat
+		x.format = max(x.format, 4)
 	}
 	if s.format >= fencesFormat {
 		x.format, x.ends = max(x.format, 3), endsRecord{Names: len(x.names), Fences: s.fenceTable.count, First: s.fenceTable.first}

@@ -172,7 +172,7 @@ func (p *process) answerQuery(r *request) {
 	p.reply(r, a)
 }
 
-// release is Service.releaseWaiters.
+// release is revisionWaiters.applied.
 func (p *process) release() {
 	kept := p.waiters[:0]
 	for _, x := range p.waiters {
