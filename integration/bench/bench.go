@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,6 +38,7 @@ var subjects = protocol.NewSubjects("")
 type target struct {
 	*servicetest.Process
 	url        string
+	peers      []*target     // other processes of the same service; the connections are spread over all
 	readyAfter time.Duration // from its start until it said where it listens
 	conns      []*nats.Conn
 	js         []jetstream.JetStream // one for each connection
@@ -56,6 +58,9 @@ func (t *target) disconnect() {
 func (b *bench) close(t *target) {
 	t.disconnect()
 	t.Kill(b.program)
+	for _, p := range t.peers {
+		p.Kill(b.program)
+	}
 }
 
 // stop ends a server gracefully, so that another one can go on with its store.
@@ -75,6 +80,8 @@ type bench struct {
 	// By how the journal or the stream is synced.
 	interval, always       *target // presenced
 	refInterval, refAlways *target // the reference; refInterval is also "raw"
+
+	canned map[string][]byte // the bodies that a reference sends, by their names
 
 	// With -against, instead of these four.
 	against string // the short name of the other commit
@@ -149,10 +156,11 @@ func (b *bench) startRaw(sync string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.startReference(dir, sync)
+	t, err := b.startReference(dir, "--sync", sync)
 	if err != nil {
 		return nil, err
 	}
+	t.awaitReference(b)
 	return t, t.connect()
 }
 
@@ -194,9 +202,13 @@ func (t *target) connect() error {
 
 // connectOne makes one connection more.
 func (t *target) connectOne() (*nats.Conn, error) {
-	nc, err := nats.Connect(t.url, nats.Name("bench"), nats.NoReconnect())
+	url := t.url
+	if i := len(t.conns) % (1 + len(t.peers)); i > 0 {
+		url = t.peers[i-1].url
+	}
+	nc, err := nats.Connect(url, nats.Name("bench"), nats.NoReconnect())
 	if err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", t.url, err)
+		return nil, fmt.Errorf("connecting to %s: %w", url, err)
 	}
 	t.conns = append(t.conns, nc)
 	return nc, nil
@@ -208,7 +220,10 @@ func (b *bench) prepareUsers(ctx context.Context) error {
 	if err := b.populate(ctx, b.interval, b.always); err != nil {
 		return err
 	}
-	return b.canBodies()
+	if err := b.canBodies(); err != nil {
+		return err
+	}
+	return errors.Join(b.can(b.refInterval), b.can(b.refAlways))
 }
 
 // populate logs in the callers' users.
@@ -228,8 +243,8 @@ func (b *bench) populate(ctx context.Context, targets ...*target) error {
 	return nil
 }
 
-// canBodies copies the bodies of one set's reply and event and of a get's reply
-// from presenced to the raw responders.
+// canBodies takes the bodies of one set's reply and event and of a get's reply from
+// presenced.
 func (b *bench) canBodies() error {
 	nc := b.interval.conns[0]
 	event, err := subjects.Event(userID(0))
@@ -253,9 +268,16 @@ func (b *bench) canBodies() error {
 	if canned[refGetReply], err = requestBody(nc, subjects.Get(), getBody(0, usersPerGet)); err != nil {
 		return err
 	}
-	for name, body := range canned {
-		for _, t := range []*target{b.refInterval, b.refAlways} {
-			if err := request(t.conns[0], refCanned+name, body); err != nil {
+	b.canned = canned
+	return nil
+}
+
+// can gives the bodies to a reference. Of a cluster each server gets them: a server
+// prefers its own responder, and each has a connection.
+func (b *bench) can(t *target) error {
+	for name, body := range b.canned {
+		for _, nc := range t.conns {
+			if err := request(nc, refCanned+name, body); err != nil {
 				return err
 			}
 		}

@@ -64,15 +64,20 @@ func recovered(err *error) {
 	}
 }
 
-// startReference starts this program as the reference, on a directory.
-func (b *bench) startReference(dir, sync string) (*target, error) {
+// startReference starts this program as the reference, on a directory. awaitReference
+// waits until it listens.
+func (b *bench) startReference(dir string, args ...string) (*target, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p := servicetest.StartProcess(b.program, exec.Command(self, referenceCommand, "--data", dir, "--sync", sync))
-	listens, _ := p.Await(b.program, listenLine)
-	return &target{Process: p, url: listens[1], dir: dir}, nil
+	args = append([]string{referenceCommand, "--data", dir}, args...)
+	return &target{Process: servicetest.StartProcess(b.program, exec.Command(self, args...)), dir: dir}, nil
+}
+
+func (t *target) awaitReference(b *bench) {
+	listens, _ := t.Await(b.program, listenLine)
+	t.url = listens[1]
 }
 
 // residentBytes returns the resident memory of the process; 0 on other systems than Linux.
@@ -85,8 +90,20 @@ func (t *target) residentBytes() uint64 {
 	return kB << 10
 }
 
-// cpuTime returns the processor time of the process; 0 on other systems than Linux.
+// cpuTime returns the processor time of the process and its peers; 0 on other systems
+// than Linux.
 func (t *target) cpuTime() time.Duration {
+	if t == nil {
+		return 0
+	}
+	sum := t.cpuTimeAlone()
+	for _, p := range t.peers {
+		sum += p.cpuTimeAlone()
+	}
+	return sum
+}
+
+func (t *target) cpuTimeAlone() time.Duration {
 	// The name, in parentheses, may contain anything. Behind it come the state and, ten
 	// fields later, the ticks in user and in system mode.
 	line := t.proc("stat")

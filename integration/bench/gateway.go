@@ -29,7 +29,7 @@ var gatewayMeasure = measure{
 		if err != nil {
 			return nil, err
 		}
-		raw := b.changes(b.opts.callers, 1)[1]
+		raw := b.changes(b.opts.callers, 1)[rawChange]
 		gateways := make([]*gateway, applyGateways)
 		for i := range gateways {
 			var err error

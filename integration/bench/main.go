@@ -8,7 +8,7 @@
 //	go run ./integration/bench -only set,get -time 3s -rounds 9
 //	go run ./integration/bench -against v1.2  this tree's daemon beside that commit's
 //
-// Four servers run as processes of their own, on loopback and in a temporary
+// Servers run as processes of their own, on loopback and in a temporary
 // directory: presenced and a plain NATS server with the raw responder, each with
 // -sync interval and -sync always. This process makes the load. Variants take turns, round
 // by round, because a machine has better and worse seconds. A figure is the median of the

@@ -9,31 +9,59 @@ import (
 
 var setMeasure = measure{
 	name: "set", title: "changes of a text, acknowledged and announced", unit: "/s",
-	variants: func(_ context.Context, b *bench, _ func(func())) ([]variant, error) {
+	variants: func(_ context.Context, b *bench, done func(func())) ([]variant, error) {
 		v := b.changes(b.opts.callers, 1)
-		v[4].goal, v[5].goal = "≥ 0.80 × raw", "≥ 0.65 × raw"
+		v[setInterval].goal, v[setAlways].goal = "≥ 0.80 × raw", "≥ 0.65 × raw"
+		three, err := b.startRawCluster("always")
+		if err != nil {
+			return nil, err
+		}
+		done(func() { b.remove(three) })
+		if err := b.can(three); err != nil {
+			return nil, err
+		}
 		// Ratios are to raw, so it comes first.
-		return append([]variant{v[1], v[0]}, v[2:]...), nil
+		order := []variant{v[rawChange], v[echo], v[publishInterval], v[publishAlways], v[durable],
+			durably(three, "R3", &changer{callers: b.opts.callers, share: 1}), v[setInterval], v[setAlways]}
+		return order, nil
+	},
+	finish: func(rows []row) []row {
+		ours := rows[7]
+		for _, theirs := range rows[4:6] {
+			ratio := medianRatio(ours.Rounds, theirs.Rounds)
+			rows = append(rows, row{Name: "set, sync always, beside " + theirs.Name, Text: fmt.Sprintf("%.2f ×", ratio), Value: ratio})
+		}
+		return rows
 	},
 }
 
 var latencyMeasure = measure{
 	name: "latency", title: "the same, one caller", unit: "/s",
 	variants: func(_ context.Context, b *bench, _ func(func())) ([]variant, error) {
-		return b.changes(1, 2)[1:], nil // half the time each: they are only latencies
+		return b.changes(1, 2)[rawChange:], nil // half the time each: they are only latencies
 	},
 	finish: func(rows []row) []row {
 		raw := rows[0].P50
-		for i := range 2 {
-			goal := rows[1+i].P50 + raw*3/2
-			rows[3+i].Goal = fmt.Sprintf("p50 ≤ %s (JetStream + 1.5 × raw)", micros(goal))
+		for set, publish := range map[int]int{setInterval: publishInterval, setAlways: publishAlways} {
+			goal := rows[publish-rawChange].P50 + raw*3/2
+			rows[set-rawChange].Goal = fmt.Sprintf("p50 ≤ %s (JetStream + 1.5 × raw)", micros(goal))
 		}
 		return rows
 	},
 }
 
-// changes are the variants of a change by so many callers: 0 request/reply,
-// 1 raw, 2 and 3 a JetStream publish, 4 and 5 set, with each sync.
+// The variants of changes, by their indexes.
+const (
+	echo = iota
+	rawChange
+	publishInterval
+	publishAlways
+	durable
+	setInterval
+	setAlways
+)
+
+// changes are the variants of a change by so many callers.
 func (b *bench) changes(callers int, share time.Duration) []variant {
 	c := &changer{callers: callers, share: share}
 	rawSubjects, jsSubjects, setSubjects := make([]string, callersUsers), make([]string, callersUsers), setSubjects()
@@ -48,20 +76,37 @@ func (b *bench) changes(callers int, share time.Duration) []variant {
 		})
 	}
 	setOn := func(t *target) runFunc { return c.requests(t, func(u int) string { return setSubjects[u] }) }
-	name := func(what string) string {
-		if callers == 1 {
-			return what + ", 1 caller"
-		}
-		return what + ", " + strconv.Itoa(callers) + " callers"
-	}
+	name := func(what string) string { return what + ", " + callersText(callers) }
 	return []variant{
 		{name: name("request and reply alone"), run: c.requests(b.refInterval, func(int) string { return refEcho }), server: b.refInterval},
 		{name: name("raw: request, event, reply"), run: c.requests(b.refInterval, func(u int) string { return rawSubjects[u] }), server: b.refInterval},
 		{name: name("JetStream publish, sync interval"), run: publishes(b.refInterval), server: b.refInterval},
 		{name: name("JetStream publish, sync always"), run: publishes(b.refAlways), server: b.refAlways},
+		durably(b.refAlways, "R1", c),
 		{name: name("set, sync interval"), run: setOn(b.interval), server: b.interval},
 		{name: name("set, sync always"), run: setOn(b.always), server: b.always},
 	}
+}
+
+// durably is the variant of a responder that publishes to JetStream before it answers.
+// copies says how many servers store each message.
+func durably(t *target, copies string, c *changer) variant {
+	list := make([]string, callersUsers)
+	for i := range list {
+		list[i] = refDurable + userID(i) + ".set"
+	}
+	return variant{
+		name:   "JetStream publish (" + copies + ", sync always), event, reply, " + callersText(c.callers),
+		run:    c.requests(t, func(u int) string { return list[u] }),
+		server: t,
+	}
+}
+
+func callersText(callers int) string {
+	if callers == 1 {
+		return "1 caller"
+	}
+	return strconv.Itoa(callers) + " callers"
 }
 
 // changer makes changes by several callers. Call it from one goroutine.
