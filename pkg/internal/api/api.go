@@ -8,5 +8,5 @@
 //	reply := api.RepliesOf(s).Login(&out.Results[0]) // goes to the client
 //
 // Queries need no command: see Queries. The package does no I/O, starts no goroutines and knows no
-// clock. Only the ID of a session whose login names none is random.
+// clock. One thing is random: the ID of a session if its login names none.
 package api

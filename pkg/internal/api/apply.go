@@ -11,16 +11,16 @@ import (
 	"presence/pkg/protocol"
 )
 
-// Ops is what has to be remembered of an apply until its reply: the ops that are not valid, and
-// which place each of the others has in the request.
+// Ops is what has to be remembered of an apply until its reply: the ops that are not valid, and the
+// place of each other op in the request.
 type Ops struct {
 	refused []protocol.OpFailure
 	index   []int // by the place in the command
 }
 
 // Apply does a gateway's ops (PROTOCOL 4.7). body is the request as it came. maxText is the limit
-// in force for the custom status, in bytes. Ops that are not valid are no part of the command; the
-// command is to be applied even where no op is left, because it uses up its seq.
+// in force for the custom status, in bytes. The command has only the ops that are valid. It must be
+// applied even if no op is left, because it uses up its seq.
 func Apply(gateway string, r *protocol.ApplyRequest, body []byte, maxText int) (entry.Command, *Ops) {
 	c := entry.Command{
 		Kind: entry.Apply, Gateway: gateway, Process: r.Process, Seq: r.Seq, Body: hash(body),
@@ -39,7 +39,7 @@ func Apply(gateway string, r *protocol.ApplyRequest, body []byte, maxText int) (
 	return c, ops
 }
 
-// hash tells one request's body from another; it is never 0.
+// hash tells one request's body from another. It is never 0.
 func hash(body []byte) uint64 { return max(1, xxhash.Sum64(body)) }
 
 // opKinds are the journal's kinds of the wire's ops.
@@ -69,7 +69,7 @@ const fewFailures = 200
 func (a Replies) Apply(r *state.Result, ops *Ops, most int) (*protocol.ApplyReply, error) {
 	reply := &protocol.ApplyReply{Applied: r.Gateway.Applied, Failures: []protocol.OpFailure{}, Revision: r.Gateway.Revision, Epoch: a.Epoch}
 	for _, f := range r.Gateway.Failures {
-		if f.Index < len(ops.index) { // it is not where a seq was used for another request
+		if f.Index < len(ops.index) { // it is more if the seq was used for another request before
 			f.Index = ops.index[f.Index]
 		}
 		reply.Failures = append(reply.Failures, f)

@@ -8,8 +8,8 @@ import (
 	"presence/pkg/protocol"
 )
 
-// Queries answer from a state, whose reading the caller guards. What a reply has of the instance
-// that answers, and not of the state, is left to the caller.
+// Queries answer from a state. The caller holds the lock under which the state may be read. The
+// caller also fills in what a reply says of the answering instance.
 type Queries struct {
 	State *state.State
 	Stale bool // see PROTOCOL 8, G12
@@ -19,9 +19,9 @@ func (q Queries) asOf() (revision uint64, epoch string, at protocol.Time) {
 	return q.State.Revision(), q.State.Epoch(), q.State.AsOf()
 }
 
-// Get fills in the reply to a get (PROTOCOL 4.5), whose lists are empty and not nil. asked is an
-// empty map, to find IDs that come twice. Those, and IDs that are not valid, are taken out of the
-// request.
+// Get fills in the reply to a get (PROTOCOL 4.5). The lists of the reply must be empty and not nil.
+// asked must be an empty map: by it Get finds IDs that come twice. Get takes those, and IDs that are
+// not valid, out of the request.
 func (q Queries) Get(r *protocol.GetRequest, reply *protocol.GetReply, asked map[string]struct{}) {
 	r.UserIDList = slices.DeleteFunc(r.UserIDList, func(id string) bool {
 		before := len(asked)
@@ -48,7 +48,7 @@ func (q Queries) OwnStatus(user string) protocol.OwnStatusReply {
 	return reply
 }
 
-// Stats answers stats, asked of an instance (PROTOCOL 4.8). Limits and refusals are left out.
+// Stats answers stats (PROTOCOL 4.8) for the instance with that ID. Limits and refusals are left out.
 func (q Queries) Stats(instance string) *protocol.StatsReply {
 	reply := &protocol.StatsReply{Leases: q.State.Leases(), Gateways: q.State.Gateways(), Instances: q.State.Instances(), Stale: q.Stale}
 	reply.Users, reply.Sessions = q.State.Counts()
@@ -62,8 +62,8 @@ func (q Queries) Stats(instance string) *protocol.StatsReply {
 	return reply
 }
 
-// List answers list in at most so many bytes (PROTOCOL 4.8). The request's limit is set, and the
-// state's users are in order.
+// List answers list (PROTOCOL 4.8) in at most so many bytes. The request must have a limit, and the
+// users of the state must be in order.
 func (q Queries) List(r *protocol.ListRequest, most int) *protocol.ListReply {
 	reply := &protocol.ListReply{Users: make([]protocol.Status, 0, r.Limit), Stale: q.Stale}
 	after, _ := protocol.DecodeToken(r.Cursor) // checked; empty for the first page
@@ -80,8 +80,8 @@ func (q Queries) Explain(user string) *protocol.ExplainReply {
 	return &reply
 }
 
-// Describe fills in what an instance holds (PROTOCOL 4.9), with at most so many users on a page.
-// It is guarded like Apply, because digests are made in the state's own scratch space.
+// Describe fills in what an instance holds (PROTOCOL 4.9), with at most so many users on a page. It
+// needs the lock of Apply, because digests are made in a buffer of the state.
 func (q Queries) Describe(r *protocol.InstanceRequest, most int, reply *protocol.InstanceReply) {
 	reply.Digest, reply.Facts, reply.Users = fmt.Sprintf("%016x", q.State.Digest()), q.State.Facts(), q.State.Users()
 	if limit := min(r.Limit, most); limit > 0 {

@@ -1,24 +1,25 @@
-// Package entry is the format of one journal entry: the commands that arrived
-// together, packed behind a header that fences late, repeated and foreign ones.
+// Package entry is the format of one journal entry. An entry has the commands that arrived
+// together, behind a header. By the header the state machine recognizes entries that are late,
+// repeated, or of another journal.
 //
 //	data, err := entry.Append(nil, &entry.Entry{Header: h, Commands: cmds})
 //	var e entry.Entry
 //	err := entry.Decode(data, &e)
 //
-// An entry is one format byte and then MessagePack as tinylib/msgp generates
-// it: arrays for what every entry has, maps with one-letter keys for commands,
-// whose fields are mostly absent. Decoding allocates no more than a small
-// multiple of its input and never panics; it is fuzzed.
+// An entry is one format byte and then MessagePack, by code that tinylib/msgp generates.
+// What every entry has is an array. A command is a map with one-letter keys, because most of
+// its fields are absent. Decoding never panics, and allocates at most a small multiple of its
+// input. It is fuzzed.
 //
-// Why this encoding: it was measured against tuples of the same library,
-// vtprotobuf, CBOR, the reflecting MessagePack v5 and encoding/json
-// (commit 9153e71 has the benchmark; Go 1.26.8, 2 shared cores). For 128 sets
-// maps need 7 µs to encode and 8.5 µs to decode, the least in sum; vtprotobuf
-// 4 and 16 µs and six times the memory, the reflecting libraries 4 to 15 times
-// as long. Absent fields take no room, and a field is added without renumbering.
+// Why this encoding? It was measured beside tuples of the same library, vtprotobuf, CBOR,
+// MessagePack v5 by reflection, and encoding/json (commit 9153e71 has the benchmark;
+// Go 1.26.8, 2 shared cores). For 128 sets, maps take 7 µs to encode and 8.5 µs to decode,
+// which is the least in sum. vtprotobuf takes 4 and 16 µs, and six times the memory. The
+// libraries by reflection take 4 to 15 times as long. Absent fields take no room, and a new
+// field needs no new number.
 //
-// Entries are written by this service only, into a stream that nobody else may
-// write; their meaning is package state's, their keeping package journal's.
+// Only this service writes entries, and nobody else may write to their stream. Package state
+// gives them their meaning. Package journal keeps them.
 package entry
 
 import (
@@ -33,21 +34,22 @@ import (
 
 //go:generate go run github.com/tinylib/msgp -tests=false -io=false -unexported
 
-// Format is the newest entry format that this program writes and understands.
-// A reader that meets a newer one stops before it. 2 has Params.Sessions, and with
-// it in force a login may be a late one by its device. 3 remembers ended sessions
-// and connections differently, see package state. With 4 a lease can have a grace of
-// its own: Command.Grace and Params.MaxGrace. An entry is written in the
-// oldest format that has all it says, so that an earlier version reads on as long
-// as it misunderstands nothing.
+// Format is the newest entry format that this program writes and understands. A reader that
+// meets a newer one stops before that entry. An entry is written in the oldest format that can
+// say all of it. So an earlier version reads on for as long as it misunderstands nothing. What
+// each format brought:
+//
+//	2   Params.Sessions. A login can be recognized as late by its device.
+//	3   Unbind, LameDuck. Ended sessions and connections are remembered in another way.
+//	4   Command.Grace, Params.MaxGrace: a lease can have a grace of its own.
 const Format = 4
 
-// firstText is above every format that there will be: what begins with it is text, and
-// was not written by any version of this program.
+// firstText is above every format that there will be. What begins with it or a higher byte is
+// text, which no version of this program has written.
 const firstText = ' '
 
-// MaxCommands bounds the commands and renewals of one entry: revisions are
-// position × IndexSpan + index, and index 0 is kept for what time does.
+// MaxCommands bounds the commands and renewals of one entry, each of which has an index. A
+// revision is position × IndexSpan + index. One index is for what falls due at the entry's time.
 const (
 	IndexSpan   = 4096
 	MaxCommands = IndexSpan - 1
@@ -58,8 +60,8 @@ const (
 //msgp:tuple Entry
 type Entry struct {
 	Header Header
-	// Renewed are the leases renewed, by their numbers, each once. They are
-	// apart from the commands because there are so many of them.
+	// Renewed has the numbers of the leases that are renewed, each once. There are so many
+	// renewals that they are no commands.
 	Renewed []uint32 `msg:",limit=4095"`
 	// Commands in the order in which they take effect.
 	Commands []Command `msg:",limit=4095"`
@@ -69,30 +71,30 @@ type Entry struct {
 //
 //msgp:tuple Header
 type Header struct {
-	// Epoch names the journal. An entry of another epoch counts as empty,
-	// unless its Generation is higher: then it begins that epoch.
+	// Epoch names the journal. An entry of another epoch counts as empty, unless its
+	// Generation is higher. Then it begins that epoch.
 	Epoch      string
 	Generation uint32
-	// Instance is one start of an instance; Sequence rises by one with each
-	// of its entries. An entry whose sequence is not above its instance's last
-	// counts as empty: a publish that timed out may be stored twice, or late.
+	// Instance is one start of an instance. Sequence rises by one with each of its entries. An
+	// entry counts as empty if its sequence is not above the last one of its instance. The
+	// reason: a publish that timed out may be stored twice, or late.
 	Instance string
 	Sequence uint64
-	// LeaseClock, in milliseconds, is what the instance had applied when it
-	// packed the entry. One packed too long ago counts as empty.
+	// LeaseClock, in milliseconds, is how far the instance had come when it packed the entry.
+	// An entry that was packed too long ago counts as empty.
 	LeaseClock int64
-	// StoreBy is the last timestamp with which the entry counts, in milliseconds
-	// since 1970; 0: not known. With a later one it counts as empty. The instance
-	// estimates it by the stream's clock. (The lease clock alone does not tell,
-	// because it stands still while nobody appends.)
+	// StoreBy is the last timestamp with which the entry counts, in milliseconds since 1970;
+	// 0: not known. With a later timestamp it counts as empty. The instance estimates it by
+	// the stream's clock. The lease clock is not enough, because it stands still while nobody
+	// appends.
 	StoreBy int64
 	// AnnouncedThrough is the position up to which the events of this instance
 	// have reached the broker for certain.
 	AnnouncedThrough uint64
 	// MaxFormat is the newest format that the instance understands.
 	MaxFormat uint8
-	// Digest is the instance's of the state as of the position DigestAt; 0 and 0
-	// where the entry carries none.
+	// Digest is that of the instance's state as of the position DigestAt. Both are 0 if the
+	// entry has none.
 	DigestAt, Digest uint64
 }
 
@@ -106,19 +108,19 @@ const (
 	// Login opens or resumes a session: User, Session, Device, Platform, TTL, Grace,
 	// Idle, Server, Client.
 	Login Kind = 2
-	// Renew extends a session's lease: User, Session, and Idle where SetIdle.
+	// Renew extends a session's lease: User, Session, and Idle if SetIdle.
 	Renew Kind = 3
-	// Logout ends Session of User, or all of User's where All: those must not
-	// log in again by themselves.
+	// Logout ends Session of User. If All, it ends all sessions of User instead, and those
+	// must not log in again by themselves.
 	Logout Kind = 4
-	// Set changes what User says: the text unless KeepText (Text, Expires), the
-	// availability unless Keep (Availability, Override); Session and IfRevision are
+	// Set changes what User says: the text (Text, Expires) unless KeepText, and the
+	// availability (Availability, Override) unless that is Keep. Session and IfRevision are
 	// conditions.
 	Set Kind = 5
 	// Closed says that the broker closed the connection Server, Client.
 	Closed Kind = 6
-	// RequestsLost says that an instance lost requests, or its connection to the
-	// clients: renewals may be among what it lost.
+	// RequestsLost says that an instance lost requests, or its connection to the clients.
+	// There may have been renewals among them.
 	RequestsLost Kind = 7
 	// Open opens or resumes the lease of Gateway's Process: TTL, Grace, Server, Client.
 	Open Kind = 8
@@ -127,21 +129,20 @@ const (
 	// Apply does the Ops of a gateway, in order, as its request number Seq, whose
 	// hash is Body.
 	Apply Kind = 10
-	// Close ends the lease of Gateway's Process: its sessions are lost, or
-	// logged out where All.
+	// Close ends the lease of Gateway's Process. Its sessions are lost, or logged out if All.
 	Close Kind = 11
-	// Lost, an op only: Session of User is lost. Idle, an op only: it becomes
-	// Idle or not.
+	// Lost and Idle are ops only. Lost says that Session of User is lost, Idle that it is idle
+	// or, without Idle, not.
 	Lost Kind = 12
 	Idle Kind = 13
-	// NewEpoch, the first command of an entry of a higher generation, begins
-	// its epoch: with the state as it is, or with an empty one where All.
+	// NewEpoch is the first command of an entry of a higher generation. It begins the epoch
+	// of that entry, with the state as it is, or with an empty one if All.
 	NewEpoch Kind = 14
-	// SetFormat puts the behaviour of format Seq in force. It is written in that
-	// format: a version that lacks the behaviour stops before this entry.
+	// SetFormat puts the behaviour of format Seq in force. It is written in that format. So a
+	// version that lacks the behaviour stops before this entry.
 	SetFormat Kind = 15
-	// Kick ends Session of User, or all of User's where All, as an operator
-	// wants it. Erase forgets User altogether.
+	// Kick ends Session of User, or all sessions of User if All, because an operator wants it.
+	// Erase forgets User altogether.
 	Kick  Kind = 16
 	Erase Kind = 17
 	// Unbind unbinds the leases of the connection Server, Client, because no NATS
@@ -165,8 +166,8 @@ const (
 	Invisible Availability = 5
 )
 
-// Command is one change. Which fields a kind uses is said beside it; the rest
-// are zero, and zero fields take no room.
+// Command is one change. The comment on a kind names the fields that it uses. The others are zero,
+// and take no room.
 type Command struct {
 	Kind     Kind   `msg:"k"`
 	User     string `msg:"u,omitempty"`
@@ -183,32 +184,32 @@ type Command struct {
 	// Server and Client name a NATS connection; Server is empty for none.
 	Server string `msg:"n,omitempty"`
 	Client uint64 `msg:"c,omitempty"`
-	// Text is the custom status; Expires its lifetime in milliseconds, 0 for ever.
+	// Text is the custom status. Expires is its lifetime in milliseconds; 0: for ever.
 	Text     string `msg:"x,omitempty"`
 	Expires  int64  `msg:"e,omitempty"`
 	KeepText bool   `msg:"y,omitempty"`
-	// Availability is a lasting one, or with Override, its lifetime in
-	// milliseconds, a timed one.
+	// Availability is a lasting one. With Override, its lifetime in milliseconds, it is a timed
+	// one.
 	Availability Availability `msg:"h,omitempty"`
 	Override     int64        `msg:"w,omitempty"`
-	// IfRevision is heeded where CheckRevision.
+	// IfRevision counts only if CheckRevision.
 	IfRevision    uint64  `msg:"r,omitempty"`
 	CheckRevision bool    `msg:"v,omitempty"`
 	Params        *Params `msg:"o,omitempty"`
 	Gateway       string  `msg:"g,omitempty"`
 	Process       string  `msg:"q,omitempty"`
 	Seq           uint64  `msg:"b,omitempty"`
-	// Body is a hash of an Apply's request, never 0; 0: not known. Earlier versions
-	// pass over it.
+	// Body is a hash of an Apply's request; 0: not known. Earlier versions pass over it.
 	Body uint64 `msg:"m,omitempty"`
 	// Ops are Login, Logout, Set, Lost and Idle commands without Ops.
 	Ops []Command `msg:"l,omitempty,limit=1000"`
 }
 
-// Params are the rules that every instance must apply alike. They come with
-// the journal, not from each instance's configuration.
+// Params are the rules that every instance must apply alike. They come with the journal, not from
+// the configuration of each instance.
 type Params struct {
-	// Grace is how long a session outlives its connection, in milliseconds.
+	// Grace is how long a session outlives its closed connection, in milliseconds, unless it
+	// chose another.
 	Grace int64 `msg:"g"`
 	// Retention is how long lost sessions and forgotten users are kept, in
 	// milliseconds.
@@ -223,14 +224,14 @@ type Params struct {
 	MaxGrace int64 `msg:"m,omitempty"`
 }
 
-// These are what entries and snapshots mean that were written before there was a choice.
-// They never change.
+// The defaults are what was in force before there was a choice. Entries and snapshots from then
+// mean them, so they never change.
 const (
 	DefaultSessions = 32
 	DefaultMaxGrace = 60_000
 )
 
-// Complete returns the parameters with what earlier versions left out.
+// Complete returns the parameters with the defaults of what is left out.
 func (p Params) Complete() Params {
 	p.Sessions = cmp.Or(p.Sessions, DefaultSessions)
 	p.MaxGrace = cmp.Or(p.MaxGrace, DefaultMaxGrace)
@@ -274,17 +275,17 @@ func (p Params) Format() uint8 {
 	return 1
 }
 
-// Size is about how many bytes a command takes in an entry, never less.
+// Size returns about how many bytes a command takes in an entry. It is never too few.
 func (c *Command) Size() int { return c.Msgsize() }
 
-// EncodedSize is how many bytes a command takes in an entry. To know that costs as much as
-// to encode it.
+// EncodedSize returns how many bytes a command takes in an entry. It costs as much as to encode
+// the command.
 func (c *Command) EncodedSize() int {
 	b, _ := c.MarshalMsg(nil) // never fails
 	return len(b)
 }
 
-// ErrDamaged is what Decode's errors are when an entry cannot be read.
+// ErrDamaged is wrapped by the errors of Decode when an entry cannot be read.
 var ErrDamaged = errors.New("damaged journal entry")
 
 // NewerFormatError says that an entry was written by a later version.
@@ -304,15 +305,15 @@ func Append(b []byte, e *Entry) ([]byte, error) {
 		switch c := &e.Commands[i]; {
 		case c.Kind == Unbind || c.Kind == LameDuck:
 			format = max(format, 3)
-		case c.Kind == SetFormat && c.Seq >= 3: // that to 2 is written in format 1 for ever
+		case c.Kind == SetFormat && c.Seq >= 3: // to format 2 it is written in format 1, as it always was
 			format = max(format, uint8(min(c.Seq, Format)))
 		}
 	}
 	return e.MarshalMsg(append(b, format))
 }
 
-// Decode reads an entry into e, whose slices it reuses. The error wraps
-// ErrDamaged or is a NewerFormatError; e is not to be used then.
+// Decode reads an entry into e, and reuses the slices of e. The error wraps ErrDamaged, or is a
+// *NewerFormatError. After an error e must not be used.
 func Decode(data []byte, e *Entry) error {
 	if len(data) == 0 {
 		return fmt.Errorf("%w: it is empty", ErrDamaged)
