@@ -35,14 +35,14 @@ func Login(user string, r *protocol.LoginRequest, reports bool) entry.Command {
 
 func platform(name string) string { return cmp.Or(name, "unknown") }
 
-// chooseTerms fills in the terms of a lease. 0 stands for what is left out. With a grace the TTL is
-// such that a lease that is renewed every third of its TTL lasts for the whole grace.
+// chooseTerms fills in the terms of a lease. 0 stands for what is left out. With a connection and a
+// grace the TTL is such that a lease that is renewed every third of its TTL lasts for the whole grace.
 func chooseTerms(c *entry.Command, ttlSeconds, graceSeconds int64, ttl time.Duration) {
 	grace := time.Duration(graceSeconds) * time.Second
 	switch {
 	case ttlSeconds > 0:
 		ttl = time.Duration(ttlSeconds) * time.Second
-	case grace > 0:
+	case grace > 0 && c.Server != "":
 		ttl = max(ttl, grace+time.Minute, grace*3/2)
 	}
 	c.TTL, c.Grace = uint32(ttl.Milliseconds()), uint32(grace.Milliseconds())

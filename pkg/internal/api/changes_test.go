@@ -41,3 +41,15 @@ func TestDefaultTTL(t *testing.T) {
 		}
 	}
 }
+
+// TestDefaultTTL_Unbound: without a connection there is no grace to outlast. So the default is not
+// longer, and a silent client is OFFLINE as soon as without the choice.
+func TestDefaultTTL_Unbound(t *testing.T) {
+	login := api.Login("u", &protocol.LoginRequest{GraceSeconds: 60}, false)
+	open := api.Open("g", &protocol.OpenRequest{Process: "p", GraceSeconds: 60})
+	for what, ttl := range map[string]uint32{"login": login.TTL, "open": open.TTL} {
+		if int64(ttl) != protocol.DefaultTTL.Milliseconds() {
+			t.Errorf("%s: got %d ms, want %v", what, ttl, protocol.DefaultTTL)
+		}
+	}
+}
