@@ -38,6 +38,7 @@ import (
 	"math"
 
 	"presence/pkg/internal/entry"
+	"presence/pkg/internal/table"
 	"presence/pkg/protocol"
 )
 
@@ -123,6 +124,7 @@ type State struct {
 	digest  uint64
 	digests [digestsKept]pointDigest
 	scratch []byte
+	fetched int64 // see fetch
 }
 
 // New returns the state before the first entry.
@@ -222,6 +224,9 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 	}
 	var discarded Result
 	for i := range e.Commands {
+		if i%table.Several == 0 {
+			s.fetch(e.Commands[i:min(i+table.Several, len(e.Commands))])
+		}
 		index++
 		r := &discarded
 		if wanted {
