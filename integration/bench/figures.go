@@ -24,25 +24,31 @@ const figuresWithin = 10 * time.Second
 
 // figure asks a presenced with withFigures for one of them, by its name and labels.
 func (t *target) figure(name string) (float64, error) {
-	client := http.Client{Timeout: figuresWithin}
-	address := figuresLine.FindStringSubmatch(t.Stderr())
-	if address == nil {
-		return 0, errors.New("presenced serves no figures")
-	}
-	res, err := client.Get("http://" + address[1] + "/metrics")
+	text, err := t.figures()
 	if err != nil {
 		return 0, err
 	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return 0, err
-	}
-	value, ok := findFigure(string(text), name)
+	value, ok := findFigure(text, name)
 	if !ok {
 		return 0, fmt.Errorf("presenced serves no figure %s", name)
 	}
 	return value, nil
+}
+
+// figures asks a presenced with withFigures for all of them.
+func (t *target) figures() (string, error) {
+	client := http.Client{Timeout: figuresWithin}
+	address := figuresLine.FindStringSubmatch(t.Stderr())
+	if address == nil {
+		return "", errors.New("presenced serves no figures")
+	}
+	res, err := client.Get("http://" + address[1] + "/metrics")
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return string(text), err
 }
 
 // findFigure finds the value of a figure in Prometheus' text format.
