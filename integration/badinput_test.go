@@ -170,7 +170,7 @@ func badInputs() (table []badInput) {
 	for _, ttl := range []int{4, 3601, -1, -30, 1} {
 		invalid(protocol.OpLogin, fmt.Sprintf(`{"sessionID":"phone","ttlSeconds":%d}`, ttl))
 	}
-	for _, grace := range []int{61, 300, 301, -1, -5} { // the operator allows 60
+	for _, grace := range []int{301, 3600, -1, -5} {
 		invalid(protocol.OpLogin, fmt.Sprintf(`{"sessionID":"phone","graceSeconds":%d}`, grace))
 	}
 	for _, platform := range []string{"Web", "a_b", "web app", "web.app", "é", "web\\n", x(protocol.MaxPlatformBytes + 1)} {

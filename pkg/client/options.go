@@ -65,7 +65,7 @@ type LoginOptions struct {
 	// a minute.
 	TTL time.Duration
 	// Grace in whole seconds, 1 s to 5 min, is how long the session outlives its broken
-	// connection. The operator may allow less: 1 min unless configured; more is an error.
+	// connection. The operator may allow less, 1 min unless configured: then it is as much.
 	// The default is the service's: 5 s unless configured. A new connection is there about
 	// 1 to 2 s after the network is, so with less than 3 s everybody may see a reconnect. A
 	// TTL that is left out is long enough for the grace.

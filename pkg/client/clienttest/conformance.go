@@ -348,7 +348,6 @@ func testRefused(p *probe) {
 		{protocol.OpLogin, loginReq{SessionID: "a.b"}, protocol.ErrInvalidRequest},
 		{protocol.OpLogin, loginReq{TTLSeconds: 4}, protocol.ErrInvalidRequest},
 		{protocol.OpLogin, loginReq{SessionID: "s1", GraceSeconds: 301}, protocol.ErrInvalidRequest},
-		{protocol.OpLogin, loginReq{SessionID: "s1", GraceSeconds: 61}, protocol.ErrInvalidRequest}, // the operator allows 60
 		{protocol.OpLogin, loginReq{Platform: "Web"}, protocol.ErrInvalidRequest},
 		{protocol.OpRenew, renewReq{}, protocol.ErrInvalidRequest},
 		{protocol.OpRenew, renewReq{SessionID: "unknown"}, protocol.ErrSessionNotFound},

@@ -58,10 +58,6 @@ type GatewayAnswer struct {
 // openGateway opens or resumes a gateway's lease. If its connection closed longer ago
 // than the grace, the lease ends at once.
 func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
-	chosen, err := s.termsOf(c)
-	if err != nil {
-		return err
-	}
 	key := gatewayKey{c.Gateway, c.Process}
 	g := s.gateways.byKey[key]
 	if g == nil {
@@ -71,7 +67,7 @@ func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
 		s.digest += deadlineHash(g.number, g.deadline)
 		s.addGateway(g)
 	}
-	g.terms = chosen
+	g.terms = s.termsOf(c)
 	s.bind(&g.lease, connectionKey{c.Server, c.Client})
 	s.extend(&g.lease)
 	if s.overdue(&g.lease) {

@@ -125,15 +125,14 @@ const graceFormat = 4
 // Terms are those that are in force for a lease, in milliseconds.
 type Terms struct{ TTL, Grace int64 }
 
-// termsOf returns the terms that a Login or an Open asks for.
-func (s *State) termsOf(c *entry.Command) (terms, *protocol.Error) {
+// termsOf returns the terms that a Login or an Open gets. A grace is at most as long as the rules in
+// force allow. To refuse a longer one would be wrong: the rules may change while clients run, and
+// those could never log in again.
+func (s *State) termsOf(c *entry.Command) terms {
 	if s.format < graceFormat {
-		return makeTerms(c.TTL, 0), nil
+		return makeTerms(c.TTL, 0)
 	}
-	if longest := s.params.LongestGrace(); int64(c.Grace) > longest {
-		return 0, protocol.ErrInvalidRequest.Withf("graceSeconds is too long: this service allows a grace of at most %v", span(longest))
-	}
-	return makeTerms(c.TTL, c.Grace), nil
+	return makeTerms(c.TTL, uint32(min(int64(c.Grace), s.params.LongestGrace())))
 }
 
 // termsInForce returns what the holder of a lease is told.

@@ -31,10 +31,6 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	if by == nil && s.isLate(s.connections.get(connectionKey{c.Server, c.Client}), u, c, nil) {
 		return protocol.ErrUnavailable.With("the connection is closed, and the session or its device is elsewhere by now: nothing was done, log in from the present connection")
 	}
-	chosen, err := s.termsOf(c)
-	if err != nil {
-		return err
-	}
 	x := s.sessionNamed(u, c.Session)
 	switch {
 	case x == nil && s.wasEnded(u, c.User, c.Session):
@@ -59,7 +55,7 @@ func (s *State) login(c *entry.Command, by *gateway, r *Result) *protocol.Error 
 	s.setPlatform(x, c.Platform)
 	x.idle = c.Idle
 	s.countSession(x, +1)
-	x.terms = chosen
+	x.terms = s.termsOf(c)
 	if by != nil && s.format >= 3 {
 		x.terms = by.terms // for people to read: the gateway's lease decides
 	}
