@@ -97,8 +97,8 @@ fuzz: ## each fuzz target for FUZZTIME, and GENERATED configuration files
 bench: ## speed and size against raw NATS, about 3 minutes; AGAINST=commit: against that commit, ROUNDS=n
 	$(GO) run ./integration/bench $(if $(AGAINST),-against $(AGAINST)) $(if $(ROUNDS),-rounds $(ROUNDS))
 
-bench-full: ## the same with longer rounds and a million users, about 17 minutes
-	$(GO) run ./integration/bench -full
+bench-full: ## the same with longer rounds, a million users and curves, about 25 minutes; PLOT=dir: draws the curves
+	$(GO) run ./integration/bench -full $(if $(PLOT),-plot $(PLOT))
 
 chaos: ## three NATS servers and three presenced under faults for CHAOS; SEED=n draws those of an earlier run
 	$(GO) test $(PROCESSES) -run '^(TestChaos|TestLinearizable|TestLinearizable_NoMajority)$$' -v -count 1 -parallel 1 -timeout 0 -chaos $(CHAOS) -seed $(SEED)

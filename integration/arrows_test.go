@@ -55,7 +55,7 @@ var arrows = map[string][]string{
 	"integration/processes":         {},
 	"integration/internal/wire":     {"pkg/protocol", "pkg/client", "pkg/service/servicetest", "nats.go"},
 	"integration/authcallout":       {"pkg/protocol", "nats.go"},
-	"integration/bench":             {"pkg/protocol", "pkg/broker", "pkg/client", "pkg/service/servicetest", "nats.go"},
+	"integration/bench":             {"pkg/protocol", "pkg/broker", "pkg/client", "pkg/service/servicetest", "nats.go", "charts"},
 	"integration/docs":              {},
 }
 
@@ -63,11 +63,13 @@ var arrows = map[string][]string{
 var heavy = map[string]string{
 	"github.com/nats-io/nats.go":        "nats.go",
 	"github.com/nats-io/nats-server/v2": "nats-server",
+	"github.com/go-analyze/charts":      "charts",
 }
 
 // TestImportArrows holds the arrows: protocol is a leaf, the state machine and
 // the journal know nothing of each other, the client nothing of the service,
-// and only the broker package and the client's test kit import nats-server.
+// only the broker package and the client's test kit import nats-server, and only the
+// benchmark draws.
 func TestImportArrows(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "presence/...").Output()
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,8 +80,6 @@ type bench struct {
 	interval, always       *target // presenced
 	refInterval, refAlways *target // the reference; refInterval is also "raw"
 
-	canned map[string][]byte // the bodies that a reference sends, by their names
-
 	// With -against, instead of these four.
 	against string // the short name of the other commit
 	theirs  string // its program
@@ -125,7 +122,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.opts.against != "" {
 		return b.prepareAgainst(ctx)
 	}
-	if !slices.ContainsFunc(b.opts.chosen(), func(m measure) bool { return m.alone == nil }) {
+	if !slices.ContainsFunc(b.opts.chosen(), func(m measure) bool { return m.alone == nil || m.shared }) {
 		return nil
 	}
 	b.logf("starting the servers in %s", b.dir)
@@ -220,10 +217,7 @@ func (b *bench) prepareUsers(ctx context.Context) error {
 	if err := b.populate(ctx, b.interval, b.always); err != nil {
 		return err
 	}
-	if err := b.canBodies(); err != nil {
-		return err
-	}
-	return errors.Join(b.can(b.refInterval), b.can(b.refAlways))
+	return canBodies(b.interval, b.refInterval, b.refAlways)
 }
 
 // populate logs in the callers' users.
@@ -243,10 +237,11 @@ func (b *bench) populate(ctx context.Context, targets ...*target) error {
 	return nil
 }
 
-// canBodies takes the bodies of one set's reply and event and of a get's reply from
-// presenced.
-func (b *bench) canBodies() error {
-	nc := b.interval.conns[0]
+// canBodies copies the bodies of one set's reply and event and of a get's reply from a
+// presenced to references. Of a cluster each server gets them: a server prefers its own
+// responder, and each has a connection.
+func canBodies(from *target, to ...*target) error {
+	nc := from.conns[0]
 	event, err := subjects.Event(userID(0))
 	if err != nil {
 		return err
@@ -268,17 +263,12 @@ func (b *bench) canBodies() error {
 	if canned[refGetReply], err = requestBody(nc, subjects.Get(), getBody(0, usersPerGet)); err != nil {
 		return err
 	}
-	b.canned = canned
-	return nil
-}
-
-// can gives the bodies to a reference. Of a cluster each server gets them: a server
-// prefers its own responder, and each has a connection.
-func (b *bench) can(t *target) error {
-	for name, body := range b.canned {
-		for _, nc := range t.conns {
-			if err := request(nc, refCanned+name, body); err != nil {
-				return err
+	for name, body := range canned {
+		for _, t := range to {
+			for _, nc := range t.conns {
+				if err := request(nc, refCanned+name, body); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -2,9 +2,10 @@
 // the same requests and stores nothing ("raw"), and JetStream publishes of the same body.
 // Compare the ratios, because machines differ. Goals are ratios where possible.
 //
-//	go run ./integration/bench              all of it, about 4 min
-//	go run ./integration/bench -short       a look at most of it, about 30 s
-//	go run ./integration/bench -full        longer rounds and 1,000,000 users
+//	go run ./integration/bench              all but the curves, about 4 min
+//	go run ./integration/bench -short       a look at most of it, about 45 s
+//	go run ./integration/bench -full        longer rounds, 1,000,000 users, and curves
+//	go run ./integration/bench -full -only callers,growth -plot docs
 //	go run ./integration/bench -only set,get -time 3s -rounds 9
 //	go run ./integration/bench -against v1.2  this tree's daemon beside that commit's
 //
@@ -13,6 +14,9 @@
 // -sync interval and -sync always. This process makes the load. Variants take turns, round
 // by round, because a machine has better and worse seconds. A figure is the median of the
 // rounds, and a ratio the median of the ratios within each round.
+//
+// callers and growth are curves: each figure by so many callers, and with so many users.
+// -full makes them, or -only; -plot draws them.
 //
 // Measures that compare nothing have servers of their own, and come one after the other:
 // memory, restarts, snapshots and idling. What faults and overload cost, the tests of
@@ -68,6 +72,8 @@ var errUsage = errors.New("wrong usage")
 type options struct {
 	only      map[string]bool // names of measures; empty: all
 	short     bool            // without the slow ones
+	full      bool            // with the long ones
+	plot      string          // a directory for the plots; empty: none
 	rounds    int             // counted, after one to warm up
 	time      time.Duration   // of one variant in one round
 	callers   int
@@ -83,7 +89,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.BoolVar(&o.short, "short", false, "a short run: less time, fewer rounds and users; what takes longer is left out")
-	full := fs.Bool("full", false, "a long run: more time, rounds and users")
+	fs.BoolVar(&o.full, "full", false, "a long run: more time, rounds and users, and "+strings.Join(longNames(), " and "))
+	fs.StringVar(&o.plot, "plot", "", "write plots of callers and growth to this `directory`, as SVG, light and dark")
 	only := fs.String("only", "", "comma-separated measures: "+strings.Join(measureNames(), ",")+"; with -against "+strings.Join(questionNames(), ","))
 	fs.StringVar(&o.against, "against", "", "compare set, get, renew and fanout of this tree's presenced with the presenced of this `commit`, which is built in a temporary work tree")
 	fs.IntVar(&o.rounds, "rounds", 5, fmt.Sprintf("rounds that count, with -against %d; one more warms up", againstRounds))
@@ -102,12 +109,12 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	switch {
-	case o.short && *full:
+	case o.short && o.full:
 		fmt.Fprintln(stderr, "bench: -short and -full exclude each other")
 		return o, errUsage
 	case o.short:
 		o.scale(given, 3, 150*time.Millisecond, 20_000)
-	case *full:
+	case o.full:
 		o.scale(given, 9, 3*time.Second, 1_000_000)
 	}
 	if o.against != "" && !given["rounds"] {
@@ -165,6 +172,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
+	if opts.plot != "" {
+		if err := os.MkdirAll(opts.plot, 0o755); err != nil { // now, and not after the whole run
+			return err
+		}
+	}
 	b, err := newBench(ctx, opts, stderr)
 	if err != nil {
 		return err
@@ -184,8 +196,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	r := newReport(opts, time.Since(begun), results)
+	write := r.writeTable
 	if opts.json {
-		return r.writeJSON(stdout)
+		write = r.writeJSON
 	}
-	return r.writeTable(stdout)
+	if err := write(stdout); err != nil || opts.plot == "" {
+		return err
+	}
+	return r.writePlots(opts.plot)
 }

@@ -16,8 +16,11 @@ type measure struct {
 	// alone, instead of variants, measures what does not take turns, on servers of its
 	// own.
 	alone func(ctx context.Context, b *bench) ([]row, error)
-	// slow ones are left out by -short, unless -only names them.
-	slow bool
+	// shared says that one with alone uses the servers that the variants share.
+	shared bool
+	// slow ones are left out by -short, and long ones by all runs but -full, unless -only
+	// names them.
+	slow, long bool
 	// finish, where there is one, adds what follows from the rows.
 	finish func(rows []row) []row
 }
@@ -63,6 +66,10 @@ type row struct {
 	// Value is Text's number, in its base unit: bytes or seconds.
 	Value float64 `json:"value,omitempty"`
 	Goal  string  `json:"goal,omitempty"`
+	// Series and At are where the row stands in a plot: its line, and so many callers or
+	// users.
+	Series string `json:"series,omitempty"`
+	At     int    `json:"at,omitempty"`
 	// Rates of the rounds, in order.
 	Rounds []float64 `json:"rounds,omitempty"`
 }
@@ -77,7 +84,7 @@ type result struct {
 
 // measures in the order in which they are made.
 var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure,
-	memoryMeasure, snapshotMeasure, idleMeasure}
+	callersMeasure, growthMeasure, memoryMeasure, snapshotMeasure, idleMeasure}
 
 func measureNames() []string {
 	var names []string
@@ -87,11 +94,21 @@ func measureNames() []string {
 	return names
 }
 
+// longNames are the measures that only a full run makes.
+func longNames() (names []string) {
+	for _, m := range measures {
+		if m.long {
+			names = append(names, m.name)
+		}
+	}
+	return names
+}
+
 // chosen are the measures to make.
 func (o *options) chosen() []measure {
 	var list []measure
 	for _, m := range measures {
-		if o.only[m.name] || len(o.only) == 0 && !(m.slow && o.short) {
+		if o.only[m.name] || len(o.only) == 0 && !(m.slow && o.short) && (o.full || !m.long) {
 			list = append(list, m)
 		}
 	}
@@ -129,15 +146,21 @@ func (b *bench) measureOne(ctx context.Context, m measure) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
+	rows := summaries(variants, samples)
+	if m.finish != nil {
+		rows = m.finish(rows)
+	}
+	return rows, nil
+}
+
+// summaries are the rows of variants that took turns.
+func summaries(variants []variant, samples [][]sample) []row {
 	rows := make([]row, len(variants))
 	for i, v := range variants {
 		rows[i] = summary(v, samples[i])
 		rows[i].Ratio = medianRatio(rows[i].Rounds, rows[0].Rounds)
 	}
-	if m.finish != nil {
-		rows = m.finish(rows)
-	}
-	return rows, nil
+	return rows
 }
 
 // measured makes calls for that long, and counts the server's processor time meanwhile.

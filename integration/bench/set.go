@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -17,7 +18,7 @@ var setMeasure = measure{
 			return nil, err
 		}
 		done(func() { b.remove(three) })
-		if err := b.can(three); err != nil {
+		if err := canBodies(b.interval, three); err != nil {
 			return nil, err
 		}
 		// Ratios are to raw, so it comes first.
@@ -112,23 +113,25 @@ func callersText(callers int) string {
 // changer makes changes by several callers. Call it from one goroutine.
 type changer struct {
 	callers int
+	users   int           // 0: callersUsers
 	share   time.Duration // a round takes the time for each variant divided by it
 	base    int           // of the bodies of the last round
 }
 
 // user is the one that a caller's i-th call changes.
 func (c *changer) user(caller, i int) int {
-	each := callersUsers / c.callers
+	each := cmp.Or(c.users, callersUsers) / c.callers
 	return caller*each + i%each
 }
 
-// rounds makes changes whose bodies never repeat, not even in the next round.
+// rounds makes changes whose bodies never repeat, not even in the next round. A round
+// begins with other users than the round before.
 func (c *changer) rounds(call func(caller, i int, body []byte) error) runFunc {
 	return func(ctx context.Context, d time.Duration) (sample, error) {
 		c.base += 1_000_003
 		first := c.base
 		return callFor(ctx, c.callers, d/c.share, func(caller, i int) error {
-			return call(caller, i, setBody(first+i))
+			return call(caller, first+i, setBody(first+i))
 		})
 	}
 }

@@ -169,10 +169,13 @@ func TestFindFigure(t *testing.T) {
 }
 
 func TestChosen(t *testing.T) {
-	var all, fast []string
+	var all, usual, fast []string
 	for _, m := range measures {
 		all = append(all, m.name)
-		if !m.slow {
+		if !m.long {
+			usual = append(usual, m.name)
+		}
+		if !m.slow && !m.long {
 			fast = append(fast, m.name)
 		}
 	}
@@ -180,9 +183,11 @@ func TestChosen(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{nil, all},
+		{[]string{"-full"}, all},
+		{nil, usual},
 		{[]string{"-short"}, fast},
 		{[]string{"-short", "-only", "idle"}, []string{"idle"}},
+		{[]string{"-short", "-only", "growth"}, []string{"growth"}},
 		{[]string{"-only", "get,set"}, []string{"set", "get"}},
 	} {
 		o, err := parseOptions(c.args, t.Output())
