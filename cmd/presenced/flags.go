@@ -151,7 +151,7 @@ func flags(c *config) []cli.Flag {
 		str(rules, "prefix", "`PREFIX` of all subjects", protocol.DefaultPrefix, &c.settings.Prefix),
 		&span.Flag{Name: "grace", Usage: "`DURATION` that a session outlives its closed connection", Value: protocol.DefaultGrace,
 			Category: rules, Config: span.Bounds{Min: time.Millisecond, Max: time.Hour, Unit: time.Millisecond}, Destination: &c.settings.Grace, Sources: env("grace")},
-		&span.Flag{Name: "max-grace", Usage: "longest `DURATION` that a client may choose for that; a longer --grace may be chosen too", Value: protocol.DefaultMaxGrace,
+		&span.Flag{Name: "max-grace", Usage: "longest `DURATION` that a client gets for that, whatever it chose; a longer --grace may be chosen too", Value: protocol.DefaultMaxGrace,
 			Category: rules, Config: span.Bounds{Min: protocol.MinGrace, Max: protocol.MaxGrace, Unit: time.Second}, Destination: &c.settings.MaxGrace, Sources: env("max-grace")},
 		&span.Flag{Name: "retention", Usage: "`DURATION` that a lost session is remembered", Value: protocol.DefaultRetention,
 			Category: rules, Config: span.Bounds{Min: time.Minute, Max: longest, Unit: time.Millisecond}, Destination: &c.settings.Retention, Sources: env("retention")},

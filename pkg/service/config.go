@@ -91,8 +91,8 @@ type Config struct {
 	// Grace is how long a session outlives its closed connection. Default 5 s,
 	// at most an hour.
 	Grace time.Duration
-	// MaxGrace is the longest grace that a client may choose for its session, or a gateway for
-	// its lease: 1 s to 300 s. Default 60 s. Where Grace is longer, that is the longest. Closed
+	// MaxGrace is the longest grace that a session or a gateway gets, whatever it chose: 1 s to
+	// 300 s. Default 60 s. Where Grace is longer, that is the longest. Closed
 	// connections are remembered for 60 s more than the longest grace.
 	MaxGrace time.Duration
 	// Retention is how long lost sessions and users with nothing else to

@@ -219,7 +219,7 @@ type Params struct {
 	// Sessions is how many a user may have, lost ones included; 0:
 	// DefaultSessions.
 	Sessions int `msg:"s,omitempty"`
-	// MaxGrace is the longest grace that a lease may choose, in milliseconds; 0:
+	// MaxGrace is the longest grace that a lease gets by its own choice, in milliseconds; 0:
 	// DefaultMaxGrace. A longer Grace may be chosen too.
 	MaxGrace int64 `msg:"m,omitempty"`
 }
