@@ -38,6 +38,7 @@ type target struct {
 	*servicetest.Process
 	url        string
 	peers      []*target     // other processes of the same service; the connections are spread over all
+	brokers    []*target     // NATS servers outside; their processor time counts too
 	readyAfter time.Duration // from its start until it said where it listens
 	conns      []*nats.Conn
 	js         []jetstream.JetStream // one for each connection
@@ -244,6 +245,10 @@ func canBodies(from *target, to ...*target) error {
 	nc := from.conns[0]
 	event, err := subjects.Event(userID(0))
 	if err != nil {
+		return err
+	}
+	// The user may have the text already, and to set it again would send no event.
+	if err := request(nc, setSubject(0), setBody(0)); err != nil {
 		return err
 	}
 	sub, err := nc.SubscribeSync(event)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -90,14 +91,14 @@ func (t *target) residentBytes() uint64 {
 	return kB << 10
 }
 
-// cpuTime returns the processor time of the process and its peers; 0 on other systems
-// than Linux.
+// cpuTime returns the processor time of the process, its peers and its brokers; 0 on
+// other systems than Linux.
 func (t *target) cpuTime() time.Duration {
 	if t == nil {
 		return 0
 	}
 	sum := t.cpuTimeAlone()
-	for _, p := range t.peers {
+	for _, p := range slices.Concat(t.peers, t.brokers) {
 		sum += p.cpuTimeAlone()
 	}
 	return sum

@@ -5,6 +5,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+
+	"presence/pkg/service/servicetest"
 )
 
 // clusterSize is the number of servers that store each message of R3.
@@ -34,6 +36,21 @@ func (b *bench) startRawCluster(sync string) (*target, error) {
 	}
 	t := servers[0]
 	t.peers = slices.Clone(servers[1:])
+	return t, t.connect()
+}
+
+// startOnCluster starts a presenced beside each server of a reference's cluster, with
+// three copies of the journal, and connects to the servers.
+func (b *bench) startOnCluster(cluster *target) (*target, error) {
+	servers := append([]*target{cluster}, cluster.peers...)
+	daemons := make([]*target, len(servers))
+	for i, s := range servers {
+		d := servicetest.StartProgram(b.program, b.presenced, []string{"PRESENCED_USER_CHANGES=0"},
+			"--nats-url", s.url, "--single-account", "--replicas", fmt.Sprint(clusterSize), "--gateway-ops", "-1")
+		daemons[i] = &target{Process: &d.Process, url: s.url}
+	}
+	t := daemons[0]
+	t.peers, t.brokers = daemons[1:], servers
 	return t, t.connect()
 }
 

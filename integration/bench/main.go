@@ -3,7 +3,7 @@
 // Compare the ratios, because machines differ. Goals are ratios where possible.
 //
 //	go run ./integration/bench              all but the curves, about 4 min
-//	go run ./integration/bench -short       a look at most of it, about 45 s
+//	go run ./integration/bench -short       a look at most of it, about 1 min
 //	go run ./integration/bench -full        longer rounds, 1,000,000 users, and curves
 //	go run ./integration/bench -full -only callers,growth -plot docs
 //	go run ./integration/bench -only set,get -time 3s -rounds 9
@@ -14,6 +14,9 @@
 // -sync interval and -sync always. This process makes the load. Variants take turns, round
 // by round, because a machine has better and worse seconds. A figure is the median of the
 // rounds, and a ratio the median of the ratios within each round.
+//
+// For set there are six processes more: a cluster of three such plain servers, and a
+// presenced beside each, with three copies of the journal.
 //
 // callers and growth are curves: each figure by so many callers, and with so many users.
 // -full makes them, or -only; -plot draws them.
