@@ -18,6 +18,9 @@ const (
 	// appliedWithin bounds the wait for an acknowledged entry to be applied before the next one
 	// is packed.
 	appliedWithin = time.Second
+	// pauseRefused is the pause after an entry that failed. Its reports and renewals wait already
+	// for the next entry. So without a pause a full journal would be asked without end.
+	pauseRefused = 100 * time.Millisecond
 	// failEvery is how often failOverdue looks.
 	failEvery = 200 * time.Millisecond
 	// logEvery is the least pause between two log lines about entries that fail, or about a
@@ -108,6 +111,7 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	if f := j.takeInFlight(sequence); f != nil {
 		j.failEntry(f, err)
 	}
+	pause(ctx, pauseRefused)
 	return nil
 }
 

@@ -154,6 +154,29 @@ func TestJournal_Rejected(t *testing.T) {
 	}
 }
 
+// TestJournal_RejectedAtIntervals: a journal that refuses each entry is not asked without end, though
+// what waits for no answer waits for the next entry right away.
+func TestJournal_RejectedAtIntervals(t *testing.T) {
+	nc := startBroker(t)
+	open(t, nc, "genesis", nil)
+	var attempts atomic.Int64
+	begun := time.Now()
+	r := open(t, nc, "A", deaf(func(int64, func() (*jetstream.PubAck, error)) (*jetstream.PubAck, error) {
+		attempts.Add(1)
+		return nil, &jetstream.APIError{Code: 503, ErrorCode: 10002, Description: "resource limits exceeded for account"}
+	})).start(t)
+	if err := r.Report(entry.Command{Kind: entry.Closed, User: "report"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Renew(7, "", false); err != nil {
+		t.Fatal(err)
+	}
+	r.wait(t, "some attempts", func() bool { return attempts.Load() >= 5 })
+	if n, most := attempts.Load(), 2+int64(time.Since(begun)/pauseRefused); n > most {
+		t.Errorf("got %d attempts within %v, want at most %d", n, time.Since(begun), most)
+	}
+}
+
 // TestJournal_Full: callers beyond Config.MaxWaiting are refused, renewals that nobody
 // waits for are not.
 func TestJournal_Full(t *testing.T) {
