@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/span"
 	"presence/pkg/protocol"
 )
 
@@ -136,7 +137,7 @@ func heldBy(s protocol.SessionDetail) string {
 	if s.Connection != nil {
 		text := fmt.Sprintf("connection %d of server %s", s.Connection.ClientID, s.Connection.ServerID)
 		if s.GraceSeconds > 0 { // a service of an earlier version does not tell
-			text += ", grace " + seconds(s.GraceSeconds)
+			text += ", grace " + exactly(s.GraceSeconds)
 		}
 		if s.ClosedSeconds > 0 {
 			text += ", closed " + seconds(s.ClosedSeconds) + " ago"
@@ -157,3 +158,6 @@ func endedRows(list []protocol.EndedSession) (rows [][]string) {
 func seconds(s float64) string {
 	return rounded(max(0, time.Duration(s*float64(time.Second))))
 }
+
+// exactly is for durations that somebody chose, seconds for those that pass.
+func exactly(s float64) string { return span.Format(time.Duration(s * float64(time.Second))) }

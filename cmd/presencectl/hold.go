@@ -199,7 +199,7 @@ func grace(s protocol.Session) string {
 	if s.Connection == nil || s.GraceSeconds == 0 {
 		return ""
 	}
-	return ", grace " + seconds(s.GraceSeconds)
+	return ", grace " + exactly(s.GraceSeconds)
 }
 
 // describe writes what tells a session from the user's others.

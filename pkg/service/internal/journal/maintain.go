@@ -85,7 +85,7 @@ func (j *Journal[W]) maintain(ctx context.Context) error {
 }
 
 // keep takes a snapshot if one is due, and drops what is no longer needed. swept is when the store
-// was last swept.
+// was last swept. It trims also where no snapshot can be taken: trimming may make room for one.
 func (j *Journal[W]) keep(ctx context.Context, rank int, swept *time.Time) (err error) {
 	if j.due(time.Duration(rank) * turnWait) {
 		err = j.takeSnapshot(ctx)
@@ -93,8 +93,8 @@ func (j *Journal[W]) keep(ctx context.Context, rank int, swept *time.Time) (err 
 	if err == nil {
 		err = j.supersede(ctx)
 	}
-	if err == nil && rank == 0 {
-		err = j.trim(ctx)
+	if rank == 0 {
+		err = errors.Join(err, j.trim(ctx))
 	}
 	if err == nil && rank == 0 && time.Since(*swept) > sweepEvery {
 		*swept = time.Now()
@@ -203,10 +203,14 @@ func (j *Journal[W]) trim(ctx context.Context) error {
 }
 
 // keptFrom returns the position before which entries are old enough to be trimmed. 0: none are.
+// While the journal refuses new ones, the entries that it has grow older all the same.
 func (j *Journal[W]) keptFrom() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	oldest := j.wall - j.cfg.Keep.Milliseconds()
+	if j.refused != nil {
+		oldest += time.Since(j.lastAt).Milliseconds()
+	}
 	until := uint64(0)
 	for len(j.marks) > 1 && j.marks[1].wall <= oldest {
 		j.marks = j.marks[1:]

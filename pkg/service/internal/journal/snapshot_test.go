@@ -141,6 +141,38 @@ func twoSnapshots(t *testing.T, nc *nats.Conn, opts ...func(*Config[string])) (*
 	return r, users
 }
 
+// TestTrim_Full: a journal that is full is trimmed too, although no entry is applied any more and no
+// snapshot can be taken. Otherwise it would stay full until somebody else makes room.
+func TestTrim_Full(t *testing.T) {
+	nc := startBroker(t)
+	open(t, nc, "genesis", nil)
+	var full atomic.Bool
+	refuse := deaf(func(_ int64, store func() (*jetstream.PubAck, error)) (*jetstream.PubAck, error) {
+		if full.Load() {
+			return nil, &jetstream.APIError{Code: 503, ErrorCode: 10077, Description: "maximum bytes exceeded"}
+		}
+		return store()
+	})
+	r := openWith(t, nc, "A", func(cfg *Config[string]) {
+		cfg.JetStream = refuse(cfg.JetStream)
+		cfg.SnapshotEntries, cfg.Keep = 1, 4*time.Second
+	}).start(t)
+	r.fill(t, 0, 10)
+	first := r.snapshots(t, 1, 0)
+	r.fill(t, 10, 20)
+	list := r.snapshots(t, 2, first[0].position)
+	r.fill(t, 20, 21) // a snapshot of which is due now
+	full.Store(true)
+	until := list[1].position
+	deadline := time.Now().Add(60 * time.Second)
+	for r.firstSeq(t) < until {
+		if time.Now().After(deadline) {
+			t.Fatalf("the journal begins at %d, want it trimmed to %d", r.firstSeq(t), until)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 func (r *rig) stop(t *testing.T) {
 	t.Helper()
 	r.cancel()
