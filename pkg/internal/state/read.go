@@ -2,7 +2,12 @@ package state
 
 import (
 	"iter"
+	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/btree"
 
 	"presence/pkg/internal/entry"
 	"presence/pkg/internal/table"
@@ -219,4 +224,220 @@ func (s *State) Bound() map[string][]uint64 {
 		}
 	}
 	return bound
+}
+
+// maxLooked bounds how many users List looks at for one page, and pageOverhead what a page
+// has beside its statuses.
+const (
+	maxLooked    = 10 * protocol.MaxUsersPerList
+	pageOverhead = 4096
+)
+
+// order is the users in the order of their tokens, without those who look like
+// somebody never seen: these are not listed, and there may be so many of them in a
+// row that nobody may wait for a walk over them. It is made when the first page
+// of a list is asked for, from the lowest number of a user to the highest, and kept
+// from then on: who never lists pays nothing for it. To put a million users in
+// order takes about as long as to restore them (BenchmarkOrder, BenchmarkRestore),
+// which a start has no time for.
+type order struct {
+	tree *btree.BTreeG[uint32] // of users, by their numbers
+	next uint32                // users from this number on have still to be put in; 0: none
+
+	// pivots are the IDs from which lists go on. Each list under way has one, by a number that
+	// no user has, because a tree compares numbers only.
+	pivots    sync.Map
+	lastPivot atomic.Uint32
+}
+
+// pivot is set in the numbers of pivots.
+const pivot = 1 << 31
+
+// degree of the tree: an item takes about 9 bytes.
+const degree = 64
+
+func (t *tables) newOrder() *order {
+	o := &order{next: 1}
+	id := func(n uint32) string {
+		if n < pivot {
+			return t.userID(t.user(n))
+		}
+		id, _ := o.pivots.Load(n)
+		return id.(string)
+	}
+	o.tree = btree.NewG(degree, func(a, b uint32) bool { return protocol.CompareTokens(id(a), id(b)) < 0 })
+	return o
+}
+
+// from calls yield for the users from an ID on, until it returns false.
+func (o *order) from(id string, yield func(uint32) bool) {
+	n := o.lastPivot.Add(1) | pivot
+	o.pivots.Store(n, id)
+	defer o.pivots.Delete(n)
+	o.tree.AscendGreaterOrEqual(n, yield)
+}
+
+// Ordered reports whether Order has come to its end.
+func (s *State) Ordered() bool { return s.users.order != nil && s.users.order.next == 0 }
+
+// Order does a part of what List needs, for n users. It is guarded like Apply.
+func (s *State) Order(n int) {
+	if s.users.order == nil {
+		s.users.order = s.newOrder()
+	}
+	o := s.users.order
+	if o.next == 0 {
+		return
+	}
+	for number, u := range s.users.table.From(o.next) {
+		if n == 0 {
+			o.next = number
+			return
+		}
+		n--
+		if s.publicRevision(u) != 0 {
+			o.tree.ReplaceOrInsert(number)
+		}
+	}
+	o.next = 0
+}
+
+// reorder puts a user in order who is to be listed from now on, and takes out one
+// who is not any more. was is the public revision before.
+func (s *State) reorder(u *user, was uint64) {
+	switch is := s.publicRevision(u); {
+	case s.users.order == nil || (is == 0) == (was == 0):
+	case is == 0:
+		s.users.order.tree.Delete(s.numberOf(u))
+	default:
+		s.users.order.tree.ReplaceOrInsert(s.numberOf(u))
+	}
+}
+
+// List calls yield for the users behind after in the order of their tokens, of
+// all or of one statusType, as everybody sees them: at most limit, and no more
+// than a reply of so many bytes can hold, which must have room for one. It returns the last user looked at where there may be
+// more, and empty where there are none. The users must be Ordered.
+//
+// A user who looks like one never seen neither is listed nor is looked at nor ends
+// a page: nothing tells of such a one (G9).
+func (s *State) List(after string, t protocol.StatusType, limit, most int, yield func(protocol.Status)) (last string) {
+	looked, bytes, more := 0, 0, false
+	s.users.order.from(after, func(n uint32) bool {
+		u := s.user(n)
+		if s.userID(u) == after {
+			return true
+		}
+		if more = limit == 0 || looked == maxLooked; more {
+			return false
+		}
+		if st := s.publicView(u); t == 0 || t == st.StatusType {
+			if bytes += statusBytes(&st); bytes > most-pageOverhead {
+				more = true
+				return false
+			}
+			limit--
+			yield(st)
+		}
+		looked, last = looked+1, s.userID(u)
+		return true
+	})
+	if !more {
+		return ""
+	}
+	return last
+}
+
+// statusBytes is no less than what a status has as JSON, where a byte takes two
+// at most.
+func statusBytes(st *protocol.Status) int { return 512 + 2*len(st.UserID) + 2*len(st.CustomStatus) }
+
+// counts are kept up to date because nobody may wait for a walk over all users.
+type counts struct {
+	users     [protocol.Unlogined + 1]int // by public statusType, without those of revision 0
+	platforms map[string]int              // live sessions of users who are not hidden
+}
+
+// Counts returns how many users are shown in which statusType, and how many live
+// sessions there are on which platform; the sessions of hidden users do not count
+// (G9).
+func (s *State) Counts() (users protocol.UserCounts, sessions map[string]int) {
+	n := &s.counts.users
+	return protocol.UserCounts{Online: n[protocol.Online], Offline: n[protocol.Offline], Unlogined: n[protocol.Unlogined]}, maps.Clone(s.counts.platforms)
+}
+
+// countUser counts a user of a public view in or out.
+func (s *State) countUser(t protocol.StatusType, revision uint64, by int) {
+	if revision != 0 {
+		s.counts.users[t] += by
+	}
+}
+
+// countSession counts a session in or out, where it is one that counts. What is live, idle or on
+// a platform is counted out before that changes, and in afterwards.
+func (s *State) countSession(x *session, by int) {
+	u := s.userOf(x)
+	if by > 0 {
+		s.notePresence(u)
+	}
+	if s.hidden(u) == nil {
+		s.countPlatform(x, by)
+	}
+}
+
+func (s *State) countPlatform(x *session, by int) {
+	if !x.live {
+		return
+	}
+	if s.counts.platforms == nil {
+		s.counts.platforms = make(map[string]int)
+	}
+	platform := s.platform(x)
+	if n := s.counts.platforms[platform] + by; n != 0 {
+		s.counts.platforms[platform] = n
+	} else {
+		delete(s.counts.platforms, platform)
+	}
+}
+
+// countSessions counts the live sessions of a user in or out, who is not hidden.
+func (s *State) countSessions(u *user, by int) {
+	for x := s.first(u); x != nil; x = s.after(x) {
+		s.countPlatform(x, by)
+	}
+}
+
+// Remembered counts what the state keeps in memory, by names that stay, for operators
+// who look for what grows. Each is bounded by what exists:
+//
+//	users              everybody known
+//	leases             of sessions, lost ones included, and of gateways
+//	free-numbers       numbers of leases that ended: as many as there were at once, or within
+//	                   quarantine
+//	connections        those that leases are bound to, and those that closed within State.closedKept
+//	ended-sessions     see fences
+//	ended-names        at most maxNamed
+//	untold-ends        at most maxPendingEnds for each user
+//	deadlines          at most two for each lease, see calendar
+//	forgetting         at most two for each user
+//	expiries           at most two for each user
+//	outbox             what instances have yet to announce for certain, dead items included
+//	digests            digestsKept
+//	scratch            room kept for the users that the next entry changes
+func (s *State) Remembered() map[string]int {
+	outbox, untold := 0, 0
+	for _, in := range s.instances {
+		outbox += len(in.outbox)
+		for _, at := range in.outbox {
+			if u := s.currentUser(at); u != nil && !s.pendings.At(at).hidden {
+				untold += len(s.pendingEnds(u))
+			}
+		}
+	}
+	return map[string]int{
+		"users": s.users.table.Len(), "leases": s.leases.count(), "free-numbers": len(s.leases.freed),
+		"connections": s.connections.table.Len(), "ended-sessions": s.fenceTable.count, "ended-names": len(s.ended),
+		"untold-ends": untold, "deadlines": s.due.entries, "forgetting": s.forgets.entries, "expiries": s.expiries.entries,
+		"outbox": outbox, "digests": digestsKept, "scratch": cap(s.touched),
+	}
 }

@@ -3,6 +3,9 @@ package state
 import (
 	"cmp"
 	"slices"
+	"strings"
+
+	"github.com/google/uuid"
 
 	"presence/pkg/internal/entry"
 	"presence/pkg/internal/table"
@@ -208,6 +211,34 @@ func (s *State) logoutSession(x *session) {
 	s.remove(x)
 }
 
+// kick ends one session of a user or all, as an operator wants it (PROTOCOL 4.8).
+// Kicking what is not there is not an error.
+func (s *State) kick(c *entry.Command, r *Result) {
+	u := s.users.get(c.User)
+	if u == nil {
+		return
+	}
+	id := packID(c.Session)
+	r.Ended = s.endSessions(u, func(x *session) bool { return c.All || s.is(x, id) }, byKick, wasKicked)
+}
+
+// endSessions ends those sessions of a user that ends says, and returns their IDs.
+func (s *State) endSessions(u *user, ends func(*session) bool, cause cause, reason endReason) (ended []string) {
+	var which []*session
+	for x := s.first(u); x != nil; x = s.after(x) {
+		if ends(x) {
+			which = append(which, x)
+		}
+	}
+	for _, x := range which {
+		s.touch(u, cause)
+		s.tell(u, partSessions)
+		ended = append(ended, s.sessionID(x).String())
+		s.endFor(x, reason, len(which))
+	}
+	return ended
+}
+
 // remove ends a session and forgets it.
 func (s *State) remove(x *session) {
 	u, n := s.userOf(x), uint32(s.holderOf(&x.lease))
@@ -313,3 +344,31 @@ func (s *State) sessionNamed(u *user, name string) *session {
 	}
 	return nil
 }
+
+// sessionID is a session's ID in little room: a UUID, which most are, as its 16
+// bytes, anything else as it is. The two cannot be mistaken for each other: a
+// UUID's ninth byte is above 0x7f, and the IDs of the contract are ASCII
+// (PROTOCOL 1). Two are equal where the IDs are.
+type sessionID string
+
+const packedLength = 16
+
+func packID(id string) sessionID {
+	if len(id) != 36 {
+		return sessionID(id)
+	}
+	u, err := uuid.Parse(id)
+	if err != nil || u.Variant() != uuid.RFC4122 || strings.ContainsAny(id, "ABCDEF") { // in capitals it is another ID
+		return sessionID(id)
+	}
+	return sessionID(u[:])
+}
+
+func (p sessionID) String() string {
+	if !p.isUUID() {
+		return string(p)
+	}
+	return uuid.UUID([]byte(p)).String()
+}
+
+func (p sessionID) isUUID() bool { return len(p) == packedLength && p[8] > 0x7f }

@@ -31,6 +31,21 @@
 //	outbox       what an instance has to announce, until it is announced for certain
 //	format       the version of entries and snapshots; newer behaviour needs a newer one
 //	epoch        the life of one journal; all revisions are of an epoch
+//
+// Files, in reading order:
+//
+//	state                the commands of an entry, one after the other
+//	user, view           what a user says; what is seen of it, and when that changes
+//	session              logins, renewals, losses, ends
+//	lease                deadlines, and the calendars in which they wait
+//	connection, gateway  what leases and sessions are bound to
+//	ended, fences        sessions that must not come back
+//	clock, instance      time, and epochs; who writes entries, and which of them count
+//	outbox               what is to be announced
+//	read, explain        what is asked
+//	digest               the whole state in one number
+//	snapshot, restore    the whole state in bytes, and back; record has their form
+//	tables               where users and sessions lie, without pointers
 package state
 
 import (

@@ -1,6 +1,9 @@
 package state
 
 import (
+	"cmp"
+	"slices"
+
 	"presence/pkg/internal/entry"
 	"presence/pkg/internal/table"
 	"presence/pkg/protocol"
@@ -64,6 +67,191 @@ func (s *State) presenceOf(u *user) (p presence) {
 	return p
 }
 
+// statusType implements the rule of PROTOCOL 3: ONLINE while any session is
+// live, OFFLINE while one was lost without logging out, UNLOGINED without any. The user
+// may be nil.
+func (u *user) statusType() protocol.StatusType {
+	switch {
+	case u == nil || u.presence == absent:
+		return protocol.Unlogined
+	case u.presence == lost:
+		return protocol.Offline
+	}
+	return protocol.Online
+}
+
+func (u *user) online() bool { return u.presence > lost }
+
+// set changes what a user says: the text, whose expiry goes with it, and the
+// availability (PROTOCOL 4.4).
+func (s *State) set(c *entry.Command) *protocol.Error {
+	u := s.users.get(c.User)
+	if c.Session != "" {
+		if err := s.liveSession(u, c.User, c.Session); err != nil {
+			return err
+		}
+	}
+	if c.CheckRevision {
+		var have uint64
+		if u != nil {
+			have = u.revision
+		}
+		if have != c.IfRevision {
+			return protocol.ErrRevisionConflict.Withf("the status has revision %d, not %d", have, c.IfRevision)
+		}
+	}
+	until := int64(0)
+	if c.Expires > 0 {
+		until = s.clock.wall + c.Expires
+	}
+	if u == nil {
+		if c.Text == "" && c.Availability <= entry.Available {
+			return nil // nothing to clear, nothing to remember
+		}
+		u = s.addUser(c.User)
+	}
+	s.touch(u, bySet)
+	u.unerase()
+	if !c.KeepText {
+		s.setText(u, c.Text, until)
+	}
+	if c.Availability != entry.Keep {
+		s.setAvailability(u, c.Availability, c.Override)
+	}
+	s.scheduleExpiry(u)
+	return nil
+}
+
+// nextExpiry is when, by wall time, something that a user said ends: the text,
+// as the owner or as everybody sees it, or an override; 0: never.
+func (s *State) nextExpiry(u *user) int64 {
+	r := s.rare(u)
+	at := r.textUntil
+	earlier := func(t int64) {
+		if t != 0 && (at == 0 || t < at) {
+			at = t
+		}
+	}
+	earlier(r.overrideUntil)
+	if h := s.hidden(u); h != nil {
+		earlier(h.textUntil)
+	}
+	return at
+}
+
+// scheduleExpiry puts a user of whom something expires into the calendar, and takes
+// any other out.
+func (s *State) scheduleExpiry(u *user) {
+	if u.rare == 0 {
+		return // nothing expires
+	}
+	if at := s.nextExpiry(u); at != 0 {
+		s.expiries.put(s.numberOf(u), bucketOf(at))
+	} else {
+		s.expiries.drop(s.numberOf(u))
+		s.dropRare(u)
+	}
+}
+
+// expire ends the texts and overrides whose time has come. Wall time decides, in
+// and out of an amnesty: the user named a moment.
+func (s *State) expire() {
+	var due []*user
+	for {
+		users := s.expiries.pop(s.clock.wall)
+		if len(users) == 0 {
+			break
+		}
+		for _, n := range users {
+			u := s.user(n)
+			if s.expired(s.nextExpiry(u)) {
+				due = append(due, u)
+			} else {
+				s.scheduleExpiry(u)
+			}
+		}
+	}
+	slices.SortFunc(due, func(a, b *user) int { return cmp.Compare(s.userID(a), s.userID(b)) })
+	for _, u := range due {
+		s.touch(u, byExpiry)
+		r := s.rare(u)
+		if s.expired(r.textUntil) {
+			s.setText(u, "", 0)
+		}
+		if s.expired(r.overrideUntil) {
+			s.setChosen(u, u.lasting, entry.Keep, 0)
+			s.tell(u, partSettings)
+		}
+		if h := s.hidden(u); h != nil && s.expired(h.textUntil) {
+			s.expireHiddenText(h)
+		}
+		s.scheduleExpiry(u)
+	}
+}
+
+// expired reports whether something that ends at a moment, 0 for never, has: at
+// the end of the moment's bucket.
+func (s *State) expired(at int64) bool {
+	return at != 0 && bucketOf(at)*bucketWidth <= s.clock.wall
+}
+
+// leaveOnline is called when a live session has ended. If it was the user's last one,
+// the time is remembered, and the text is cleared unless the policy is persistent
+// (PROTOCOL 3). A user who came and went within one change was not seen.
+func (s *State) leaveOnline(u *user) {
+	if u.online() {
+		return
+	}
+	if s.touched[u.touched-1].own.statusType == protocol.Online {
+		u.lastSeen = s.clock.wall
+	}
+	if !s.params.Persistent {
+		s.setText(u, "", 0)
+	}
+}
+
+// erase ends all sessions of a user, clears what is known, announces that, and
+// has the user forgotten as soon as it is (PROTOCOL 4.8).
+func (s *State) erase(c *entry.Command, r *Result) {
+	u := s.users.get(c.User)
+	if u == nil || u.erased == erasedGone {
+		return
+	}
+	s.touch(u, byErasure)
+	r.Ended = s.endSessions(u, func(*session) bool { return true }, byErasure, wasErased)
+	s.tell(u, partPublic|partOwner) // its revision is gone, whether it looked like that before or not
+	s.setText(u, "", 0)
+	u.lastSeen = 0
+	s.setChosen(u, entry.Available, entry.Keep, 0)
+	if s.hidden(u) != nil {
+		s.show(u)
+	}
+	u.erased, u.idleSince = erasedKnown, -1
+	if s.format >= erasedGoneFormat {
+		u.erased = erasedGone
+		s.touched[u.touched-1].erased = true
+		s.forgetNames(s.userID(u))
+	}
+}
+
+// IsErased reports whether a user was erased and is yet to be forgotten.
+func (s *State) IsErased(userID string) bool {
+	u := s.users.get(userID)
+	return u != nil && u.erased != notErased
+}
+
+// erasedGoneFormat is the format from which an erased user looks like one never seen.
+const erasedGoneFormat = 3
+
+// unerase keeps a user who was erased, below format 3, from being forgotten. From format 3
+// on, an erased user goes on looking like one never seen until something is known, see
+// revise.
+func (u *user) unerase() {
+	if u.erased == erasedKnown {
+		u.erased = notErased
+	}
+}
+
 // erasure says whether a user was erased. An erased user is forgotten as soon as the
 // erasure is announced.
 type erasure uint8
@@ -113,231 +301,6 @@ func (t *tables) dropTombstone(u *user) {
 	if t.rare(u).tombstone {
 		delete(t.tombstones, t.numberOf(u))
 		t.needRare(u).tombstone = false
-	}
-}
-
-// cause is a protocol.Cause in one byte.
-type cause uint8
-
-const (
-	byLogin cause = iota
-	byLogout
-	byLoss
-	bySet
-	byExpiry
-	byKick
-	byErasure
-)
-
-func (c cause) String() string {
-	return string([...]protocol.Cause{protocol.CauseLogin, protocol.CauseLogout, protocol.CauseLost, protocol.CauseSet, protocol.CauseExpired,
-		protocol.CauseKicked, protocol.CauseErased}[c])
-}
-
-// view is what can be seen of a user. A change that leaves it equal is not visible
-// (PROTOCOL 2).
-type view struct {
-	text         string
-	textUntil    int64
-	statusType   protocol.StatusType
-	availability entry.Availability
-}
-
-// touched is a user that the current command may have changed, as the user was before.
-type touched struct {
-	user        *user
-	own, public view
-	revision    uint64 // of the public view
-	cause       cause
-	parts       parts // what is to be announced besides the views
-	erased      bool  // the change erased the user, from format 3 on
-}
-
-// change must be called before anything of a user changes that a snapshot contains,
-// sessions included. The deadlines of leases (see extend) and the outbox are
-// exceptions. It saves the user for the snapshot that is being taken, and takes the
-// user out of the digest until finish.
-func (s *State) change(u *user) {
-	if u.touched > 0 {
-		return
-	}
-	s.preserve(u)
-	s.digest -= s.hash(u)
-	s.note(u)
-}
-
-// note adds a user to those that finish looks at.
-func (s *State) note(u *user) {
-	t := touched{user: u, own: s.own(u), revision: s.publicRevision(u)}
-	t.public = s.public(u, t.own)
-	s.touched = append(s.touched, t)
-	u.touched = int32(len(s.touched))
-}
-
-// tell adds to what the current change has to announce of a user.
-func (s *State) tell(u *user, what parts) {
-	s.change(u)
-	s.touched[u.touched-1].parts |= what
-}
-
-// statusType implements the rule of PROTOCOL 3: ONLINE while any session is
-// live, OFFLINE while one was lost without logging out, UNLOGINED without any. The user
-// may be nil.
-func (u *user) statusType() protocol.StatusType {
-	switch {
-	case u == nil || u.presence == absent:
-		return protocol.Unlogined
-	case u.presence == lost:
-		return protocol.Offline
-	}
-	return protocol.Online
-}
-
-func (u *user) online() bool { return u.presence > lost }
-
-// own returns the view of the user's own devices.
-func (s *State) own(u *user) view {
-	return view{statusType: u.statusType(), text: s.text(u), textUntil: s.rare(u).textUntil, availability: s.availability(u)}
-}
-
-// public returns the view of everybody else. own is the result of State.own.
-func (s *State) public(u *user, own view) view {
-	if h := s.hidden(u); h != nil {
-		return s.hiddenView(h)
-	}
-	return own
-}
-
-// publicRevision is the revision of the public view's last change.
-func (t *tables) publicRevision(u *user) uint64 {
-	if h := t.hidden(u); h != nil {
-		return h.revision
-	}
-	return u.revision
-}
-
-// ownerView is the status as the user's own devices see it.
-func (s *State) ownerView(u *user) protocol.Status {
-	return s.own(u).status(s.userID(u), u.lastSeen, u.revision, u.updatedAt)
-}
-
-// publicView is the status as everybody else sees it.
-func (s *State) publicView(u *user) protocol.Status {
-	if h := s.hidden(u); h != nil {
-		return s.hiddenView(h).status(s.userID(u), h.lastSeen, h.revision, h.updatedAt)
-	}
-	return s.ownerView(u)
-}
-
-func (v view) status(id string, lastSeen int64, revision uint64, updatedAt int64) protocol.Status {
-	st := protocol.Status{
-		UserID:                id,
-		StatusType:            v.statusType,
-		CustomStatus:          v.text,
-		CustomStatusExpiresAt: protocol.Time(v.textUntil),
-		Availability:          wire(v.availability),
-		Revision:              revision,
-		UpdatedAt:             protocol.Time(updatedAt),
-	}
-	if st.StatusType != protocol.Online {
-		st.LastSeenAt = protocol.Time(lastSeen)
-	}
-	return st
-}
-
-// unknownUser is the view of somebody who was never seen (PROTOCOL 4.5).
-func unknownUser(id string) protocol.Status {
-	return protocol.Status{UserID: id, StatusType: protocol.Unlogined}
-}
-
-// begin starts the change with an index in the current entry.
-func (s *State) begin(index int) {
-	s.revision = s.position<<12 | uint64(index)
-}
-
-// touch is change with the cause that the event will have. It is for changes that may
-// be visible.
-func (s *State) touch(u *user, cause cause) {
-	s.change(u)
-	s.touched[u.touched-1].cause = cause
-}
-
-// finish ends a change. Users whose view has changed get its revision, and an
-// announcement in the outbox of the entry's instance.
-func (s *State) finish() {
-	for i := range s.touched {
-		t := &s.touched[i]
-		t.user.touched = 0
-		s.revise(t)
-		s.markIdle(t.user)
-		s.scheduleForget(t.user)
-		s.dropRare(t.user)
-		s.digest += s.hash(t.user)
-	}
-	clear(s.touched)
-	s.touched = s.touched[:0]
-	if cap(s.touched) > scratchKept { // after many users at once
-		s.touched = nil
-	}
-}
-
-// revise is finish for one user.
-func (s *State) revise(t *touched) {
-	u, what := t.user, t.parts
-	if u.erased == erasedGone && !s.isForgettable(u) {
-		u.erased = notErased // there is something to know again
-	}
-	own := s.own(u)
-	rest, shown := s.hide(u, own)
-	online := t.own.statusType == protocol.Online && own.statusType == protocol.Online
-	if own != t.own || what&partOwner != 0 {
-		u.revision, u.updatedAt, u.cause = s.revision, s.clock.wall, t.cause
-		switch {
-		case shown:
-			u.cause = byLogin
-		case online && t.cause != byExpiry: // for example the end of the only active session
-			u.cause = bySet
-		}
-		what |= partOwner
-	}
-	if public := s.public(u, own); public != t.public || what&partPublic != 0 {
-		what |= partPublic
-		if h := s.hidden(u); h != nil {
-			h.revision, h.previous, h.updatedAt = s.revision, t.revision, s.clock.wall
-		} else {
-			u.previous = t.revision
-		}
-	}
-	if t.erased {
-		s.setTombstone(u, t.revision)
-	}
-	if !online {
-		what &^= partSessions // there is no other device to tell
-	}
-	s.countUser(t.public.statusType, t.revision, -1)
-	s.countUser(s.public(u, own).statusType, s.publicRevision(u), +1)
-	s.reorder(u, t.revision)
-	if what&partPublic != 0 && s.hidden(u) != nil {
-		what &^= partPublic
-		s.enqueueHidden(s.instance, u)
-	}
-	if what |= rest; what != 0 {
-		s.enqueue(s.instance, u, what)
-	}
-}
-
-// leaveOnline is called when a live session has ended. If it was the user's last one,
-// the time is remembered, and the text is cleared unless the policy is persistent
-// (PROTOCOL 3). A user who came and went within one change was not seen.
-func (s *State) leaveOnline(u *user) {
-	if u.online() {
-		return
-	}
-	if s.touched[u.touched-1].own.statusType == protocol.Online {
-		u.lastSeen = s.clock.wall
-	}
-	if !s.params.Persistent {
-		s.setText(u, "", 0)
 	}
 }
 
