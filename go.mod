@@ -2,6 +2,9 @@ module presence
 
 go 1.26.8
 
+// What npm installs may have files of Go.
+ignore ./pkg/client-js/node_modules
+
 require (
 	github.com/VictoriaMetrics/metrics v1.44.0
 	github.com/anishathalye/porcupine v1.3.1
