@@ -70,7 +70,8 @@ const statusFields = [
     updatedAt: time,
   },
 ] as const;
-const status = object<m.Status>(...statusFields);
+/** Reads a status; of an event it takes what is the status. */
+export const readStatus = object<m.Status>(...statusFields);
 const settings = object<m.AvailabilitySettings>({ lasting: word }, { override: word, overrideExpiresAt: time });
 const connection = object<m.Connection>({ serverID: text, clientID: count }, {});
 const session = object<m.SessionInfo>(
@@ -97,7 +98,7 @@ export const readEvent = object<m.Event>(
 export const readSelfEvent = object<m.SelfEvent>(
   { type: text },
   {
-    status,
+    status: readStatus,
     cause: word,
     sessions: list(session),
     availability: settings,
@@ -111,13 +112,13 @@ export const readSelfEvent = object<m.SelfEvent>(
   },
 );
 export const readLoginReply = object<m.LoginReply>(
-  { sessionID: text, ttlSeconds: count, graceSeconds: seconds, status, ...asOf },
+  { sessionID: text, ttlSeconds: count, graceSeconds: seconds, status: readStatus, ...asOf },
   { replaced: list(text) },
 );
-export const readChangeReply = object<m.ChangeReply>({ status, ...asOf }, {});
+export const readChangeReply = object<m.ChangeReply>({ status: readStatus, ...asOf }, {});
 export const readGetReply = object<m.GetReply>(
   {
-    successUserList: list(status),
+    successUserList: list(readStatus),
     failureUserList: list(object<m.UserFailure>(failureFields, {})),
     ...asOf,
     stale: flag,
@@ -125,7 +126,7 @@ export const readGetReply = object<m.GetReply>(
   { asOf: time },
 );
 export const readOwnStatusReply = object<m.OwnStatusReply>(
-  { status, availability: settings, sessions: list(session), ...asOf, stale: flag },
+  { status: readStatus, availability: settings, sessions: list(session), ...asOf, stale: flag },
   { asOf: time },
 );
 export const readContactsReply = object<m.ContactsReply>(
@@ -155,8 +156,11 @@ export function decode<T>(data: Uint8Array, read: Reader<T>): T {
   }
 }
 
-/** Reads a reply, or throws the error that it is (PROTOCOL 6). */
-export function decodeReply<T>(reply: Reply, read: Reader<T>): T {
+/**
+ * Reads a reply, or throws the error that it is (PROTOCOL 6). `sentAt` says when the request was
+ * sent, by `Date.now()`: `outcome_unknown` has it.
+ */
+export function decodeReply<T>(reply: Reply, read: Reader<T>, sentAt?: number): T {
   const code = reply.headers?.get("Nats-Service-Error-Code");
   if (!code) return decode(reply.data, read);
   let body: m.ErrorBody | undefined;
@@ -169,7 +173,11 @@ export function decodeReply<T>(reply: Reply, read: Reader<T>): T {
     const message = reply.headers?.get("Nats-Service-Error") ?? "";
     throw new PresenceError("internal", message, { status: parseInt(code) || 500 });
   }
-  throw new PresenceError(body.error, body.message, { status: body.code, retryAfterMs: body.retryAfterMs });
+  throw new PresenceError(body.error, body.message, {
+    status: body.code,
+    retryAfterMs: body.retryAfterMs,
+    sentAt: body.error === "outcome_unknown" ? sentAt : undefined,
+  });
 }
 
 /** Encodes a request. One over 512 KiB is `request_too_large`; a server may take less. */
