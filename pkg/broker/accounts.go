@@ -89,6 +89,10 @@ func setDefaults(opts *server.Options) {
 		// again. spaceGuard watches the disk instead.
 		opts.JetStreamMaxStore = noMaxStore
 	}
+	// The server can remember which subscriptions match which of the last 1,024 subjects. Here
+	// each subject names a user or a caller, so few are among those. To keep them takes longer
+	// than to match.
+	opts.NoSublistCache = true
 	opts.NoSigs = true // signals belong to the program
 	opts.DisableJetStreamBanner = true
 }
