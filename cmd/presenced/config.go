@@ -12,12 +12,15 @@ import (
 
 	"presence/cmd/internal/datadir"
 	"presence/cmd/internal/semver"
+	"presence/pkg/broker"
 	"presence/pkg/service"
 )
 
 // config is what the flags say, in their order.
 type config struct {
 	listen, data, sync string
+	webSocket          string
+	origins            []string
 	natsConfig         string
 	insecure           bool
 
@@ -87,6 +90,9 @@ func (c *config) complete(given func(flag string) bool) error {
 	if err := oneOf("sync", c.sync, syncAlways, syncInterval); err != nil {
 		return err
 	}
+	if err := c.completePages(); err != nil {
+		return err
+	}
 	if c.data == "" {
 		return c.defaultData()
 	}
@@ -118,7 +124,7 @@ func (c *config) service() service.Config {
 }
 
 func (c *config) completeExternal(given func(flag string) bool) error {
-	if f := firstGiven(given, "listen", "data", "sync", "nats-config", "insecure"); f != "" {
+	if f := firstGiven(given, "listen", "data", "sync", "websocket", "origin", "nats-config", "insecure"); f != "" {
 		return fmt.Errorf("--%s is about the NATS server inside, and with --nats-url there is none", f)
 	}
 	if given("journal-account") {
@@ -135,13 +141,15 @@ func (c *config) completeExternal(given func(flag string) bool) error {
 
 // inFile says what stands in a configuration file instead of a flag.
 var inFile = map[string]string{
-	"listen": "listen",
-	"data":   "jetstream { store_dir: … }",
-	"sync":   "jetstream { sync_interval: always }",
+	"listen":    "listen",
+	"data":      "jetstream { store_dir: … }",
+	"sync":      "jetstream { sync_interval: always }",
+	"websocket": "websocket { listen: … }",
+	"origin":    "websocket { allowed_origins: … }",
 }
 
 func (c *config) completeFile(given func(flag string) bool) error {
-	if f := firstGiven(given, "listen", "data", "sync"); f != "" {
+	if f := firstGiven(given, "listen", "data", "sync", "websocket", "origin"); f != "" {
 		return fmt.Errorf("--%s does not go with --nats-config, where the file says it: %s", f, inFile[f])
 	}
 	if c.singleAccount && c.journalAccount != "" {
@@ -152,6 +160,19 @@ func (c *config) completeFile(given func(flag string) bool) error {
 	}
 	if c.creds == "" && (c.journalCreds != "" || c.systemCreds != "") || c.creds != "" && c.journalCreds == "" && !c.singleAccount {
 		return errors.New("--creds and --journal-creds go together")
+	}
+	return nil
+}
+
+// completePages is about what web pages go through.
+func (c *config) completePages() error {
+	if len(c.origins) > 0 && c.webSocket == "" {
+		return errors.New("--origin goes with --websocket")
+	}
+	for _, o := range c.origins {
+		if err := broker.CheckOrigin(o); err != nil {
+			return fmt.Errorf("--origin: %w", err)
+		}
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ type connections struct {
 
 	account string         // the name of the clients' account
 	url     string         // where clients connect; without a password
+	ws      string         // where those over WebSocket do; empty: nowhere, or not known
 	broker  *broker.Broker // nil if the server is not inside
 	failed  <-chan error   // the server inside cannot go on; nil if there is none
 }
@@ -50,7 +51,8 @@ func (c *connections) open(cfg config, log *slog.Logger) error {
 }
 
 func (c *connections) openEmbedded(cfg config, log *slog.Logger) error {
-	c.account, c.url, c.failed = c.broker.ClientsAccount(), c.broker.ClientURL(), c.broker.Failed()
+	c.account, c.failed = c.broker.ClientsAccount(), c.broker.Failed()
+	c.url, c.ws = c.broker.ClientURL(), c.broker.WebSocketURL()
 	if cfg.creds != "" { // the file has an operator
 		return c.enter(cfg, log, c.broker.InProcess())
 	}
@@ -104,6 +106,8 @@ func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
 	b, err := broker.Start(broker.Config{
 		Listen:     cfg.listen,
 		Insecure:   cfg.insecure,
+		WebSocket:  cfg.webSocket,
+		Origins:    cfg.origins,
 		DataDir:    cfg.data,
 		SyncAlways: cfg.sync == syncAlways,
 		Prefix:     cfg.settings.Prefix,

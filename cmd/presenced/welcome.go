@@ -20,6 +20,9 @@ import (
 func welcome(cfg config, nats *connections) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "presenced %s is ready on %s\n", versionText(), nats.url)
+	if nats.ws != "" {
+		fmt.Fprintf(&b, "Over WebSocket: %s%s\n", nats.ws, pages(cfg))
+	}
 	if nats.broker != nil && len(nats.broker.Exposed()) > 0 {
 		fmt.Fprintf(&b, "INSECURE: anybody who reaches %s is a client and can act as any user (--insecure)\n", strings.Join(nats.broker.Exposed(), " or "))
 	}
@@ -37,6 +40,18 @@ func welcome(cfg config, nats *connections) string {
 		fmt.Fprintf(&b, " and   %s verify %s     for whether all is as the journal says\n", w.call(operator), journal)
 	}
 	return b.String()
+}
+
+// pages says which web pages may connect over WebSocket. With a configuration file only that
+// knows.
+func pages(cfg config) string {
+	switch {
+	case cfg.natsConfig != "":
+		return ""
+	case len(cfg.origins) == 0:
+		return ", from no web page (--origin)"
+	}
+	return ", from pages of " + strings.Join(cfg.origins, " and ")
 }
 
 // welcomer knows how presencectl can connect.

@@ -14,8 +14,8 @@
 //	conf           must be a configuration that nats-server can parse
 //	text, ini      are shown: pictures, and files of other programs
 //
-// Any other block fails the test. The ports 4222 and 8222 of 127.0.0.1 are replaced by free
-// ones, and /etc and /var by directories of the test. "nats", "curl" and "make" are small
+// Any other block fails the test. The ports 4222, 8222 and 9222 of 127.0.0.1 are replaced by
+// free ones, and /etc and /var by directories of the test. "nats", "curl" and "make" are small
 // stand-ins (see tools_test.go), so that the documents need Go only.
 //
 // Links, paths, tests, make targets and metrics that the documents name must exist.

@@ -58,7 +58,10 @@ func (o *output) String() string {
 
 func newSandbox(t *testing.T, d *document) *sandbox {
 	t.Helper()
-	s := &sandbox{doc: d, dir: t.TempDir(), ports: map[string]string{"4222": freePort(t), "8222": freePort(t)}}
+	s := &sandbox{doc: d, dir: t.TempDir(), ports: map[string]string{}}
+	for _, named := range []string{"4222", "8222", "9222"} {
+		s.ports[named] = freePort(t)
+	}
 	self, err := os.Executable()
 	if err == nil {
 		err = errors.Join(os.Symlink(build(t), filepath.Join(s.dir, "bin")), os.Mkdir(filepath.Join(s.dir, "tools"), 0o755),

@@ -34,6 +34,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +51,13 @@ type Config struct {
 	// Insecure allows any other host. Then anybody who reaches it is a client and can
 	// act as any user.
 	Insecure bool
+	// WebSocket is where clients connect over WebSocket, an address as Listen; empty: nowhere.
+	WebSocket string
+	// Origins are those of the web pages that may connect there, such as
+	// http://localhost:5173. Pages of any other origin are refused: whatever page somebody
+	// on this machine looks at could otherwise act as any user. Programs that are no
+	// browsers name no origin, and are let in.
+	Origins []string
 	// DataDir is made where it is missing. It holds LockFile, ReaderKeyFile and
 	// the directory "jetstream".
 	DataDir string
@@ -107,7 +115,7 @@ type Broker struct {
 // check that can be made is made before stored data is touched.
 func Start(cfg Config) (*Broker, error) {
 	cfg = cfg.withDefaults()
-	host, port, err := parseListen(cfg.Listen, cfg.Insecure)
+	addresses, err := cfg.addresses()
 	if err != nil {
 		return nil, err
 	}
@@ -122,20 +130,21 @@ func Start(cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts.Host, opts.Port = host, port
+	if err := addresses.set(opts, cfg.Origins); err != nil {
+		return nil, err
+	}
 
 	lock, err := lockDir(cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkFree(host, port); err != nil {
+	if err := addresses.checkFree(); err != nil {
 		lock.release()
 		return nil, err
 	}
-	b := &Broker{keys: keys, lock: lock, names: defaultNames, open: true}
-	if !isLoopback(host) {
-		b.exposed = []string{cfg.Listen}
-		cfg.Logger.Warn(warnExposed, "address", cfg.Listen)
+	b := &Broker{keys: keys, lock: lock, names: defaultNames, open: true, exposed: addresses.exposed()}
+	for _, address := range b.exposed {
+		cfg.Logger.Warn(warnExposed, "address", address)
 	}
 	err = b.writeReaderKey(cfg.DataDir)
 	if err == nil {
@@ -158,6 +167,7 @@ func (b *Broker) start(opts *server.Options, logger *slog.Logger) (err error) {
 		return &ConfigError{fmt.Errorf("configuring the NATS server: %w", err)}
 	}
 	l := newServerLog(logger)
+	l.local = IsLoopback(opts.Websocket.Host)
 	b.failed = l.failed
 	b.server.SetLoggerV2(l, false, false, false)
 	b.server.Start()
@@ -192,6 +202,16 @@ const readyWithin = 5 * time.Second
 // ClientURL is what a client connects to: the advertised address where there is
 // one, else the one for a client on this machine.
 func (b *Broker) ClientURL() string { return b.url }
+
+// WebSocketURL is what a client on this machine connects to over WebSocket; empty where the
+// server has no listener for it.
+func (b *Broker) WebSocketURL() string {
+	url := b.server.WebsocketURL()
+	if strings.HasSuffix(url, ":0") {
+		return ""
+	}
+	return clientURL(url, "")
+}
 
 // ClientsAccount is the name of the account Clients.
 func (b *Broker) ClientsAccount() string { return b.names.clients }

@@ -202,7 +202,7 @@ func (f *file) checkAnyone() error {
 		switch {
 		case account == f.names.system, account == f.names.journal && !f.cfg.SingleAccount:
 			return fmt.Errorf("its no_auth_user lets anybody without credentials into the account %s, where the journal can be destroyed: give it a user of the account %s, or none", account, f.names.clients)
-		case account != f.names.clients || isLoopback(l.host) || f.cfg.Insecure:
+		case account != f.names.clients || IsLoopback(l.host) || f.cfg.Insecure:
 		case f.open():
 			return fmt.Errorf("the account %s has no users, so anybody who reaches %s would be a client and could act as any user: add users, listen on loopback, or allow it with --insecure", account, l.address())
 		default:
@@ -215,7 +215,7 @@ func (f *file) checkAnyone() error {
 // exposed returns the addresses where anybody on another machine is a client.
 func (f *file) exposed() (addresses []string) {
 	for _, l := range f.listeners() {
-		if !isLoopback(l.host) && (f.open() || f.accountOf(l.anyone) == f.names.clients) {
+		if !IsLoopback(l.host) && (f.open() || f.accountOf(l.anyone) == f.names.clients) {
 			addresses = append(addresses, l.address())
 		}
 	}
@@ -255,7 +255,7 @@ func (f *file) warn() {
 	if len(free) > 0 {
 		log.Warn("users without permissions can forge events and take requests (PROTOCOL section 9)", "account", n.clients, "users", strings.Join(free, " "))
 	}
-	if c := o.Cluster; f.clustered() && c.Username == "" && c.TLSConfig == nil && !isLoopback(c.Host) {
+	if c := o.Cluster; f.clustered() && c.Username == "" && c.TLSConfig == nil && !IsLoopback(c.Host) {
 		log.Warn("the cluster has neither authorization nor TLS: anybody who reaches its address can join it as a server, and read everything",
 			"address", net.JoinHostPort(c.Host, strconv.Itoa(c.Port)))
 	}

@@ -59,10 +59,6 @@ func (b *Broker) ReloadForeign(config string) error {
 	return b.server.ReloadOptions(opts)
 }
 
-// WebSocketURL is what a client connects to over WebSocket, if the configuration text of
-// StartForeign has a listener for it.
-func (b *Broker) WebSocketURL() string { return b.server.WebsocketURL() }
-
 // LameDuck makes a server of StartForeign enter lame duck mode, and waits until it has
 // shut down. Shutdown ends it sooner.
 func (b *Broker) LameDuck() { b.server.LameDuckShutdown() }

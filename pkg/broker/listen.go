@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -19,7 +20,7 @@ func parseListen(listen string, insecure bool) (host string, port int, err error
 	if err != nil {
 		return "", 0, fmt.Errorf("the listen address %q is not host:port", listen)
 	}
-	if !isLoopback(host) && !insecure {
+	if !IsLoopback(host) && !insecure {
 		return "", 0, fmt.Errorf("refusing to listen on %s: clients are not authenticated, so anybody who reaches it could act as any user: use a loopback address, a configuration with users (presencectl nats-config writes one for --nats-config), or --insecure", listen)
 	}
 	port, err = strconv.Atoi(text)
@@ -32,9 +33,9 @@ func parseListen(listen string, insecure bool) (host string, port int, err error
 	return host, port, nil
 }
 
-// isLoopback accepts no host name but localhost: the address of any other can change
-// after the check.
-func isLoopback(host string) bool {
+// IsLoopback reports whether only this machine reaches a host. It accepts no name but
+// localhost: the address of any other can change after the check.
+func IsLoopback(host string) bool {
 	if host == "localhost" {
 		return true
 	}
@@ -42,8 +43,92 @@ func isLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
+// address is where the server takes clients.
+type address struct {
+	given string
+	host  string
+	port  int // or server.RANDOM_PORT
+}
+
+// addresses are those of a server that Start starts. webSocket is nil where there is none.
+type addresses struct{ clients, webSocket *address }
+
+func (c Config) addresses() (a addresses, err error) {
+	if a.clients, err = newAddress(c.Listen, c.Insecure); err != nil || c.WebSocket == "" {
+		return a, err
+	}
+	if a.webSocket, err = newAddress(c.WebSocket, c.Insecure); err != nil {
+		return a, err
+	}
+	if a.clients.port > 0 && a.clients.host == a.webSocket.host && a.clients.port == a.webSocket.port {
+		return a, fmt.Errorf("%s cannot be both for NATS clients and for those over WebSocket: give them two ports", c.Listen)
+	}
+	return a, nil
+}
+
+func newAddress(given string, insecure bool) (*address, error) {
+	host, port, err := parseListen(given, insecure)
+	return &address{given, host, port}, err
+}
+
+func (a addresses) list() []*address {
+	if a.webSocket == nil {
+		return []*address{a.clients}
+	}
+	return []*address{a.clients, a.webSocket}
+}
+
+// set makes the server listen. Without an allowed origin nats-server would let in the pages
+// of all. So there is always one, of a host that cannot exist (RFC 2606).
+func (a addresses) set(opts *server.Options, origins []string) error {
+	opts.Host, opts.Port = a.clients.host, a.clients.port
+	if a.webSocket == nil {
+		return nil
+	}
+	opts.Websocket.Host, opts.Websocket.Port = a.webSocket.host, a.webSocket.port
+	opts.Websocket.NoTLS = true // on loopback, or --insecure
+	opts.Websocket.AllowedOrigins = []string{"http://nobody.invalid"}
+	for _, o := range origins {
+		if err := CheckOrigin(o); err != nil {
+			return err
+		}
+		opts.Websocket.AllowedOrigins = append(opts.Websocket.AllowedOrigins, o)
+	}
+	return nil
+}
+
+// CheckOrigin accepts what browsers name as the origin of a page, and nothing else.
+// nats-server would pass over a path, as if it were no restriction.
+func CheckOrigin(origin string) error {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Contains(u.Host, "*") ||
+		u.Scheme+"://"+u.Host != strings.ToLower(origin) {
+		return fmt.Errorf("%q is no origin of a web page: give it as http://localhost:5173, without a path", origin)
+	}
+	return nil
+}
+
+// exposed are the addresses that other machines can reach.
+func (a addresses) exposed() (list []string) {
+	for _, at := range a.list() {
+		if !IsLoopback(at.host) {
+			list = append(list, at.given)
+		}
+	}
+	return list
+}
+
 // checkFree reports an address in use before the server recovers its store, which takes
 // time. If somebody takes the address after the check, the server reports it.
+func (a addresses) checkFree() error {
+	for _, at := range a.list() {
+		if err := checkFree(at.host, at.port); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func checkFree(host string, port int) error {
 	if port == server.RANDOM_PORT {
 		port = 0

@@ -19,6 +19,7 @@ import (
 type serverLog struct {
 	logger *slog.Logger
 	failed chan error // gets the first error after which the server stores nothing more
+	local  bool       // its WebSocket listener is on loopback
 
 	mu      sync.Mutex
 	started bool      // Start has asked for fatal messages
@@ -85,9 +86,12 @@ var usual = []string{
 	"Metalayer blocking snapshot",
 }
 
+// noTLS begins the warning about a WebSocket listener without TLS.
+const noTLS = "Websocket not configured with TLS"
+
 func (l *serverLog) Warnf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...) // the format may be "%s"
-	if slices.ContainsFunc(usual, func(begin string) bool { return strings.HasPrefix(text, begin) }) {
+	if l.local && strings.HasPrefix(text, noTLS) || slices.ContainsFunc(usual, func(begin string) bool { return strings.HasPrefix(text, begin) }) {
 		l.log(slog.LevelDebug, format, v)
 		return
 	}

@@ -42,6 +42,7 @@ run(
   "--enable-source-maps",
   ...(globalThis.WebSocket ? [] : ["--experimental-websocket"]), // Node 20 hides it
   "--test",
+  "--test-reporter=spec",
   `--test-concurrency=${concurrency}`,
   `--test-timeout=${values.long ? limit.long : limit.usual}`,
   ...(values.name ? [`--test-name-pattern=${values.name}`] : []),
