@@ -107,13 +107,17 @@ func (c *Client) OpenGateway(ctx context.Context, gatewayID string, opts Gateway
 		closing: make(chan struct{}), done: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	g.ended.init()
-	g.run.init(g)
+	if err := g.run.init(g); err != nil {
+		return nil, fmt.Errorf("opening the gateway %q: %w", gatewayID, err)
+	}
 	if err := c.retry(ctx, true, g.run.open); err != nil {
+		g.run.flights.stopListening()
 		return nil, fmt.Errorf("opening the gateway %q: %w", gatewayID, err)
 	}
 	requests, abort := context.WithCancelCause(context.Background())
 	g.abort = abort
 	if !c.adoptGateway(g, requests) {
+		g.run.flights.stopListening()
 		return nil, ErrClosed // the lease holds nobody, and runs out
 	}
 	return g, nil
@@ -239,6 +243,7 @@ func (g *Gateway) live(ctx context.Context) {
 		g.closeErr = fmt.Errorf("closing the gateway %q: %w", g.id, closeErr)
 	}
 	g.run.giveUp(err)
+	g.run.flights.stopListening()
 	close(g.done) // lets go of callbacks that wait for a change
 	g.abort(nil)
 

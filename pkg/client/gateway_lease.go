@@ -12,20 +12,24 @@ import (
 	"presence/pkg/protocol"
 )
 
-// ask makes one attempt of one of the gateway's requests. It gives up early enough for
-// the next renewal.
+// ask makes one attempt of a request about the lease, and waits for the answer. Meanwhile the
+// answers to applies wait.
 func (r *gatewayRun) ask(ctx context.Context, op string, body, reply any) error {
 	subject, err := r.g.c.subjects.Gateway(r.g.id, op)
 	if err != nil {
 		return err
 	}
-	patience := r.g.c.opts.Timeout
-	if r.ttl > 0 {
-		patience = min(patience, r.ttl/3)
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, r.patience())
 	defer cancel()
 	return r.g.c.ask(ctx, request{subject: subject, body: body, repeatable: true}, reply)
+}
+
+// patience is how long an attempt waits for its answer. It is short enough for the next renewal.
+func (r *gatewayRun) patience() time.Duration {
+	if r.ttl > 0 {
+		return min(r.g.c.opts.Timeout, r.ttl/3)
+	}
+	return r.g.c.opts.Timeout
 }
 
 // open opens the lease, or binds it to the current connection. If the connection is
@@ -47,9 +51,8 @@ func (r *gatewayRun) open(ctx context.Context) error {
 	r.opened, r.conn, r.back = true, conn, back
 	r.renewed(begun, &reply)
 	// A lease that has done nothing may be another one than the first request was for.
-	if reply.Seq < r.seq || reply.Seq == 0 && r.flight.unsure {
-		r.startOver(true)
-		return protocol.ErrLeaseNotFound.With("the lease was lost before it could be bound to the new connection")
+	if reply.Seq < r.seq || reply.Seq == 0 && r.flights.any((*gatewayPack).mayBeDone) {
+		r.leave(protocol.ErrLeaseNotFound.With("the lease was lost before it could be bound to the new connection"), true)
 	}
 	return nil
 }
@@ -79,8 +82,8 @@ func (r *gatewayRun) renew(ctx context.Context) error {
 		r.renewed(begun, &reply)
 		return nil
 	case errors.Is(err, protocol.ErrLeaseNotFound):
-		r.startOver(false)
-		return err
+		r.leave(err, false)
+		return nil
 	case errors.Is(err, protocol.ErrOverloaded), errors.Is(err, protocol.ErrRateLimited):
 		// The lease is renewed all the same (PROTOCOL 6), unless the instance that
 		// answered does not know it yet. There are two more renewals in its TTL.
@@ -94,38 +97,54 @@ func (r *gatewayRun) renew(ctx context.Context) error {
 	return nil
 }
 
-// startOver makes the next step open another lease and log everyone in again. retire says
-// that the old lease may still exist.
-func (r *gatewayRun) startOver(retire bool) {
+// leave gives the lease up, because of err. retire says that it may still exist. step starts over
+// when all requests under way have landed: then it is known which were done.
+func (r *gatewayRun) leave(err error, retire bool) {
+	if r.left == nil {
+		r.left = err
+	}
 	if retire {
 		r.retired = r.process
 	}
-	r.process, r.seq, r.opened = uuid.NewString(), 0, false
+}
+
+// startOver makes the next step open another lease and log everyone in again. It returns why the
+// earlier one was left.
+func (r *gatewayRun) startOver() error {
+	err := r.left
+	r.process, r.seq, r.opened, r.left = uuid.NewString(), 0, false, nil
 	r.putBack()
 	r.forgetEnding()
 	r.again = slices.Collect(maps.Keys(r.sessions))
 	r.warn("a gateway's lease was lost", "sessions", len(r.again))
+	return err
 }
 
-// putBack makes the ops of the request without an answer wait again. A set that the lost
+// putBack makes the ops of the requests without an answer wait again. A set that the lost
 // lease may have done is not repeated: others may have set something since.
 func (r *gatewayRun) putBack() {
-	p := &r.flight
-	if !p.due() {
-		return
-	}
 	var ops []*gatewayOp
-	for _, o := range p.ops {
-		switch {
-		case p.again: // startOver logs in all sessions
-		case p.unsure && o.Op.Op == protocol.OpKindSet:
-			o.finish(protocol.ErrOutcomeUnknown.With("the gateway's lease was lost before the change was answered"))
-		default:
-			ops = append(ops, o)
+	for _, p := range r.flights.list {
+		if p.refusal != nil {
+			p.refuse(p.refusal)
+			continue
+		}
+		failed := p.failed()
+		for i, o := range p.ops {
+			set := o.Op.Op == protocol.OpKindSet
+			switch {
+			case p.again: // startOver logs in all sessions
+			case set && p.answered: // before one that goes first
+				o.finish(failed[i])
+			case set && p.mayBeDone():
+				o.finish(protocol.ErrOutcomeUnknown.With("the gateway's lease was lost before the change was answered"))
+			default: // done on the next lease, in the same order, even if it was done on this one
+				ops = append(ops, o)
+			}
 		}
 	}
 	r.backlog = append(ops, r.backlog...)
-	p.clear()
+	r.flights.remove(len(r.flights.list))
 }
 
 // forgetEnding drops the sessions that a waiting op is about to end, so that their users

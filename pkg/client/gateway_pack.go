@@ -1,10 +1,11 @@
 package client
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"runtime"
+
+	"github.com/nats-io/nats.go"
 
 	"presence/pkg/protocol"
 )
@@ -22,22 +23,31 @@ const (
 type gatewayPack struct {
 	ops   []*gatewayOp // one for each of the request's ops
 	again bool         // it logs held sessions in again
+
+	attempt attempt // under way, if any
+	// held: it is not sent before the one ahead of it is answered.
+	held bool
 	// unsure: an attempt got no answer, so it may be done.
-	unsure bool
+	unsure   bool
+	answered bool
+	reply    protocol.ApplyReply // once answered
+	refusal  error               // of a request that is a defect
 
 	request protocol.ApplyRequest
 	size    int // about
 	body    []byte
 }
 
-func (p *gatewayPack) due() bool { return len(p.ops) > 0 }
+func (p *gatewayPack) underWay() bool { return p.attempt.number != 0 }
+
+// mayBeDone reports whether it may be done although it is not answered.
+func (p *gatewayPack) mayBeDone() bool { return p.unsure || p.underWay() }
 
 // clear makes it empty. It keeps the buffers.
 func (p *gatewayPack) clear() {
 	clear(p.ops)
 	clear(p.request.Ops)
-	p.ops, p.request.Ops, p.body = p.ops[:0], p.request.Ops[:0], p.body[:0]
-	p.again, p.unsure, p.size = false, false, 0
+	*p = gatewayPack{ops: p.ops[:0], request: protocol.ApplyRequest{Ops: p.request.Ops[:0]}, body: p.body[:0]}
 }
 
 func (p *gatewayPack) add(o *gatewayOp) {
@@ -66,48 +76,50 @@ func (r *gatewayRun) gather() {
 	}
 }
 
-// pack makes the next request from waiting ops. It reports whether there is any: callers
-// may have given all of them up.
-func (r *gatewayRun) pack() bool {
-	for r.room() {
+// pack makes the next request from waiting ops. It makes none if callers have given all of
+// them up.
+func (r *gatewayRun) pack() {
+	p := r.flights.add()
+	for r.fits(p) {
 		o := r.next()
 		if o == nil {
 			break
 		}
 		if o.take() {
-			r.flight.add(o)
+			p.add(o)
 		}
 	}
-	return r.seal()
+	r.seal(p)
 }
 
 // packAgain makes the next request of sessions that are to be logged in again.
 func (r *gatewayRun) packAgain() {
-	r.flight.again = true
-	for r.room() && len(r.again) > 0 {
-		r.flight.add(r.sessions.login(r.again[0]))
+	p := r.flights.add()
+	p.again = true
+	for r.fits(p) && len(r.again) > 0 {
+		p.add(r.sessions.login(r.again[0]))
 		r.again = r.again[1:]
 	}
-	r.seal()
+	r.seal(p)
 }
 
-func (r *gatewayRun) room() bool {
+// fits reports whether a request has room for another op.
+func (r *gatewayRun) fits(p *gatewayPack) bool {
 	limit := maxPackBytes
 	if most := r.g.c.nc.MaxPayload(); most > 0 {
 		limit = min(limit, int(most)/2)
 	}
-	return len(r.flight.ops) < protocol.MaxOpsPerApply && r.flight.size < limit
+	return len(p.ops) < protocol.MaxOpsPerApply && p.size < limit
 }
 
-// seal encodes the request, if it has any ops.
-func (r *gatewayRun) seal() bool {
-	p := &r.flight
-	if !p.due() {
-		return false
+// seal encodes the last request, or drops it if it has no ops.
+func (r *gatewayRun) seal(p *gatewayPack) {
+	if len(p.ops) == 0 {
+		r.flights.list = r.flights.list[:len(r.flights.list)-1]
+		return
 	}
-	p.request.Process, p.request.Seq = r.process, r.seq+1
+	p.request.Process, p.request.Seq = r.process, r.seq+uint64(len(r.flights.list))
 	p.body, _ = protocol.AppendMarshal(p.body[:0], &p.request) // never fails
-	return true
 }
 
 // next returns the op that waits longest, nil for none.
@@ -140,32 +152,19 @@ func (r *gatewayRun) drain(n int) {
 	}
 }
 
-// apply makes one attempt of the request that is due. It repeats the same one until that
-// is answered, so that it is done once.
-func (r *gatewayRun) apply(ctx context.Context) error {
-	p := &r.flight
-	var reply protocol.ApplyReply
-	err := r.ask(ctx, protocol.OpApply, encoded(p.body), &reply)
-	if n := reply.Applied + len(reply.Failures); err == nil && n != len(p.ops) {
-		err = protocol.ErrInternal.Withf("%d changes were sent, %d answered", len(p.ops), n)
+// read reads an answer.
+func (p *gatewayPack) read(m *nats.Msg) error {
+	if len(m.Data) == 0 && m.Header.Get("Status") == "503" { // as nats.Conn.Request does
+		return fmt.Errorf("%w: %w", protocol.ErrUnavailable.Withf("nobody answers on %s", protocol.OpApply), nats.ErrNoResponders)
 	}
-	switch {
-	case err == nil:
-		r.g.c.own.note(reply.Epoch, reply.Revision)
-		r.seq = p.request.Seq
-		r.settle(reply.Failures)
-		p.clear()
-	case errors.Is(err, protocol.ErrLeaseNotFound):
-		r.startOver(false)
-	case isTransient(err):
-		p.unsure = p.unsure || mayBeDone(err)
-	default:
-		// A defect, on either side. It is no longer known which sessions the lease
-		// holds, so open another.
-		r.refuse(err)
-		r.startOver(true)
+	p.reply = protocol.ApplyReply{}
+	if err := decode(m, &p.reply); err != nil {
+		return err
 	}
-	return err
+	if n := p.reply.Applied + len(p.reply.Failures); n != len(p.ops) {
+		return protocol.ErrInternal.Withf("%d changes were sent, %d answered", len(p.ops), n)
+	}
+	return nil
 }
 
 // isTransient reports whether it may help to ask again.
@@ -187,34 +186,38 @@ func mayBeDone(err error) bool {
 	return !answered || errors.Is(err, protocol.ErrOutcomeUnknown)
 }
 
-// refuse answers the callers of the due request with an error.
-func (r *gatewayRun) refuse(err error) {
-	p := &r.flight
-	if p.unsure && !errors.Is(err, protocol.ErrOutcomeUnknown) {
+// refuse answers the callers of a request with an error.
+func (p *gatewayPack) refuse(err error) {
+	if p.mayBeDone() && !errors.Is(err, protocol.ErrOutcomeUnknown) {
 		err = fmt.Errorf("%w: %w", protocol.ErrOutcomeUnknown, err)
 	}
 	for _, o := range p.ops {
 		o.finish(err)
 	}
-	p.clear()
 }
 
-// settle answers the callers of a request that was answered.
-func (r *gatewayRun) settle(failures []protocol.OpFailure) {
-	var failed map[int]error
-	if len(failures) > 0 {
-		failed = make(map[int]error, len(failures))
-		for _, f := range failures {
-			failed[f.Index] = f.Err()
-		}
+// failed returns the errors in the answer, by the places of the ops.
+func (p *gatewayPack) failed() map[int]error {
+	if len(p.reply.Failures) == 0 {
+		return nil
 	}
-	for i, o := range r.flight.ops {
-		o.finish(r.judge(&o.Op, failed[i]))
+	failed := make(map[int]error, len(p.reply.Failures))
+	for _, f := range p.reply.Failures {
+		failed[f.Index] = f.Err()
+	}
+	return failed
+}
+
+// judgeAll answers the callers of a request that was answered.
+func (r *gatewayRun) judgeAll(p *gatewayPack) {
+	failed := p.failed()
+	for i, o := range p.ops {
+		o.finish(r.judge(&o.Op, failed[i], p.again))
 	}
 }
 
 // judge remembers the result of an op, and returns the error for its caller.
-func (r *gatewayRun) judge(o *protocol.Op, err error) error {
+func (r *gatewayRun) judge(o *protocol.Op, err error, again bool) error {
 	ended := errors.Is(err, protocol.ErrSessionNotFound) || errors.Is(err, protocol.ErrSessionReplaced)
 	if ended && (o.Op == protocol.OpKindLogout || o.Op == protocol.OpKindLost) {
 		err = nil // somebody else was faster
@@ -223,10 +226,10 @@ func (r *gatewayRun) judge(o *protocol.Op, err error) error {
 	case err == nil:
 		r.sessions.note(o)
 		r.g.count.Store(int64(len(r.sessions))) // before the caller hears of it
-	case ended || r.flight.again:
+	case ended || again:
 		r.drop(o)
 	}
-	if err != nil && r.flight.again {
+	if err != nil && again {
 		r.g.ended.add(o.UserID, o.SessionID, err)
 	}
 	return err

@@ -9,9 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// gatewayRun makes a gateway's requests, one after the other, on one goroutine, which owns
-// everything here. The service does not keep requests in order (PROTOCOL 1), but so no
-// request can overtake another.
+// gatewayRun makes a gateway's requests on one goroutine, which owns everything here. Several
+// applies may be under way at a time, see gatewayFlights. All other requests are awaited.
 //
 // Each lease is opened with a new process ID (PROTOCOL 4.7), even by the same process
 // after its lease was lost. So a late copy of a request of the earlier lease cannot be
@@ -30,21 +29,28 @@ type gatewayRun struct {
 	missed  int             // renewals in a row
 	nudged  <-chan struct{} // the nudge that await has not answered yet closes it
 
-	seq     uint64       // of the last request that was answered
-	flight  gatewayPack  // the request under way, if any
-	again   []string     // keys of held sessions to be logged in again
-	backlog []*gatewayOp // ops that go before those in the queue
+	seq      uint64 // of the last request that was answered with all before it
+	flights  gatewayFlights
+	left     error        // why the lease is to be left, see leave
+	failures int          // in a row
+	again    []string     // keys of held sessions to be logged in again
+	backlog  []*gatewayOp // ops that go before those in the queue
+	timer    *time.Timer  // of await
 }
 
-func (r *gatewayRun) init(g *Gateway) {
+func (r *gatewayRun) init(g *Gateway) error {
 	r.g, r.process, r.sessions = g, uuid.NewString(), gatewaySessions{}
 	r.nudged = g.c.link.nudges()
+	r.timer = time.NewTimer(time.Hour)
+	r.flights.window = 1
+	return r.flights.listen(g.c.nc)
 }
 
 // loop makes requests until the gateway is closed (ErrGatewayClosed) or cannot go on.
 // closeErr says that the lease could not be ended.
 func (r *gatewayRun) loop(ctx context.Context) (err, closeErr error) {
-	for failures := 0; ; {
+	defer r.timer.Stop()
+	for {
 		over, err := r.step(ctx)
 		switch {
 		case over:
@@ -57,14 +63,13 @@ func (r *gatewayRun) loop(ctx context.Context) (err, closeErr error) {
 			}
 			return err, nil
 		case err == nil:
-			failures = 0
 			continue
 		}
-		wait := max(backoff(failures, busyWait, busyWaitMax), retryAfter(err))
-		failures++
+		wait := max(backoff(r.failures, busyWait, busyWaitMax), retryAfter(err))
+		r.failures++
 		r.warn("a gateway's request failed", "retryIn", wait, "err", err)
 		if !r.pause(ctx, wait) {
-			failures = 0
+			r.failures = 0
 		}
 	}
 }
@@ -86,71 +91,99 @@ func (r *gatewayRun) warn(msg string, args ...any) {
 	r.g.c.opts.Logger.Warn(msg, append([]any{"gateway", r.g.id}, args...)...)
 }
 
-// step waits for something to do, makes the most urgent request, and reports whether that
-// was the last.
+// step does the most urgent thing, or waits for something to do. It reports whether that was the
+// last. After an error there should be a pause.
 func (r *gatewayRun) step(ctx context.Context) (over bool, err error) {
-	if _, err := r.g.c.link.wait(ctx); err != nil {
+	conn, err := r.g.c.link.wait(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := r.receive(conn); err != nil {
 		return false, err
 	}
 	switch {
+	case r.left != nil && r.flights.underWay():
+		return false, r.awaitLanding(ctx, conn)
+	case r.left != nil:
+		return false, r.startOver()
 	case !r.opened || r.conn.Err() != nil || isClosed(r.back):
 		return false, r.open(ctx)
 	case !time.Now().Before(r.renewAt):
 		return false, r.renew(ctx)
-	case r.flight.due():
-		return false, r.apply(ctx)
-	case len(r.again) > 0:
-		r.packAgain()
-		return false, r.apply(ctx)
-	case r.retired != "":
-		r.closeRetired(ctx)
-		return false, nil
 	}
-	if r.await(ctx) {
+	if p := r.flights.due(); p != nil {
+		return false, r.send(p, conn)
+	}
+	return r.goOn(ctx, conn)
+}
+
+// goOn makes the next request or, if there is none to be made now, waits.
+func (r *gatewayRun) goOn(ctx, conn context.Context) (over bool, err error) {
+	waiting := len(r.backlog) + len(r.g.queue)
+	switch room := r.flights.room(); {
+	case len(r.again) > 0 && room:
+		r.packAgain()
+	case len(r.again) > 0:
+		return false, r.await(ctx, conn, nil)
+	case r.retired != "" && !r.flights.any(func(p *gatewayPack) bool { return p.again }):
+		r.closeRetired(ctx)
+	case waiting > 0 && room:
 		r.gather()
-		if r.pack() {
-			return false, r.apply(ctx)
-		}
-	} else if isClosed(r.g.closing) && len(r.backlog) == 0 && len(r.g.queue) == 0 {
+		r.pack()
+	case waiting == 0 && len(r.flights.list) == 0 && isClosed(r.g.closing):
 		return r.close(ctx)
+	case room:
+		return false, r.await(ctx, conn, r.g.queue)
+	default:
+		return false, r.await(ctx, conn, nil)
 	}
 	return false, nil
 }
 
-// await waits until there are ops to send. It returns false if something else is to be
-// done first.
-func (r *gatewayRun) await(ctx context.Context) bool {
-	select {
-	case o := <-r.g.queue: // with many ops this needs no timer
-		r.backlog = append(r.backlog, o)
-	default:
+// await waits until there may be something to do: ops of queue, an answer, or anything else.
+func (r *gatewayRun) await(ctx, conn context.Context, queue <-chan *gatewayOp) error {
+	closing := r.g.closing
+	if len(r.flights.list) > 0 {
+		closing = nil // they are answered first
 	}
-	if len(r.backlog) > 0 {
-		return true
-	}
-	timer := time.NewTimer(time.Until(r.renewAt))
-	defer timer.Stop()
+	r.timer.Reset(time.Until(r.flights.soonest(r.renewAt)))
 	select {
-	case o := <-r.g.queue:
+	case m := <-r.flights.answers:
+		return r.answer(m)
+	case o := <-queue:
 		r.backlog = append(r.backlog, o)
-		return true
-	case <-r.g.closing:
+	case <-closing:
 	case <-r.conn.Done():
+	case <-conn.Done():
 	case <-r.back:
 	case <-r.nudged:
 		r.nudged = r.g.c.link.nudges()
 		r.renewAt = time.Now()
-	case <-timer.C:
+	case <-r.timer.C:
 	case <-ctx.Done():
 	}
-	return false
+	return nil
+}
+
+// awaitLanding waits for what becomes of an attempt.
+func (r *gatewayRun) awaitLanding(ctx, conn context.Context) error {
+	r.timer.Reset(time.Until(r.flights.soonest(time.Now().Add(r.patience()))))
+	select {
+	case m := <-r.flights.answers:
+		return r.answer(m)
+	case <-conn.Done():
+	case <-r.timer.C:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // giveUp answers the ops that are left when the gateway has ended.
 func (r *gatewayRun) giveUp(err error) {
-	if r.flight.due() {
-		r.refuse(err)
+	for _, p := range r.flights.list {
+		p.refuse(err)
 	}
+	r.flights.remove(len(r.flights.list))
 	r.drain(cap(r.g.queue))
 	for _, o := range r.backlog {
 		o.finish(err)
