@@ -11,6 +11,8 @@ export interface PresencedOptions {
   env?: Record<string, string>;
   /** Origins of the web pages that may connect, such as "http://127.0.0.1:5173". */
   origins?: string[];
+  /** A file for --nats-config (users.ts writes one). It says all of addresses, data and origins. */
+  config?: string;
 }
 
 /**
@@ -35,7 +37,7 @@ export async function startPresenced(owner: Owner, options: PresencedOptions = {
 export class Presenced {
   /** Where clients connect: nats://127.0.0.1:…, the same after a restart. */
   nats = "";
-  /** Where those over WebSocket connect: ws://127.0.0.1:… */
+  /** Where those over WebSocket connect: ws://127.0.0.1:…, or wss:// with TLS. */
   webSocket = "";
   /** Health and metrics: http://127.0.0.1:… */
   http = "";
@@ -62,7 +64,7 @@ export class Presenced {
     await eventually("presenced to start", async () => {
       this.run = new Process(this.owner, this.program, this.flags(), this.environment());
       try {
-        const ready = await this.run.says(/is ready on (nats:\S+)\nOver WebSocket: (ws:[^\s,]+)/);
+        const ready = await this.run.says(/is ready on (\S+)\nOver WebSocket: (wss?:[^\s,]+)/);
         this.nats = ready[1] ?? "";
         this.webSocket = ready[2] ?? "";
         this.http = /ready=(http:\S+)\/readyz/.exec(this.run.stderr)?.[1] ?? "";
@@ -104,9 +106,13 @@ export class Presenced {
 
   private flags(): string[] {
     const at = (url: string): string => (url === "" ? "127.0.0.1:0" : new URL(url).host);
+    const more = ["--http", at(this.http), ...(this.options.args ?? [])];
+    if (this.options.config) {
+      return ["--nats-config", this.options.config, ...more];
+    }
     const origins = (this.options.origins ?? []).flatMap((origin) => ["--origin", origin]);
-    const own = ["--data", this.data, "--listen", at(this.nats), "--websocket", at(this.webSocket), "--http", at(this.http)];
-    return [...own, ...origins, ...(this.options.args ?? [])];
+    const own = ["--data", this.data, "--listen", at(this.nats), "--websocket", at(this.webSocket)];
+    return [...own, ...origins, ...more];
   }
 
   /** That of the test, but nothing in it configures presenced. Nobody sends too much, as in Go's tests. */
