@@ -1,4 +1,4 @@
-# Everything here needs Go and the module proxy only.
+# Everything here needs Go and the module proxy only, but for js, which needs Node, npm and Chromium.
 
 GO ?= go
 BIN ?= bin
@@ -18,7 +18,7 @@ FROM ?= 9153e71
 UPGRADE ?= 70s
 ROUNDS ?=
 
-.PHONY: run build test race processes histories bounded flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak upgrade check clean
+.PHONY: run build test race processes histories bounded js flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak upgrade check clean
 
 run: build ## build and run the daemon with its own NATS server, data in ./data
 	$(BIN)/presenced --data data
@@ -26,7 +26,7 @@ run: build ## build and run the daemon with its own NATS server, data in ./data
 build: ## build both commands into bin/
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
-test: race processes histories bounded ## all tests
+test: race processes histories bounded js ## all tests
 
 # Most of a test's time is waiting, for a TTL or a server to start: so many run at
 # once.
@@ -49,6 +49,15 @@ histories: ## half a minute of simulate, from a seed that stays
 
 bounded: ## a million times the same to one user, and users who come and go, for about a minute
 	$(GO) test -run '^(TestBounded|TestFlat)$$' ./pkg/internal/state
+
+# .ci/run says JS=required, so that CI never leaves it out.
+JS ?= where it can
+
+js: ## the JavaScript client: types, lint, its size, the demo page, tests in Node and Chromium, about 3 minutes
+	@missing=$$(pkg/client-js/scripts/missing.sh); \
+	if [ -z "$$missing" ]; then cd pkg/client-js && ./scripts/install.sh && npm run -s check; \
+	elif [ "$(JS)" = required ]; then echo "the JavaScript client cannot be tested: there is no $$missing"; exit 1; \
+	else echo "LEFT OUT: the tests of the JavaScript client. There is no $$missing"; fi
 
 flat: ## users log in and are lost LOGINS times, and the memory stays what it is, about ten minutes
 	$(GO) test ./pkg/internal/state -run '^TestFlat$$' -v -count 1 -timeout 0 -logins $(LOGINS)

@@ -42,7 +42,7 @@ test("presenced that is paused answers nothing, and goes on", async (t) => {
   const service = await startPresenced(t);
   const nc = await connect({ servers: service.nats });
   t.after(() => nc.close());
-  service.pause();
+  await service.pause();
   await assert.rejects(nc.request("presence.v1.get", '{"userIDList":["alice"]}', { timeout: 300 }));
   service.resume();
   assert.equal(await eventually("an answer", () => textOf(nc, "alice").then((text) => text === "")), true);

@@ -95,8 +95,8 @@ export class Presenced {
   }
 
   /** Makes it stand still, by SIGSTOP: connections stay open, and nothing answers. */
-  pause(): void {
-    this.process.signal("SIGSTOP");
+  async pause(): Promise<void> {
+    await this.process.pause();
   }
 
   /** Lets it go on after pause. */

@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** What starts and stops things for a test: its TestContext, or `{ after }` of node:test. */
@@ -77,6 +78,14 @@ export class Process {
     if (this.running) {
       this.child.kill(name);
     }
+  }
+
+  /** Makes it stand still by SIGSTOP, and waits until it does. SIGCONT lets it go on. */
+  async pause(): Promise<void> {
+    this.signal("SIGSTOP");
+    // A signal takes effect a moment after it was sent. The state is behind the name, in brackets.
+    const stat = `/proc/${this.pid}/stat`;
+    await eventually(`${this.program} to stand still`, () => !existsSync(stat) || /\) T /.test(readFileSync(stat, "utf8")));
   }
 
   /** Ends the process with SIGKILL, and waits until it is gone. */

@@ -29,11 +29,12 @@ export interface UsersConfig {
 /**
  * Writes a configuration with users, passwords and permissions, as an operator has it
  * (docs/security.md): the file of `presencectl nats-config` with its block `websocket` switched on,
- * for pages of some origins, with TLS if there is a certificate. It is gone when the owner ends.
+ * for pages of some origins, with TLS if there is a certificate. `edit` may change the
+ * text, such as its ping_interval. It is gone when the owner ends.
  */
 export async function writeUsersConfig(
   owner: Owner,
-  options: { users: string[]; origins: string[]; certificate?: Certificate },
+  options: { users: string[]; origins: string[]; certificate?: Certificate; edit?: (text: string) => string },
 ): Promise<UsersConfig> {
   const dir = await mkdtemp(join(tmpdir(), "presence-users-"));
   owner.after(() => rm(dir, { recursive: true, force: true }));
@@ -53,7 +54,8 @@ export async function writeUsersConfig(
     .replace(/0\.0\.0\.0:8443/, `127.0.0.1:${webSocket}`)
     .replace(/tls \{.*\}/, certificate ? `tls { cert_file: "${certificate.certFile}", key_file: "${certificate.keyFile}" }` : "no_tls: true")
     .replace(/allowed_origins: \[.*\]/, `allowed_origins: ${JSON.stringify(options.origins)}`);
-  await writeFile(file, text.replace(off, on));
+  const { edit = (whole: string): string => whole } = options;
+  await writeFile(file, edit(text.replace(off, on)));
 
   const passwords = await readFile(join(site, "passwords"), "utf8");
   const logins = new Map<string, Login>();
