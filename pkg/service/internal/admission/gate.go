@@ -22,6 +22,7 @@ package admission
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -118,6 +119,7 @@ func (g *Gate) Run(ctx, answering context.Context) {
 	var all sync.WaitGroup
 	all.Go(func() { g.contacts.run(ctx, answering) })
 	all.Go(func() { g.orders.run(ctx, answering) })
+	all.Go(func() { g.forget(answering) })
 	for range runtime.GOMAXPROCS(0) {
 		all.Go(func() {
 			work(answering, g.queries.work, func(r Request) { r.Handle(); g.Leave() })
@@ -127,6 +129,20 @@ func (g *Gate) Run(ctx, answering context.Context) {
 		work(answering, g.refusals, func(x refusal) { x.request.Refuse(x.err); g.Leave() })
 	})
 	all.Wait()
+}
+
+// forget forgets users who do nothing any more, until answering is done.
+func (g *Gate) forget(answering context.Context) {
+	for {
+		select {
+		case <-answering.Done():
+			return
+		case now := <-time.After(RateWindow + rand.N(RateWindow/4)):
+			for _, r := range []*rate{g.changes, g.renewals, g.floods, g.ops} {
+				r.forget(now)
+			}
+		}
+	}
 }
 
 // Enter counts a request as active until Leave. The gate itself does so for all that waits in it.

@@ -22,7 +22,8 @@ const RateWindow = 5 * time.Second
 //	before   keys that did something in the turn before, and not since
 //
 // Both are bounded by maxKeys. In a storm of more keys the turns are shorter, and some keys get
-// their whole allowance too soon. A nil rate limits nothing.
+// their whole allowance too soon. Each map is made anew at its turn, because a map that is cleared
+// keeps the room of all keys that it ever had. A nil rate limits nothing.
 type rate struct {
 	interval time.Duration // what one costs
 	seed     maphash.Seed  // so that nobody can choose IDs that share an allowance
@@ -100,6 +101,16 @@ func (r *rate) turn(at time.Duration) {
 	if at-r.turned < RateWindow && len(r.recent) < maxKeys {
 		return
 	}
-	r.recent, r.before, r.turned = r.before, r.recent, at
-	clear(r.recent)
+	r.before, r.turned = r.recent, at
+	r.recent = make(map[uint64]time.Duration, len(r.before))
+}
+
+// forget forgets the keys that did nothing for long. It is for times in which nobody calls take.
+func (r *rate) forget(now time.Time) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn(now.Sub(r.begun))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
@@ -130,6 +131,41 @@ func TestRate_Bounded(t *testing.T) {
 	if passed != 23 { // 20, and 3 that came back in less than a second
 		t.Errorf("%d changes of the flooder passed in a second, want 23", passed)
 	}
+}
+
+// TestRate_Room: after a storm of users a rate keeps no room for them, whether others come or none.
+func TestRate_Room(t *testing.T) {
+	for name, pass := range map[string]func(r *rate, at time.Duration){
+		"others come":  func(r *rate, at time.Duration) { allowed(t, r, "alice", 1, at) },
+		"nobody comes": func(r *rate, at time.Duration) { r.forget(r.begun.Add(at)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRate(20, RateWindow)
+			before := heapInUse()
+			for i := range maxKeys {
+				allowed(t, r, fmt.Sprint(i), 1, 0)
+			}
+			full := heapInUse()
+			for turn := range 3 {
+				pass(r, time.Duration(1+turn)*RateWindow)
+			}
+			if left := heapInUse(); full < before+1<<20 || left > before+1<<20 {
+				t.Errorf("the heap has %d bytes before, %d with %d keys, and %d when they are forgotten", before, full, maxKeys, left)
+			}
+			if n := r.keys(); n > 2 {
+				t.Errorf("%d keys are left", n)
+			}
+			runtime.KeepAlive(r)
+		})
+	}
+	(*rate)(nil).forget(time.Now())
+}
+
+func heapInUse() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // TestOpsOf: whatever the body of a gateway's request has, the smallest allowance that can be
