@@ -34,6 +34,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	g.Go(func() error { return m.run(watching) })
 	g.Go(func() error { handleHangups(watching, log); return nil })
 	g.Go(func() error { limitGrowth(watching); return nil })
+	g.Go(func() error { giveBack(watching); return nil })
 	g.Go(func() error {
 		defer stop()
 		return serveMonitored(inner, cfg, m, stdout, log)
