@@ -5,6 +5,8 @@ import type { ContactsRequest, LoginRequest, Op, OpenRequest, SetRequest, UserFa
 // Each function throws the first thing that is wrong, by the error that the service would answer
 // (PROTOCOL 6). Nothing is sent then. Arguments may be of any type: not every caller has types.
 
+const AVAILABILITIES: readonly unknown[] = ["available", "away", "busy", "dnd", "invisible"];
+
 const utf8 = new TextEncoder();
 
 function refuse(message: string, code: ErrorCode = "invalid_request"): never {
@@ -74,6 +76,11 @@ export function checkID(id: unknown, what = "sessionID"): string {
   return id;
 }
 
+/** 0 and "" stand for the default, and for left out (PROTOCOL 1). */
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== "" && value !== 0;
+}
+
 function checkFlag(flag: unknown, what: string): void {
   if (flag !== undefined && typeof flag !== "boolean") refuse(`${what} must be true or false`);
 }
@@ -87,9 +94,9 @@ function checkWhole(n: unknown, least: number, most: number, what: string): void
 
 /** What is wrong with a login (PROTOCOL 4.1). What is undefined is left out. */
 export function checkLogin(r: LoginRequest): void {
-  if (r.sessionID !== undefined) checkID(r.sessionID);
-  if (r.device !== undefined) checkText(r.device, limits.MAX_DEVICE_BYTES, "device");
-  if (r.platform !== undefined && (typeof r.platform !== "string" || !/^[a-z0-9-]{1,32}$/.test(r.platform))) {
+  if (isGiven(r.sessionID)) checkID(r.sessionID);
+  if (isGiven(r.device)) checkText(r.device, limits.MAX_DEVICE_BYTES, "device");
+  if (isGiven(r.platform) && (typeof r.platform !== "string" || !/^[a-z0-9-]{1,32}$/.test(r.platform))) {
     refuse(`platform must have 1 to ${limits.MAX_PLATFORM_BYTES} bytes of a-z 0-9 -`);
   }
   checkFlag(r.idle, "idle");
@@ -98,8 +105,8 @@ export function checkLogin(r: LoginRequest): void {
 
 /** What is wrong with the terms of a session or a gateway (PROTOCOL 4.1, 4.7). */
 export function checkTerms(r: Pick<OpenRequest, "ttlSeconds" | "graceSeconds">): void {
-  checkWhole(r.ttlSeconds, limits.MIN_TTL_SECONDS, limits.MAX_TTL_SECONDS, "ttlSeconds");
-  checkWhole(r.graceSeconds, limits.MIN_GRACE_SECONDS, limits.MAX_GRACE_SECONDS, "graceSeconds");
+  if (isGiven(r.ttlSeconds)) checkWhole(r.ttlSeconds, limits.MIN_TTL_SECONDS, limits.MAX_TTL_SECONDS, "ttlSeconds");
+  if (isGiven(r.graceSeconds)) checkWhole(r.graceSeconds, limits.MIN_GRACE_SECONDS, limits.MAX_GRACE_SECONDS, "graceSeconds");
 }
 
 /**
@@ -114,7 +121,7 @@ export function checkSet(r: SetRequest): void {
   }
   if (r.expiresInSeconds !== undefined && !text) refuse("an expiry goes with a custom status");
   checkWhole(r.expiresInSeconds, 1, limits.MAX_EXPIRY_SECONDS, "the expiry in seconds");
-  if (availability !== undefined && !/^(available|away|busy|dnd|invisible)$/.test(availability)) {
+  if (availability !== undefined && !AVAILABILITIES.includes(availability)) {
     refuse("availability must be available, away, busy, dnd or invisible");
   }
   if (r.availabilityExpiresInSeconds !== undefined && availability === undefined) {

@@ -174,7 +174,7 @@ export function decodeReply<T>(reply: Reply, read: Reader<T>, sentAt?: number): 
     throw new PresenceError("internal", message, { status: parseInt(code) || 500 });
   }
   throw new PresenceError(body.error, body.message, {
-    status: body.code,
+    status: body.code || undefined,
     retryAfterMs: body.retryAfterMs,
     sentAt: body.error === "outcome_unknown" ? sentAt : undefined,
   });
