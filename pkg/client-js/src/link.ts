@@ -9,6 +9,9 @@ const RETRY_MS = 100;
 const RETRY_MOST_MS = 5_000;
 /** A connection that lasted for less counts as one more failure. */
 const STEADY_MS = 5_000;
+/** How long nats-core waits for a connection: it doubles with each failure, for slow networks. */
+const CONNECT_MS = 5_000;
+const CONNECT_MOST_MS = 20_000;
 /** One attempt is given up after this, whatever `connect` does. */
 const ATTEMPT_MS = 90_000;
 /** The time over which the clients of a server in lame duck mode leave it. */
@@ -59,6 +62,10 @@ export class Link {
   /** By `suspend`: no connection is made. */
   suspended = false;
   #failure: PresenceError | undefined;
+  /** Why attempts were last given up. */
+  #abandoned: PresenceError | undefined;
+  /** Attempts that failed since there was a connection. */
+  #failures = 0;
   #doubted = -Infinity;
   #patience: number;
 
@@ -87,6 +94,7 @@ export class Link {
   /** Drops the connection, and makes none until `resume`. */
   suspend(): void {
     this.suspended = true;
+    if (!this.current) this.#events.lost();
     this.#abandon(notConnected("the connection is suspended"));
   }
 
@@ -95,9 +103,9 @@ export class Link {
     this.#hurry.ring();
   }
 
-  /** Replaces the connection. While there is none, the next attempt begins at once. */
+  /** Replaces the connection, or the attempt to make one, at once. */
   reconnect(reason: string): void {
-    this.#lose(reason);
+    this.#abandon(notConnected(reason));
     this.#hurry.ring();
   }
 
@@ -121,7 +129,7 @@ export class Link {
         if (this.#next) continue;
       } catch (error) {
         if (this.#life.ended) return;
-        if (!this.suspended) this.#fail(error);
+        if (error !== this.#abandoned) this.#fail(error);
       }
       try {
         await this.#hurry.wait(backoff(failures, RETRY_MS, RETRY_MOST_MS), this.#life);
@@ -141,7 +149,8 @@ export class Link {
       const { connect, options } = this.#options;
       const chosen = await attempt.wait(Promise.resolve(typeof options === "function" ? options() : options));
       checkServers(chosen);
-      const making = connect({ timeout: 5_000, noAsyncTraces: true, ...chosen, ...NEVER_AGAIN });
+      const timeout = Math.min(CONNECT_MS * 2 ** this.#failures, CONNECT_MOST_MS);
+      const making = connect({ timeout, noAsyncTraces: true, ...chosen, ...NEVER_AGAIN });
       making.then((nc) => attempt.ended && drop(nc), () => {});
       const nc = await attempt.wait(making);
       attempt.check();
@@ -157,6 +166,7 @@ export class Link {
 
   #live(connection: Connection): void {
     this.#failure = undefined;
+    this.#failures = 0;
     this.current = connection;
     void this.#follow(connection);
     void this.#watch(connection);
@@ -165,6 +175,7 @@ export class Link {
   }
 
   #fail(error: unknown): void {
+    this.#failures++;
     this.#failure = explain(error);
     this.#events.failed(this.#failure);
   }
@@ -176,6 +187,7 @@ export class Link {
   }
 
   #abandon(reason: PresenceError): void {
+    this.#abandoned = reason;
     for (const attempt of this.#attempts) attempt.end(reason);
     this.#lose(reason.message);
   }

@@ -46,7 +46,7 @@ export class Owner {
   /** It was refused at the last attempt, too. */
   #refusedBefore = false;
   /** Something may have been missed: fetch. */
-  #missed = true;
+  #missed = false;
   /** Everything was fetched once in this epoch. */
   #complete = false;
   readonly #status = new Known();
@@ -83,7 +83,6 @@ export class Owner {
         else this.#event(msg.data);
       },
     });
-    this.miss();
   }
 
   /** The broker refuses the subscription. It is made anew, at once if it was not refused before. */
@@ -194,8 +193,8 @@ export class Owner {
     const told = JSON.stringify(own);
     if (told === this.#told) return;
     this.#told = told;
-    this.own = own;
-    this.#core.delivery.own(own);
+    this.own = JSON.parse(told) as Own; // callers may keep and change it
+    this.#core.delivery.own(this.own);
   }
 
   /** Fetches what was missed until the last session has ended. */

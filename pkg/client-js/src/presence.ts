@@ -102,16 +102,21 @@ export class Presence {
    * Opens a session, or resumes the one with its ID, and keeps it alive. On an error it may have
    * been opened all the same: then it is lost after its TTL.
    */
-  login(userID: string, options: LoginOptions = {}): Promise<Session> {
-    return this.#run(options, (scope) => Session.open(this.#core, userID, options, scope));
+  login(userID: string, options?: LoginOptions): Promise<Session> {
+    return this.#run(options, async (scope) => {
+      const session = await Session.open(this.#core, userID, options ?? {}, scope);
+      if (!this.#closing) return session;
+      await session.leave(scope).catch(() => {}); // close did not see it
+      throw closed();
+    });
   }
 
   /**
    * Asks for any number of users, in pages of 500. The result includes all changes that were made
    * by this Presence before. IDs that are not valid are among its failures.
    */
-  get(userIDs: readonly string[], options: GetOptions = {}): Promise<GetResult> {
-    const { fresh, detail } = options;
+  async get(userIDs: readonly string[], options?: GetOptions): Promise<GetResult> {
+    const { fresh, detail } = options ?? {};
     return this.#run(options, async (scope) => {
       const { valid, failures } = checkUserIDs(userIDs);
       const pages = await this.#core.queries.fetch(valid, { fresh, detail }, scope);
@@ -209,6 +214,9 @@ export class Presence {
    * - `state`: live, or blind and why. The statuses that led to it come before it.
    */
   on<E extends keyof PresenceEvents>(event: E, f: (value: PresenceEvents[E]) => void): () => void {
+    if (!["status", "own", "state"].includes(event) || typeof f !== "function") {
+      throw invalid("on takes status, own or state, and a function");
+    }
     return this.#core.delivery.on(event, f);
   }
 
@@ -259,6 +267,8 @@ export class Presence {
   async #run<T>(options: CallOptions | undefined, call: (scope: Scope) => Promise<T>): Promise<T> {
     this.#check();
     const { signal, patience = this.#core.settings.patience } = options ?? {};
+    if (!(patience >= 0)) throw invalid("patience must be a number of milliseconds");
+    if (signal && typeof signal.addEventListener !== "function") throw invalid("signal must be an AbortSignal");
     if (signal?.aborted) throw signal.reason;
     if (this.#calls >= MOST_CALLS) {
       throw new PresenceError("overloaded", `${MOST_CALLS} calls are under way`);
@@ -276,31 +286,34 @@ export class Presence {
   }
 
   #check(): void {
-    if (this.#closing) throw new PresenceError("closed", "the Presence is closed");
+    if (this.#closing) throw closed();
   }
 
   async #close(): Promise<void> {
     const core = this.#core;
-    const closed = new PresenceError("closed", "the Presence is closed");
-    const scope = new Scope().within(core.settings.timeout, () => closed);
+    const end = closed();
+    const scope = new Scope().within(core.settings.timeout, () => end);
     await Promise.allSettled([...core.sessions].map((session) => session.leave(scope)));
-    scope.end(closed);
+    scope.end(end);
     core.delivery.close();
     core.watching.close();
-    core.life.end(closed);
-    core.link.close(closed);
+    core.life.end(end);
+    core.link.close(end);
   }
 }
 
+const closed = () => new PresenceError("closed", "the Presence is closed");
+const invalid = (message: string) => new PresenceError("invalid_request", message);
+
 function checkOptions(options: PresenceOptions): Settings {
   if (typeof options?.connect !== "function") {
-    throw new PresenceError("invalid_request", "options.connect must be a function that connects to NATS, such as wsconnect");
+    throw invalid("options.connect must be a function that connects to NATS, such as wsconnect");
   }
   const { connect, options: connection, prefix = "presence.v1" } = options;
   const times = { timeout: 5_000, patience: 30_000, probe: 10_000, resync: 60_000 };
   for (const name of Object.keys(times) as (keyof typeof times)[]) {
     const ms = options[name] ?? times[name];
-    if (!(ms >= (name === "probe" ? 0 : 1))) throw new PresenceError("invalid_request", `${name} must be a number of milliseconds`);
+    if (!(ms >= (name === "probe" ? 0 : 1))) throw invalid(`${name} must be a number of milliseconds`);
     times[name] = ms;
   }
   return { connect, options: connection, prefix, ...times };

@@ -99,12 +99,7 @@ export class Requests {
       if (scope.byCaller) throw error;
       throw this.#failure(error, subject, repeatable ? undefined : sentAt);
     }
-    try {
-      return decodeReply(msg, read);
-    } catch (error) {
-      if (!isPresenceError(error, "outcome_unknown")) throw error;
-      throw new PresenceError(error.code, error.message, { cause: error, sentAt });
-    }
+    return decodeReply(msg, read, sentAt);
   }
 
   /** Waits for a connection. */
@@ -125,6 +120,8 @@ export class Requests {
     switch (inner.name) {
       case NOBODY:
         return new PresenceError("unavailable", `nobody answers on ${subject}`, { cause });
+      case "ClosedConnectionError":
+        return new PresenceError("unavailable", "the connection is closed", { cause });
       case "InvalidArgumentError":
         return new PresenceError("request_too_large", "the broker does not take so large a request", { cause });
       case "PermissionViolationError":

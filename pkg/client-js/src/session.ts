@@ -137,8 +137,8 @@ export class Session {
    * It is refused unless this session is live. After `outcome_unknown`, also for a missing answer,
    * the change may be done, now or later, and is not repeated.
    */
-  setStatus(customStatus: string, options: SetOptions = {}): Promise<Status> {
-    const { expiresIn: expiresInSeconds, ifRevision } = options;
+  async setStatus(customStatus: string, options?: SetOptions): Promise<Status> {
+    const { expiresIn: expiresInSeconds, ifRevision } = options ?? {};
     return this.set({ customStatus, expiresInSeconds, ifRevision }, options);
   }
 
@@ -146,8 +146,8 @@ export class Session {
    * Sets how the user wants to be reached: the lasting value or, with `expiresIn`, an override of
    * it. Otherwise it is like `setStatus`.
    */
-  setAvailability(availability: Availability, options: SetOptions = {}): Promise<Status> {
-    const { expiresIn: availabilityExpiresInSeconds, ifRevision } = options;
+  async setAvailability(availability: Availability, options?: SetOptions): Promise<Status> {
+    const { expiresIn: availabilityExpiresInSeconds, ifRevision } = options ?? {};
     return this.set({ availability, availabilityExpiresInSeconds, ifRevision }, options);
   }
 

@@ -1,5 +1,5 @@
 import type { Core } from "./core.js";
-import { checkUserID } from "./protocol/check.js";
+import { listOf } from "./watching.js";
 import { PresenceError } from "./protocol/errors.js";
 import type { Status } from "./protocol/messages.js";
 import { Scope } from "./scope.js";
@@ -20,8 +20,7 @@ export class Stream implements AsyncIterableIterator<Status> {
 
   constructor(core: Core, userIDs: Iterable<string>, options: CallOptions | undefined) {
     this.#core = core;
-    this.#ids = [...new Set(userIDs)];
-    this.#ids.forEach(checkUserID);
+    this.#ids = listOf(userIDs);
     this.#scope = new Scope(core.life).follow(options?.signal);
     this.#scope.onEnd(() => {
       if (this.#watching) core.watching.release(this.#ids, "quiet", this.#take);
@@ -37,6 +36,7 @@ export class Stream implements AsyncIterableIterator<Status> {
   async next(): Promise<IteratorResult<Status, undefined>> {
     try {
       this.#scope.check();
+      if (this.#ids.length === 0) return await this.return();
       if (!this.#watching) {
         this.#watching = true;
         this.#core.watching.hold(this.#ids, "quiet", this.#take);
@@ -80,7 +80,10 @@ export async function until(
   wanted: (status: Status) => boolean,
   scope: Scope,
 ): Promise<Status> {
-  const ids = [...new Set(userIDs)];
+  const ids = listOf(userIDs);
+  if (ids.length === 0 || typeof wanted !== "function") {
+    throw new PresenceError("invalid_request", "give users to wait for, and a function that tells whom");
+  }
   const { watching } = core;
   let found!: (status: Status) => void;
   let failed!: (error: unknown) => void;

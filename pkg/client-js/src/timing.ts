@@ -24,34 +24,34 @@ export function turn(): Promise<void> {
   });
 }
 
-/** Something that is waited for until somebody rings: once for any number of rings before. */
+/** Wakes those who wait. A ring that nobody waits for is kept for the next: one for any number. */
 export class Bell {
   #rung = false;
-  #waiting: (() => void) | undefined;
+  readonly #waiting = new Set<(rung: boolean) => void>();
 
-  ring = (): void => {
-    this.#rung = true;
-    this.#waiting?.();
-  };
+  ring(): void {
+    this.#rung = this.#waiting.size === 0;
+    for (const wake of this.#waiting) wake(true);
+    this.#waiting.clear();
+  }
 
-  /** Waits for a ring or a time. It reports whether it rang. */
+  /** Waits for a ring or a time, in ms. It reports whether it rang. */
   async wait(ms: number, scope: Scope): Promise<boolean> {
-    if (!this.#rung) {
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const woken = new Promise<void>((resolve) => {
-        this.#waiting = resolve;
-        if (ms < 2 ** 31) timer = setTimeout(resolve, ms);
-      });
-      try {
-        await scope.wait(woken);
-      } finally {
-        clearTimeout(timer);
-        this.#waiting = undefined;
-      }
+    scope.check();
+    if (this.#rung) {
+      this.#rung = false;
+      return true;
     }
-    const rung = this.#rung;
-    this.#rung = false;
-    return rung;
+    let wake!: (rung: boolean) => void;
+    const woken = new Promise<boolean>((resolve) => (wake = resolve));
+    this.#waiting.add(wake);
+    const timer = ms < 2 ** 31 ? setTimeout(wake, ms, false) : undefined;
+    try {
+      return await scope.wait(woken);
+    } finally {
+      clearTimeout(timer);
+      this.#waiting.delete(wake);
+    }
   }
 }
 

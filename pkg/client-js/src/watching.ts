@@ -3,8 +3,8 @@ import { Hearing } from "./hearing.js";
 import type { Connection } from "./link.js";
 import { Merge } from "./merge.js";
 import { Owner } from "./own.js";
-import { checkUserID, checkUserIDs } from "./protocol/check.js";
-import type { PresenceError } from "./protocol/errors.js";
+import { checkUserIDs } from "./protocol/check.js";
+import { PresenceError } from "./protocol/errors.js";
 import { type GetReply, type Status, StatusType, type UserFailure } from "./protocol/messages.js";
 import { Resync } from "./resync.js";
 import type { Scope } from "./scope.js";
@@ -63,9 +63,7 @@ export class Watching {
 
   /** Watches users for one more reason. They are fetched in a moment, if they are not known. */
   hold(userIDs: Iterable<string>, reason: Reason, observer?: Observer): void {
-    const ids = [...userIDs];
-    ids.forEach(checkUserID);
-    for (const id of ids) {
+    for (const id of listOf(userIDs)) {
       const user = this.#admit(id);
       user[reason]++;
       if (observer) (user.observers ??= new Set()).add(observer);
@@ -223,7 +221,6 @@ export class Watching {
     this.blind("closed");
     for (const owner of this.owners.values()) owner.end();
     this.owners.clear();
-    for (const user of this.merge.users.values()) this.hearing.end(user);
     this.merge.users.clear();
   }
 
@@ -246,12 +243,21 @@ export class Watching {
   }
 
   #tell(user: Watched): void {
+    const status = Object.freeze(user.status!);
     if (user.visible) {
       user.told = true;
-      this.#core.delivery.status(user.status!);
+      this.#core.delivery.status(status);
     }
-    if (user.observers) for (const observer of user.observers) observer(user.status!);
+    if (user.observers) for (const observer of user.observers) observer(status);
   }
+}
+
+/** The IDs of a list or a set of users, each once. One that is not valid is an error. */
+export function listOf(userIDs: Iterable<string>): string[] {
+  const set = (userIDs as unknown) instanceof Set;
+  const { valid, failures } = checkUserIDs(set ? [...userIDs] : userIDs);
+  for (const { error, message } of failures) throw new PresenceError(error, message);
+  return valid;
 }
 
 function isSame(a: State, b: State): boolean {
