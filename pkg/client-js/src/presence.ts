@@ -26,6 +26,8 @@ import { Watching } from "./watching.js";
 
 /** How many calls may be under way. More are `overloaded`: nothing was done. */
 const MOST_CALLS = 1_000;
+/** How long `close` waits for a connection to log out over. */
+const RECONNECT_MS = 500;
 
 /**
  * Uses the presence service over connections of its own.
@@ -267,7 +269,7 @@ export class Presence {
   async #run<T>(options: CallOptions | undefined, call: (scope: Scope) => Promise<T>): Promise<T> {
     this.#check();
     const { signal, patience = this.#core.settings.patience } = options ?? {};
-    if (!(patience >= 0)) throw invalid("patience must be a number of milliseconds");
+    if (!isAtLeast(patience, 0)) throw invalid("patience must be a number of milliseconds");
     if (signal && typeof signal.addEventListener !== "function") throw invalid("signal must be an AbortSignal");
     if (signal?.aborted) throw signal.reason;
     if (this.#calls >= MOST_CALLS) {
@@ -292,7 +294,8 @@ export class Presence {
   async #close(): Promise<void> {
     const core = this.#core;
     const end = closed();
-    const scope = new Scope().within(core.settings.timeout, () => end);
+    const within = core.link.current ? core.settings.timeout : Math.min(core.settings.timeout, RECONNECT_MS);
+    const scope = new Scope().within(within, () => end);
     await Promise.allSettled([...core.sessions].map((session) => session.leave(scope)));
     scope.end(end);
     core.delivery.close();
@@ -305,6 +308,8 @@ export class Presence {
 const closed = () => new PresenceError("closed", "the Presence is closed");
 const invalid = (message: string) => new PresenceError("invalid_request", message);
 
+const isAtLeast = (n: unknown, least: number) => typeof n === "number" && n >= least;
+
 function checkOptions(options: PresenceOptions): Settings {
   if (typeof options?.connect !== "function") {
     throw invalid("options.connect must be a function that connects to NATS, such as wsconnect");
@@ -313,7 +318,7 @@ function checkOptions(options: PresenceOptions): Settings {
   const times = { timeout: 5_000, patience: 30_000, probe: 10_000, resync: 60_000 };
   for (const name of Object.keys(times) as (keyof typeof times)[]) {
     const ms = options[name] ?? times[name];
-    if (!(ms >= (name === "probe" ? 0 : 1))) throw invalid(`${name} must be a number of milliseconds`);
+    if (!isAtLeast(ms, name === "probe" ? 0 : 1)) throw invalid(`${name} must be a number of milliseconds`);
     times[name] = ms;
   }
   return { connect, options: connection, prefix, ...times };
