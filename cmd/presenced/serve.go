@@ -109,6 +109,9 @@ func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, s
 	c.Clients, c.Answers, c.Journal, c.System = nats.clients, nats.answers, nats.journal, nats.system
 	c.ClientsAccount, c.Head, c.Logger = nats.account, nats.headFile(), log
 	c.Alone = nats.broker != nil && !nats.clustered()
+	if nats.broker != nil {
+		c.Heard = nats.broker.Interested
+	}
 	s, err := service.New(c)
 	if err != nil {
 		return false, err

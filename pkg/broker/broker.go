@@ -97,7 +97,9 @@ type Broker struct {
 	server *server.Server
 	keys   accountKeys
 	names  accountNames
-	open   bool // clients need no credentials
+	// clients is the clients' account. nil: not all subscriptions there are known here.
+	clients *server.Account
+	open    bool // clients need no credentials
 	// passwords says that clients have names and passwords.
 	passwords bool
 	// exposed are the addresses where clients on other machines need none.
@@ -152,6 +154,9 @@ func Start(cfg Config) (*Broker, error) {
 	}
 	if err == nil {
 		err = b.checkLoaded()
+	}
+	if err == nil {
+		err = b.noteClients()
 	}
 	if err != nil {
 		b.Shutdown()

@@ -111,6 +111,9 @@ func (b *Broker) startFile(f *file) error {
 	if err == nil {
 		err = b.checkLoaded()
 	}
+	if err == nil && f.knowsInterest() {
+		err = b.noteClients()
+	}
 	if e, ok := errors.AsType[*ConfigError](err); ok {
 		return &ConfigError{fmt.Errorf("%s: %w", f.cfg.Path, e.error)}
 	}

@@ -27,10 +27,11 @@ const (
 
 // outbox is what the announcer needs: what is to be announced, and a way to the broker.
 type outbox interface {
-	// pending appends to batch at most announceBatch of the changes that this instance has to
-	// announce, from a cursor on. to is the cursor behind them, and more says that there are
-	// others. position is the state's.
-	pending(from state.Cursor, batch []state.Announcement) (_ []state.Announcement, to state.Cursor, position uint64, more bool)
+	// pending appends at most announceBatch of the changes that this instance has to announce to
+	// the list of a batch, from a cursor on.
+	pending(from state.Cursor, b batch) batch
+	// heard reports whether anybody subscribes to a subject, or may do so.
+	heard(subject string) bool
 	// publish sends an event. It may wait as long as the connection does.
 	publish(subject string, data []byte) error
 	// arrived waits until the broker has everything that was published, for AnnounceAgain at
@@ -39,6 +40,16 @@ type outbox interface {
 	arrived() (reconnects uint64, err error)
 	// repeated returns what was announced last of a user's status; see state.Repeated.
 	repeated(userID string) (state.Announcement, bool)
+}
+
+// batch is what is published between two looks at the state.
+type batch struct {
+	list []state.Announcement
+	to   state.Cursor // behind the list
+	more bool         // there are others
+	// position is the state's. only says that this instance is the only one as of then.
+	position uint64
+	only     bool
 }
 
 // announcer publishes the changes that this instance has to announce. It has no queue: what
@@ -55,7 +66,7 @@ type announcer struct {
 	// sending is held while a batch is published, which takes as long as the
 	// connection does. batch and buffer are used again and again.
 	sending  sync.Mutex
-	batch    []state.Announcement
+	batch    batch
 	buffer   []byte
 	tooLarge lograte.Spaced // the log line of an event that is too large
 
@@ -79,11 +90,16 @@ func newAnnouncer(o outbox, subjects protocol.Subjects, log *slog.Logger) *annou
 // serviceOutbox is the outbox of a service's state, and its connection for events.
 type serviceOutbox struct{ s *Service }
 
-func (o serviceOutbox) pending(from state.Cursor, batch []state.Announcement) (_ []state.Announcement, to state.Cursor, position uint64, more bool) {
+func (o serviceOutbox) pending(from state.Cursor, b batch) batch {
 	o.s.mu.RLock()
 	defer o.s.mu.RUnlock()
-	to, more = o.s.state.Pending(o.s.instance, from, announceBatch, func(n state.Announcement) { batch = append(batch, n) })
-	return batch, to, o.s.state.Position(), more
+	b.to, b.more = o.s.state.Pending(o.s.instance, from, announceBatch, func(n state.Announcement) { b.list = append(b.list, n) })
+	b.position, b.only = o.s.state.Position(), o.s.state.Only(o.s.instance)
+	return b
+}
+
+func (o serviceOutbox) heard(subject string) bool {
+	return o.s.cfg.Heard == nil || o.s.cfg.Heard(subject)
 }
 
 func (o serviceOutbox) publish(subject string, data []byte) error {
@@ -192,23 +208,34 @@ func (a *announcer) publish() (more bool, err error) {
 	a.sending.Lock()
 	defer a.sending.Unlock()
 	turn := a.turn()
-	batch, to, position, more := a.outbox.pending(turn.Cursor, a.batch[:0])
-	a.batch = batch
-	for i := range batch {
-		if err := a.send(&batch[i]); err != nil {
+	a.batch = a.outbox.pending(turn.Cursor, batch{list: a.batch.list[:0]})
+	b := &a.batch
+	for i := range b.list {
+		if err := a.send(&b.list[i]); err != nil {
 			return true, err
 		}
 	}
-	clear(batch) // it may hold long texts, and is used again
+	clear(b.list) // it may hold long texts, and is used again
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.ledger.Published(turn, to, position, more), nil
+	return a.ledger.Published(turn, b.to, b.position, b.more), nil
+}
+
+// unheard reports whether nobody would get an event of the batch. It counts as published then.
+//
+// No watcher misses the event (G4, G11). The state had the change before heard looked, and the
+// server takes each subscription at once. So who is not among the subscribers subscribes later,
+// and gets the status later still (PROTOCOL 5). Only this instance can answer that: an instance
+// that it does not know has not applied the entry by which it joins, and that one is behind the
+// batch. All others answer from a state that has the change.
+func (a *announcer) unheard(subject string) bool {
+	return a.batch.only && !a.outbox.heard(subject)
 }
 
 func (a *announcer) send(n *state.Announcement) error {
 	if n.Announce {
 		subject, err := a.subjects.Event(n.UserID)
-		if err == nil {
+		if err == nil && !a.unheard(subject) {
 			err = a.sendTo(subject, &n.Public)
 		}
 		if err != nil {
@@ -219,7 +246,10 @@ func (a *announcer) send(n *state.Announcement) error {
 		return nil
 	}
 	subject, err := a.subjects.Self(n.UserID)
-	if err == nil && n.Tell {
+	if err != nil || a.unheard(subject) {
+		return err
+	}
+	if n.Tell {
 		err = a.sendTo(subject, &n.Status)
 	}
 	for i := 0; err == nil && i < len(n.Self); i++ {

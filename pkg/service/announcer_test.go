@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,10 +65,17 @@ type listedOutbox struct {
 	changes []state.Announcement
 	refuse  map[string]error // by subject
 	sent    []string         // subjects
+	// only says that there is no other instance, and unheard are subjects without subscribers.
+	only    bool
+	unheard []string
 }
 
-func (o *listedOutbox) pending(_ state.Cursor, batch []state.Announcement) (_ []state.Announcement, to state.Cursor, position uint64, more bool) {
-	return append(batch, o.changes...), state.Cursor{}, 7, false
+func (o *listedOutbox) pending(_ state.Cursor, b batch) batch {
+	return batch{list: append(b.list, o.changes...), position: 7, only: o.only}
+}
+
+func (o *listedOutbox) heard(subject string) bool {
+	return !slices.Contains(o.unheard, strings.TrimPrefix(subject, "presence.v1."))
 }
 
 func (o *listedOutbox) publish(subject string, _ []byte) error {
@@ -102,6 +110,34 @@ func TestAnnouncer(t *testing.T) {
 	}
 	if got, want := strings.Join(outbox.sent, " "), "status.bob self.bob self.bob self.bob self.carol"; got != want {
 		t.Errorf("published to %s, want %s", got, want)
+	}
+}
+
+// TestAnnouncer_Unheard: events that nobody would get are not published and count as announced. If
+// another instance may answer, each event is published: that one may not know the change yet.
+func TestAnnouncer_Unheard(t *testing.T) {
+	all := "status.alice self.alice status.bob self.bob self.bob"
+	for _, c := range []struct {
+		only    bool
+		unheard []string
+		want    string
+	}{
+		{true, nil, all},
+		{true, []string{"status.alice"}, "self.alice status.bob self.bob self.bob"},
+		{true, []string{"self.alice", "self.bob"}, "status.alice status.bob"},
+		{true, strings.Fields(all), ""},
+		{false, strings.Fields(all), all},
+	} {
+		outbox := &listedOutbox{only: c.only, unheard: c.unheard, changes: []state.Announcement{
+			{UserID: "alice", Announce: true, Tell: true}, {UserID: "bob", Announce: true, Tell: true, Self: make([]protocol.SelfEvent, 1)}}}
+		a := newAnnouncer(outbox, protocol.NewSubjects(""), slog.New(slog.DiscardHandler))
+		a.finish()
+		if err := a.flush(); err != nil || a.announcedThrough() != 7 {
+			t.Errorf("flush: got %v, announced through %d, want 7", err, a.announcedThrough())
+		}
+		if got := strings.Join(outbox.sent, " "); got != c.want {
+			t.Errorf("only instance %v, nobody subscribes to %v: published to %q, want %q", c.only, c.unheard, got, c.want)
+		}
 	}
 }
 

@@ -72,6 +72,10 @@ type Config struct {
 	// put back to an earlier state while it was stopped, and the clients have lost their
 	// connections in any case.
 	Alone bool
+	// Heard reports whether anybody in the clients' account subscribes to a subject. A subscription
+	// counts from before the subscriber's next message is read. Any goroutine calls it. With it,
+	// events that nobody would get are not sent. Default: every one is sent.
+	Heard func(subject string) bool
 	// SnapshotBytes and SnapshotEntries say after how much journal the state is stored,
 	// whichever is first. Defaults: 32 MiB more than the last snapshot has, and 65,536 entries.
 	SnapshotBytes, SnapshotEntries uint64

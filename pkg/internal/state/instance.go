@@ -133,6 +133,10 @@ func (s *State) Instances() []protocol.InstanceStats {
 	return list
 }
 
+// Only reports whether an instance is the only one in the table. Every instance that answers is
+// there, but those that have been silent for very long and have nothing to announce.
+func (s *State) Only(id string) bool { return len(s.instances) == 1 && s.instances[0].id == id }
+
 // Rank returns an instance's place, from 0, among the instances that have appended
 // recently. It returns false if the instance is not in the table.
 func (s *State) Rank(id string) (int, bool) {

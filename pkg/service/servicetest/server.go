@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +19,8 @@ type Server struct {
 	url     string
 	start   func(listen string) (*broker.Broker, error)
 	foreign bool
-	broker  *broker.Broker // nil while it is stopped
+	broker  *broker.Broker                // nil while it is stopped
+	running atomic.Pointer[broker.Broker] // the same, for services
 }
 
 // StartBroker starts presenced's own broker without a service.
@@ -98,6 +100,7 @@ func (s *Server) run(t testing.TB, listen string) {
 		t.Fatalf("starting a broker: %v", err)
 	}
 	s.broker, s.url = b, b.ClientURL()
+	s.running.Store(b)
 	// Once, here, and not again after a restart: cleanups run in reverse, and the server must
 	// outlive what was started on it.
 	t.Cleanup(func() { s.Stop(t) })
@@ -107,9 +110,16 @@ func (s *Server) run(t testing.TB, listen string) {
 // nothing.
 func (s *Server) Stop(t testing.TB) {
 	if s.broker != nil {
+		s.running.Store(nil)
 		s.broker.Shutdown()
 		s.broker = nil
 	}
+}
+
+// heard is what presenced gives its service as service.Config.Heard.
+func (s *Server) heard(subject string) bool {
+	b := s.running.Load()
+	return b == nil || b.Interested(subject)
 }
 
 // LameDuck has a server of StartNATS enter lame duck mode: it takes no more
@@ -135,6 +145,7 @@ func (s *Server) Restart(t testing.TB) {
 			return false
 		}
 		s.broker = b
+		s.running.Store(b)
 		return true
 	})
 }
