@@ -4,6 +4,8 @@ import type { Own, PresenceEvents, State } from "./types.js";
 
 /** The most statuses that a callback gets at once. */
 const BATCH = 500;
+/** Callbacks go on in one task for so long. A page draws between two tasks. */
+const TASK_MS = 10;
 /** The states that may wait. Of more, the oldest pair of "blind" and "live" is dropped. */
 const MOST_STATES = 4;
 
@@ -71,10 +73,14 @@ export class Delivery {
   }
 
   async #deliver(): Promise<void> {
-    for (;;) {
-      await turn();
+    for (let since = -Infinity; ; ) {
+      if (performance.now() - since > TASK_MS) {
+        await turn();
+        since = performance.now();
+      }
       if (this.#statuses.size > 0) {
         this.#tellStatuses();
+        await undefined; // what callbacks have queued, such as a rendering, counts too
         continue;
       }
       const owns = [...this.#owns.values()];

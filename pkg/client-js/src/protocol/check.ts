@@ -16,8 +16,9 @@ function refuse(message: string, code: ErrorCode = "invalid_request"): never {
 /** A text of at most `most` bytes of UTF-8, without control characters and lone surrogates. */
 function checkText(text: unknown, most: number, what: string, code?: ErrorCode, tooLong = code): void {
   if (typeof text !== "string") return refuse(`${what} must be a text, not ${nameOf(text)}`, code);
-  // A UTF-16 unit takes a byte at least, so no endless text is encoded.
-  const bytes = text.length > most ? text.length : utf8.encode(text).length;
+  // A UTF-16 unit takes 1 to 3 bytes. So neither endless texts are encoded, nor short ones.
+  const { length } = text;
+  const bytes = length > most || 3 * length <= most ? length : utf8.encode(text).length;
   if (bytes > most) refuse(`${what} has ${bytes} bytes or more, at most ${most} are allowed`, tooLong);
   const bad = /[\p{Cc}\p{Cs}]/u.exec(text);
   if (bad) {

@@ -9,6 +9,7 @@ import { MAX_USER_ID_BYTES } from "./limits.js";
 /** Returns the subject token of a user ID, or throws `invalid_user_id` (PROTOCOL 1). */
 export function encodeToken(userID: string): string {
   checkUserID(userID);
+  if (/^[\w-]+$/.test(userID)) return userID; // for speed
   return encodeURIComponent(userID)
     .replace(/[.!~*'()]/g, (c) => "%" + c.charCodeAt(0).toString(16).toUpperCase())
     .replaceAll("%", "=");
