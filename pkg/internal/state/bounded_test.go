@@ -41,7 +41,7 @@ var always = map[string]int{
 func (s *State) remembered() map[string]int {
 	all := s.Remembered()
 	all["gateways"], all["instances"], all["lame"] = len(s.gateways.byKey), len(s.instances), len(s.connections.lame)
-	all["closed"], all["numbers"], all["fence-pages"] = len(s.connections.closed), len(s.leases.byNumber), len(s.fenceTable.pages)
+	all["closed"], all["numbers"], all["fence-pages"] = s.connections.closed.Len(), s.leases.byNumber.Len(), len(s.fenceTable.pages)
 	all["chains"], all["buckets"] = len(s.fenceTable.heads), len(s.due.buckets)+len(s.forgets.buckets)+len(s.expiries.buckets)
 	all["ordered"], all["pivots"] = s.users.order.tree.Len(), 0
 	s.users.order.pivots.Range(func(any, any) bool { all["pivots"]++; return true })

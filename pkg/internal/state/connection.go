@@ -40,8 +40,8 @@ type connections struct {
 	table  table.Blocks[connection]
 	index  *table.Index[localKey]
 	names  *table.Names
-	closed []closedConnection // in the order of their closing; what is in it is never changed
-	lame   []lameServer       // in the order of time
+	closed table.Queue[closedConnection] // in the order of their closing
+	lame   []lameServer                  // in the order of time
 
 	// crowds has the leases of the connections that have several.
 	crowds map[uint32][]holder
@@ -187,7 +187,7 @@ func (s *State) closeConnection(key connectionKey) {
 	}
 	c.closed, c.closedAt = true, s.clock.lease
 	cs.remember(n)
-	if len(cs.closed) > maxClosed {
+	if cs.closed.Len() > maxClosed {
 		cs.forgetOldest()
 	}
 	// Backwards, because a lost session leaves the list.
@@ -235,7 +235,7 @@ func (s *State) NewlyBound(yield func(server string, client uint64) bool) {
 // expireConnections forgets connections that closed long ago.
 func (s *State) expireConnections() {
 	kept := s.closedKept()
-	for len(s.connections.closed) > 0 && s.connections.closed[0].at+kept <= s.clock.lease {
+	for s.connections.closed.Len() > 0 && s.connections.closed.First().at+kept <= s.clock.lease {
 		s.connections.forgetOldest()
 	}
 }
@@ -270,12 +270,11 @@ func (cs *connections) insert(key connectionKey) uint32 {
 func (cs *connections) remember(n uint32) {
 	c := cs.table.At(n)
 	c.kept = true
-	cs.closed = append(cs.closed, closedConnection{number: n, server: c.server, client: c.client, at: c.closedAt})
+	cs.closed.Push(closedConnection{number: n, server: c.server, client: c.client, at: c.closedAt})
 }
 
 func (cs *connections) forgetOldest() {
-	n := cs.closed[0].number
-	cs.closed = cs.closed[1:] // append makes a new array in time
+	n := cs.closed.Pop().number
 	cs.table.At(n).kept = false
 	cs.drop(n)
 }

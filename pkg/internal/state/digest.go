@@ -53,7 +53,7 @@ func (s *State) Digest() uint64 {
 	b := append(s.scratch[:0], s.epoch...) // Facts tells the same in words
 	b = appendNumbers(b, uint64(s.generation), uint64(s.format), s.position, uint64(s.clock.wall), uint64(s.clock.lease),
 		uint64(s.clock.amnestyUntil), uint64(s.params.Grace), uint64(s.params.Retention), flag(s.params.Persistent),
-		uint64(s.users.table.Len()), uint64(len(s.leases.byNumber)), uint64(len(s.leases.freed)), uint64(len(s.connections.closed)))
+		uint64(s.users.table.Len()), uint64(s.leases.byNumber.Len()), uint64(s.leases.freed.Len()), uint64(s.connections.closed.Len()))
 	for _, in := range s.instances {
 		b = appendText(b, in.id)
 		b = appendNumbers(b, in.sequence, uint64(in.seen), uint64(in.maxFormat), uint64(in.current))
@@ -175,8 +175,8 @@ func (s *State) Facts() map[string]string {
 		"clock went back at": strconv.FormatInt(s.clock.wentBackAt, 10),
 		"rules":              fmt.Sprintf("%+v", s.params),
 		"users":              strconv.Itoa(s.users.table.Len()),
-		"lease numbers":      fmt.Sprintf("%d, %d of them free", len(s.leases.byNumber), len(s.leases.freed)),
-		"closed connections": strconv.Itoa(len(s.connections.closed)),
+		"lease numbers":      fmt.Sprintf("%d, %d of them free", s.leases.byNumber.Len(), s.leases.freed.Len()),
+		"closed connections": strconv.Itoa(s.connections.closed.Len()),
 		"lame duck servers":  s.lameFact(),
 	}
 	for _, in := range s.instances {

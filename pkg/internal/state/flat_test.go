@@ -111,6 +111,6 @@ func (s *State) room() map[string]int {
 	bytes, _ := s.texts.Bytes()
 	return map[string]int{
 		"users": s.users.table.Room(), "sessions": s.sessions.Room(), "connections": s.connections.table.Room(), "rare": s.rares.Room(),
-		"pending": s.pendings.Room(), "text": bytes, "numbers": len(s.leases.byNumber), "IDs": s.users.index.Room(), "keys": s.connections.index.Room(),
+		"pending": s.pendings.Room(), "text": bytes, "numbers": s.leases.byNumber.Room(), "IDs": s.users.index.Room(), "keys": s.connections.index.Room(),
 	}
 }

@@ -63,7 +63,7 @@ func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
 	if g == nil {
 		g = &gateway{key: key}
 		g.number = s.leases.take(s.clock.lease)
-		s.leases.byNumber[g.number] = holder(g.number | ofGateway)
+		s.leases.byNumber.Set(g.number, holder(g.number|ofGateway))
 		s.digest += deadlineHash(g.number, g.deadline)
 		s.addGateway(g)
 	}

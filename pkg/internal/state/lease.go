@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"presence/pkg/internal/entry"
+	"presence/pkg/internal/table"
 	"presence/pkg/protocol"
 )
 
@@ -76,7 +77,7 @@ func bucketOfLease(t *tables, g gateways, h holder) *uint32 {
 }
 
 // holderOf returns who has a lease, sessionOf the session that has it; nil: a gateway has it.
-func (s *State) holderOf(l *lease) holder { return s.leases.byNumber[l.number] }
+func (s *State) holderOf(l *lease) holder { return s.leases.byNumber.Get(l.number) }
 
 func (s *State) sessionOf(l *lease) *session {
 	h := s.holderOf(l)
@@ -264,8 +265,8 @@ func (s *State) expireLeases() {
 // freed number is not used again during the quarantine: a renewal that was packed before
 // must not renew another lease.
 type leases struct {
-	byNumber []holder
-	freed    []freed // in the order in which they were freed; the elements are never changed
+	byNumber table.Array[holder]
+	freed    table.Queue[freed] // in the order in which they were freed
 }
 
 type freed struct {
@@ -276,7 +277,7 @@ type freed struct {
 // takeLease gives a new lease of a session a number, freeLease takes the number back.
 func (s *State) takeLease(n uint32, x *session) {
 	x.number = s.leases.take(s.clock.lease)
-	s.leases.byNumber[x.number] = holder(n)
+	s.leases.byNumber.Set(x.number, holder(n))
 	s.digest += deadlineHash(x.number, x.deadline)
 }
 
@@ -288,8 +289,8 @@ func (s *State) freeLease(l *lease) {
 
 // allLeases yields all leases, in the order of their numbers.
 func (s *State) allLeases(yield func(*lease) bool) {
-	for _, h := range s.leases.byNumber {
-		if h != 0 && !yield(s.leaseOf(h)) {
+	for _, h := range s.leases.byNumber.All() {
+		if !yield(s.leaseOf(h)) {
 			return
 		}
 	}
@@ -297,31 +298,25 @@ func (s *State) allLeases(yield func(*lease) bool) {
 
 // take returns a number for a lease.
 func (ls *leases) take(now int64) uint32 {
-	if len(ls.freed) > 0 && ls.freed[0].at+quarantine < now {
-		number := ls.freed[0].number
-		ls.freed = ls.freed[1:] // append makes a new array in time
-		return number
+	if ls.freed.Len() > 0 && ls.freed.First().at+quarantine < now {
+		return ls.freed.Pop().number
 	}
-	ls.byNumber = append(ls.byNumber, 0)
-	return uint32(len(ls.byNumber) - 1)
+	number := ls.byNumber.Len()
+	ls.byNumber.Grow(number + 1)
+	return uint32(number)
 }
 
 // free takes a number back.
 func (ls *leases) free(number uint32, now int64) {
-	ls.byNumber[number] = 0
-	ls.freed = append(ls.freed, freed{number: number, at: now})
+	ls.byNumber.Set(number, 0)
+	ls.freed.Push(freed{number: number, at: now})
 }
 
 // get returns who has the lease with a number; 0: nobody.
-func (ls *leases) get(number uint32) holder {
-	if int(number) < len(ls.byNumber) {
-		return ls.byNumber[number]
-	}
-	return 0
-}
+func (ls *leases) get(number uint32) holder { return ls.byNumber.Get(number) }
 
 // count returns how many leases there are.
-func (ls *leases) count() int { return len(ls.byNumber) - len(ls.freed) }
+func (ls *leases) count() int { return ls.byNumber.Len() - ls.freed.Len() }
 
 // bucketWidth is the grain of a calendar in milliseconds: what is due falls
 // due at the end of its bucket, at most this much late.

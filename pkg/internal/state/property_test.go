@@ -421,7 +421,7 @@ func checkTables(t *rapid.T, s *State) {
 // and what follows from them only where exact.
 func dump(s *State, exact bool) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, s.epoch, s.generation, s.format, s.clock, s.params, s.leases.freed, len(s.leases.byNumber))
+	fmt.Fprintln(&b, s.epoch, s.generation, s.format, s.clock, s.params, slices.Collect(s.leases.freed.All()), s.leases.byNumber.Len())
 	for _, id := range s.UserIDs() {
 		u := s.users.get(id)
 		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s", id, s.text(u), s.rare(u).textUntil, u.lastSeen, u.idleSince, u.updatedAt, u.cause)
@@ -461,7 +461,7 @@ func dump(s *State, exact bool) string {
 		}
 	}
 	fmt.Fprintln(&b, "format", s.format, "lame", s.connections.lame)
-	for _, c := range s.connections.closed {
+	for c := range s.connections.closed.All() {
 		fmt.Fprintln(&b, s.names.Get(c.server), c.client, c.at)
 	}
 	var all []string // the order of those of one second is not the same everywhere

@@ -435,7 +435,7 @@ func (s *State) Remembered() map[string]int {
 		}
 	}
 	return map[string]int{
-		"users": s.users.table.Len(), "leases": s.leases.count(), "free-numbers": len(s.leases.freed),
+		"users": s.users.table.Len(), "leases": s.leases.count(), "free-numbers": s.leases.freed.Len(),
 		"connections": s.connections.table.Len(), "ended-sessions": s.fenceTable.count, "ended-names": len(s.ended),
 		"untold-ends": untold, "deadlines": s.due.entries, "forgetting": s.forgets.entries, "expiries": s.expiries.entries,
 		"outbox": outbox, "digests": digestsKept, "scratch": cap(s.touched),

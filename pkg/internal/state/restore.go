@@ -219,7 +219,7 @@ func (r *restorer) restoreFreed(b []byte) ([]byte, error) {
 	if int(f.Number) >= r.header.Numbers {
 		return nil, damaged("the free number %d is beyond %d", f.Number, r.header.Numbers)
 	}
-	r.s.leases.freed = append(r.s.leases.freed, freed{number: f.Number, at: f.At})
+	r.s.leases.freed.Push(freed{number: f.Number, at: f.At})
 	return b, nil
 }
 
@@ -436,15 +436,15 @@ func (r *restorer) finish() (*State, error) {
 	if len(r.leases)+r.freed != h.Numbers {
 		return nil, damaged("%d leases and %d free numbers are not %d", len(r.leases), r.freed, h.Numbers)
 	}
-	s.leases.byNumber = make([]holder, h.Numbers)
+	s.leases.byNumber.Grow(h.Numbers)
 	for _, l := range r.leases {
-		if s.leases.byNumber[l.number] != 0 {
+		if s.leases.byNumber.Get(l.number) != 0 {
 			return nil, damaged("the lease number %d comes twice", l.number)
 		}
-		s.leases.byNumber[l.number] = l.holder
+		s.leases.byNumber.Set(l.number, l.holder)
 	}
-	for _, f := range s.leases.freed {
-		if s.leases.byNumber[f.number] != 0 {
+	for f := range s.leases.freed.All() {
+		if s.leases.byNumber.Get(f.number) != 0 {
 			return nil, damaged("the number %d is both free and taken", f.number)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"presence/pkg/internal/entry"
+	"presence/pkg/internal/table"
 )
 
 // Snapshot writes the state as of one position, in steps, while entries go on being
@@ -37,9 +38,9 @@ type Snapshot struct {
 	ends     endsRecord
 	gateways []byte // their records
 	begun    bool   // all of the above are written
-	// The elements of these are never changed, so they can be written later.
-	closed []closedConnection
-	freed  []freed
+	// What is in these is never changed, so it can be written later.
+	closed table.Queue[closedConnection]
+	freed  table.Queue[freed]
 	names  []endedSession
 	// fence is the number of the next fence to be written, fencesEnd the number behind the
 	// last one. earlyFences has the records of fences that were forgotten meanwhile.
@@ -70,8 +71,8 @@ func (s *State) BeginSnapshot() *Snapshot {
 		Epoch: s.epoch, Generation: s.generation, Format: s.format, Position: s.position,
 		Wall: s.clock.wall, Lease: s.clock.lease, AmnestyUntil: s.clock.amnestyUntil,
 		Grace: s.params.Grace, Retention: s.params.Retention, Persistent: s.params.Persistent,
-		Numbers: len(s.leases.byNumber), Digest: s.Digest(),
-		Closed: len(x.closed), Freed: len(x.freed), Users: s.users.table.Len(),
+		Numbers: s.leases.byNumber.Len(), Digest: s.Digest(),
+		Closed: x.closed.Len(), Freed: x.freed.Len(), Users: s.users.table.Len(),
 	}
 	x.format, x.rules = s.params.Format(), rulesRecord{Sessions: s.params.Sessions}
 	x.params = s.params.Short()
@@ -146,18 +147,19 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 		}
 		b = append(b, x.gateways...)
 	}
-	for ; len(x.closed) > 0 && len(b) < enough; x.closed = x.closed[1:] {
-		c := x.closed[0]
+	for x.closed.Len() > 0 && len(b) < enough {
+		c := x.closed.Pop()
 		b = must((&closedRecord{Server: x.s.names.Get(c.server), Client: c.client, At: c.at}).MarshalMsg(b))
 	}
-	for ; len(x.freed) > 0 && len(b) < enough; x.freed = x.freed[1:] {
-		b = must((&freedRecord{Number: x.freed[0].number, At: x.freed[0].at}).MarshalMsg(b))
+	for x.freed.Len() > 0 && len(b) < enough {
+		f := x.freed.Pop()
+		b = must((&freedRecord{Number: f.number, At: f.at}).MarshalMsg(b))
 	}
 	for ; len(x.names) > 0 && len(b) < enough; x.names = x.names[1:] {
 		e := x.names[0]
 		b = must((&nameRecord{User: e.user, Session: e.session.String(), Until: e.until, Reason: uint8(e.reason)}).MarshalMsg(b))
 	}
-	if len(x.closed) > 0 || len(x.freed) > 0 || len(x.names) > 0 {
+	if x.closed.Len() > 0 || x.freed.Len() > 0 || len(x.names) > 0 {
 		return b, true, nil
 	}
 	b = append(b, x.earlyFences...)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"math/bits"
+	"slices"
 )
 
 const (
@@ -107,6 +108,9 @@ func (b *Blocks[T]) trim() {
 	b.blocks = b.blocks[:last]
 	if words := (last + 63) / 64; words < len(b.room) {
 		b.room = b.room[:words]
+	}
+	if cap(b.blocks) > 4*last+64 {
+		b.blocks, b.room = slices.Clone(b.blocks), slices.Clone(b.room)
 	}
 	b.first = min(b.first, len(b.room))
 }

@@ -223,3 +223,18 @@ func FuzzBlocks(f *testing.F) {
 		m.check(t)
 	})
 }
+
+// TestBlocks_Shrinks: the list of blocks gives its room back too.
+func TestBlocks_Shrinks(t *testing.T) {
+	var b Blocks[record]
+	const most = 3000 * blockSize
+	for range most {
+		b.New()
+	}
+	for n := uint32(most); n > 1; n-- {
+		b.Free(n)
+	}
+	if n := cap(b.blocks); n > 100 || cap(b.room) > 100 {
+		t.Errorf("there is room for %d blocks, and %d words, with one in use", n, cap(b.room))
+	}
+}

@@ -10,9 +10,10 @@ import (
 //
 // It is a hash table in segments of at most about 900 numbers, by the first bits of the hash
 // (extendible hashing). A segment grows by a quarter, for which those 15 bits suffice, or is
-// split in two. So no Add takes longer than to hash 900 keys. A segment shrinks when three quarters of it are empty. The
-// number of segments does not shrink: that leaves less than a byte for each number that there
-// once was.
+// split in two. A segment shrinks when three quarters of it are empty, and two that were split
+// become one again when they have few numbers. So no Add or Remove takes longer than to hash 900
+// keys, beside the list of segments, which has about 8 bytes for each 500 numbers and is copied
+// when it doubles or halves.
 type Index[K comparable] struct {
 	hash func(K) uint64
 	key  func(number uint32) K
@@ -20,6 +21,7 @@ type Index[K comparable] struct {
 	// fewer bits of its own is there several times.
 	segments []*segment
 	depth    uint8 // how many bits
+	deepest  int   // how many segments have as many bits
 	count    int
 }
 
@@ -59,7 +61,7 @@ const (
 // NewIndex returns an empty index. key returns the key of a number that was added. Keys that
 // are equal must have equal hashes, of which all bits should be random.
 func NewIndex[K comparable](hash func(K) uint64, key func(number uint32) K) *Index[K] {
-	return &Index[K]{hash: hash, key: key, segments: []*segment{newSegment(0, 0)}}
+	return &Index[K]{hash: hash, key: key, segments: []*segment{newSegment(0, 0)}, deepest: 1}
 }
 
 // newSegment returns an empty segment with room for some numbers.
@@ -78,7 +80,7 @@ func (x *Index[K]) Grow(numbers int) {
 	for numbers>>depth > maxGroups*perGroup*3/4 {
 		depth++
 	}
-	x.depth, x.segments = depth, make([]*segment, 1<<depth)
+	x.depth, x.deepest, x.segments = depth, 1<<depth, make([]*segment, 1<<depth)
 	for i := range x.segments {
 		n := numbers >> depth
 		x.segments[i] = newSegment(depth, n+n/8)
@@ -173,8 +175,8 @@ func (x *Index[K]) Remove(n uint32) {
 			if i := slot(m); g.numbers[i] == n {
 				s.remove(g, i)
 				x.count--
-				if s.count < len(s.groups)*groupSize/4 && len(s.groups) > 1 {
-					x.rebuild(s, s.count+s.count/2)
+				if s.count < len(s.groups)*groupSize/4 {
+					x.shrink(s, h)
 				}
 				return
 			}
@@ -219,9 +221,12 @@ func (x *Index[K]) split(h uint64) {
 		for i, s := range x.segments {
 			wider[2*i], wider[2*i+1] = s, s
 		}
-		x.segments, x.depth = wider, x.depth+1
+		x.segments, x.depth, x.deepest = wider, x.depth+1, 0
 	}
 	depth := old.depth + 1
+	if depth == x.depth {
+		x.deepest += 2
+	}
 	var halves [2][]uint32
 	var hashes [2][]uint64
 	for _, n := range old.all {
@@ -229,8 +234,8 @@ func (x *Index[K]) split(h uint64) {
 		i := h >> (64 - depth) & 1
 		halves[i], hashes[i] = append(halves[i], n), append(hashes[i], h)
 	}
-	first := int(h >> (64 - x.depth) &^ (1<<(x.depth-old.depth) - 1)) // of the segment's places
-	places := 1 << (x.depth - depth)
+	first, places := x.places(h, depth-1)
+	places /= 2
 	for i, numbers := range halves {
 		s := newSegment(depth, len(numbers)+len(numbers)/4)
 		for k, n := range numbers {
@@ -240,6 +245,68 @@ func (x *Index[K]) split(h uint64) {
 			x.segments[first+i*places+p] = s
 		}
 	}
+}
+
+// shrink gives back room of a segment, which has the hash, or makes it one with others.
+func (x *Index[K]) shrink(s *segment, h uint64) {
+	merged := false
+	for x.merge(h) {
+		merged = true
+	}
+	if !merged && len(s.groups) > 1 {
+		x.rebuild(s, s.count+s.count/2)
+	}
+}
+
+// fewNumbers is how many numbers two segments have together, at most, when they become one.
+const fewNumbers = maxGroups * perGroup / 4
+
+// merge makes one segment of that of a hash and the one from which it was split, if both have few
+// numbers. It reports whether it did.
+func (x *Index[K]) merge(h uint64) bool {
+	s := x.segment(h)
+	if s.depth == 0 {
+		return false
+	}
+	other := x.segment(h ^ 1<<(64-s.depth))
+	if other.depth != s.depth || s.count+other.count > fewNumbers {
+		return false
+	}
+	one := newSegment(s.depth-1, s.count+other.count+(s.count+other.count)/2)
+	for _, from := range []*segment{s, other} {
+		for h, n := range from.all {
+			one.add(h, n)
+		}
+	}
+	first, places := x.places(h, one.depth)
+	for p := range places {
+		x.segments[first+p] = one
+	}
+	if s.depth == x.depth {
+		x.deepest -= 2
+	}
+	for x.deepest == 0 && x.depth > 0 {
+		x.halve()
+	}
+	return true
+}
+
+// halve makes the list of segments half as long. No segment has as many bits as the list.
+func (x *Index[K]) halve() {
+	half := make([]*segment, len(x.segments)/2)
+	x.depth--
+	for i := range half {
+		if half[i] = x.segments[2*i]; half[i].depth == x.depth {
+			x.deepest++
+		}
+	}
+	x.segments = half
+}
+
+// places returns which elements of segments are for the hashes that have so many first bits in
+// common with h.
+func (x *Index[K]) places(h uint64, depth uint8) (first, count int) {
+	return int(h >> (64 - x.depth) &^ (1<<(x.depth-depth) - 1)), 1 << (x.depth - depth)
 }
 
 // all yields all numbers of a segment, and the last bits of their hashes.

@@ -75,12 +75,17 @@ func (m *indexModel) check(t testing.TB, others ...string) {
 			}
 		}
 	}
-	count, seen := 0, map[*segment]bool{}
-	for _, s := range m.index.segments {
+	count, deepest, seen := 0, 0, map[*segment]bool{}
+	for i, s := range m.index.segments {
+		if places := 1 << (m.index.depth - s.depth); s != m.index.segments[i/places*places] {
+			t.Fatalf("the segment at %d has %d bits of %d and not %d places in a row", i, s.depth, m.index.depth, places)
+		}
 		if seen[s] {
 			continue
 		}
-		seen[s] = true
+		if seen[s] = true; s.depth == m.index.depth {
+			deepest++
+		}
 		inUse, never := 0, 0
 		for i := range s.groups {
 			for k := range groupSize {
@@ -97,6 +102,9 @@ func (m *indexModel) check(t testing.TB, others ...string) {
 			t.Fatalf("a segment has %d numbers in %d groups and says %d, %d unused slots and says %d", inUse, len(s.groups), s.count, never, s.left)
 		}
 		count += s.count
+	}
+	if deepest != m.index.deepest || deepest == 0 {
+		t.Fatalf("%d segments have as many bits as the list, it says %d", deepest, m.index.deepest)
 	}
 	if count != len(m.want) {
 		t.Fatalf("the segments have %d numbers, want %d", count, len(m.want))
@@ -166,8 +174,28 @@ func TestIndex_Churn(t *testing.T) {
 		m.remove(k)
 	}
 	m.check(t, "x")
-	if after := room(); after > 2*len(m.index.segments) {
-		t.Errorf("%d groups for no keys in %d segments", after, len(m.index.segments))
+	if n := len(m.index.segments); n > 1 || room() > 1 {
+		t.Errorf("%d groups for no keys in %d segments", room(), n)
+	}
+}
+
+// TestIndex_Shrinks: of many keys that were removed in any order, the memory is as much as the few
+// need that are left.
+func TestIndex_Shrinks(t *testing.T) {
+	m := newIndexModel(goodHash)
+	const keys = 20_000
+	for i := range keys {
+		m.add(fmt.Sprint(i))
+	}
+	most := len(m.index.segments)
+	for i := range keys {
+		if k := fmt.Sprint(i * 7919 % keys); i%100 != 0 {
+			m.remove(k)
+		}
+	}
+	m.check(t, "x")
+	if n, room := len(m.index.segments), m.index.Room(); n > 8 || n*4 > most || room > 8*len(m.want) {
+		t.Errorf("%d segments with %d slots for %d keys, and %d segments for %d before", n, room, len(m.want), most, keys)
 	}
 }
 
@@ -193,6 +221,13 @@ func TestIndex_NoStall(t *testing.T) {
 	}
 	if hashed > 20*keys {
 		t.Errorf("%d keys were hashed to add %d", hashed, keys)
+	}
+	hashed = 0
+	for n := uint32(1); n <= keys; n++ {
+		x.Remove(n)
+	}
+	if hashed > keys {
+		t.Errorf("%d keys were hashed to remove %d", hashed, keys)
 	}
 }
 
