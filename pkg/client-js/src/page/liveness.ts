@@ -2,9 +2,9 @@ import { jitter } from "../timing.js";
 
 /** How often a visible page asks for a sign of life, in milliseconds; jittered. */
 const EVERY_MS = 10_000;
-/** How long the answer may take at first. */
+/** How long the answer may take: on a slow network three times as long as the last one took. */
 const LIMIT_MS = 2_000;
-/** How long it may take at most, after connections were replaced in vain: the network is slow. */
+/** How long it may take at most. Each time that it does not come the limit doubles up to this. */
 const LIMIT_MOST_MS = 60_000;
 
 /**
@@ -39,12 +39,16 @@ export class Liveness {
     this.#asking = true;
     const begun = performance.now();
     const alive = await this.#probe(this.#limit).catch(() => false);
+    const took = performance.now() - begun;
+    if (alive) this.#allow(3 * took);
     // Without a connection the answer comes at once, and says nothing of the network.
-    const waited = performance.now() - begun >= this.#limit;
-    if (alive) this.#limit = LIMIT_MS;
-    else if (waited) this.#limit = Math.min(2 * this.#limit, LIMIT_MOST_MS);
+    else if (took >= this.#limit) this.#allow(2 * this.#limit);
     this.#asking = false;
     clearTimeout(this.#timer);
     if (this.#visible) this.#timer = setTimeout(() => void this.ask(), jitter(EVERY_MS));
+  }
+
+  #allow(limit: number): void {
+    this.#limit = Math.min(Math.max(limit, LIMIT_MS), LIMIT_MOST_MS);
   }
 }

@@ -10,8 +10,8 @@ import { TabSession } from "../../../src/page/tab.js";
  *
  *     /?servers=ws://…&user=alice&device=laptop&grace=1&idleAfter=200
  *
- * With `servers` it opens the page, and with `user` it logs in. Tests go on by the names that are
- * put into the window.
+ * With `servers` it opens the page, and with `user` it logs in. With `pass` the user has a password
+ * at the broker, too. Tests go on by the names that are put into the window.
  */
 export function run(): void {
   const asked = new URLSearchParams(location.search);
@@ -33,13 +33,15 @@ function note(): string[] {
 }
 
 async function start(asked: URLSearchParams): Promise<void> {
+  const user = asked.get("user");
+  const pass = asked.get("pass");
+  const account = user && pass ? { user, pass, inboxPrefix: `_INBOX.user.${user}` } : {};
   const presence = openPage({
     connect: wsconnect,
-    options: { servers: asked.get("servers") ?? "" },
+    options: { servers: asked.get("servers") ?? "", ...account },
     idleAfter: Number(asked.get("idleAfter") ?? 60_000),
   });
   Object.assign(window, { presence });
-  const user = asked.get("user");
   if (!user) return;
   const device = asked.get("device") ?? undefined;
   const graceSeconds = Number(asked.get("grace")) || undefined;

@@ -8,6 +8,15 @@ import type { Owner } from "../../kit/process.js";
 /** How long Chromium may take to answer, in ms: long, because it shares few cores. */
 const ANSWER_MS = 30_000;
 
+const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+
+export interface ChromiumOptions {
+  /** More flags. */
+  flags?: string[];
+  /** What is put before the program, such as ["ip", "netns", "exec", "x"]. */
+  within?: string[];
+}
+
 type Params = Record<string, unknown>;
 type Call = { resolve: (result: any) => void; reject: (error: Error) => void };
 
@@ -15,17 +24,19 @@ type Call = { resolve: (result: any) => void; reject: (error: Error) => void };
  * Chromium, driven by its DevTools protocol over a pipe. Playwright keeps every page visible and
  * running, and the back-forward cache off. Here tabs are hidden, frozen and left as a person's are.
  */
-export async function startChromium(owner: Owner, ...flags: string[]): Promise<Chromium> {
+export async function startChromium(owner: Owner, options: ChromiumOptions = {}): Promise<Chromium> {
   const profile = await mkdtemp(join(tmpdir(), "presence-chromium-"));
+  const [program, ...before] = [...(options.within ?? []), CHROMIUM];
   const child = spawn(
-    process.env["CHROMIUM"] ?? "/usr/bin/chromium",
+    program,
     [
+      ...before,
       "--headless=new",
       "--remote-debugging-pipe",
       `--user-data-dir=${profile}`,
       ...["no-sandbox", "disable-gpu", "disable-quic", "no-first-run"].map((flag) => `--${flag}`),
       ...["background-networking", "component-update", "sync"].map((what) => `--disable-${what}`),
-      ...flags,
+      ...(options.flags ?? []),
       "about:blank",
     ],
     { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], detached: true },
@@ -44,6 +55,7 @@ export class Chromium {
   readonly #exited: Promise<void>;
   readonly #calls = new Map<number, Call>();
   #last = 0;
+  #ended = false;
   #buffer = "";
 
   constructor(child: ChildProcess) {
@@ -52,6 +64,7 @@ export class Chromium {
       for (const end of ["exit", "error"]) child.once(end, () => resolve());
     });
     void this.#exited.then(() => {
+      this.#ended = true;
       for (const { reject } of this.#calls.values()) reject(new Error("Chromium has ended"));
     });
     (child.stdio[3] as Writable).on("error", () => {});
@@ -64,6 +77,7 @@ export class Chromium {
 
   /** Calls a method of the protocol: of a tab's session, or of the browser. */
   async send<T = any>(method: string, params: Params = {}, sessionId?: string): Promise<T> {
+    if (this.#ended) throw new Error("Chromium has ended");
     const id = ++this.#last;
     let timer: NodeJS.Timeout | undefined;
     try {

@@ -1,11 +1,11 @@
 import { connect } from "@nats-io/transport-node";
-import type { NatsConnection } from "@nats-io/nats-core";
+import type { ConnectionOptions, NatsConnection } from "@nats-io/nats-core";
 import type { Event, OwnStatusReply } from "../../../src/protocol/messages.js";
 import { eventually, type Owner } from "../../kit/process.js";
 
 /** Watches a user from Node, over NATS itself, without the client under test. */
-export async function observe(owner: Owner, servers: string, userID: string): Promise<Observer> {
-  const nc = await connect({ servers, maxReconnectAttempts: -1 });
+export async function observe(owner: Owner, options: ConnectionOptions, userID: string): Promise<Observer> {
+  const nc = await connect({ ...options, maxReconnectAttempts: -1 });
   owner.after(() => nc.close());
   const observer = new Observer(nc, userID);
   await nc.flush();

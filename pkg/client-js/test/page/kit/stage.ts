@@ -1,7 +1,7 @@
 import { startPresenced, type Presenced } from "../../kit/presenced.js";
 import { eventually, type Owner } from "../../kit/process.js";
 import { bundle, startSite, type Served, type Site } from "../../kit/site.js";
-import { startChromium, type Chromium, type Profile, type Tab } from "./chromium.js";
+import { startChromium, type Chromium, type ChromiumOptions, type Profile, type Tab } from "./chromium.js";
 import { observe, type Observer } from "./observer.js";
 import { startProxy, type Proxy } from "./proxy.js";
 
@@ -12,15 +12,14 @@ export interface Stage {
   site: Site;
 }
 
-/** Starts them. `flags` are Chromium's. */
-export async function startStage(owner: Owner, ...flags: string[]): Promise<Stage> {
+export async function startStage(owner: Owner, options: ChromiumOptions = {}): Promise<Stage> {
   const script = await bundle(`import { run } from "./page/kit/app.js"; run();`);
   // Another page of the same site, which does nothing.
   const files: Record<string, string | Served> = { "/app.js": script, "/other.html": "<!doctype html>" };
   const site = await startSite(owner, files);
   const [service, browser] = await Promise.all([
     startPresenced(owner, { origins: [site.origin] }),
-    startChromium(owner, ...flags),
+    startChromium(owner, options),
   ]);
   return { service, browser, site };
 }
@@ -33,7 +32,7 @@ export async function enter(owner: Owner, stage: Stage): Promise<Scene> {
   const [profile, proxy, seen] = await Promise.all([
     stage.browser.profile(owner),
     startProxy(owner, stage.service.webSocket),
-    observe(owner, stage.service.nats, user),
+    observe(owner, { servers: stage.service.nats }, user),
   ]);
   return new Scene(stage, user, profile, proxy, seen);
 }
@@ -62,7 +61,7 @@ export class Scene {
 
   /** Opens a page that logs the user in, and waits for that. app.ts has the parameters. */
   readonly login = async (more: Record<string, string> = {}): Promise<Tab> => {
-    const asked = new URLSearchParams({ servers: this.proxy.url, user: this.user, ...more });
+    const asked = new URLSearchParams({ servers: this.proxy.url, user: this.user, ...more }).toString();
     const tab = await this.profile.open(`${this.stage.site.url}?${asked}`);
     await loggedIn(tab);
     return tab;
