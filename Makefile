@@ -20,8 +20,8 @@ ROUNDS ?=
 
 .PHONY: run build test race processes histories bounded js flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak upgrade check clean
 
-run: build ## build and run the daemon with its own NATS server, data in ./data
-	$(BIN)/presenced --data data
+run: build ## build and run the daemon with its own NATS server and a demo page, data in ./data
+	$(BIN)/presenced --data data --demo
 
 build: ## build both commands into bin/
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ type config struct {
 	listen, data, sync string
 	webSocket          string
 	origins            []string
+	demo               bool
 	natsConfig         string
 	insecure           bool
 
@@ -124,7 +126,7 @@ func (c *config) service() service.Config {
 }
 
 func (c *config) completeExternal(given func(flag string) bool) error {
-	if f := firstGiven(given, "listen", "data", "sync", "websocket", "origin", "nats-config", "insecure"); f != "" {
+	if f := firstGiven(given, "listen", "data", "sync", "websocket", "origin", "demo", "nats-config", "insecure"); f != "" {
 		return fmt.Errorf("--%s is about the NATS server inside, and with --nats-url there is none", f)
 	}
 	if given("journal-account") {
@@ -149,6 +151,9 @@ var inFile = map[string]string{
 }
 
 func (c *config) completeFile(given func(flag string) bool) error {
+	if given("demo") {
+		return errors.New("--demo does not go with --nats-config: the page has no credentials")
+	}
 	if f := firstGiven(given, "listen", "data", "sync", "websocket", "origin"); f != "" {
 		return fmt.Errorf("--%s does not go with --nats-config, where the file says it: %s", f, inFile[f])
 	}
@@ -164,8 +169,22 @@ func (c *config) completeFile(given func(flag string) bool) error {
 	return nil
 }
 
+// Where --demo serves, unless other flags say it.
+const (
+	demoHTTP      = "127.0.0.1:8222"
+	demoWebSocket = "127.0.0.1:9222"
+)
+
 // completePages is about what web pages go through.
 func (c *config) completePages() error {
+	if c.demo {
+		c.http, c.webSocket = cmp.Or(c.http, demoHTTP), cmp.Or(c.webSocket, demoWebSocket)
+		for _, f := range []struct{ flag, address string }{{"http", c.http}, {"websocket", c.webSocket}} {
+			if host, _, err := net.SplitHostPort(f.address); err == nil && !broker.IsLoopback(host) {
+				return fmt.Errorf("--demo is for this machine only, because its users prove nothing: give --%s a loopback address, not %s", f.flag, f.address)
+			}
+		}
+	}
 	if len(c.origins) > 0 && c.webSocket == "" {
 		return errors.New("--origin goes with --websocket")
 	}

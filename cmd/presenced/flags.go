@@ -122,6 +122,8 @@ func flags(c *config) []cli.Flag {
 		str(embedded, "websocket", "`ADDRESS` for clients over WebSocket, such as web pages, as --listen (default: none)", "", &c.webSocket),
 		&cli.StringSliceFlag{Name: "origin", Usage: "let web pages of `ORIGIN` connect there, such as http://localhost:5173; pages of no other are let in",
 			Category: embedded, Destination: &c.origins, Sources: env("origin")},
+		&cli.BoolFlag{Name: "demo", Usage: "serve a web page for trying out, at /demo/ of --http (default then: " + demoHTTP + "; of --websocket: " + demoWebSocket + ")",
+			Category: embedded, Destination: &c.demo, Sources: env("demo")},
 		str(embedded, "nats-config", "configuration `FILE` of nats-server that says all this and more", "", &c.natsConfig),
 		str(embedded, "journal-account", "`NAME` of the journal's account in that file (default: "+broker.JournalAccount+")", "", &c.journalAccount),
 		&cli.BoolFlag{Name: "insecure", Usage: "admit clients without credentials from other machines; they can act as any user",

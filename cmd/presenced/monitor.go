@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"presence/cmd/presenced/internal/demo"
 	"presence/pkg/service"
 
 	"golang.org/x/sync/errgroup"
@@ -30,12 +31,14 @@ const (
 //	/healthz  200: the process is there and answers
 //	/readyz   200, or 503 with the reason in one line
 //	/metrics  figures in Prometheus' text format, see metrics.go
+//	/demo/    the demo page, with --demo
 //
 // Nothing that it shows names a user.
 type monitor struct {
 	log      *slog.Logger
 	listener net.Listener // nil without --http
 	host     string       // the name of this instance
+	demo     *demo.Page   // nil without --demo
 
 	mu      sync.Mutex
 	phase   string           // while there is no service
@@ -145,6 +148,9 @@ func (m *monitor) handler() http.Handler {
 	text("/{$}", func(w http.ResponseWriter) {
 		fmt.Fprintf(w, "presenced %s\n\n/healthz  is it alive?\n/readyz   should it get requests? if not, why?\n/metrics  figures, in Prometheus' text format\n", versionText())
 	})
+	if m.demo != nil {
+		mux.Handle("GET "+demo.Path, m.demo)
+	}
 	text("/healthz", func(w http.ResponseWriter) { fmt.Fprintln(w, "alive") })
 	text("/readyz", func(w http.ResponseWriter) {
 		if _, err := m.health(); err != nil {

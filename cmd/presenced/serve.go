@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
+	"presence/cmd/presenced/internal/demo"
 	"presence/cmd/presenced/internal/stdlog"
 	"presence/pkg/service"
 
@@ -29,6 +31,10 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		return err
 	}
 	m.host = cfg.settings.Host
+	if cfg.demo {
+		m.demo = demo.New(m.listener.Addr(), cfg.settings.Prefix)
+		cfg.origins = slices.Concat(m.demo.Origins(), cfg.origins)
+	}
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the very end
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.run(watching) })
@@ -65,6 +71,11 @@ func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Write
 		return err
 	}
 	defer nats.close()
+	if m.demo != nil {
+		if err := m.demo.Serve(nats.ws); err != nil {
+			return err
+		}
+	}
 	return serveOn(ctx, cfg, nats, m, stdout, log)
 }
 
@@ -119,7 +130,7 @@ func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, s
 	m.serving(s, nats.links.trouble)
 	err = runService(ctx, s, nats, func() {
 		served = true
-		fmt.Fprint(stdout, welcome(cfg, nats))
+		fmt.Fprint(stdout, welcome(cfg, nats, m.demo))
 		notify(log, "READY=1")
 	}, func() { notify(log, "STOPPING=1") })
 	if err != nil && !served {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"presence/cmd/internal/shell"
+	"presence/cmd/presenced/internal/demo"
 	"presence/pkg/broker"
 	"presence/pkg/protocol"
 )
@@ -17,7 +18,7 @@ import (
 // welcome says where the service is, and what to try first. The commands after "Try:" work
 // as they are printed, from the directory in which presenced was started. If presenced
 // knows no credentials of a client, they have placeholders.
-func welcome(cfg config, nats *connections) string {
+func welcome(cfg config, nats *connections, page *demo.Page) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "presenced %s is ready on %s\n", versionText(), nats.url)
 	if nats.ws != "" {
@@ -25,6 +26,9 @@ func welcome(cfg config, nats *connections) string {
 	}
 	if nats.broker != nil && len(nats.broker.Exposed()) > 0 {
 		fmt.Fprintf(&b, "INSECURE: anybody who reaches %s is a client and can act as any user (--insecure)\n", strings.Join(nats.broker.Exposed(), " or "))
+	}
+	if page != nil {
+		fmt.Fprintf(&b, "Open %s in two browser tabs, or\n", page.URL())
 	}
 	w := welcomer{cfg, nats}
 	user := w.access(protocol.RoleUser)

@@ -116,7 +116,8 @@ func (s *sandbox) env(script string) []string {
 		return strings.HasPrefix(v, "PRESENCE") || strings.HasPrefix(v, "NATS_") || strings.HasPrefix(v, "XDG_") || strings.HasPrefix(v, "NOTIFY_SOCKET=")
 	})
 	env = append(env, "HOME="+s.dir, "PATH="+s.dir+"/tools:"+s.dir+"/bin:"+os.Getenv("PATH"),
-		"DOCS_MAKE="+makePath(), "DOCS_ROOT="+absolute(root), "NATS_URL=nats://127.0.0.1:"+s.ports["4222"])
+		"DOCS_MAKE="+makePath(), "DOCS_ROOT="+absolute(root),
+		"DOCS_HTTP=127.0.0.1:"+s.ports["8222"], "DOCS_WEBSOCKET=127.0.0.1:"+s.ports["9222"], "NATS_URL=nats://127.0.0.1:"+s.ports["4222"])
 	if !strings.Contains(script, "--nats-") {
 		env = append(env, "PRESENCED_LISTEN=127.0.0.1:"+s.ports["4222"])
 	}

@@ -117,7 +117,7 @@ func makeTool(args []string) int {
 	if len(args) != 1 || args[0] != "run" {
 		return 0
 	}
-	const run = "bin/presenced --data data"
+	const run = "bin/presenced --data data --demo"
 	if !strings.Contains(string(out), "\n"+run+"\n") {
 		return failed(fmt.Errorf("make run does not do %q:\n%s", run, out))
 	}
@@ -126,5 +126,6 @@ func makeTool(args []string) int {
 		return failed(err)
 	}
 	// In the place of this process, so that a signal to it ends the service.
-	return failed(syscall.Exec(bash, []string{"bash", "-c", "exec " + run}, os.Environ()))
+	return failed(syscall.Exec(bash, []string{"bash", "-c", "exec " + run},
+		append(os.Environ(), "PRESENCED_HTTP="+os.Getenv("DOCS_HTTP"), "PRESENCED_WEBSOCKET="+os.Getenv("DOCS_WEBSOCKET"))))
 }

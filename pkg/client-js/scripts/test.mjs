@@ -30,7 +30,7 @@ run("go", "build", "-C", join(root, "../.."), "-o", bin, "./cmd/...");
 
 const files = readdirSync(join(root, "dist-test/test"), { recursive: true })
   .filter((file) => file.endsWith(".test.js") && file.endsWith(".long.test.js") === values.long)
-  .filter((file) => positionals.length === 0 || positionals.some((word) => file.includes(word)))
+  .filter((file) => positionals.length === 0 || positionals.some((word) => `test/${file}`.includes(word)))
   .map((file) => join("dist-test/test", file))
   .sort();
 if (files.length === 0) {

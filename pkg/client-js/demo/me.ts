@@ -1,0 +1,106 @@
+import type { Availability, Own, Presence, Session, Status } from "presence-client";
+import { showAvatar } from "./avatar.js";
+import { attempt, byID, make, say } from "./dom.js";
+import type { Steps } from "./steps.js";
+import { deviceOf, clock, moreOf, sentenceOf, sessionState, shownOf, wordOf } from "./words.js";
+
+/** The card of whoever has signed in, for one session. */
+export class Me {
+  readonly #card = byID("me", HTMLElement);
+  readonly #error = byID("me-error", HTMLElement);
+  readonly #text = byID("text", HTMLInputElement);
+  readonly #listeners = new AbortController();
+  readonly #off: () => void;
+
+  constructor(
+    presence: Presence,
+    private readonly session: Session,
+    private readonly steps: Steps,
+  ) {
+    say(byID("me-name", HTMLElement), session.userID);
+    this.#card.hidden = false;
+    this.#off = presence.on("own", (own) => {
+      if (own.userID === session.userID) this.render();
+    });
+    this.#listen();
+    this.render();
+  }
+
+  /** Takes the card away, when the session has ended. */
+  end(): void {
+    this.#off();
+    this.#listeners.abort();
+    this.#card.hidden = true;
+    this.#text.value = "";
+    say(this.#error, "");
+  }
+
+  /** Shows all once more: times go by. */
+  render(): void {
+    const { own, status } = this.session;
+    if (status) {
+      this.#showStatus(status);
+    }
+    if (own) {
+      this.#showOwn(own);
+    }
+  }
+
+  #showStatus(status: Status): void {
+    const shown = shownOf(status);
+    showAvatar(byID("me-avatar", HTMLElement), this.session.userID, shown);
+    const more = moreOf(status);
+    const text = status.customStatus === "" ? "" : ` · ${status.customStatus}`;
+    say(byID("me-status", HTMLElement), wordOf(shown) + text + (more === "" ? "" : ` · ${more}`));
+    this.#text.placeholder = status.customStatus === "" ? "in a meeting" : status.customStatus;
+    byID("clear", HTMLButtonElement).disabled = status.customStatus === "";
+  }
+
+  #showOwn({ availability, sessions }: Own): void {
+    const set = availability.override ?? availability.lasting;
+    for (const input of document.querySelectorAll<HTMLInputElement>("#availability input")) {
+      input.checked = input.value === set;
+    }
+    const devices = sessions.map((session) => {
+      const name = make("span", "", deviceOf(session));
+      if (session.sessionID === this.session.sessionID) name.append(make("span", "badge", "this tab"));
+      const what = `${sessionState(session)} · since ${clock(session.loginAt)}`;
+      return make("li", session.live ? "" : "lost", name, make("span", "hint", what));
+    });
+    byID("devices", HTMLUListElement).replaceChildren(...devices);
+    byID("sign-out-all", HTMLButtonElement).hidden = sessions.length < 2;
+  }
+
+  #listen(): void {
+    const { signal } = this.#listeners;
+    const on = <E extends HTMLElement>(element: E, type: string, f: (event: Event) => void): void => element.addEventListener(type, f, { signal });
+    const button = (id: string): HTMLButtonElement => byID(id, HTMLButtonElement);
+    on(byID("text-form", HTMLFormElement), "submit", (event) => {
+      event.preventDefault();
+      void this.#setText();
+    });
+    on(button("clear"), "click", () => void this.#run(() => this.session.setStatus(""), button("clear")));
+    on(byID("availability", HTMLFieldSetElement), "change", (event) => {
+      const { value } = event.target as HTMLInputElement;
+      void this.#run(() => this.session.setAvailability(value as Availability));
+    });
+    on(button("sign-out"), "click", () => void this.#run(() => this.session.logout(), button("sign-out")));
+    on(button("sign-out-all"), "click", () => void this.#run(() => this.session.logout({ all: true }), button("sign-out-all")));
+  }
+
+  async #setText(): Promise<void> {
+    const expiresIn = Number(byID("ends", HTMLSelectElement).value);
+    const text = this.#text.value.trim();
+    const set = await this.#run(() => this.session.setStatus(text, text === "" || expiresIn === 0 ? {} : { expiresIn }));
+    if (set) {
+      this.#text.value = "";
+      if (text !== "") this.steps.done("text");
+    }
+  }
+
+  async #run(change: () => Promise<unknown>, button?: HTMLButtonElement): Promise<boolean> {
+    const done = await attempt(this.#error, sentenceOf, change, button);
+    this.render(); // where it failed, what is set is what was set before
+    return done;
+  }
+}
