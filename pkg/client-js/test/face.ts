@@ -28,11 +28,13 @@ export interface Program {
   name: string;
   code: string;
   loader?: "ts" | "tsx";
+  mode?: "development" | "production";
 }
 
 /** What a file of test/ exports becomes global in the page. */
-export const file = (path: string): Program => ({
+export const file = (path: string, mode?: "production"): Program => ({
   name: path,
+  ...(mode && { mode }),
   code: `import * as all from ${JSON.stringify(path)}; Object.assign(globalThis, all);`,
 });
 
@@ -40,14 +42,14 @@ export class Face {
   readonly presence: Presence;
   readonly service: Presenced;
   readonly #site: Site;
-  readonly #browser: Chromium | undefined;
+  readonly browser: Chromium | undefined;
   readonly #name = crypto.randomUUID().slice(0, 8);
   #users = 0;
 
   private constructor(site: Site, service: Presenced, browser: Chromium | undefined) {
     this.#site = site;
     this.service = service;
-    this.#browser = browser;
+    this.browser = browser;
     this.presence = new Presence({ connect, options: { servers: service.nats } });
   }
 
@@ -76,14 +78,14 @@ export class Face {
    * Opens a page that runs a program, with an element "root" in it. What the page throws fails
    * the test's process; what it logs is told to `say`.
    */
-  async openPage({ name, code, loader }: Program, say = (_line: string) => {}): Promise<OpenPage> {
+  async openPage({ name, code, loader, mode }: Program, say = (_line: string) => {}): Promise<OpenPage> {
     const { files, origin } = this.#site;
     const path = "/" + name.replaceAll(/\W+/g, "-");
     if (!files.has(path)) {
-      files.set(`${path}.js`, { body: await bundle(code, loader) });
+      files.set(`${path}.js`, { body: await bundle(code, loader, mode) });
       files.set(path, { body: html(`${path}.js`) });
     }
-    const page = await this.#browser!.context.newPage();
+    const page = await this.browser!.context.newPage();
     page.on("pageerror", (error) => {
       throw error;
     });

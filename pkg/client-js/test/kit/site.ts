@@ -65,9 +65,14 @@ const emptyPage = `<!doctype html><meta charset="utf-8"><link rel="icon" href="d
 
 /**
  * Bundles TypeScript for a page. `presence-client` and its sub-paths are the sources, and relative
- * imports are from test/. What it sets on globalThis, tests reach by page.evaluate.
+ * imports are from test/. What it sets on globalThis, tests reach by page.evaluate. React is the one
+ * for development, with its checks, unless it is for production.
  */
-export async function bundle(code: string, loader: "ts" | "tsx" = "ts"): Promise<string> {
+export async function bundle(
+  code: string,
+  loader: "ts" | "tsx" = "ts",
+  mode: "development" | "production" = "development",
+): Promise<string> {
   const { outputFiles } = await build({
     absWorkingDir: packageDir,
     stdin: { contents: code, loader, resolveDir: join(packageDir, "test"), sourcefile: "page." + loader },
@@ -77,7 +82,7 @@ export async function bundle(code: string, loader: "ts" | "tsx" = "ts"): Promise
     target: "es2022",
     jsx: "automatic",
     sourcemap: "inline",
-    define: { "process.env.NODE_ENV": '"development"' },
+    define: { "process.env.NODE_ENV": JSON.stringify(mode) },
     alias: {
       "presence-client": "./src/index.ts",
       ...Object.fromEntries(["page", "chat", "react", "gateway"].map((sub) => [`presence-client/${sub}`, `./src/${sub}/index.ts`])),
