@@ -1,3 +1,4 @@
+import type { Subscription } from "@nats-io/nats-core";
 import type { Core } from "./core.js";
 import type { Connection } from "./link.js";
 import { decode, readEvent } from "./protocol/decode.js";
@@ -33,6 +34,9 @@ export class Hearing {
   readonly #dead = new Map<Watched, PresenceError>();
   /** The connection has too many subscriptions: it is not known which were refused. */
   #crowded: PresenceError | undefined;
+  /** Subscriptions that are to be ended. */
+  readonly #ended: Subscription[] = [];
+  #ending = false;
   /** Changes that a snapshot has shown while the client was live: the earliest first. */
   readonly #unheard = new Map<Watched, { revision: number; due: number }>();
 
@@ -66,9 +70,23 @@ export class Hearing {
     this.#crowded = undefined;
   }
 
-  /** Ends the subscription to a user. */
+  /** Ends the subscription to a user, in a moment where very many are ended. */
   end(user: Watched): void {
-    user.sub?.unsubscribe();
+    if (user.sub) this.#ended.push(user.sub);
+    this.#forget(user);
+    if (!this.#ending) void this.#end();
+  }
+
+  async #end(): Promise<void> {
+    this.#ending = true;
+    while (this.#ended.length > 0) {
+      for (const sub of this.#ended.splice(0, BATCH)) sub.unsubscribe();
+      await turn();
+    }
+    this.#ending = false;
+  }
+
+  #forget(user: Watched): void {
     user.sub = undefined;
     this.#dead.delete(user);
     this.#unheard.delete(user);
@@ -122,7 +140,10 @@ export class Hearing {
     if (this.#crowded) dead = [...this.#core.watching.merge.users.values()];
     else if (!all) dead = dead.slice(0, SAMPLE);
     this.#crowded = undefined;
-    for (const user of dead) this.end(user);
+    for (const user of dead) {
+      user.sub?.unsubscribe(); // first: there may be no room for both
+      this.#forget(user);
+    }
     return dead;
   }
 
