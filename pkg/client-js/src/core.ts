@@ -23,8 +23,12 @@ export interface Core {
   readonly watching: Watching;
   readonly delivery: Delivery;
   readonly sessions: Set<Session>;
+  /** Those of the sub-path "gateway". They are left when the Presence is closed. */
+  readonly gateways: Set<{ leave(scope: Scope): Promise<void> }>;
   /** Runs a caller's call within its bounds. */
   run<T>(options: CallOptions | undefined, call: (scope: Scope) => Promise<T>): Promise<T>;
-  /** Takes note of a change that this client has made. */
+  /** Takes note of the revision of a change that this client has made. */
+  wrote(epoch: string, revision: number): void;
+  /** Takes note of a change, and of the owner's view after it. */
   changed(reply: ChangeReply): void;
 }

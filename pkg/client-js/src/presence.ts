@@ -29,6 +29,9 @@ const MOST_CALLS = 1_000;
 /** How long `close` waits for a connection to log out over. */
 const RECONNECT_MS = 500;
 
+/** The parts of a Presence, for the package's own sub-paths. */
+export let coreOf: (presence: Presence) => Core;
+
 /**
  * Uses the presence service over connections of its own.
  *
@@ -48,6 +51,9 @@ const RECONNECT_MS = 500;
  */
 export class Presence {
   readonly #core: Core;
+  static {
+    coreOf = (presence) => presence.#core;
+  }
   #calls = 0;
   #closing: Promise<void> | undefined;
 
@@ -62,10 +68,14 @@ export class Presence {
       journal: new Journal(),
       delivery: new Delivery(),
       sessions: new Set<Session>(),
+      gateways: new Set(),
       run: (bounds, call) => this.#run(bounds, call),
+      wrote: (epoch, revision) => {
+        if (core.journal.note(epoch, revision)) core.watching.resync.doubtJournal();
+        core.journal.wrote(epoch, revision);
+      },
       changed: (reply) => {
-        if (core.journal.note(reply.epoch, reply.revision)) core.watching.resync.doubtJournal();
-        core.journal.wrote(reply.epoch, reply.revision);
+        core.wrote(reply.epoch, reply.revision);
         core.watching.owners.get(reply.status.userID)?.changed(reply);
       },
     } as Core) as { -readonly [K in keyof Core]: Core[K] };
@@ -296,7 +306,7 @@ export class Presence {
     const end = closed();
     const within = core.link.current ? core.settings.timeout : Math.min(core.settings.timeout, RECONNECT_MS);
     const scope = new Scope().within(within, () => end);
-    await Promise.allSettled([...core.sessions].map((session) => session.leave(scope)));
+    await Promise.allSettled([...core.sessions, ...core.gateways].map((one) => one.leave(scope)));
     scope.end(end);
     core.delivery.close();
     core.watching.close();

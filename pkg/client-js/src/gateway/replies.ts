@@ -3,7 +3,7 @@ import { asOf, count, failureFields, list, object, seconds } from "../protocol/d
 
 export const readLeaseReply = object<LeaseReply>(
   { seq: count, ...asOf },
-  { ttlSeconds: count, graceSeconds: seconds },
+  { ttlSeconds: count, graceSeconds: seconds, window: count },
 );
 
 export const readApplyReply = object<ApplyReply>(

@@ -274,6 +274,8 @@ export interface LeaseReply {
   graceSeconds?: number;
   /** The number of this process's last apply. Only the reply to open has it. */
   seq: number;
+  /** How many applies may be under way. Only the reply to open has it; left out: 1. */
+  window?: number;
   revision: number;
   epoch: string;
 }

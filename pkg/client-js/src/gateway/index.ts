@@ -1,0 +1,2 @@
+export { Gateway, openGateway } from "./gateway.js";
+export type { GatewayClose, GatewayLogin, GatewayOptions, GatewaySet } from "./gateway.js";
