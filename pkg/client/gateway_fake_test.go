@@ -69,6 +69,27 @@ func (f *fakeLease) open(opts client.GatewayOptions) *client.Gateway {
 	return openGateway(f.t, c, "gw1", opts)
 }
 
+// openNarrow opens a gateway that may have one apply under way, as with an earlier version of the
+// service.
+func (f *fakeLease) openNarrow(c *client.Client, opts client.GatewayOptions) *client.Gateway {
+	f.t.Helper()
+	f.Intercept(func(r clienttest.Request, next func() (any, error)) (any, error) {
+		reply, err := next()
+		if lease, ok := reply.(protocol.LeaseReply); ok {
+			lease.Window = 0
+			reply = lease
+		}
+		return reply, err
+	})
+	return openGateway(f.t, c, "gw1", opts)
+}
+
+func (f *fakeLease) narrow(opts client.GatewayOptions) *client.Gateway {
+	f.t.Helper()
+	c, _, _ := f.connect(client.Options{Timeout: time.Second})
+	return f.openNarrow(c, opts)
+}
+
 func (f *fakeLease) wantLog(want ...string) {
 	f.t.Helper()
 	if got := f.logged(); !slices.Equal(got, want) {
@@ -177,7 +198,7 @@ func TestGatewayStartsOverAfterADefect(t *testing.T) {
 // one that may be; everything else is done.
 func TestGatewayContextEndsWhileWaiting(t *testing.T) {
 	f := newFakeLease(t)
-	g := f.open(client.GatewayOptions{})
+	g := f.narrow(client.GatewayOptions{})
 	must(t, g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}))
 	f.answers(clienttest.ErrNoAnswer)
 	ctx, cancel := context.WithCancel(testContext(t))
@@ -223,7 +244,7 @@ func TestGatewayContextEndsWhileWaiting(t *testing.T) {
 
 func TestGatewayIsBounded(t *testing.T) {
 	f := newFakeLease(t)
-	g := f.open(client.GatewayOptions{MaxWaiting: 3})
+	g := f.narrow(client.GatewayOptions{MaxWaiting: 3})
 	f.answers(clienttest.ErrNoAnswer)
 	results := make(chan error, 10)
 	call := func() { results <- g.Lost(testContext(t), "alice", "s1") }
@@ -274,7 +295,7 @@ func TestGatewayCloseIsBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeLease(t)
 			c, _, cable := f.connect(client.Options{Timeout: 100 * time.Millisecond})
-			g := openGateway(t, c, "gw1", client.GatewayOptions{})
+			g := f.openNarrow(c, client.GatewayOptions{})
 			f.answers(clienttest.ErrNoAnswer)
 			results := make(chan error, 2)
 			go func() { results <- g.Login(testContext(t), "alice", "s1", client.GatewayLogin{}) }()

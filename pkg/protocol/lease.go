@@ -66,7 +66,10 @@ type LeaseReply struct {
 	TTLSeconds   int64   `json:"ttlSeconds,omitempty"`
 	GraceSeconds float64 `json:"graceSeconds,omitempty"`
 	// Seq is the number of this process's last apply. Only the reply to open has it.
-	Seq      uint64 `json:"seq"`
+	Seq uint64 `json:"seq"`
+	// Window is how many applies this process may have under way at a time. Only the reply to
+	// open has it. 0 stands for 1.
+	Window   int    `json:"window,omitempty"`
 	Revision uint64 `json:"revision"`
 	Epoch    string `json:"epoch"`
 }

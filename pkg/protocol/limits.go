@@ -25,6 +25,8 @@ const (
 	MaxUsersPerList = 500
 	// MaxContacts bounds a user's contacts (PROTOCOL 4.6).
 	MaxContacts = 2000
+	// ApplyWindow is how many applies a gateway may have under way at a time (PROTOCOL 4.7).
+	ApplyWindow = 4
 	// MaxOpsPerApply bounds the list of one apply request (PROTOCOL 4.7).
 	MaxOpsPerApply = 1000
 	// MaxBodyBytes bounds a request's and a reply's body (PROTOCOL 1).

@@ -52,7 +52,7 @@ func TestGoldenMessages(t *testing.T) {
 			FailureUserList: []protocol.UserFailure{protocol.Failure("", protocol.ErrInvalidUserID)}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
 		"own-status-reply": &protocol.OwnStatusReply{Status: status, Availability: overridden, Sessions: []protocol.Session{session}, Revision: 339521537, Epoch: "e1", AsOf: 1_763_805_600_123},
 		"open-request":     &protocol.OpenRequest{Process: "p1", TTLSeconds: 30, GraceSeconds: 20, Connection: &protocol.Connection{ServerID: "NABC", ClientID: 12}},
-		"lease-reply":      &protocol.LeaseReply{TTLSeconds: 30, GraceSeconds: 5, Seq: 7, Revision: 339521537, Epoch: "e1"},
+		"lease-reply":      &protocol.LeaseReply{TTLSeconds: 30, GraceSeconds: 5, Seq: 7, Window: 4, Revision: 339521537, Epoch: "e1"},
 		"lease-request":    &protocol.LeaseRequest{Process: "p1"},
 		"close-request":    &protocol.CloseRequest{Process: "p1", Logout: true},
 		"apply-request": &protocol.ApplyRequest{Process: "p1", Seq: 7, Ops: []protocol.Op{

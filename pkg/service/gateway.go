@@ -13,6 +13,13 @@ func (s *Service) gatewayOpen(gateway string, r *protocol.OpenRequest) entry.Com
 	return api.Open(gateway, r)
 }
 
+// gatewayOpened answers an "open". No more applies may be under way than this service lets wait.
+func (s *Service) gatewayOpened(a api.Replies, r *state.Result) protocol.LeaseReply {
+	reply := a.Lease(r)
+	reply.Window = min(reply.Window, s.cfg.Limits.GatewayApplies)
+	return reply
+}
+
 // Renewals of gateways ("renew" of PROTOCOL 4.7).
 
 func gatewayLease(st *state.State, gateway string, r *protocol.LeaseRequest) (uint32, bool) {

@@ -53,7 +53,7 @@ func (s *Service) routes() []*endpoint {
 		route[protocol.GetRequest, *getReply]{name: "get", subject: s.subjects.Get(), check: s.checkGet}.queryOf(s, newGet),
 
 		route[protocol.OpenRequest, protocol.LeaseReply]{name: "gateway-open", subject: gateway(protocol.OpOpen), owner: ofGateway, leases: true,
-			admit: s.admitOps, check: (*protocol.OpenRequest).Check, command: s.gatewayOpen, reply: api.Replies.Lease}.change(s),
+			admit: s.admitOps, check: (*protocol.OpenRequest).Check, command: s.gatewayOpen, reply: s.gatewayOpened}.change(s),
 		renewals[protocol.LeaseRequest, protocol.LeaseReply]{
 			route: route[protocol.LeaseRequest, protocol.LeaseReply]{name: "gateway-renew", subject: gateway(protocol.OpRenew), owner: ofGateway, leases: true,
 				admit: s.admitRenewal, check: (*protocol.LeaseRequest).Check, command: api.RenewGateway, reply: api.Replies.Lease},

@@ -18,7 +18,7 @@ type gateway struct {
 func (p *probe) open(id, process string) *gateway {
 	p.Helper()
 	g := &gateway{p, id, process, 0}
-	if r := must[protocol.LeaseReply](p, g.subject(protocol.OpOpen), protocol.OpenRequest{Process: process}); r.TTLSeconds != 30 || r.Seq != 0 || r.Epoch == "" {
+	if r := must[protocol.LeaseReply](p, g.subject(protocol.OpOpen), protocol.OpenRequest{Process: process}); r.TTLSeconds != 30 || r.Seq != 0 || r.Window != protocol.ApplyWindow || r.Epoch == "" {
 		p.Errorf("open: %+v", r)
 	}
 	return g
@@ -84,7 +84,7 @@ func testGateways(p *probe) {
 	g.apply(op(protocol.OpKindLogin, "s1"))
 	p.heard("ONLINE busy login", "ONLINE busy login")
 
-	// To repeat the last request does nothing. Any other than the next is refused, also
+	// To repeat one of the last requests does nothing. Any other than the next is refused, also
 	// another one with the same seq.
 	g.seq--
 	g.apply(op(protocol.OpKindLogin, "s1"))
@@ -110,6 +110,50 @@ func testGateways(p *probe) {
 	must[protocol.LeaseReply](p, g.subject(protocol.OpClose), protocol.CloseRequest{Process: "p1"})
 	if _, err := ask[protocol.LeaseReply](p, g.subject(protocol.OpRenew), protocol.LeaseRequest{Process: "p1"}); !errors.Is(err, protocol.ErrLeaseNotFound) {
 		p.Errorf("renew once closed: %v", err)
+	}
+}
+
+// Several applies may be under way. Each of the last ones is answered again, and done once. What has
+// overtaken the one before it does nothing.
+func testWindow(p *probe) {
+	g := p.open("gw4", "p1")
+	subject := g.subject(protocol.OpApply)
+	set := func(seq uint64, text string) (protocol.ApplyReply, error) {
+		return ask[protocol.ApplyReply](p, subject, protocol.ApplyRequest{Process: "p1", Seq: seq,
+			Ops: []protocol.Op{{Op: protocol.OpKindSet, UserID: p.user, CustomStatus: &text}, {Op: protocol.OpKindLost, UserID: p.user, SessionID: "s9"}}})
+	}
+	const last = protocol.ApplyWindow + 2
+	var replies [last + 1]protocol.ApplyReply
+	for seq := uint64(1); seq <= last; seq++ {
+		if _, err := set(seq+1, "overtook"); !errors.Is(err, protocol.ErrOutOfOrder) {
+			p.Errorf("apply of seq %d before %d: got %v", seq+1, seq, err)
+		}
+		reply, err := set(seq, fmt.Sprint(seq))
+		if err != nil || reply.Applied != 1 || len(reply.Failures) != 1 {
+			p.Fatalf("apply of seq %d: %+v, %v", seq, reply, err)
+		}
+		replies[seq] = reply
+	}
+	for seq := uint64(last); seq > 0; seq-- {
+		remembered := seq+protocol.ApplyWindow > last
+		reply, err := set(seq, fmt.Sprint(seq))
+		switch {
+		case remembered && (err != nil || fmt.Sprint(reply) != fmt.Sprint(replies[seq])):
+			p.Errorf("seq %d repeated: %+v, %v, want %+v", seq, reply, err, replies[seq])
+		case !remembered && !errors.Is(err, protocol.ErrOutOfOrder):
+			p.Errorf("seq %d repeated after %d: %+v, %v", seq, last, reply, err)
+		}
+		if _, err := set(seq, "other"); !errors.Is(err, protocol.ErrOutOfOrder) {
+			p.Errorf("another body of seq %d: %v", seq, err)
+		}
+	}
+	p.shows(fmt.Sprint("UNLOGINED ", last))
+	if r := must[protocol.LeaseReply](p, g.subject(protocol.OpOpen), protocol.OpenRequest{Process: "p1"}); r.Seq != last {
+		p.Errorf("open: %+v, want seq %d", r, last)
+	}
+	must[protocol.LeaseReply](p, g.subject(protocol.OpClose), protocol.CloseRequest{Process: "p1"})
+	if _, err := set(last, fmt.Sprint(last)); !errors.Is(err, protocol.ErrLeaseNotFound) {
+		p.Errorf("apply once closed: %v", err)
 	}
 }
 

@@ -149,7 +149,7 @@ func (a Replies) Change(r *state.Result) *protocol.ChangeReply {
 
 // Lease answers a gateway's open, renew and close.
 func (a Replies) Lease(r *state.Result) protocol.LeaseReply {
-	return protocol.LeaseReply{TTLSeconds: r.TTL / 1000, GraceSeconds: seconds(r.Grace), Seq: r.Seq, Revision: r.Revision, Epoch: a.Epoch}
+	return protocol.LeaseReply{TTLSeconds: r.TTL / 1000, GraceSeconds: seconds(r.Grace), Seq: r.Seq, Window: r.Window, Revision: r.Revision, Epoch: a.Epoch}
 }
 
 // Ended answers a kick and an erase.

@@ -42,7 +42,8 @@ import (
 //	2   Params.Sessions. A login can be recognized as late by its device.
 //	3   Unbind, LameDuck. Ended sessions and connections are remembered in another way.
 //	4   Command.Grace, Params.MaxGrace: a lease can have a grace of its own.
-const Format = 4
+//	5   The last applies of a gateway are remembered, and not only the last one.
+const Format = 5
 
 // firstText is above every format that there will be. What begins with it or a higher byte is
 // text, which no version of this program has written.

@@ -114,15 +114,19 @@ func (s *State) hash(u *user) uint64 {
 }
 
 func (s *State) hashGateway(g *gateway) uint64 {
+	last := g.last()
 	b := appendText(s.scratch[:0], g.key.gateway)
 	b = appendText(b, g.key.process)
-	b = appendNumbers(b, uint64(g.number), uint64(g.terms), g.seq, g.answer.Revision, uint64(g.answer.Applied), uint64(len(g.answer.Failures)), uint64(len(g.sessions)))
+	b = appendNumbers(b, uint64(g.number), uint64(g.terms), g.seq, last.answer.Revision, uint64(last.answer.Applied), uint64(len(last.answer.Failures)), uint64(len(g.sessions)))
 	if c := s.connectionOf(&g.lease); c != nil {
 		b = appendText(b, s.server(c))
 		b = appendNumbers(b, c.client, flag(c.closed), uint64(c.closedAt))
 	}
-	if g.body != 0 {
-		b = appendNumbers(b, g.body)
+	if last.body != 0 {
+		b = appendNumbers(b, last.body)
+	}
+	for _, d := range g.earlier() { // none below windowFormat
+		b = appendNumbers(b, d.body, d.answer.Revision, uint64(d.answer.Applied), uint64(len(d.answer.Failures)))
 	}
 	s.scratch = b
 	return xxhash.Sum64(b)

@@ -21,7 +21,8 @@ type recorded struct {
 
 type gatewayAll struct {
 	gatewayRecord
-	More gatewayMoreRecord
+	More    gatewayMoreRecord
+	Earlier earlierRecord // from format 5 on
 }
 
 type userAll struct {
@@ -48,6 +49,12 @@ func fullRecords(format uint8) recorded {
 		}
 		g.gatewayRecord = gatewayRecord{Gateway: "g", Process: process, Number: uint32(i), Terms: 30_000, Deadline: 90_000, On: on(uint64(1 + i)),
 			Seq: 5, Revision: 6, Applied: 7, Failures: []failureRecord{{Index: 1, User: "bob", Code: 2, Name: "not_found", Message: "no"}}}
+		if format >= windowFormat {
+			g.Earlier.Done = []doneRecord{
+				{Body: 38, Revision: 4, Applied: 8, Failures: []failureRecord{{Index: 3, User: "eve", Code: 4, Name: "gone", Message: "no more"}}},
+				{Body: 39, Revision: 5, Applied: 9},
+			}
+		}
 		r.Gateways = append(r.Gateways, g)
 	}
 	u := userAll{userRecord: userRecord{
@@ -104,6 +111,9 @@ func (r *recorded) write(digest uint64) []byte {
 	}
 	for _, g := range r.Gateways {
 		b = must(g.More.MarshalMsg(must(g.gatewayRecord.MarshalMsg(b))))
+		if r.Format >= windowFormat {
+			b = must(g.Earlier.MarshalMsg(b))
+		}
 	}
 	for n := range uint32(numbers) {
 		if !used[n] {
@@ -176,6 +186,9 @@ func readRecords(t *testing.T, s *State) (r recorded) {
 		var g gatewayAll
 		if read(&g.gatewayRecord); format >= 3 {
 			read(&g.More)
+		}
+		if format >= windowFormat {
+			read(&g.Earlier)
 		}
 		r.Gateways = append(r.Gateways, g)
 	}
@@ -279,7 +292,7 @@ var inNoDigest = map[string]string{
 // digest and survives a snapshot. So a field that is added cannot be left out of either.
 func TestFields(t *testing.T) {
 	met := map[string]bool{}
-	for _, format := range []uint8{2, 3, 4} {
+	for _, format := range []uint8{2, 3, 4, 5} {
 		base := fullRecords(format)
 		state := base.restore(t)
 		if got := readRecords(t, state); !reflect.DeepEqual(got, base) {
@@ -336,6 +349,7 @@ func isLeftOut(path string, format uint8) bool {
 	return path == ".Format" ||
 		format < graceFormat && strings.HasPrefix(path, ".Params.") ||
 		format < fencesFormat && strings.Contains(path, ".More.") ||
+		format < windowFormat && strings.Contains(path, ".Earlier.") ||
 		strings.HasSuffix(path, "Sessions[0].Gateway") || // bound to a connection instead
 		strings.Contains(path, "Sessions[1].On.") // to a gateway instead
 }

@@ -121,7 +121,7 @@ func TestFormat2(t *testing.T) {
 }
 
 // TestFormat3: a journal and a snapshot of format 3 are read, and written again byte for byte. A
-// grace that a login asks for counts only once format 4 is in force.
+// grace that a login asks for counts only once format 4 is in force, and later.
 func TestFormat3(t *testing.T) {
 	for name, m := range readOld(t, "testdata/format3.txt") {
 		m.maxFormat = entry.Format
@@ -131,7 +131,7 @@ func TestFormat3(t *testing.T) {
 		for _, c := range []struct {
 			format uint8
 			want   float64
-		}{{3, 5}, {4, 20}} {
+		}{{3, 5}, {4, 20}, {5, 20}} {
 			m.do(t, "login kim s1 grace=20s ttl=120s")
 			if _, _, sessions := m.s.OwnStatus("kim"); m.s.Format() != c.format || sessions[0].GraceSeconds != c.want {
 				t.Errorf("%s: format %d, grace %v s, want %d, %v", name, m.s.Format(), sessions[0].GraceSeconds, c.format, c.want)
@@ -148,7 +148,41 @@ func TestFormat3(t *testing.T) {
 			if got, want := dump(again, true), dump(m.s, true); got != want {
 				t.Errorf("%s: restored: got\n%s\nwant\n%s", name, got, want)
 			}
-			m.do(t, fmt.Sprint("set-format ", entry.Format))
+			m.do(t, fmt.Sprint("set-format ", c.format+1))
+		}
+	}
+}
+
+// TestFormat4_ReadAndUpgraded: a journal and a snapshot of format 4 are read, and written again byte
+// for byte. Of a gateway's requests only the last one is remembered until format 5 is in force, and
+// then those since as well.
+func TestFormat4_ReadAndUpgraded(t *testing.T) {
+	for name, m := range readOld(t, "testdata/format4.txt") {
+		m.maxFormat = entry.Format
+		want := func(line, what string) {
+			t.Helper()
+			m.out.Reset()
+			if m.do(t, line); !strings.Contains(m.out.String(), what) {
+				t.Errorf("%s: %s: got %q, want %q", name, line, m.out.String(), what)
+			}
+		}
+		want("apply g1 p1 seq=3 body=9 lost:alice:s1", "applied 1 at 5.1")
+		want("apply g1 p1 seq=2 body=8 lost:alice:s1", "out_of_order")
+		want("open g1 p1 ttl=30s", "last request 3\n")
+		m.do(t, "set-format 5")
+		want("open g1 p1 ttl=30s", "last request 3, window 4\n")
+		want("apply g1 p1 seq=2 body=8 lost:alice:s1", "out_of_order")
+		for seq := 4; seq <= 6; seq++ {
+			m.do(t, fmt.Sprintf("apply g1 p1 seq=%d body=%d set:carol:%d", seq, seq, seq))
+		}
+		want("apply g1 p1 seq=3 body=9 lost:alice:s1", "applied 1 at 5.1")
+		want("apply g1 p1 seq=2 body=8 lost:alice:s1", "out_of_order")
+		restored, err := restore(blocksOf(t, m.s.BeginSnapshot(), nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := dump(restored, true), dump(m.s, true); got != want {
+			t.Errorf("%s: restored: got\n%s\nwant\n%s", name, got, want)
 		}
 	}
 }

@@ -17,11 +17,10 @@ type gateway struct {
 	key      gatewayKey
 	sessions []uint32 // that it keeps live
 
-	// seq is the number of the last request that was applied, answer is its result.
-	// If that request comes again, it is answered with answer.
-	seq    uint64
-	answer GatewayAnswer
-	body   uint64 // a hash of that request; 0: not known
+	// seq is the number of the last request that was applied. done are the last ones, the latest
+	// last. If one of them comes again, it gets its answer again.
+	seq  uint64
+	done []doneApply
 
 	saved int // index in the snapshot that is being taken
 }
@@ -55,6 +54,53 @@ type GatewayAnswer struct {
 	Failures []protocol.OpFailure
 }
 
+// doneApply is a request that was applied.
+type doneApply struct {
+	answer GatewayAnswer
+	body   uint64 // a hash of the request; 0: not known
+}
+
+// windowFormat is the first format in which a gateway may have several requests under way. Below
+// it only the last one is remembered.
+const windowFormat = 5
+
+// window returns how many requests a gateway may have under way: as many as are remembered. Each
+// of those without an answer may have been applied.
+func (s *State) window() int {
+	if s.format < windowFormat {
+		return 1
+	}
+	return protocol.ApplyWindow
+}
+
+// find returns the request with a number; nil: it is not remembered.
+func (g *gateway) find(seq uint64) *doneApply {
+	if ago := g.seq - seq; seq <= g.seq && ago < uint64(len(g.done)) {
+		return &g.done[uint64(len(g.done))-1-ago]
+	}
+	return nil
+}
+
+// last returns the last request; the zero value: there is none.
+func (g *gateway) last() (d doneApply) {
+	if n := len(g.done); n > 0 {
+		d = g.done[n-1]
+	}
+	return d
+}
+
+// earlier are those before the last one.
+func (g *gateway) earlier() []doneApply { return g.done[:max(0, len(g.done)-1)] }
+
+// remember adds the next request, and forgets what is more than most.
+func (g *gateway) remember(d doneApply, most int) {
+	g.seq++
+	if more := len(g.done) + 1 - most; more > 0 {
+		g.done = slices.Delete(g.done, 0, more)
+	}
+	g.done = append(g.done, d)
+}
+
 // openGateway opens or resumes a gateway's lease. If its connection closed longer ago
 // than the grace, the lease ends at once.
 func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
@@ -74,7 +120,7 @@ func (s *State) openGateway(c *entry.Command, r *Result) *protocol.Error {
 		s.endGateway(g, false)
 		return protocol.ErrLeaseNotFound.With("the lease was bound to a connection that is closed: open again")
 	}
-	r.Terms, r.Seq = s.termsInForce(&g.lease), g.seq
+	r.Terms, r.Seq, r.Window = s.termsInForce(&g.lease), g.seq, s.window()
 	return nil
 }
 
@@ -136,11 +182,11 @@ func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case c.Seq == g.seq && c.Seq > 0 && g.body != c.Body && g.body != 0 && c.Body != 0:
+	switch before := g.find(c.Seq); {
+	case before != nil && before.body != c.Body && before.body != 0 && c.Body != 0:
 		return protocol.ErrOutOfOrder.Withf("request %d came before, with another body", c.Seq)
-	case c.Seq == g.seq && c.Seq > 0:
-		r.Gateway = g.answer
+	case before != nil:
+		r.Gateway = before.answer
 		return nil
 	case c.Seq != g.seq+1:
 		return protocol.ErrOutOfOrder.Withf("request %d came where %d is due", c.Seq, g.seq+1)
@@ -148,20 +194,21 @@ func (s *State) applyOps(c *entry.Command, r *Result) *protocol.Error {
 	if on := s.connectionOf(&g.lease); on != nil && on.closed && s.hasLateLogin(c.Ops, g) {
 		return protocol.ErrUnavailable.With("the gateway's connection is closed, and its sessions are elsewhere by now: nothing was done, open from the present connection")
 	}
-	g.seq = c.Seq
-	if s.format >= 3 {
-		g.body = c.Body
-	}
-	g.answer = GatewayAnswer{Revision: s.revision}
+	answer := GatewayAnswer{Revision: s.revision}
 	for i := range c.Ops {
 		op := &c.Ops[i]
 		if err := s.applyOp(g, op); err != nil {
-			g.answer.Failures = append(g.answer.Failures, protocol.OpFailure{Index: i, UserFailure: protocol.Failure(op.User, err)})
+			answer.Failures = append(answer.Failures, protocol.OpFailure{Index: i, UserFailure: protocol.Failure(op.User, err)})
 			continue
 		}
-		g.answer.Applied++
+		answer.Applied++
 	}
-	r.Gateway = g.answer
+	body := c.Body
+	if s.format < fencesFormat {
+		body = 0
+	}
+	g.remember(doneApply{answer, body}, s.window())
+	r.Gateway = answer
 	return nil
 }
 

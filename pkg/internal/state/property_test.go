@@ -81,7 +81,8 @@ func genHistory(t *rapid.T) []moment {
 				c.Server, c.Client = "N1", uint64(rapid.IntRange(1, 4).Draw(t, "client"))
 			}
 		case 11, 13, 14:
-			c = entry.Command{Kind: entry.Apply, Gateway: "g1", Process: pick("process", "p1", "p2"), Seq: uint64(rapid.IntRange(1, 4).Draw(t, "seq"))}
+			c = entry.Command{Kind: entry.Apply, Gateway: "g1", Process: pick("process", "p1", "p2"), Seq: uint64(rapid.IntRange(1, 8).Draw(t, "seq")),
+				Body: uint64(rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "body"))}
 			c.Ops = rapid.SliceOfN(genOp, 1, 5).Draw(t, "ops")
 		case 12:
 			c = entry.Command{Kind: rapid.SampledFrom([]entry.Kind{entry.RenewGateway, entry.RenewGateway, entry.Close}).Draw(t, "kind"),
@@ -119,7 +120,9 @@ func genHistory(t *rapid.T) []moment {
 }
 
 // genFormat is the format in force when a history begins; a later one may follow.
-func genFormat(t *rapid.T) uint8 { return rapid.SampledFrom([]uint8{1, 2, 3, 4, 4}).Draw(t, "format") }
+func genFormat(t *rapid.T) uint8 {
+	return rapid.SampledFrom([]uint8{1, 2, 3, 4, 5, 5}).Draw(t, "format")
+}
 
 // at makes a machine one with a format in force, of which nothing has happened yet.
 func (m *machine) at(format uint8) *machine {
@@ -457,7 +460,7 @@ func dump(s *State, exact bool) string {
 	}
 	for _, key := range []gatewayKey{{"g1", "p1"}, {"g1", "p2"}} {
 		if g := s.gateways.byKey[key]; g != nil {
-			fmt.Fprintln(&b, key, g.number, g.terms, g.seq, g.body, g.answer.Applied, g.answer.Failures, s.dueAt(&g.lease))
+			fmt.Fprintln(&b, key, g.number, g.terms, g.seq, showDone(g), s.dueAt(&g.lease))
 		}
 	}
 	fmt.Fprintln(&b, "format", s.format, "lame", s.connections.lame)
@@ -537,4 +540,12 @@ func TestG04_OwedInSteps(t *testing.T) {
 	if want := []string{"alice", "bob"}; !slices.Equal(told, want) {
 		t.Errorf("told of %v, want %v", told, want)
 	}
+}
+
+// showDone is what a gateway's last requests were answered, without revisions.
+func showDone(g *gateway) (list []string) {
+	for _, d := range g.done {
+		list = append(list, fmt.Sprint(d.body, d.answer.Applied, d.answer.Failures))
+	}
+	return list
 }

@@ -13,9 +13,9 @@ import (
 // a rulesRecord behind the header. 3 has a linksRecord, a clockRecord and an endsRecord
 // behind that, and what the last one says. 4 has all parameters behind that, encoded as in
 // an entry, without those that have their defaults: a new one needs no new record. And
-// leases can have a grace of their own. Like an entry a snapshot is written in the oldest
-// format that has all it says.
-const snapshotFormat = 4
+// leases can have a grace of their own. 5 has an earlierRecord behind each gatewayMoreRecord. Like
+// an entry a snapshot is written in the oldest format that has all it says.
+const snapshotFormat = 5
 
 // headerRecord begins a snapshot: everything that there is not much of.
 //
@@ -139,6 +139,20 @@ type gatewayRecord struct {
 	Failures         []failureRecord `msg:",limit=1000"`
 }
 
+// earlierRecord is what is remembered of a gateway's requests before the last one, in order.
+//
+//msgp:tuple earlierRecord
+type earlierRecord struct {
+	Done []doneRecord `msg:",limit=16"`
+}
+
+//msgp:tuple doneRecord
+type doneRecord struct {
+	Body, Revision uint64
+	Applied        int
+	Failures       []failureRecord `msg:",limit=1000"`
+}
+
 //msgp:tuple failureRecord
 type failureRecord struct {
 	Index   int
@@ -246,14 +260,36 @@ func (r *bindingRecord) from(s *State, l *lease) {
 }
 
 func (r *gatewayRecord) from(s *State, g *gateway) {
+	answer := g.last().answer
 	*r = gatewayRecord{
 		Gateway: g.key.gateway, Process: g.key.process, Number: g.number, Terms: uint32(g.terms), Deadline: g.deadline,
-		Seq: g.seq, Revision: g.answer.Revision, Applied: g.answer.Applied,
+		Seq: g.seq, Revision: answer.Revision, Applied: answer.Applied, Failures: failureRecords(answer),
 	}
 	r.On.from(s, &g.lease)
-	for _, f := range g.answer.Failures {
-		r.Failures = append(r.Failures, failureRecord{Index: f.Index, User: f.UserID, Code: f.Code, Name: f.Name, Message: f.Message})
+}
+
+func (r *earlierRecord) from(g *gateway) {
+	*r = earlierRecord{}
+	for _, d := range g.earlier() {
+		r.Done = append(r.Done, doneRecord{Body: d.body, Revision: d.answer.Revision, Applied: d.answer.Applied, Failures: failureRecords(d.answer)})
 	}
+}
+
+func failureRecords(a GatewayAnswer) (list []failureRecord) {
+	for _, f := range a.Failures {
+		list = append(list, failureRecord{Index: f.Index, User: f.UserID, Code: f.Code, Name: f.Name, Message: f.Message})
+	}
+	return list
+}
+
+// answer is what failureRecords and the numbers beside them were made of.
+func answer(revision uint64, applied int, failures []failureRecord) GatewayAnswer {
+	a := GatewayAnswer{Revision: revision, Applied: applied}
+	for _, f := range failures {
+		a.Failures = append(a.Failures, protocol.OpFailure{Index: f.Index,
+			UserFailure: protocol.UserFailure{UserID: f.User, Code: f.Code, Name: f.Name, Message: f.Message}})
+	}
+	return a
 }
 
 // from fills the record and reports whether there is something in it. Its slice is used
@@ -267,15 +303,6 @@ func (r *userMoreRecord) from(s *State, u *user) bool {
 		r.Ends = append(r.Ends, endRecord{Session: e.session.String(), Reason: uint8(e.reason)})
 	}
 	return r.Fence != 0 || r.Fenced != 0 || r.Gone || r.Tombstone != nil || len(r.Ends) > 0
-}
-
-func (r *gatewayRecord) answer() GatewayAnswer {
-	a := GatewayAnswer{Revision: r.Revision, Applied: r.Applied}
-	for _, f := range r.Failures {
-		a.Failures = append(a.Failures, protocol.OpFailure{Index: f.Index,
-			UserFailure: protocol.UserFailure{UserID: f.User, Code: f.Code, Name: f.Name, Message: f.Message}})
-	}
-	return a
 }
 
 // from fills the record; its slices are used again.

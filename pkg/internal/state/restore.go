@@ -129,7 +129,8 @@ func (r *restorer) begin(format uint8, b []byte) (rest []byte, err error) {
 	s.clock = clock{wall: h.Wall, lease: h.Lease, amnestyUntil: h.AmnestyUntil, wentBackAt: c.WentBackAt}
 	s.params = params.Complete()
 	if h.Epoch == "" || h.Users < 0 || h.Closed < 0 || h.Freed < 0 || h.Numbers < h.Freed ||
-		r.ends.Names < 0 || r.ends.Fences < 0 || h.Format >= fencesFormat && format < 3 || h.Format >= graceFormat && format < 4 {
+		r.ends.Names < 0 || r.ends.Fences < 0 || h.Format >= fencesFormat && format < 3 ||
+		h.Format >= graceFormat && format < 4 || h.Format >= windowFormat && format < 5 {
 		return nil, damaged("its counts do not fit: %d users, %d numbers, %d of them free, %d connections, %d and %d ended sessions, format %d",
 			h.Users, h.Numbers, h.Freed, h.Closed, r.ends.Names, r.ends.Fences, h.Format)
 	}
@@ -171,7 +172,8 @@ func (r *restorer) restoreGateway(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, damaged("gateway %d: %w", len(r.gateways), err)
 	}
-	x := &gateway{key: gatewayKey{g.Gateway, g.Process}, seq: g.Seq, answer: g.answer()}
+	x := &gateway{key: gatewayKey{g.Gateway, g.Process}, seq: g.Seq}
+	last := doneApply{answer: answer(g.Revision, g.Applied, g.Failures)}
 	if r.s.gateways.byKey[x.key] != nil {
 		return nil, damaged("gateway %q comes twice", g.Gateway)
 	}
@@ -180,7 +182,22 @@ func (r *restorer) restoreGateway(b []byte) ([]byte, error) {
 		if b, err = more.UnmarshalMsg(b); err != nil {
 			return nil, damaged("what else there is of gateway %d: %w", len(r.gateways), err)
 		}
-		x.body = more.Body
+		last.body = more.Body
+	}
+	if r.format >= 5 {
+		var earlier earlierRecord
+		if b, err = earlier.UnmarshalMsg(b); err != nil {
+			return nil, damaged("the earlier requests of gateway %d: %w", len(r.gateways), err)
+		}
+		for _, d := range earlier.Done {
+			x.done = append(x.done, doneApply{answer(d.Revision, d.Applied, d.Failures), d.Body})
+		}
+	}
+	if x.seq > 0 {
+		x.done = append(x.done, last)
+	}
+	if uint64(len(x.done)) > min(x.seq, uint64(r.s.window())) {
+		return nil, damaged("gateway %q has %d requests, and remembers %d", g.Gateway, x.seq, len(x.done))
 	}
 	x.live, x.number = true, g.Number
 	if g.Number >= ofGateway || r.s.gateways.byLease[g.Number] != nil {

@@ -93,7 +93,7 @@ func (m *machine) apply(t testing.TB, e *entry.Entry) Outcome {
 			}
 			m.out.WriteByte('\n')
 		case c.Kind == entry.Open:
-			fmt.Fprintf(&m.out, "%s opened %s, last request %d\n", m.time(), c.Gateway, r.Seq)
+			fmt.Fprintf(&m.out, "%s opened %s, last request %d%s\n", m.time(), c.Gateway, r.Seq, showWindow(r.Window))
 		case len(r.Ended) > 0:
 			fmt.Fprintf(&m.out, "%s ended %s: %v\n", m.time(), c.User, r.Ended)
 		case len(r.Replaced) > 0:
@@ -145,6 +145,14 @@ func showConnection(c *protocol.Connection) string {
 		return "nothing"
 	}
 	return fmt.Sprintf("%s/%d", c.ServerID, c.ClientID)
+}
+
+// showWindow shows how many requests may be under way, where it is more than one.
+func showWindow(n int) string {
+	if n == 1 {
+		return ""
+	}
+	return fmt.Sprint(", window ", n)
 }
 
 // showTTL shows the TTL of a session that a gateway holds.

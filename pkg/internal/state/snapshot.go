@@ -86,6 +86,9 @@ func (s *State) BeginSnapshot() *Snapshot {
 	if s.format >= graceFormat {
 		x.format = max(x.format, 4)
 	}
+	if s.format >= windowFormat {
+		x.format = max(x.format, 5)
+	}
 	if s.format >= fencesFormat {
 		x.format, x.ends = max(x.format, 3), endsRecord{Names: len(x.names), Fences: s.fenceTable.count, First: s.fenceTable.first}
 	}
@@ -101,7 +104,12 @@ func (s *State) BeginSnapshot() *Snapshot {
 		r.from(s, g)
 		x.gateways = must(r.MarshalMsg(x.gateways))
 		if x.format >= 3 {
-			x.gateways = must((&gatewayMoreRecord{Body: g.body}).MarshalMsg(x.gateways))
+			x.gateways = must((&gatewayMoreRecord{Body: g.last().body}).MarshalMsg(x.gateways))
+		}
+		if x.format >= 5 {
+			var earlier earlierRecord
+			earlier.from(g)
+			x.gateways = must(earlier.MarshalMsg(x.gateways))
 		}
 	}
 	s.snapshot = x

@@ -189,8 +189,10 @@ type Result struct {
 	Terms
 	// Ended answers a Kick and an Erase.
 	Ended []string
-	// Seq, the number of the last Apply, answers an Open. Gateway answers an Apply.
+	// Seq, the number of the last Apply, and Window, how many may be under way, answer an Open.
+	// Gateway answers an Apply.
 	Seq     uint64
+	Window  int
 	Gateway GatewayAnswer
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"presence/pkg/internal/entry"
+	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
 )
 
@@ -23,9 +24,10 @@ type run struct {
 	gateway  *gateway
 	process  string
 	turn     int
-	seq      uint64 // of the last apply, and of the last one answered
+	window   int    // how many applies it may have under way
+	seq      uint64 // of the last apply, and of the last one answered with all before it
 	done     uint64
-	busy     bool
+	flights  []*apply
 	sessions []entry.Command // logins of the sessions that it is to hold
 	holds    map[string]bool // what it was told that it holds
 	opened   bool
@@ -74,7 +76,7 @@ func (r *run) open() {
 			r.again()
 		case a.err == nil:
 			answered()
-			r.opening = false
+			r.opening, r.window = false, a.result.Window
 			if r.connection == connection {
 				r.closed = false
 			}
@@ -117,46 +119,85 @@ func (r *run) again() {
 	}
 }
 
-// apply sends ops, again and again, until it is answered.
-func (r *run) apply(ops []entry.Command) {
-	if r.busy || len(ops) == 0 {
-		return
-	}
-	r.busy = true
-	r.seq++
-	r.repeat(r.seq, ops)
+// apply is a request of a run, until it and all before it are answered. It is sent again and again.
+// What was not the first without an answer waits for those before it to be answered, unless its
+// answer was that it is done.
+type apply struct {
+	r      *run
+	seq    uint64
+	ops    []entry.Command
+	held   bool
+	answer *state.GatewayAnswer
 }
 
-func (r *run) repeat(seq uint64, ops []entry.Command) {
-	w := r.w
-	w.send(&request{by: &r.lease, what: "apply", command: entry.Command{Kind: entry.Apply, Gateway: r.gateway.name, Process: r.process, Seq: seq, Ops: ops}, done: func(a *reply) {
-		switch {
+// apply sends ops, if the window has room and nothing is held.
+func (r *run) apply(ops []entry.Command) {
+	if len(r.flights) >= r.window || len(ops) == 0 {
+		return
+	}
+	for _, x := range r.flights {
+		if x.held {
+			return
+		}
+	}
+	r.seq++
+	x := &apply{r: r, seq: r.seq, ops: ops}
+	r.flights = append(r.flights, x)
+	x.send()
+}
+
+func (x *apply) send() {
+	r := x.r
+	x.held = false
+	first := x == r.flights[0]
+	r.w.send(&request{by: &r.lease, what: "apply", overtakes: !first, command: entry.Command{Kind: entry.Apply, Gateway: r.gateway.name, Process: r.process,
+		Seq: x.seq, Body: x.seq, Ops: x.ops}, done: func(a *reply) {
+		switch overtook := !first && errors.Is(a.err, protocol.ErrOutOfOrder); {
 		case !r.present:
 		case a.err == nil:
-			r.busy, r.done = false, seq
-			failed := map[int]bool{}
-			for _, f := range a.result.Gateway.Failures {
-				failed[f.Index] = true
-			}
-			for i := range ops {
-				key := ops[i].User + " " + ops[i].Session
-				switch ops[i].Kind {
-				case entry.Login:
-					r.holds[key] = !failed[i]
-				case entry.Logout, entry.Lost:
-					r.holds[key] = false
-				}
-			}
-		case errors.Is(a.err, protocol.ErrLeaseNotFound), errors.Is(a.err, protocol.ErrOutOfOrder): // the lease is gone, or another one
+			x.answer = &a.result.Gateway
+			r.settle()
+		case errors.Is(a.err, protocol.ErrLeaseNotFound), errors.Is(a.err, protocol.ErrOutOfOrder) && !overtook: // the lease is gone, or another one
 			r.again()
+		case x != r.flights[0]:
+			x.held = true
+		case overtook:
+			x.send()
 		default:
-			w.after(w.backoff(a.err), func() {
+			r.w.after(r.w.backoff(a.err), func() {
 				if r.present {
-					r.repeat(seq, ops)
+					x.send()
 				}
 			})
 		}
 	}})
+}
+
+// settle takes the answers in order, and sends what was held.
+func (r *run) settle() {
+	settled := false
+	for len(r.flights) > 0 && r.flights[0].answer != nil {
+		x := r.flights[0]
+		r.flights, r.done, settled = r.flights[1:], x.seq, true
+		failed := map[int]bool{}
+		for _, f := range x.answer.Failures {
+			failed[f.Index] = true
+		}
+		for i := range x.ops {
+			key := x.ops[i].User + " " + x.ops[i].Session
+			switch x.ops[i].Kind {
+			case entry.Login:
+				r.holds[key] = !failed[i]
+			case entry.Logout, entry.Lost:
+				r.holds[key] = false
+			}
+		}
+	}
+	for _, x := range r.flights {
+		if settled && x.held {
+			x.send()
+		}
+	}
 }
 
 // act has the gateway do something, now and then.
@@ -175,7 +216,9 @@ func (g *gateway) act() {
 	}
 	switch n := w.chance.IntN(100); {
 	case n < 50:
-		r.apply(g.ops(r))
+		for range 1 + w.chance.IntN(protocol.ApplyWindow) {
+			r.apply(g.ops(r))
+		}
 	case n < 58: // a planned handover
 		g.open(r.sessions)
 		w.after(w.between(5*time.Second, 20*time.Second), func() { r.close(false) })
@@ -247,7 +290,7 @@ func (r *run) close(logout bool) {
 func (r *run) haunt() {
 	w := r.w
 	x := r.sessions[w.chance.IntN(len(r.sessions))]
-	command := entry.Command{Kind: entry.Apply, Gateway: r.gateway.name, Process: r.process, Seq: r.seq + 1,
+	command := entry.Command{Kind: entry.Apply, Gateway: r.gateway.name, Process: r.process, Seq: r.done + 1 + w.chance.Uint64N(r.seq-r.done+1), Body: 1 << 32,
 		Ops: []entry.Command{{Kind: entry.Lost, User: x.User, Session: x.Session}, {Kind: entry.Logout, User: x.User, Session: x.Session}}}
 	if r.present { // its own next request is not used up
 		return

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"time"
 
@@ -41,8 +42,8 @@ type judge struct {
 	ended    map[string]bool   // sessions that were ended by others than who holds them
 	entered  [][2]string       // users and sessions that the entry at hand logged in
 	replaced map[string]bool   // those that must not come back
-	leases   map[string]uint32 // numbers of the runs' leases, and the last seq of each
-	seqs     map[string]uint64
+	leases   map[string]uint32 // numbers of the runs' leases, and the answers to the applies of each
+	applies  map[string][]applied
 
 	reported map[uint64]*process // closed connections that are not yet in the journal
 
@@ -71,7 +72,7 @@ type version struct {
 func newJudge(w *world) *judge {
 	j := &judge{w: w, state: state.New(), whole: map[uint64]uint64{}, users: map[string]*seen{}, took: map[*flight]bool{}, sequences: map[string]uint64{},
 		rejected: map[*flight]bool{}, clients: map[string]*client{}, runs: map[string]*run{}, holders: map[string]any{},
-		ended: map[string]bool{}, replaced: map[string]bool{}, leases: map[string]uint32{}, seqs: map[string]uint64{}, reported: map[uint64]*process{}}
+		ended: map[string]bool{}, replaced: map[string]bool{}, leases: map[string]uint32{}, applies: map[string][]applied{}, reported: map[uint64]*process{}}
 	for _, u := range w.plan.users {
 		j.users[u] = &seen{ids: map[string]bool{}, versions: []version{{0, protocol.Status{UserID: u, StatusType: protocol.Unlogined}}}}
 	}
@@ -229,7 +230,10 @@ func (j *judge) follow(e *entry.Entry, out *state.Outcome) {
 		if c.Kind == entry.Open { // refused, it has ended the lease
 			j.runs[c.Gateway+"/"+c.Process].binds(c.Client)
 		}
-		if out.Results[i].Err != nil {
+		if err := out.Results[i].Err; err != nil {
+			if c.Kind == entry.Apply {
+				j.refusedApply(c.Gateway+"/"+c.Process, c, err)
+			}
 			continue
 		}
 		switch c.Kind {
@@ -248,13 +252,12 @@ func (j *judge) follow(e *entry.Entry, out *state.Outcome) {
 		case entry.Set:
 			j.set(c)
 		case entry.Apply:
-			key := c.Gateway + "/" + c.Process
-			if c.Seq <= j.seqs[key] {
-				continue // it was done before
+			key, answer := c.Gateway+"/"+c.Process, out.Results[i].Gateway
+			if !j.applied(key, c, answer) {
+				continue
 			}
-			j.seqs[key] = c.Seq
 			failed := map[int]bool{}
-			for _, f := range out.Results[i].Gateway.Failures {
+			for _, f := range answer.Failures {
 				failed[f.Index] = true
 			}
 			for k := range c.Ops {
@@ -275,7 +278,39 @@ func (j *judge) follow(e *entry.Entry, out *state.Outcome) {
 func (j *judge) open(c *entry.Command) {
 	key := c.Gateway + "/" + c.Process
 	if number, ok := j.state.GatewayLease(c.Gateway, c.Process); ok && number != j.leases[key] {
-		j.leases[key], j.seqs[key] = number, 0
+		j.leases[key], j.applies[key] = number, nil
+	}
+}
+
+// applied is an apply that was done.
+type applied struct {
+	body   uint64
+	answer state.GatewayAnswer
+}
+
+// applied checks that the applies of a run are done in order, each once, and are answered the same
+// as often as they come. It reports whether this one was not done before.
+func (j *judge) applied(key string, c *entry.Command, answer state.GatewayAnswer) bool {
+	before := j.applies[key]
+	switch n := uint64(len(before)); {
+	case c.Seq == n+1:
+		j.applies[key] = append(before, applied{c.Body, answer})
+		return true
+	case c.Seq == 0 || c.Seq > n:
+		j.w.violated("G8", "apply %d of %s is done after %d", c.Seq, key, n)
+	case c.Body != before[c.Seq-1].body || !reflect.DeepEqual(answer, before[c.Seq-1].answer):
+		j.w.violated("G8", "apply %d of %s came again, and its answer is %+v, not %+v", c.Seq, key, answer, before[c.Seq-1])
+	}
+	return false
+}
+
+// refusedApply checks that what was refused was not the next apply, and none of the last ones.
+func (j *judge) refusedApply(key string, c *entry.Command, err error) {
+	before := j.applies[key]
+	n := uint64(len(before))
+	repeated := c.Seq > 0 && c.Seq <= n && c.Seq+protocol.ApplyWindow > n && before[c.Seq-1].body == c.Body
+	if errors.Is(err, protocol.ErrOutOfOrder) && (c.Seq == n+1 || repeated) {
+		j.w.violated("G10", "apply %d of %s after %d: %v", c.Seq, key, n, err)
 	}
 }
 

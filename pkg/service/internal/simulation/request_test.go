@@ -21,16 +21,18 @@ type request struct {
 	fresh       bool
 	minRevision uint64
 
-	by       *lease // who cannot while an outage keeps it away; nil: anybody
-	inside   bool
-	done     func(*reply)
-	finished bool
-	at       time.Duration
-	begun    time.Duration // when an instance had it
-	refused  bool          // somebody was told that nothing was done
-	floor    uint64        // the highest revision acknowledged when it was sent
-	from     *process
-	link     int
+	by     *lease // who cannot while an outage keeps it away; nil: anybody
+	inside bool
+	// overtakes: others before it were not answered when it was sent, so it may be out of order.
+	overtakes bool
+	done      func(*reply)
+	finished  bool
+	at        time.Duration
+	begun     time.Duration // when an instance had it
+	refused   bool          // somebody was told that nothing was done
+	floor     uint64        // the highest revision acknowledged when it was sent
+	from      *process
+	link      int
 }
 
 // reply is what comes back: an error, or what became of a command, or statuses.
