@@ -80,7 +80,7 @@ export class Delivery {
       }
       if (this.#statuses.size > 0) {
         this.#tellStatuses();
-        await undefined; // what callbacks have queued, such as a rendering, counts too
+        await Promise.resolve(); // what callbacks have queued, such as a rendering, counts too
         continue;
       }
       const owns = [...this.#owns.values()];

@@ -86,14 +86,14 @@ export class FakeConnection {
 
   /** Publishes an event. */
   publish(subject: string, body: object): void {
-    this.subscriptions.get(subject)?.callback?.(null, { subject, data: encoder.encode(JSON.stringify(body)) } as Msg);
+    void this.subscriptions.get(subject)?.callback?.(null, { subject, data: encoder.encode(JSON.stringify(body)) } as Msg);
   }
 
   /** Ends a subscription, as the broker does that does not allow it any more. */
   deny(subject: string): void {
     const { callback } = this.subscriptions.get(subject) ?? {};
     this.subscriptions.delete(subject);
-    callback?.(natsError("PermissionViolationError", { operation: "subscription", subject }), {} as Msg);
+    void callback?.(natsError("PermissionViolationError", { operation: "subscription", subject }), {} as Msg);
   }
 
   async request(subject: string, data: Uint8Array, { timeout }: { timeout: number }): Promise<Msg> {

@@ -118,7 +118,7 @@ test("a broker that stands still is noticed, and the connection is replaced when
   const service = await startPresenced(t);
   const presence = presenceOf(t, service, { probe: 400 });
   await presence.subscribe(["alice"]);
-  service.pause();
+  await service.pause();
   await eventually("it to be noticed", () => !presence.state.live);
   assert.equal(presence.watched("alice").statusType, StatusType.UNKNOWN);
   service.resume();
