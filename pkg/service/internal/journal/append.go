@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,8 +12,6 @@ import (
 )
 
 const (
-	// gatherTurns bounds how often other goroutines are let run before an entry is packed.
-	gatherTurns = 8
 	// appliedWithin bounds the wait for an acknowledged entry to be applied before the next one
 	// is packed.
 	appliedWithin = time.Second
@@ -49,32 +46,16 @@ func (j *Journal[W]) append(ctx context.Context) error {
 		}
 		j.notePayload()
 		j.gather()
+		j.gatherMany(ctx)
 		j.failLate()
 		e, callers := j.take()
 		if e == nil {
 			continue
 		}
+		j.lastCommands = len(callers.Commands)
 		if err := j.appendOne(ctx, e, callers); err != nil {
 			return err
 		}
-	}
-}
-
-// gather lets goroutines run that are about to submit, as long as more of them do, so that the
-// entry has their commands too. It never sleeps: if no other goroutine can run, it returns at
-// once. It also returns at once if an entry is full of commands. In an overload that is always
-// so, and a turn of the others takes long.
-func (j *Journal[W]) gather() {
-	last := -1
-	for range gatherTurns {
-		j.mu.Lock()
-		waiting, full := j.waiting, len(j.pending.commands) >= entry.MaxCommands
-		j.mu.Unlock()
-		if full || waiting == last {
-			return
-		}
-		last = waiting
-		runtime.Gosched()
 	}
 }
 

@@ -15,7 +15,7 @@
 // on it are passed over.
 //
 //   - Packing: one entry of this instance is in flight at a time. What is submitted meanwhile goes
-//     into the next one. Nothing waits for a timer.
+//     into the next one. Only under load an entry waits for more commands, for gatherWithin.
 //   - Ordering: Apply is called for every position once, in order, on one goroutine.
 //   - Loss: an entry is published again, unchanged, until it is acknowledged or GiveUp has passed
 //     since its oldest request arrived. Then its callers get Failed with ErrOutcomeUnknown,
@@ -89,6 +89,8 @@ type Journal[W any] struct {
 	// damaged says that a part of the journal is not used, see BeginEpoch.
 	stateLost, damaged bool
 
+	lastCommands int // of the last entry packed; append alone uses it
+
 	// follow alone uses these:
 
 	stateValid   bool      // the state is as of the last position applied
@@ -108,13 +110,14 @@ type Journal[W any] struct {
 	watched watched
 
 	// The constants of these names. Tests shorten them.
-	attemptTimeout, giveUp, maintainEvery, progressEvery time.Duration
+	attemptTimeout, giveUp, maintainEvery, progressEvery, gatherWithin time.Duration
 
 	wake     chan struct{} // something is pending
 	caughtUp chan struct{}
 
 	mu       sync.Mutex // guards what follows
 	pending  Queue[W]
+	many     int                     // see callAt; 0 but while gatherMany waits
 	waiting  int                     // callers between Submit and their answer
 	bytes    int                     // of their commands
 	inFlight map[uint64]*inFlight[W] // by sequence: packed, not yet applied
@@ -153,6 +156,7 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 		giveUp:           GiveUp,
 		maintainEvery:    maintainEvery,
 		progressEvery:    progressEvery,
+		gatherWithin:     gatherWithin,
 		wake:             make(chan struct{}, 1),
 		caughtUp:         make(chan struct{}),
 		inFlight:         make(map[uint64]*inFlight[W]),

@@ -113,7 +113,9 @@ func (j *Journal[W]) admit(bytes int, add func(*Queue[W])) error {
 	j.waiting++
 	j.bytes += bytes
 	add(&j.pending)
-	j.poke()
+	if len(j.pending.commands) >= j.many {
+		j.poke()
+	}
 	return nil
 }
 
