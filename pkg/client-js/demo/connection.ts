@@ -48,9 +48,8 @@ export class Connection {
     if (state.live) {
       return;
     }
-    const why = state.error ? ` (${state.error.message})` : "";
     this.#banner.hidden = false;
-    say(this.#banner, `${sentences[state.reason] ?? `There is no connection to ${this.servers}. Is presenced running? Trying again and again …`}${why}`);
+    say(this.#banner, sentences[state.reason] ?? `There is no connection to ${this.servers}. Is presenced running? Trying again and again …`);
     if (this.#wasLive && !this.#told) {
       this.log.add("the connection is lost: nobody's status is known");
       this.#told = true;

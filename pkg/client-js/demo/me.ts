@@ -10,25 +10,23 @@ export class Me {
   readonly #error = byID("me-error", HTMLElement);
   readonly #text = byID("text", HTMLInputElement);
   readonly #listeners = new AbortController();
-  readonly #off: () => void;
+  readonly #offs: (() => void)[];
 
   constructor(
-    presence: Presence,
+    private readonly presence: Presence,
     private readonly session: Session,
     private readonly steps: Steps,
   ) {
     say(byID("me-name", HTMLElement), session.userID);
     this.#card.hidden = false;
-    this.#off = presence.on("own", (own) => {
-      if (own.userID === session.userID) this.render();
-    });
+    this.#offs = [presence.on("own", () => this.render()), presence.on("state", () => this.render())];
     this.#listen();
     this.render();
   }
 
   /** Takes the card away, when the session has ended. */
   end(): void {
-    this.#off();
+    this.#offs.forEach((off) => off());
     this.#listeners.abort();
     this.#card.hidden = true;
     this.#text.value = "";
@@ -47,11 +45,11 @@ export class Me {
   }
 
   #showStatus(status: Status): void {
-    const shown = shownOf(status);
+    const { live } = this.presence.state;
+    const shown = live ? shownOf(status) : "unknown";
     showAvatar(byID("me-avatar", HTMLElement), this.session.userID, shown);
-    const more = moreOf(status);
-    const text = status.customStatus === "" ? "" : ` · ${status.customStatus}`;
-    say(byID("me-status", HTMLElement), wordOf(shown) + text + (more === "" ? "" : ` · ${more}`));
+    const what = [live ? wordOf(shown) : "Not connected", status.customStatus, moreOf(status)];
+    say(byID("me-status", HTMLElement), what.filter((part) => part !== "").join(" · "));
     this.#text.placeholder = status.customStatus === "" ? "in a meeting" : status.customStatus;
     byID("clear", HTMLButtonElement).disabled = status.customStatus === "";
   }

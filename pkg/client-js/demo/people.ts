@@ -54,7 +54,8 @@ export class People {
       row.show(this.presence.watched(name), name === this.#you);
     }
     const online = [...this.#rows.keys()].filter((name) => this.presence.watched(name).statusType === StatusType.ONLINE);
-    say(byID("online", HTMLElement), online.length === 0 ? "nobody online" : `${online.length} online`);
+    const count = online.length === 0 ? "nobody online" : `${online.length} online`;
+    say(byID("online", HTMLElement), this.presence.state.live ? count : "not known");
   }
 
   async #add(input: HTMLInputElement): Promise<void> {
