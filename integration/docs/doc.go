@@ -10,6 +10,8 @@
 //	output         must agree with what the block before it printed. With more words, as in
 //	               "output watch", it is that of the last background command with these words.
 //	go             is compiled and run. A fragment gets imports, main, and checks of err.
+//	js browser     is run by the tests of pkg/client-js (test/docs), in Chromium
+//	js token       is that, with a backend of its own
 //	json           must be JSON
 //	conf           must be a configuration that nats-server can parse
 //	text, ini      are shown: pictures, and files of other programs

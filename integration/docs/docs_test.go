@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,7 +71,7 @@ func (s *sandbox) do(t *testing.T, b block) error {
 	case what == "conf":
 		_, err := conf.Parse(b.text)
 		return err
-	case what == "text" || what == "ini":
+	case what == "text" || what == "ini" || what == "js browser" || what == "js token":
 		return nil
 	}
 	return errUnknown
@@ -213,21 +214,34 @@ func TestPackages(t *testing.T) {
 
 // TestDependencies: docs/architecture.md says of each direct dependency what it is for.
 func TestDependencies(t *testing.T) {
-	text := read(t, "docs/architecture.md")
-	_, text, _ = strings.Cut(text, "\n## Dependencies\n")
-	var direct, named []string
+	var modules []string
 	for _, m := range regexp.MustCompile(`(?m)^\t(\S+) v\S+( // indirect)?$`).FindAllStringSubmatch(read(t, "go.mod"), -1) {
 		if m[2] == "" {
-			direct = append(direct, m[1])
+			modules = append(modules, m[1])
 		}
 	}
+	wantNamed(t, "Dependencies", modules)
+
+	var npm struct{ DevDependencies map[string]string }
+	if err := json.Unmarshal([]byte(read(t, "pkg/client-js/package.json")), &npm); err != nil {
+		t.Fatal(err)
+	}
+	wantNamed(t, "Dependencies of the JavaScript client", slices.Collect(maps.Keys(npm.DevDependencies)))
+}
+
+// wantNamed holds the table below a heading of docs/architecture.md to names.
+func wantNamed(t *testing.T, heading string, names []string) {
+	t.Helper()
+	_, text, _ := strings.Cut(read(t, "docs/architecture.md"), "\n## "+heading+"\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	var named []string
 	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ").FindAllStringSubmatch(text, -1) {
 		named = append(named, m[1])
 	}
-	slices.Sort(direct)
+	slices.Sort(names)
 	slices.Sort(named)
-	if !slices.Equal(direct, named) {
-		t.Errorf("docs/architecture.md names the dependencies\n%q, go.mod has\n%q", named, direct)
+	if !slices.Equal(names, named) {
+		t.Errorf("docs/architecture.md, %s, names\n%q, there are\n%q", heading, named, names)
 	}
 }
 

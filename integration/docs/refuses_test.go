@@ -17,6 +17,7 @@ func TestRefuses(t *testing.T) {
 		{lang: "", text: "echo\n"},
 		{lang: "bash", text: "echo\n"},
 		{lang: "sh", info: "somewhere", text: "echo\n"},
+		{lang: "js", text: "no test runs it\n"},
 		{lang: "sh", text: "false\n"},
 		{lang: "sh", text: "false | true\n"},
 		{lang: "sh background", info: "background", text: "sleep 1\nsleep 2\n"},
