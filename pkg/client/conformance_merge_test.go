@@ -85,7 +85,7 @@ func newMerger(t *testing.T) *merger {
 }
 
 func TestConformance_Merging(t *testing.T) {
-	for _, c := range list[[]mergeCase](t, "merge.json") {
+	for _, c := range ConformanceList[[]mergeCase](t, "merge.json") {
 		t.Run(c.Name, func(t *testing.T) {
 			m := newMerger(t)
 			for i, s := range c.Steps {

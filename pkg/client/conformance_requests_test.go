@@ -99,7 +99,7 @@ func nameOf(err error) string {
 }
 
 func TestConformance_Requests(t *testing.T) {
-	for _, c := range list[[]requestCase](t, "requests.json") {
+	for _, c := range ConformanceList[[]requestCase](t, "requests.json") {
 		if err := c.check(c.expanded(t)); nameOf(err) != c.Error {
 			t.Errorf("%s %.80s: got %v, want %q", c.Request, c.Body, err, c.Error)
 		}
@@ -111,7 +111,7 @@ func TestConformance_RequestsToTheService(t *testing.T) {
 	kit := servicetest.Start(t)
 	nc := kit.Connect(t)
 	subjects := protocol.NewSubjects("")
-	for i, c := range list[[]requestCase](t, "requests.json") {
+	for i, c := range ConformanceList[[]requestCase](t, "requests.json") {
 		user, gateway := fmt.Sprint("user", i), fmt.Sprint("gw", i)
 		subject, err := subjects.User(user, c.Request)
 		body := c.expanded(t)

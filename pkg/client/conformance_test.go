@@ -20,8 +20,8 @@ import (
 // files.
 const conformanceDir = "../protocol/testdata/conformance"
 
-// list reads one file of that list.
-func list[T any](t *testing.T, file string) (v T) {
+// ConformanceList reads one file of that list.
+func ConformanceList[T any](t *testing.T, file string) (v T) {
 	t.Helper()
 	body, err := os.ReadFile(filepath.Join(conformanceDir, file))
 	if err != nil {
@@ -64,7 +64,7 @@ func asBytes(u uint16) []byte {
 }
 
 func TestConformance_Tokens(t *testing.T) {
-	l := list[struct {
+	l := ConformanceList[struct {
 		Valid                                          []struct{ UserID, Token text }
 		InvalidUserIDs, InvalidTokens, InvalidPrefixes []text
 		Subjects                                       []struct{ Prefix, Kind, UserID, Gateway, Op, Subject string }
@@ -145,7 +145,7 @@ func plain(t *testing.T, body []byte) (v any) {
 }
 
 func TestConformance_Messages(t *testing.T) {
-	l := list[struct {
+	l := ConformanceList[struct {
 		Files map[string][]string
 		Same  []struct {
 			Name, Message, Body string
@@ -181,7 +181,7 @@ func TestConformance_Messages(t *testing.T) {
 }
 
 func TestConformance_Errors(t *testing.T) {
-	for _, c := range list[[]struct {
+	for _, c := range ConformanceList[[]struct {
 		Name, Body, Error, Message string
 		Headers                    map[string]string
 		Code                       int

@@ -2,7 +2,10 @@ import type { ConnectionOptions, Msg, NatsConnection, Status, SubscriptionOption
 import { Presence, type PresenceOptions } from "../../src/index.js";
 import type { Owner } from "../kit/process.js";
 
-/** What a broker answers: a body, or an error of the service, or nothing at all. */
+/**
+ * What a broker answers: a body, an error of the service, a body that is given as it is (`raw`),
+ * or nothing at all.
+ */
 export type Answer = object | { error: string; code: number } | undefined;
 
 /** An error as nats-core has it: with its name. */
@@ -106,9 +109,9 @@ export class FakeConnection {
     try {
       const answered = Promise.resolve(this.#broker.answer(subject, body)).then((a) => a ?? late);
       const answer = await Promise.race([answered, late]);
-      const { code } = answer as { code?: number };
+      const { code, raw } = answer as { code?: number; raw?: string };
       return {
-        data: encoder.encode(JSON.stringify(answer)),
+        data: encoder.encode(raw ?? JSON.stringify(answer)),
         headers: code ? { get: (name: string) => (name.endsWith("Code") ? String(code) : "said") } : undefined,
       } as unknown as Msg;
     } finally {
