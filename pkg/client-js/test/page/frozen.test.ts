@@ -16,7 +16,7 @@ test("a frozen page is lost, and does not come and go", async (t) => {
   await seen.saw("login", "lost");
   for (let i = 0; i < 2; i++) {
     await tab.thaw();
-    await sleep(1_000);
+    await sleep(500);
     await tab.freeze();
     await sleep(11_000);
   }

@@ -56,6 +56,41 @@ test("a page that is back within the grace was never away", async (t) => {
   assert.deepEqual(scene.seen.causes, ["login"]);
 });
 
+test("the pages of one tab are one session", async (t) => {
+  const { login, seen } = await enter(t, stage);
+  const tab = await login();
+  const id = await tab.eval("session.sessionID");
+  await tab.go((await tab.eval<string>("location.href")) + "&next=page");
+  await eventually("the next page", () => tab.eval("location.search.includes('next')"));
+  await loggedIn(tab);
+  assert.equal(await tab.eval("session.sessionID"), id);
+  await tab.back();
+  await eventually("the page", () => tab.eval("!location.search.includes('next')"));
+  await live(tab);
+  assert.deepEqual(await tab.eval("events.includes('pageshow true')"), true);
+  await eventually("its session", async () => (await seen.live()).every((s) => s.sessionID === id));
+  await sleep(graceAndMore);
+  assert.equal((await seen.own()).sessions.length, 1);
+  assert.deepEqual(seen.causes, ["login"]);
+});
+
+test("a page that was left makes no connection until it is back", async (t) => {
+  const { login, proxy, seen } = await enter(t, stage);
+  const tab = await login({ grace: "1" });
+  // As if it were left: a page in the back-forward cache cannot be asked.
+  const tell = (type: string) =>
+    tab.eval(`dispatchEvent(new PageTransitionEvent("${type}", { persisted: true }))`);
+  await tell("pagehide");
+  assert.deepEqual(await tab.eval("presence.state"), { live: false, reason: "suspended" });
+  await seen.saw("login", "lost");
+  await tab.eval(`dispatchEvent(new Event("online"))`);
+  await sleep(1_000);
+  assert.equal(proxy.connections, 1);
+  await tell("pageshow");
+  await seen.saw("login", "lost", "login");
+  assert.equal(proxy.connections, 2);
+});
+
 test("a duplicated tab is a session of its own, without the device", async (t) => {
   const { login, seen, profile } = await enter(t, stage);
   const tab = await login({ device: "laptop", grace: "1" });

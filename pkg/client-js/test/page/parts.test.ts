@@ -26,8 +26,9 @@ test("a socket on a dead network reports that it is closed within 500 ms", async
     globalThis.nc = await wsconnect({ servers: "${proxy.url}", wsFactory, reconnect: false });
   })()`);
   proxy.forget();
+  // nats-core waits for buffers to become empty, and for close() to report.
   const took = await tab.eval(`(async () => {
-    nc.publish("x", "x".repeat(1e6)); // more than the dead connection takes
+    for (let i = 0; i < 50; i++) nc.publish("x", "x".repeat(5e5)); // more than its buffers hold
     const begun = performance.now();
     await nc.close();
     return performance.now() - begun;
@@ -35,7 +36,7 @@ test("a socket on a dead network reports that it is closed within 500 ms", async
   assert.ok(took >= 400 && took < 5_000, `it took ${took} ms`);
 });
 
-test("a socket that the server closes reports once", async (t) => {
+test("a socket reports once that it is closed", async (t) => {
   const { tab, proxy } = await open(t);
   await tab.eval(`(async () => {
     globalThis.closes = 0;
@@ -44,6 +45,7 @@ test("a socket that the server closes reports once", async (t) => {
     await new Promise((resolve) => socket.addEventListener("open", resolve));
     socket.close();
     await new Promise((resolve) => setTimeout(resolve, 1500));
+    socket.dispatchEvent(new CloseEvent("close")); // as Chromium does late, on a dead network
   })()`);
   assert.equal(await tab.eval("closes"), 1);
 });
