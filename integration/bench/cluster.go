@@ -42,15 +42,25 @@ func (b *bench) startRawCluster(sync string) (*target, error) {
 // startOnCluster starts a presenced beside each server of a reference's cluster, with
 // three copies of the journal, and connects to the servers.
 func (b *bench) startOnCluster(cluster *target) (*target, error) {
-	servers := append([]*target{cluster}, cluster.peers...)
+	return b.startBeside(append([]*target{cluster}, cluster.peers...), "--replicas", fmt.Sprint(clusterSize))
+}
+
+// startBeside starts a presenced for each element of servers, which may come more than once. They
+// are instances of one service. It connects to the servers.
+func (b *bench) startBeside(servers []*target, args ...string) (*target, error) {
 	daemons := make([]*target, len(servers))
 	for i, s := range servers {
 		d := servicetest.StartProgram(b.program, b.presenced, []string{"PRESENCED_USER_CHANGES=0"},
-			"--nats-url", s.url, "--single-account", "--replicas", fmt.Sprint(clusterSize), "--gateway-ops", "-1")
+			append([]string{"--nats-url", s.url, "--single-account", "--gateway-ops", "-1"}, args...)...)
 		daemons[i] = &target{Process: &d.Process, url: s.url}
 	}
 	t := daemons[0]
-	t.peers, t.brokers = daemons[1:], servers
+	t.peers = daemons[1:]
+	for _, s := range servers {
+		if !slices.Contains(t.brokers, s) {
+			t.brokers = append(t.brokers, s)
+		}
+	}
 	return t, t.connect()
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,12 +21,16 @@ const (
 var gatewayMeasure = measure{
 	name: "gateway", title: "ops of gateways, many in a request", unit: " ops/s",
 	variants: func(ctx context.Context, b *bench, done func(func())) ([]variant, error) {
-		c, err := client.New(b.interval.conns[0], client.Options{})
+		one, err := b.sharedGateway(ctx, b.interval, done)
 		if err != nil {
 			return nil, err
 		}
-		done(func() { _ = c.Close() }) // an error matters to nobody: the server ends too
-		shared, err := c.OpenGateway(ctx, "shared", client.GatewayOptions{})
+		three, err := b.startBeside(slices.Repeat([]*target{b.refInterval}, clusterSize))
+		if err != nil {
+			return nil, err
+		}
+		done(func() { b.close(three) })
+		shared, err := b.sharedGateway(ctx, three, done)
 		if err != nil {
 			return nil, err
 		}
@@ -52,16 +57,37 @@ var gatewayMeasure = measure{
 					})
 				},
 			},
-			{
-				name: fmt.Sprintf("sets by %d callers through one client.Gateway", b.opts.callers), goal: "≥ 8 × raw", server: b.interval,
-				run: func(ctx context.Context, d time.Duration) (sample, error) {
-					return callFor(ctx, b.opts.callers, d, func(caller, i int) error {
-						return shared.SetStatus(ctx, userID(caller), fmt.Sprint("text ", i))
-					})
-				},
-			},
+			one,
+			shared,
 		}, nil
 	},
+}
+
+// sharedGateway is the variant of many callers through one client.Gateway.
+func (b *bench) sharedGateway(ctx context.Context, t *target, done func(func())) (v variant, err error) {
+	c, err := client.New(t.conns[0], client.Options{})
+	if err != nil {
+		return v, err
+	}
+	done(func() { _ = c.Close() }) // an error matters to nobody: the server ends too
+	g, err := c.OpenGateway(ctx, "shared", client.GatewayOptions{})
+	if err != nil {
+		return v, err
+	}
+	instances := "one instance"
+	if n := 1 + len(t.peers); n > 1 {
+		instances = fmt.Sprint(n, " instances")
+	}
+	round := 0
+	return variant{
+		name: fmt.Sprintf("sets by %d callers through one client.Gateway, %s", b.opts.callers, instances), goal: "≥ 4 × raw", server: t,
+		run: func(ctx context.Context, d time.Duration) (sample, error) {
+			round++
+			return callFor(ctx, b.opts.callers, d, func(caller, i int) error {
+				return g.SetStatus(ctx, userID(caller), fmt.Sprint("text ", round, " ", i))
+			})
+		},
+	}, nil
 }
 
 // gateway makes the requests of one gateway without package client.

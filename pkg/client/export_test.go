@@ -28,3 +28,6 @@ func ExpectEventsWithin(c *Client, d time.Duration) {
 	defer c.watch.mu.Unlock()
 	c.watch.unheardFor = d
 }
+
+// TrustAfter is after how many requests in order a gateway has another one under way.
+const TrustAfter = trustAfter

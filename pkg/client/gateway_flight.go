@@ -16,6 +16,11 @@ import (
 // allows.
 const mostFlights = 4
 
+// trustAfter is how many requests in a row have to be answered before one more may be under way,
+// after one has overtaken another. With several instances many do, and each costs a round trip.
+// Then it is faster to have one under way. By trying that anew now and then little is lost.
+const trustAfter = 256
+
 // gatewayFlights are the apply requests of a lease that have no answer yet, in the order of
 // their seq. The service does them in that order, however they arrive (PROTOCOL 4.7). A request
 // that was answered before one that goes first stays in the list until that one is answered.
@@ -27,6 +32,8 @@ type gatewayFlights struct {
 	list   []*gatewayPack
 	spare  []*gatewayPack // to be used again
 	window int            // how many the service allows
+	limit  int            // how many are under way at most
+	inRow  int            // answered since limit has changed
 
 	// The answer to an attempt comes on the inbox with the attempt's number behind it.
 	inbox    string
@@ -74,9 +81,24 @@ func (f *gatewayFlights) remove(n int) {
 	f.list = append(f.list[:0], f.list[n:]...)
 }
 
+// allow sets how many the service allows.
+func (f *gatewayFlights) allow(window int) {
+	f.window = min(max(window, 1), mostFlights)
+	f.limit = f.window
+}
+
+// overtook notes that one has overtaken another, landed that one was answered.
+func (f *gatewayFlights) overtook() { f.limit, f.inRow = 1, 0 }
+
+func (f *gatewayFlights) landed() {
+	if f.inRow++; f.inRow >= trustAfter && f.limit < f.window {
+		f.limit, f.inRow = f.limit+1, 0
+	}
+}
+
 // room reports whether another request may be made: not while one waits to be sent again.
 func (f *gatewayFlights) room() bool {
-	return len(f.list) < f.window && !f.any(func(p *gatewayPack) bool { return !p.answered && !p.underWay() })
+	return len(f.list) < f.limit && !f.any(func(p *gatewayPack) bool { return !p.answered && !p.underWay() })
 }
 
 // due returns the request to be sent now, nil for none.
@@ -202,6 +224,7 @@ func (r *gatewayRun) landed(p *gatewayPack, err error) error {
 	switch {
 	case err == nil:
 		r.failures, p.answered = 0, true
+		r.flights.landed()
 		r.g.c.own.note(p.reply.Epoch, p.reply.Revision)
 		r.settle()
 		return nil
@@ -209,6 +232,9 @@ func (r *gatewayRun) landed(p *gatewayPack, err error) error {
 		r.leave(err, false)
 		return nil
 	case overtook, isTransient(err):
+		if overtook {
+			r.flights.overtook()
+		}
 		p.unsure = p.unsure || !overtook && mayBeDone(err)
 		// Whatever was wrong, the first one goes again alone, and the others after its answer.
 		if p.held = !first; first && !overtook {

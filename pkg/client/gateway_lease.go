@@ -50,7 +50,7 @@ func (r *gatewayRun) open(ctx context.Context) error {
 	}
 	r.opened, r.conn, r.back = true, conn, back
 	r.renewed(begun, &reply)
-	r.flights.window = min(max(reply.Window, 1), mostFlights)
+	r.flights.allow(reply.Window)
 	// A lease that has done nothing may be another one than the first request was for.
 	if reply.Seq < r.seq || reply.Seq == 0 && r.flights.any((*gatewayPack).mayBeDone) {
 		r.leave(protocol.ErrLeaseNotFound.With("the lease was lost before it could be bound to the new connection"), true)

@@ -42,7 +42,7 @@ func (r *gatewayRun) init(g *Gateway) error {
 	r.g, r.process, r.sessions = g, uuid.NewString(), gatewaySessions{}
 	r.nudged = g.c.link.nudges()
 	r.timer = time.NewTimer(time.Hour)
-	r.flights.window = 1
+	r.flights.allow(1)
 	return r.flights.listen(g.c.nc)
 }
 

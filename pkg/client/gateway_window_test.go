@@ -144,6 +144,30 @@ func TestGatewayOvertaken(t *testing.T) {
 			if refused == clienttest.ErrNoAnswer && !slices.Equal(log, want) {
 				t.Errorf("applies: %q, want %q", log, want)
 			}
+			if refused != clienttest.ErrNoAnswer {
+				return
+			}
+			// From then on one is under way, until many were answered in order.
+			before := len(w.logged())
+			w.answer(4, undone(clienttest.ErrNoAnswer))
+			if err := errors.Join(w.calls(w.set("alice", "fourth"), w.set("alice", "fifth"))...); err != nil {
+				t.Error(err)
+			}
+			if log, want := w.logged()[before:], []string{"4 set:alice", "4 set:alice", "5 set:alice"}; !slices.Equal(log, want) {
+				t.Errorf("applies: %q, want %q", log, want)
+			}
+			for i := range client.TrustAfter {
+				must(t, w.set("alice", fmt.Sprint(i))())
+			}
+			before = len(w.logged())
+			next := uint64(6 + client.TrustAfter)
+			w.answer(next, undone(clienttest.ErrNoAnswer))
+			if err := errors.Join(w.calls(w.set("alice", "a"), w.set("alice", "b"))...); err != nil {
+				t.Error(err)
+			}
+			if log, want := w.logged()[before+1], fmt.Sprint(next+1, " set:alice"); log != want {
+				t.Errorf("behind the first one came %q, want %q", log, want)
+			}
 		})
 	}
 }
