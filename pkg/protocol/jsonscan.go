@@ -89,6 +89,66 @@ func (r *RenewRequest) scanJSON(body []byte) bool {
 	return true
 }
 
+func (r *ApplyRequest) scanJSON(body []byte) bool {
+	p, got := jsonScan{rest: string(body)}, ApplyRequest{}
+	p.open('{')
+	for p.more('}') {
+		switch p.name() {
+		case "process":
+			got.Process = p.text()
+		case "seq":
+			got.Seq = p.number()
+		case "ops":
+			if got.Ops != nil {
+				return false
+			}
+			got.Ops = make([]Op, 0, min(strings.Count(p.rest, "{"), MaxOpsPerApply))
+			p.open('[')
+			for p.more(']') {
+				got.Ops = append(got.Ops, Op{})
+				if !got.Ops[len(got.Ops)-1].scan(&p) {
+					return false
+				}
+			}
+		default:
+			return false
+		}
+	}
+	if !p.end() {
+		return false
+	}
+	*r = got
+	return true
+}
+
+// scan reads one op. It reports whether it knows all names.
+func (o *Op) scan(p *jsonScan) bool {
+	p.open('{')
+	for p.more('}') {
+		switch p.name() {
+		case "op":
+			o.Op = p.text()
+		case "userID":
+			o.UserID = p.text()
+		case "sessionID":
+			o.SessionID = p.text()
+		case "device":
+			o.Device = p.text()
+		case "platform":
+			o.Platform = p.text()
+		case "idle":
+			o.Idle = p.flag()
+		case "customStatus":
+			o.CustomStatus = Ptr(p.text())
+		case "expiresInSeconds":
+			o.ExpiresInSeconds = Ptr(int64(p.number()))
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // jsonScan reads simple JSON: no text has an escape, numbers are a few digits, and the
 // only white space is blanks. At anything else it sets failed, and reads nothing more.
 // The texts that it returns share memory with the body.

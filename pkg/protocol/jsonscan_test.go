@@ -18,6 +18,9 @@ func FuzzJSONScan(f *testing.F) {
 		`{"userIDList":["a"],"minRevision":01}`, `{"minRevision":1e3}`, `{"minRevision":-1}`, `{"minRevision":999999999999999999}`, `{"minRevision":1,}`,
 		`{"userIDList":["a",]}`, `{"userIDList":["\u0061"]}`, `{"userIDLIST":["a"]}`, `{"detail":tru}`, `{"detail":null}`, `{"userIDList":["é"]}`, `{"userIDList":["a"]}}`, `{,}`,
 		`{"customStatus":"in a meeting","expiresInSeconds":3600,"sessionID":"s"}`, `{"customStatus":"会议中 🎧"}`, `{"customStatus":null}`, `{"sessionID":"s","idle":true}`, "{\"customStatus\":\"\xff\"}", `{"fresh":true "detail":true}`,
+		`{"process":"p1","seq":7,"ops":[{"op":"login","userID":"alice","sessionID":"s1","device":"pixel-8","platform":"web","idle":true},{"op":"set","userID":"bob","customStatus":"","expiresInSeconds":60}]}`,
+		`{"ops":[{"op":"set","userID":"a","customStatus":"b","customStatus":"c"}],"process":"p"}`, `{"ops":[{}],"ops":[]}`, `{"ops":[{},]}`, `{"ops":[[]]}`, `{"ops":[{"availability":"busy"}]}`,
+		`{"seq":1,"ops":[{"op":"lost"}{"op":"lost"}]}`, `{"seq":1,"ops":[{"op":"lost",}]}`, `{"ops":null}`, `{"ops":[null]}`, `{"ops":[{"userID":null}]}`, `{"ops":[{"op":"idle","idle":1}]}`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -25,6 +28,7 @@ func FuzzJSONScan(f *testing.F) {
 		compareScan[GetRequest](t, body)
 		compareScan[SetRequest](t, body)
 		compareScan[RenewRequest](t, body)
+		compareScan[ApplyRequest](t, body)
 	})
 }
 
@@ -64,9 +68,37 @@ func TestPlain(t *testing.T) {
 	if body := `{"customStatus":"会议中 🎧","expiresInSeconds":3600}`; !set.scanJSON([]byte(body)) {
 		t.Errorf("%s: was not read the fast way", body)
 	}
+	apply := `{"process":"p1","seq":7,"ops":[{"op":"login","userID":"alice","sessionID":"s1","device":"pixel-8","platform":"web","idle":true},` +
+		`{"op":"logout","userID":"bob","sessionID":"s1"}, {"op":"set","userID":"bob","customStatus":"会议中 🎧","expiresInSeconds":60}]}`
+	if got := new(ApplyRequest); !got.scanJSON([]byte(apply)) || len(got.Ops) != 3 {
+		t.Errorf("%s: was not read the fast way", apply)
+	}
 	var renew RenewRequest
 	if body := `{"sessionID":"0b6b0c5a","idle":true}`; !renew.scanJSON([]byte(body)) {
 		t.Errorf("%s: was not read the fast way", body)
+	}
+}
+
+// BenchmarkApply decodes an apply of 128 sets.
+func BenchmarkApply(b *testing.B) {
+	r := ApplyRequest{Process: "0b6b0c5a-5b0e-4d5f-9d0a-0123456789ab", Seq: 7}
+	for i := range 128 {
+		r.Ops = append(r.Ops, Op{Op: OpKindSet, UserID: fmt.Sprintf("user-%07d", i), CustomStatus: Ptr("in a meeting")})
+	}
+	body, err := json.Marshal(r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, decode := range map[string]func([]byte, any) error{"fast": Unmarshal, "general": unmarshal} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				var r ApplyRequest
+				if err := decode(body, &r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
