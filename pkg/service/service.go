@@ -32,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,6 +93,7 @@ type Service struct {
 	// instance knows the format of the journal that they need. nil: nothing waits. Only
 	// register uses it, and from then on only tick.
 	pendingRules *entry.Params
+	answering    []answer // empty, see keepAnswers; apply alone uses it
 
 	mu    sync.RWMutex // guards what follows
 	state *state.State
@@ -375,6 +377,7 @@ func (s *Service) apply(a journal.Applied[waiter]) error {
 	}
 	s.counted.applied.Add(1)
 	s.responder.push(done.answers)
+	s.keepAnswers(done.answers)
 	s.waiters.applied(a.Position)
 	if a.Entry.Header.Instance == s.instance {
 		s.announcer.kick()
@@ -418,7 +421,7 @@ func (s *Service) applyToState(a *journal.Applied[waiter]) (done applied, err er
 
 // answers makes the answers to the callers of an entry. The caller holds mu.
 func (s *Service) answers(callers *journal.Callers[waiter], out *state.Outcome) []answer {
-	answers := make([]answer, 0, len(callers.Commands)+len(callers.Renewals)+len(callers.Barriers))
+	answers := slices.Grow(s.answering, len(callers.Commands)+len(callers.Renewals)+len(callers.Barriers))
 	if out.Fenced {
 		for _, c := range callers.Commands {
 			answers = append(answers, answer{to: c, err: protocol.ErrUnavailable})
@@ -439,6 +442,19 @@ func (s *Service) answers(callers *journal.Callers[waiter], out *state.Outcome) 
 	}
 	return answers
 }
+
+// keepAnswers keeps the memory of answers for the next entry that has callers, up to mostAnswers.
+func (s *Service) keepAnswers(answers []answer) {
+	if len(answers) == 0 {
+		return
+	}
+	clear(answers) // they hold requests and texts
+	if s.answering = answers[:0]; cap(answers) > mostAnswers {
+		s.answering = nil
+	}
+}
+
+const mostAnswers = 512
 
 // renewedAnswer makes the answer to a renewal. The caller holds mu.
 func (s *Service) renewedAnswer(r journal.Renewing[waiter]) answer {

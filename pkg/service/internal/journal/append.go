@@ -12,6 +12,8 @@ import (
 )
 
 const (
+	// mostEncoded bounds, in bytes, the buffer for entries that is kept for the next one.
+	mostEncoded = 64 << 10
 	// appliedWithin bounds the wait for an acknowledged entry to be applied before the next one
 	// is packed.
 	appliedWithin = time.Second
@@ -72,9 +74,12 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 
 	e.Header.Instance, e.Header.Sequence = j.cfg.Instance, sequence
 	j.cfg.Stamp(&e.Header, arrived)
-	data, err := entry.Append(nil, e)
+	data, err := entry.Append(j.encoded[:0], e)
 	if err != nil {
 		return fmt.Errorf("encoding a journal entry: %w", err)
+	}
+	if j.encoded = data; cap(data) > mostEncoded {
+		j.encoded = nil
 	}
 	position, err := j.publish(ctx, data, f.done, f.deadline)
 	if ctx.Err() == nil {

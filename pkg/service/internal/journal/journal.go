@@ -89,7 +89,10 @@ type Journal[W any] struct {
 	// damaged says that a part of the journal is not used, see BeginEpoch.
 	stateLost, damaged bool
 
-	lastCommands int // of the last entry packed; append alone uses it
+	// append alone uses these:
+
+	lastCommands int    // of the last entry packed
+	encoded      []byte // the last entry; publishing copies it
 
 	// follow alone uses these:
 

@@ -30,10 +30,18 @@ type Queue[W any] struct {
 	renewing []Renewing[W]
 	barriers []W
 	tick     bool
+
+	room int // for so many commands memory is made at once: a little more than the last entry had
 }
+
+// mostRoom bounds Queue.room, and so what an idle instance holds after a large entry.
+const mostRoom = 256
 
 // Command adds a command with its caller.
 func (q *Queue[W]) Command(c entry.Command, caller W) {
+	if q.commands == nil {
+		q.commands, q.callers = make([]entry.Command, 0, q.room), make([]W, 0, q.room)
+	}
 	q.commands = append(q.commands, c)
 	q.callers = append(q.callers, caller)
 }
@@ -99,6 +107,7 @@ func (q *Queue[W]) Take() (*entry.Entry, *Callers[W]) {
 	callers.bytes = bytes - left
 	e.Commands, q.commands = cut(q.commands, commands)
 	callers.Commands, q.callers = cut(q.callers, commands)
+	q.room = min(commands+commands/4, mostRoom)
 	var head []entry.Command
 	head, q.reports = cut(q.reports, reports)
 	e.Commands = append(e.Commands, head...)
