@@ -26,7 +26,7 @@ for (const output of ["src", "test"]) {
 tsc("-p", "tsconfig.test.json");
 const bin = join(root, "dist-test/bin/");
 mkdirSync(bin, { recursive: true });
-run("go", "build", "-C", join(root, "../.."), "-o", bin, "./cmd/...");
+run("go", "build", "-C", join(root, "../.."), "-o", bin, "./cmd/...", "./integration/authcallout/webapp");
 
 const files = readdirSync(join(root, "dist-test/test"), { recursive: true })
   .filter((file) => file.endsWith(".test.js") && file.endsWith(".long.test.js") === values.long)

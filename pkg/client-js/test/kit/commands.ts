@@ -23,14 +23,17 @@ const bin = join(packageDir, "dist-test/bin");
 
 let building: Promise<unknown> | undefined;
 
+/** Programs that the tests run, by what `go build` calls them. */
+const programs = { presenced: "./cmd/presenced", presencectl: "./cmd/presencectl", webapp: "./integration/authcallout/webapp" };
+
 /**
  * The path of one of the project's commands. `npm test` has built them; whoever runs a file of
  * tests without it builds them here, once.
  */
-export async function command(name: "presenced" | "presencectl"): Promise<string> {
+export async function command(name: keyof typeof programs): Promise<string> {
   const path = join(bin, name);
   if (!existsSync(path)) {
-    building ??= promisify(execFile)("go", ["build", "-o", bin + "/", "./cmd/..."], { cwd: projectDir });
+    building ??= promisify(execFile)("go", ["build", "-o", bin + "/", ...Object.values(programs)], { cwd: projectDir });
     await building;
   }
   return path;
