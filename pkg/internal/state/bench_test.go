@@ -14,7 +14,9 @@ import (
 // millionUsers is a state of a million users with a session each.
 func millionUsers(b *testing.B) *State { return manyUsers(b, 1_000_000) }
 
-func manyUsers(b *testing.B, users int) *State {
+func manyUsers(b testing.TB, users int) *State { return manyUsersOf(b, users).s }
+
+func manyUsersOf(b testing.TB, users int) *machine {
 	m := newMachine(b)
 	const perEntry = 4000
 	for i := 0; i < users; i += perEntry {
@@ -28,7 +30,7 @@ func manyUsers(b *testing.B, users int) *State {
 			b.Fatal(err)
 		}
 	}
-	return m.s
+	return m
 }
 
 // BenchmarkSnapshot is the work of writing a million users down, without

@@ -20,8 +20,12 @@ import (
 //
 // Apply writes a user early if it is about to change a user that is not written yet (copy
 // on write). So an entry takes longer by the writing of the users that it changes, and
-// nothing waits for the whole snapshot. What is written early stays in memory until the
-// next step: at most the records of all users.
+// nothing waits for the whole snapshot.
+//
+// A snapshot takes this much memory beside the state: a step, and what is written early, until
+// the steps take it. Each user is written early once at most, and only before its turn. So the
+// most is what the whole snapshot has, if all users change before the first step: about 125 bytes
+// for each user with one session, and their texts. TestSnapshot_Memory measures it.
 type Snapshot struct {
 	// Step is about how many bytes Next writes. Tests set smaller ones.
 	Step int
@@ -45,10 +49,10 @@ type Snapshot struct {
 	// fence is the number of the next fence to be written, fencesEnd the number behind the
 	// last one. earlyFences has the records of fences that were forgotten meanwhile.
 	fence, fencesEnd uint32
-	earlyFences      []byte
+	earlyFences      early
 
 	place uint32 // all users whose numbers are below it are written
-	early []byte // records of users that were about to change
+	early early  // records of users that were about to change
 
 	record userRecord
 	more   userMoreRecord
@@ -170,16 +174,16 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 	if x.closed.Len() > 0 || x.freed.Len() > 0 || len(x.names) > 0 {
 		return b, true, nil
 	}
-	b = append(b, x.earlyFences...)
-	x.earlyFences = x.earlyFences[:0]
+	b = x.earlyFences.take(b, enough)
 	for ; x.fence != x.fencesEnd && len(b) < enough; x.fence++ {
 		b = x.writeFence(b, x.fence)
 	}
-	if x.fence != x.fencesEnd {
+	if x.fence != x.fencesEnd || len(x.earlyFences) > 0 {
 		return b, true, nil
 	}
-	b = append(b, x.early...)
-	x.early = x.early[:0]
+	if b = x.early.take(b, enough); len(x.early) > 0 {
+		return b, true, nil
+	}
 	for n, u := range x.s.users.table.From(x.place) {
 		if len(b) >= enough {
 			x.place = n
@@ -216,7 +220,8 @@ func (x *Snapshot) writeFence(b []byte, number uint32) []byte {
 // preserveFence writes a fence early that is about to be forgotten.
 func (x *Snapshot) preserveFence(number uint32) {
 	if number-x.fence < x.fencesEnd-x.fence {
-		x.earlyFences = x.writeFence(x.earlyFences, number)
+		c := x.earlyFences.open()
+		*c = x.writeFence(*c, number)
 	}
 }
 
@@ -228,7 +233,39 @@ func (s *State) preserve(u *user) {
 	if x == nil || u.saved == x.number {
 		return
 	}
-	x.early = x.write(x.early, u)
+	c := x.early.open()
+	*c = x.write(*c, u)
+}
+
+// early has records that were written before their turn. They are in chunks of about blockBytes,
+// so that no entry waits for a copy of all that there are.
+type early [][]byte
+
+// open returns the chunk to append to.
+func (e *early) open() *[]byte {
+	if last := len(*e) - 1; last >= 0 && len((*e)[last]) < blockBytes {
+		return &(*e)[last]
+	}
+	*e = append(*e, nil)
+	return &(*e)[len(*e)-1]
+}
+
+// take moves chunks to the end of b until that has enough bytes.
+func (e *early) take(b []byte, enough int) []byte {
+	for len(*e) > 0 && len(b) < enough {
+		b = append(b, (*e)[0]...)
+		(*e)[0] = nil
+		*e = (*e)[1:]
+	}
+	return b
+}
+
+// bytes is how much memory they take.
+func (e early) bytes() (n int) {
+	for _, chunk := range e {
+		n += cap(chunk)
+	}
+	return n
 }
 
 // must is for generated code, which fails on values that it cannot represent;

@@ -281,6 +281,82 @@ func TestSnapshot_NumberWraps(t *testing.T) {
 	}
 }
 
+// TestSnapshot_Memory: while sets change users in all blocks, a snapshot takes the memory that is
+// stated at Snapshot, and gives it back.
+func TestSnapshot_Memory(t *testing.T) {
+	const each = 100
+	const users = 200_000 / slower // manyUsers makes entries of 4,000
+	for _, c := range []struct {
+		name string
+		stop bool // no step is taken before all users have changed
+		most func(whole int) int
+	}{
+		{"a step after each entry", false, func(int) int { return 2 * blockBytes }},
+		{"no step until all have changed", true, func(whole int) int { return whole + whole/2 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := manyUsersOf(t, users)
+			m.flatEntry(t, nil) // which announces the last logins: that changes users too
+			whole := 0
+			for _, b := range blocksOf(t, m.s.BeginSnapshot(), nil) {
+				whole += len(b)
+			}
+			if whole > 130*users {
+				t.Errorf("the snapshot has %d bytes, want at most 130 for each of %d users", whole, users)
+			}
+			digest, before := m.s.Digest(), heapInUse()
+			x := m.s.BeginSnapshot()
+			most, more, writing := 0, true, &writer{}
+			for i := 0; i < users; i += each {
+				e := entry.Entry{Header: m.header("A")}
+				e.Header.AnnouncedThrough = m.s.Position()
+				for k := range each {
+					e.Commands = append(e.Commands, entry.Command{Kind: entry.Set, User: fmt.Sprintf("user-%d", (i+k)*7919%users), Text: "in a meeting"})
+				}
+				m.now += 4
+				if _, err := m.s.Apply(&e, m.s.Position()+1, m.now, false); err != nil {
+					t.Fatal(err)
+				}
+				most = max(most, x.early.bytes())
+				if more && !c.stop {
+					more = writing.step(t, x)
+				}
+			}
+			if most > c.most(whole) || most == 0 {
+				t.Errorf("%d bytes were written early, want at most %d", most, c.most(whole))
+			}
+			if grown := heapInUse() - before; c.stop && grown > uint64(c.most(whole)+100*users) {
+				t.Errorf("the heap grew by %d bytes, at most %d are of the snapshot", grown, c.most(whole))
+			}
+			for more {
+				more = writing.step(t, x)
+			}
+			x.End()
+			if left := x.early.bytes(); left != 0 {
+				t.Errorf("%d bytes are left in the end", left)
+			}
+			if s, err := restore(writing.blocks); err != nil || s.Digest() != digest {
+				t.Errorf("restored: %v, or another digest", err)
+			}
+		})
+	}
+}
+
+// writer takes the steps of a snapshot.
+type writer struct{ blocks [][]byte }
+
+func (w *writer) step(t *testing.T, x *Snapshot) (more bool) {
+	b, more, err := x.Next(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > 3*blockBytes {
+		t.Errorf("a step has %d bytes", len(b))
+	}
+	w.blocks = append(w.blocks, b)
+	return more
+}
+
 // FuzzRestore: no bytes make Restore panic, and what it accepts can be written
 // down again.
 func FuzzRestore(f *testing.F) {
