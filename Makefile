@@ -18,7 +18,7 @@ FROM ?= 9153e71
 UPGRADE ?= 70s
 ROUNDS ?=
 
-.PHONY: run build test race processes histories bounded js flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full chaos soak upgrade check clean
+.PHONY: run build test race processes histories bounded js flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full bench-10m chaos soak upgrade check clean
 
 run: build ## build and run the daemon with its own NATS server and a demo page, data in ./data
 	$(BIN)/presenced --data data --demo
@@ -111,6 +111,9 @@ bench: ## speed and size against raw NATS, about 3 minutes; AGAINST=commit: agai
 
 bench-full: ## the same with longer rounds, a million users and curves, about 25 minutes; PLOT=dir: draws the curves
 	$(GO) run ./integration/bench -full $(if $(PLOT),-plot $(PLOT))
+
+bench-10m: ## ten million users on one presenced: memory, a snapshot, verify, a restart; 8 GB of memory, 5 GB of disk, about 10 minutes
+	$(GO) run ./integration/bench -only large -users 10000000
 
 chaos: ## three NATS servers and three presenced under faults for CHAOS; SEED=n draws those of an earlier run
 	$(GO) test $(PROCESSES) -run '^(TestChaos|TestLinearizable|TestLinearizable_NoMajority)$$' -v -count 1 -parallel 1 -timeout 0 -chaos $(CHAOS) -seed $(SEED)

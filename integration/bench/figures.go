@@ -64,8 +64,9 @@ func findFigure(text, name string) (float64, bool) {
 	return 0, false
 }
 
-// announcedWithin bounds the wait of awaitAnnounced, which takes some seconds.
-const announcedWithin = time.Minute
+// announcedWithin bounds the wait of awaitAnnounced. It takes some seconds, and minutes after ten
+// million logins.
+const announcedWithin = 10 * time.Minute
 
 // awaitAnnounced waits until all changes are known to be announced. Until then each takes
 // memory, for some seconds after its event was sent.

@@ -18,9 +18,9 @@ type measure struct {
 	alone func(ctx context.Context, b *bench) ([]row, error)
 	// shared says that one with alone uses the servers that the variants share.
 	shared bool
-	// slow ones are left out by -short, and long ones by all runs but -full, unless -only
-	// names them.
-	slow, long bool
+	// slow ones are left out by -short, long ones by all runs but -full, and named ones by all
+	// runs, unless -only names them.
+	slow, long, named bool
 	// finish, where there is one, adds what follows from the rows.
 	finish func(rows []row) []row
 }
@@ -84,7 +84,7 @@ type result struct {
 
 // measures in the order in which they are made.
 var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure,
-	callersMeasure, growthMeasure, memoryMeasure, snapshotMeasure, idleMeasure}
+	callersMeasure, growthMeasure, memoryMeasure, snapshotMeasure, idleMeasure, largeMeasure}
 
 func measureNames() []string {
 	var names []string
@@ -108,7 +108,7 @@ func longNames() (names []string) {
 func (o *options) chosen() []measure {
 	var list []measure
 	for _, m := range measures {
-		if o.only[m.name] || len(o.only) == 0 && !(m.slow && o.short) && (o.full || !m.long) {
+		if o.only[m.name] || len(o.only) == 0 && !(m.slow && o.short) && (o.full || !m.long) && !m.named {
 			list = append(list, m)
 		}
 	}

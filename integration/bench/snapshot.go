@@ -41,7 +41,7 @@ var snapshotMeasure = measure{
 		if err := awaitAnnounced(ctx, t.conns[0]); err != nil {
 			return nil, err
 		}
-		sets, snapshots, err := b.setOverSnapshots(ctx, t, (b.opts.rounds+1)/2)
+		sets, snapshots, err := b.setOverSnapshots(ctx, t, (b.opts.rounds+1)/2, snapshotWithin)
 		if err != nil {
 			return nil, err
 		}
@@ -56,11 +56,11 @@ var snapshotMeasure = measure{
 	},
 }
 
-// setOverSnapshots sets texts until n snapshots were taken. No other can be under way at
-// the end, because two are more than 2 s apart.
-func (b *bench) setOverSnapshots(ctx context.Context, t *target, n int) (sets, snapshots []span, err error) {
+// setOverSnapshots sets texts until n snapshots were taken, each within a time. No other can be
+// under way at the end, because two are more than 2 s apart.
+func (b *bench) setOverSnapshots(ctx context.Context, t *target, n int, within time.Duration) (sets, snapshots []span, err error) {
 	before := len(tookSnapshots(t.Stderr()))
-	deadline := time.Now().Add(time.Duration(n) * snapshotWithin)
+	deadline := time.Now().Add(time.Duration(n) * within)
 	for turn := 0; len(snapshots) < n; turn++ {
 		if time.Now().After(deadline) {
 			return nil, nil, errNoSnapshot
