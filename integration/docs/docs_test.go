@@ -132,7 +132,7 @@ var (
 	quoted   = regexp.MustCompile("`([^`]+)`")
 	aPath    = regexp.MustCompile(`^(pkg|cmd|integration|docs|findings)/[\w./-]+$`)
 	aTest    = regexp.MustCompile(`^(Test|Fuzz|Benchmark)[A-Z]\w*$`)
-	aTarget  = regexp.MustCompile(`^make ([a-z-]+)`)
+	aTarget  = regexp.MustCompile(`^make ([a-z0-9-]+)`)
 	aMetric  = regexp.MustCompile(`^presence_\w+$`)
 	aCommand = regexp.MustCompile(`^(?:bin/)?(presenced|presencectl)\b(.*)$`)
 )
