@@ -358,11 +358,13 @@ func packID(id string) sessionID {
 		return sessionID(id)
 	}
 	u, err := uuid.Parse(id)
-	if err != nil || u.Variant() != uuid.RFC4122 || strings.ContainsAny(id, "ABCDEF") { // in capitals it is another ID
+	if err != nil || u.Variant() != uuid.RFC4122 || strings.ContainsFunc(id, isCapital) { // in capitals it is another ID
 		return sessionID(id)
 	}
 	return sessionID(u[:])
 }
+
+func isCapital(r rune) bool { return 'A' <= r && r <= 'F' }
 
 func (p sessionID) String() string {
 	if !p.isUUID() {

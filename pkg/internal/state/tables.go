@@ -178,9 +178,29 @@ func (t *tables) dropUser(u *user) {
 // indexUsers makes all users found by their IDs, at once. It returns an ID that two of them have.
 func (t *tables) indexUsers() (twice string, ok bool) {
 	t.users.index.Grow(t.users.table.Len())
-	for n, u := range t.users.table.All() {
-		if id := t.userID(u); t.users.index.Find(id) != 0 {
-			return id, false
+	numbers := make([]uint32, 0, table.Several)
+	for n := range t.users.table.All() {
+		if numbers = append(numbers, n); len(numbers) == table.Several {
+			if twice, ok = t.indexSome(numbers); !ok {
+				return twice, false
+			}
+			numbers = numbers[:0]
+		}
+	}
+	return t.indexSome(numbers)
+}
+
+// indexSome is indexUsers for at most table.Several users.
+func (t *tables) indexSome(numbers []uint32) (twice string, ok bool) {
+	var ids [table.Several]string
+	var likely [table.Several]uint32
+	for i, n := range numbers {
+		ids[i] = t.userID(t.user(n))
+	}
+	t.users.index.Likely(ids[:len(numbers)], &likely) // so that the memory of all is there at once
+	for i, n := range numbers {
+		if t.users.index.Find(ids[i]) != 0 {
+			return ids[i], false
 		}
 		t.users.index.Add(n)
 	}
