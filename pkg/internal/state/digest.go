@@ -82,7 +82,7 @@ func (s *State) hash(u *user) uint64 {
 	r := s.rare(u)
 	b := appendText(s.scratch[:0], s.userID(u))
 	b = appendText(b, s.text(u))
-	b = appendNumbers(b, uint64(r.textUntil), uint64(u.lastSeen), uint64(u.idleSince), u.revision, u.previous, uint64(u.updatedAt), uint64(u.cause))
+	b = appendNumbers(b, uint64(r.textUntil), uint64(u.lastSeen.ms()), uint64(u.idleSince.ms()), u.revision, u.previous, uint64(u.updatedAt.ms()), uint64(u.cause))
 	b = appendNumbers(b, uint64(u.lasting), uint64(r.override), uint64(r.overrideUntil), flag(u.erased != notErased))
 	if h := s.hidden(u); h != nil {
 		b = appendText(b, s.texts.Get(h.text))

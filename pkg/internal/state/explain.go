@@ -38,7 +38,7 @@ func (s *State) Explain(userID string) protocol.ExplainReply {
 			r.Ended = append(r.Ended, protocol.EndedSession{SessionID: session.String(), Reason: reason.wire(), RememberedForSeconds: seconds(left)})
 		}
 	})
-	if at, ok := s.nextForget(u); ok && u.idleSince >= 0 {
+	if at, ok := s.nextForget(u); ok && u.idleSince.ms() >= 0 {
 		r.ForgottenInSeconds = seconds(max(at-s.clock.lease, 0))
 	}
 	r.OwedBy = s.pendingAt(u)
@@ -105,7 +105,7 @@ func (s *State) why(u *user) (why []string) {
 	switch {
 	case u.erased != notErased:
 		say("erased: to be forgotten as soon as that is announced for certain")
-	case u.idleSince >= 0:
+	case u.idleSince.ms() >= 0:
 		say("there is nothing left to remember but when the user was last seen and which sessions were ended: forgotten %s after that began", span(s.params.Retention))
 	}
 	return why

@@ -267,8 +267,8 @@ func checkInvariants(t *rapid.T, s *State) {
 		if at := s.nextExpiry(u); at != 0 && (r.expiryBucket == 0 || r.expiryBucket > bucketOf(at)) {
 			t.Fatalf("what %s said expires at %d but waits in bucket %d", id, at, r.expiryBucket)
 		}
-		if idle := s.isForgettable(u); idle != (u.idleSince >= 0) {
-			t.Fatalf("user %s: idle %t since %d", id, idle, u.idleSince)
+		if idle := s.isForgettable(u); idle != (u.idleSince.ms() >= 0) {
+			t.Fatalf("user %s: idle %t since %d", id, idle, u.idleSince.ms())
 		}
 		if at, ok := s.nextForget(u); ok && (u.forgetBucket == 0 || u.forgetBucket > leaseBucket(at)) {
 			t.Fatalf("something of %s is forgotten at %d but waits in bucket %d", id, at, u.forgetBucket)
@@ -427,7 +427,7 @@ func dump(s *State, exact bool) string {
 	fmt.Fprintln(&b, s.epoch, s.generation, s.format, s.clock, s.params, slices.Collect(s.leases.freed.All()), s.leases.byNumber.Len())
 	for _, id := range s.UserIDs() {
 		u := s.users.get(id)
-		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s", id, s.text(u), s.rare(u).textUntil, u.lastSeen, u.idleSince, u.updatedAt, u.cause)
+		fmt.Fprintf(&b, "%s %q until %d seen %d idle %d updated %d %s", id, s.text(u), s.rare(u).textUntil, u.lastSeen.ms(), u.idleSince.ms(), u.updatedAt.ms(), u.cause)
 		for r := s.replacedOf(u); r != nil; r = r.next {
 			fmt.Fprintf(&b, " replaced %s until %d %s %t", r.session, r.until, r.reason.wire(), r.pending)
 		}

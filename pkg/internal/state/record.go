@@ -317,8 +317,8 @@ func (r *userRecord) from(s *State, u *user) {
 	}
 	rare := s.rare(u)
 	*r = userRecord{
-		ID: s.userID(u), Text: s.text(u), TextUntil: rare.textUntil, LastSeen: u.lastSeen, IdleSince: u.idleSince,
-		Revision: u.revision, Previous: u.previous, UpdatedAt: u.updatedAt, Cause: uint8(u.cause),
+		ID: s.userID(u), Text: s.text(u), TextUntil: rare.textUntil, LastSeen: u.lastSeen.ms(), IdleSince: u.idleSince.ms(),
+		Revision: u.revision, Previous: u.previous, UpdatedAt: u.updatedAt.ms(), Cause: uint8(u.cause),
 		Sessions: sessions, Replaced: ended,
 		Lasting: uint8(u.lasting), Override: uint8(rare.override), OverrideUntil: rare.overrideUntil, Erased: u.erased != notErased,
 	}

@@ -314,8 +314,8 @@ func (r *restorer) restoreUser(b []byte) ([]byte, error) {
 	}
 	x := s.newUser(u.ID) // found by ID from finish on
 	s.setText(x, u.Text, u.TextUntil)
-	x.lastSeen, x.idleSince = u.LastSeen, u.IdleSince
-	x.revision, x.previous, x.updatedAt, x.cause = u.Revision, u.Previous, u.UpdatedAt, cause(u.Cause)
+	x.lastSeen, x.idleSince, x.updatedAt = instantOf(u.LastSeen), instantOf(u.IdleSince), instantOf(u.UpdatedAt)
+	x.revision, x.previous, x.cause = u.Revision, u.Previous, cause(u.Cause)
 	x.fence, x.fenced = r.fenceNumber(r.more.Fence), r.more.Fenced
 	switch {
 	case r.more.Gone:

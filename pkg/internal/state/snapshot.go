@@ -22,16 +22,16 @@ import (
 // on write). So an entry takes longer by the writing of the users that it changes, and
 // nothing waits for the whole snapshot.
 //
-// A snapshot takes this much memory beside the state: a step, and what is written early, until
-// the steps take it. Each user is written early once at most, and only before its turn. So the
+// A snapshot takes this much memory beside the state: a step, a bit for each user, and what is
+// written early, until the steps take it. Each user is written early once at most, and only before its turn. So the
 // most is what the whole snapshot has, if all users change before the first step: about 125 bytes
 // for each user with one session, and their texts. TestSnapshot_Memory measures it.
 type Snapshot struct {
 	// Step is about how many bytes Next writes. Tests set smaller ones.
 	Step int
 
-	s      *State
-	number uint16 // user.saved of the users that are written
+	s       *State
+	written numberSet // the users that are written, or were added since it began
 
 	format   uint8
 	header   headerRecord
@@ -66,10 +66,7 @@ const blockBytes = 64 << 10
 // BeginSnapshot begins a snapshot of the state as it is now. If another one is not at its
 // end, that one is given up.
 func (s *State) BeginSnapshot() *Snapshot {
-	if s.snapshots++; s.snapshots == 0 {
-		s.snapshots = 1 // they begin anew; user.saved is 0 for a user of whom none was taken yet
-	}
-	x := &Snapshot{s: s, number: s.snapshots, Step: blockBytes, closed: s.connections.closed, freed: s.leases.freed, names: s.ended,
+	x := &Snapshot{s: s, written: newNumberSet(s.users.table.End()), Step: blockBytes, closed: s.connections.closed, freed: s.leases.freed, names: s.ended,
 		fence: s.fenceTable.first, fencesEnd: s.fenceTable.next}
 	x.header = headerRecord{
 		Epoch: s.epoch, Generation: s.generation, Format: s.format, Position: s.position,
@@ -189,17 +186,17 @@ func (x *Snapshot) Next(b []byte) (block []byte, more bool, err error) {
 			x.place = n
 			return b, true, nil
 		}
-		if u.saved != x.number {
-			b = x.write(b, u)
+		if !x.written.has(n) {
+			b = x.write(b, n, u)
 		}
 	}
 	x.place = math.MaxUint32
 	return b, false, nil
 }
 
-// write appends a user's record.
-func (x *Snapshot) write(b []byte, u *user) []byte {
-	u.saved = x.number
+// write appends the record of the user with a number.
+func (x *Snapshot) write(b []byte, n uint32, u *user) []byte {
+	x.written.set(n)
 	x.record.from(x.s, u)
 	if x.format < 3 || !x.more.from(x.s, u) {
 		return must(x.record.MarshalMsg(b))
@@ -230,11 +227,28 @@ func (x *Snapshot) preserveFence(number uint32) {
 // call it.
 func (s *State) preserve(u *user) {
 	x := s.snapshot
-	if x == nil || u.saved == x.number {
+	if x == nil {
 		return
 	}
-	c := x.early.open()
-	*c = x.write(*c, u)
+	if n := s.numberOf(u); !x.written.has(n) {
+		c := x.early.open()
+		*c = x.write(*c, n, u)
+	}
+}
+
+// numberSet is a set of numbers. Those beyond the end are always in it.
+type numberSet []uint64
+
+func newNumberSet(end uint32) numberSet { return make(numberSet, (uint64(end)+63)/64) }
+
+func (ns numberSet) has(n uint32) bool {
+	return int(n/64) >= len(ns) || ns[n/64]&(1<<(n%64)) != 0
+}
+
+func (ns numberSet) set(n uint32) {
+	if int(n/64) < len(ns) {
+		ns[n/64] |= 1 << (n % 64)
+	}
 }
 
 // early has records that were written before their turn. They are in chunks of about blockBytes,

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -271,13 +270,29 @@ func TestSnapshot_GivenUp(t *testing.T) {
 	}
 }
 
-// TestSnapshot_NumberWraps: the numbers of snapshots begin anew after 65,535 of them. A snapshot
-// then has the users too that no snapshot was taken of yet.
-func TestSnapshot_NumberWraps(t *testing.T) {
-	s := someState(t, 1)
-	s.snapshots = math.MaxUint16
-	if _, err := restore(blocksOf(t, s.BeginSnapshot(), nil)); err != nil {
-		t.Error(err)
+// TestSnapshot_Added: users who are added while a snapshot is taken are not in it, whether their
+// numbers are beyond those that there were or were freed meanwhile.
+func TestSnapshot_Added(t *testing.T) {
+	for _, users := range []int{1, 255, 300} {
+		m := newMachine(t)
+		m.do(t, "configure grace=5s retention=1m", "set first text=x", "set first")
+		for i := range users {
+			m.do(t, fmt.Sprintf("set user-%d text=x", i))
+		}
+		m.pass(t, 3) // everything is announced
+		want := dump(m.s, true)
+		x := m.s.BeginSnapshot()
+		m.pass(t, 70) // the first one is forgotten
+		for i := range 600 {
+			m.do(t, fmt.Sprintf("set another-%d text=x", i))
+		}
+		restored, err := restore(blocksOf(t, x, nil))
+		if err != nil {
+			t.Fatalf("%d users: %v", users, err)
+		}
+		if got := dump(restored, true); got != want {
+			t.Errorf("%d users: got\n%s\nwant\n%s", users, got, want)
+		}
 	}
 }
 

@@ -131,8 +131,7 @@ type State struct {
 	revision uint64
 	touched  []touched
 
-	snapshot  *Snapshot // the one that is being taken, or nil
-	snapshots uint16    // the number of the newest snapshot, see user.saved
+	snapshot *Snapshot // the one that is being taken, or nil
 
 	// digest is the sum of the hashes of users and deadlines, see Digest. digests
 	// has the digests of past positions. scratch is a buffer for hashing.

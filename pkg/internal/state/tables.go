@@ -141,9 +141,10 @@ func (s *State) fetch(commands []entry.Command) {
 // addUser adds a user of whom nothing is remembered. It includes a call of change.
 func (s *State) addUser(id string) *user {
 	u := s.newUser(id)
-	s.users.index.Add(s.numberOf(u))
+	n := s.numberOf(u)
+	s.users.index.Add(n)
 	if s.snapshot != nil {
-		u.saved = s.snapshot.number // it is not in that one
+		s.snapshot.written.set(n) // it is not in that one
 	}
 	s.note(u)
 	return u
@@ -153,7 +154,7 @@ func (s *State) addUser(id string) *user {
 func (t *tables) newUser(id string) *user {
 	n, u := t.users.table.New()
 	u.id = t.texts.Put(n<<ownerBits|uint32(ofUser), id)
-	u.idleSince, u.lasting = -1, entry.Available
+	u.idleSince, u.lasting = instantOf(-1), entry.Available
 	return u
 }
 
@@ -285,6 +286,16 @@ func (t *tables) hidden(u *user) *hidden {
 		return nil
 	}
 	return t.hiddens.At(t.rares.At(u.rare).hidden)
+}
+
+// instant is a time in milliseconds, in the room of 48 bits: enough for 4,000 years before and after
+// 1970.
+type instant [3]uint16
+
+func instantOf(ms int64) instant { return instant{uint16(ms), uint16(ms >> 16), uint16(ms >> 32)} }
+
+func (at instant) ms() int64 {
+	return int64(int16(at[2]))<<32 | int64(at[1])<<16 | int64(at[0])
 }
 
 // sessionKey is the ID of a session in 16 bytes: a UUID, which most are, or where the text is.

@@ -12,7 +12,7 @@ func TestRecords(t *testing.T) {
 		record reflect.Type
 		most   uintptr // bytes
 	}{
-		{reflect.TypeFor[user](), 80},
+		{reflect.TypeFor[user](), 72},
 		{reflect.TypeFor[session](), 80},
 		{reflect.TypeFor[connection](), 32},
 		{reflect.TypeFor[rare](), 32},
@@ -45,4 +45,13 @@ func pointerIn(t reflect.Type) string {
 		return t.String()
 	}
 	return ""
+}
+
+// TestInstant: times come back as they were, those before 1970 too.
+func TestInstant(t *testing.T) {
+	for _, ms := range []int64{0, 1, -1, 0xffff, 1 << 16, 1 << 32, 1_796_000_000_000, -1 << 47, 1<<47 - 1} {
+		if got := instantOf(ms).ms(); got != ms {
+			t.Errorf("%d ms come back as %d", ms, got)
+		}
+	}
 }

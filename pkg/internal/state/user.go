@@ -16,23 +16,22 @@ type user struct {
 	sessions uint32 // the first, in the order of their logins; 0: none
 	rare     uint32 // see rare; 0: it has nothing
 
-	lastSeen  int64 // wall time at which the user last stopped being ONLINE
-	idleSince int64 // lease clock since when nothing is to be remembered; -1: something is
+	lastSeen  instant // wall time at which the user last stopped being ONLINE
+	idleSince instant // lease clock since when nothing is to be remembered; -1: something is
+	updatedAt instant // wall time of the last change that the owner sees
+
+	fenced  uint16 // how many sessions were replaced since the last trimFences
+	touched int32  // 1 + index in State.touched while a change is at hand
 
 	// Of the last change that the owner sees:
-	revision  uint64
-	previous  uint64 // revision of the public view before; means nothing while hidden
-	updatedAt int64  // wall time
-	pending   uint32 // in an instance's outbox; 0: the change is announced
-	cause     cause
+	revision uint64
+	previous uint64 // revision of the public view before; means nothing while hidden
+	pending  uint32 // in an instance's outbox; 0: the change is announced
+	cause    cause
 
 	lasting  entry.Availability
 	erased   erasure
 	presence presence // of the sessions, see notePresence
-
-	saved   uint16 // number of the last snapshot that contains the user, see Snapshot
-	fenced  uint16 // how many sessions were replaced since the last trimFences
-	touched int32  // 1 + index in State.touched while a change is at hand
 
 	forgetBucket uint32 // where the user waits in the calendar forgets; 0: nowhere
 
@@ -203,7 +202,7 @@ func (s *State) leaveOnline(u *user) {
 		return
 	}
 	if s.touched[u.touched-1].own.statusType == protocol.Online {
-		u.lastSeen = s.clock.wall
+		u.lastSeen = instantOf(s.clock.wall)
 	}
 	if !s.params.Persistent {
 		s.setText(u, "", 0)
@@ -221,12 +220,12 @@ func (s *State) erase(c *entry.Command, r *Result) {
 	r.Ended = s.endSessions(u, func(*session) bool { return true }, byErasure, wasErased)
 	s.tell(u, partPublic|partOwner) // its revision is gone, whether it looked like that before or not
 	s.setText(u, "", 0)
-	u.lastSeen = 0
+	u.lastSeen = instant{}
 	s.setChosen(u, entry.Available, entry.Keep, 0)
 	if s.hidden(u) != nil {
 		s.show(u)
 	}
-	u.erased, u.idleSince = erasedKnown, -1
+	u.erased, u.idleSince = erasedKnown, instantOf(-1)
 	if s.format >= erasedGoneFormat {
 		u.erased = erasedGone
 		s.touched[u.touched-1].erased = true
@@ -280,7 +279,7 @@ func (x *tombstone) status(id string) protocol.Status {
 // announced. previous is the revision of the public view before.
 func (s *State) setTombstone(u *user, previous uint64) {
 	s.putTombstone(u, tombstone{revision: s.revision, previous: previous, updatedAt: s.clock.wall})
-	u.revision, u.previous, u.updatedAt = 0, 0, 0
+	u.revision, u.previous, u.updatedAt = 0, 0, instant{}
 }
 
 func (t *tables) putTombstone(u *user, x tombstone) {
@@ -310,9 +309,9 @@ func (s *State) markIdle(u *user) {
 	forgettable := s.isForgettable(u)
 	switch {
 	case !forgettable:
-		u.idleSince = -1
-	case u.idleSince < 0:
-		u.idleSince = s.clock.lease
+		u.idleSince = instantOf(-1)
+	case u.idleSince.ms() < 0:
+		u.idleSince = instantOf(s.clock.lease)
 	}
 }
 
@@ -330,9 +329,9 @@ func (s *State) isForgettable(u *user) bool {
 // forgotten at once, any other not before the user's ended sessions.
 func (s *State) forgetAt(u *user) int64 {
 	if u.erased != notErased {
-		return u.idleSince
+		return u.idleSince.ms()
 	}
-	at := u.idleSince + s.params.Retention
+	at := u.idleSince.ms() + s.params.Retention
 	for r := s.replacedOf(u); r != nil; r = r.next {
 		at = max(at, r.until)
 	}
@@ -342,7 +341,7 @@ func (s *State) forgetAt(u *user) int64 {
 // nextForget returns when something about a user is forgotten next. It returns false
 // for never, and while something has to be announced before.
 func (s *State) nextForget(u *user) (at int64, ok bool) {
-	if u.idleSince >= 0 && !s.hasPending(u) {
+	if u.idleSince.ms() >= 0 && !s.hasPending(u) {
 		at, ok = s.forgetAt(u), true
 	}
 	if h := s.hidden(u); h != nil {
@@ -377,7 +376,7 @@ func (s *State) forgetUsers() {
 				s.stepHidden(u)
 			}
 			switch {
-			case u.idleSince < 0 || s.forgetAt(u) > s.clock.lease:
+			case u.idleSince.ms() < 0 || s.forgetAt(u) > s.clock.lease:
 				s.scheduleForget(u)
 			case s.hasPending(u) || u.touched > 0: // scheduled again once it is announced
 			default:

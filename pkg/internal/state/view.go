@@ -56,7 +56,7 @@ func (t *tables) publicRevision(u *user) uint64 {
 
 // ownerView is the status as the user's own devices see it.
 func (s *State) ownerView(u *user) protocol.Status {
-	return s.own(u).status(s.userID(u), u.lastSeen, u.revision, u.updatedAt)
+	return s.own(u).status(s.userID(u), u.lastSeen.ms(), u.revision, u.updatedAt.ms())
 }
 
 // publicView is the status as everybody else sees it.
@@ -166,7 +166,7 @@ func (s *State) revise(t *touched) {
 	rest, shown := s.hide(u, own)
 	online := t.own.statusType == protocol.Online && own.statusType == protocol.Online
 	if own != t.own || what&partOwner != 0 {
-		u.revision, u.updatedAt, u.cause = s.revision, s.clock.wall, t.cause
+		u.revision, u.updatedAt, u.cause = s.revision, instantOf(s.clock.wall), t.cause
 		switch {
 		case shown:
 			u.cause = byLogin
@@ -350,7 +350,7 @@ func (s *State) show(u *user) {
 
 // beginHiding makes the public view, from now on, of a user who becomes invisible.
 func (s *State) beginHiding(u *user, own view) {
-	lastSeen, cause := u.lastSeen, u.cause
+	lastSeen, cause := u.lastSeen.ms(), u.cause
 	if own.statusType == protocol.Online {
 		own.statusType, lastSeen, cause = protocol.Offline, s.clock.wall, byLoss
 		if !s.params.Persistent {
@@ -359,7 +359,7 @@ func (s *State) beginHiding(u *user, own view) {
 	}
 	h := s.newHidden(u, own)
 	h.lastSeen, h.cause, h.idleSince = lastSeen, cause, -1
-	h.revision, h.previous, h.updatedAt = u.revision, u.previous, u.updatedAt
+	h.revision, h.previous, h.updatedAt = u.revision, u.previous, u.updatedAt.ms()
 	for x := s.first(u); x != nil; x = s.after(x) {
 		if x.live {
 			h.until = max(h.until, s.lostUntil())
@@ -372,7 +372,7 @@ func (s *State) beginHiding(u *user, own view) {
 	}
 	h.gone = h.revision == 0
 	if h.statusType == protocol.Unlogined && h.text == 0 {
-		h.idleSince = u.idleSince
+		h.idleSince = u.idleSince.ms()
 	}
 	s.markHiddenIdle(h)
 }

@@ -150,6 +150,9 @@ func (b *Blocks[T]) Room() (n int) {
 	return n
 }
 
+// End returns a number that no record in use has, nor any higher one.
+func (b *Blocks[T]) End() uint32 { return uint32(len(b.blocks)) << blockBits }
+
 // From iterates over the records in use from a number on, in the order of their numbers.
 // Records may be added and freed meanwhile: one that is added may be left out.
 func (b *Blocks[T]) From(n uint32) iter.Seq2[uint32, *T] {
