@@ -35,10 +35,10 @@ func ConformanceList[T any](t *testing.T, file string) (v T) {
 	return v
 }
 
-// text is a text of the list, as it is or as the object that stands for it.
-type text string
+// ConformanceText is a text of the list, as it is or as the object that stands for it.
+type ConformanceText string
 
-func (x *text) UnmarshalJSON(body []byte) error {
+func (x *ConformanceText) UnmarshalJSON(body []byte) error {
 	if body[0] != '{' {
 		return json.Unmarshal(body, (*string)(x))
 	}
@@ -48,9 +48,9 @@ func (x *text) UnmarshalJSON(body []byte) error {
 		UTF16  []uint16
 	}
 	err := json.Unmarshal(body, &long)
-	*x = text(strings.Repeat(long.Repeat, long.Times))
+	*x = ConformanceText(strings.Repeat(long.Repeat, long.Times))
 	for _, u := range long.UTF16 {
-		*x += text(asBytes(u))
+		*x += ConformanceText(asBytes(u))
 	}
 	return err
 }
@@ -65,8 +65,8 @@ func asBytes(u uint16) []byte {
 
 func TestConformance_Tokens(t *testing.T) {
 	l := ConformanceList[struct {
-		Valid                                          []struct{ UserID, Token text }
-		InvalidUserIDs, InvalidTokens, InvalidPrefixes []text
+		Valid                                          []struct{ UserID, Token ConformanceText }
+		InvalidUserIDs, InvalidTokens, InvalidPrefixes []ConformanceText
 		Subjects                                       []struct{ Prefix, Kind, UserID, Gateway, Op, Subject string }
 	}](t, "tokens.json")
 	for _, c := range l.Valid {

@@ -17,6 +17,7 @@ function expand(_: string, value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
   if ("repeat" in value && "times" in value) return String(value.repeat).repeat(Number(value.times));
   if ("list" in value && "times" in value) return Array(Number(value.times)).fill(value.list);
+  if ("series" in value) return Array.from({ length: Number((value as { times?: number }).times) }, (_, i) => `${String(value.series)}${i}`);
   if ("utf16" in value) return String.fromCharCode(...(value.utf16 as number[]));
   return value;
 }
