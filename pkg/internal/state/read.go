@@ -3,6 +3,7 @@ package state
 import (
 	"iter"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -64,18 +65,21 @@ func (s *State) Status(userID string, detail bool) protocol.Status {
 func (s *State) Statuses(list []protocol.Status, userIDs []string, detail bool) []protocol.Status {
 	const several = table.Several
 	var numbers [several]uint32
-	var ids [several]table.Text
+	var ids, texts [several]table.Text
 	var lengths [several]int
+	var read int // without a use the compiler would leave the reading out
 	for some := range slices.Chunk(userIDs, several) {
 		s.users.index.Likely(some, &numbers)
 		for i := range some {
-			ids[i] = 0
+			ids[i], texts[i] = 0, 0
 			if u := s.user(numbers[i]); u != nil {
-				ids[i] = u.id
+				ids[i], texts[i] = u.id, u.text
+				read += int(u.presence) // it is in another part of the record
 			}
 		}
 		for i := range some {
 			lengths[i] = s.texts.Length(ids[i])
+			read += s.texts.Length(texts[i])
 		}
 		for i, id := range some {
 			u := s.user(numbers[i])
@@ -85,6 +89,7 @@ func (s *State) Statuses(list []protocol.Status, userIDs []string, detail bool) 
 			list = append(list, s.seen(u, id, detail))
 		}
 	}
+	runtime.KeepAlive(read)
 	return list
 }
 
