@@ -1,8 +1,8 @@
 /** How long a lock is waited for, in milliseconds: a page that is reloaded frees it meanwhile. */
-const WAIT_MS = 500;
+const WAIT_MS = 1_000;
 
 /** One of the browser's Web Locks: of all pages of an origin, one at a time holds it. */
-export class Lock {
+export class TabLock {
   readonly #locks: LockManager;
   readonly #name: string;
   #stop: AbortController | undefined;
@@ -17,29 +17,35 @@ export class Lock {
     return this.#held;
   }
 
-  /** Takes the lock within half a second. It reports whether the lock is held. */
+  /** Takes the lock: at once if it is free, else within a second. It reports whether it is held. */
   async take(): Promise<boolean> {
     if (this.#held) return true;
-    const stop = new AbortController();
-    this.#stop = stop;
+    const stop = (this.#stop = new AbortController());
+    // A busy browser may take longer than a second to give a lock that is free.
+    if (await this.#request({ ifAvailable: true }, stop)) return true;
     const timer = setTimeout(() => stop.abort(), WAIT_MS);
-    return new Promise<boolean>((resolve) => {
-      const hold = (): Promise<void> => {
-        clearTimeout(timer);
-        this.#held = true;
-        resolve(true);
-        return new Promise((free) => stop.signal.addEventListener("abort", () => free()));
-      };
-      this.#locks.request(this.#name, { signal: stop.signal }, hold).catch(() => {
-        clearTimeout(timer);
-        resolve(false); // somebody else has it, or the page may have no locks
-      });
-    });
+    const taken = await this.#request({ signal: stop.signal }, stop);
+    clearTimeout(timer);
+    return taken;
   }
 
   /** Frees the lock, or stops waiting for it. */
   release(): void {
     this.#held = false;
     this.#stop?.abort();
+  }
+
+  /** Asks for the lock once. The lock is held until `stop` says so. */
+  #request(options: LockOptions, { signal }: AbortController): Promise<boolean> {
+    return new Promise((resolve) => {
+      const hold = (lock: Lock | null): Promise<void> | void => {
+        if (!lock || signal.aborted) return resolve(false);
+        this.#held = true;
+        resolve(true);
+        return new Promise((free) => signal.addEventListener("abort", () => free()));
+      };
+      // A page may have no locks, as in a sandboxed frame.
+      this.#locks.request(this.#name, options, hold).catch(() => resolve(false));
+    });
   }
 }

@@ -1,6 +1,6 @@
 import type { LoginReason } from "../types.js";
 import { newID } from "../logins.js";
-import { Lock } from "./lock.js";
+import { TabLock } from "./lock.js";
 
 /** What a session ID is (PROTOCOL 1); storage can hold anything. */
 const isID = /^[\w-]{1,64}$/;
@@ -34,15 +34,15 @@ export class TabSession {
   readonly #options: TabOptions;
   readonly #key: string;
   #id: string | undefined;
-  #idLock: Lock | undefined;
-  #deviceLock: Lock | undefined;
+  #idLock: TabLock | undefined;
+  #deviceLock: TabLock | undefined;
 
   constructor(options: TabOptions) {
     this.#options = options;
     this.#key = `${options.prefix}:session:${options.userID}`;
     const { locks, device } = options;
     if (locks && device !== undefined) {
-      this.#deviceLock = new Lock(locks, `${options.prefix}:device:${options.userID}:${device}`);
+      this.#deviceLock = new TabLock(locks, `${options.prefix}:device:${options.userID}:${device}`);
     }
   }
 
@@ -92,7 +92,7 @@ export class TabSession {
   async #take(id: string, locks: LockManager): Promise<boolean> {
     if (id !== this.#id) {
       this.#idLock?.release();
-      this.#idLock = new Lock(locks, `${this.#options.prefix}:session:${id}`);
+      this.#idLock = new TabLock(locks, `${this.#options.prefix}:session:${id}`);
       this.#id = id;
     }
     if (!(await this.#idLock!.take())) return false;

@@ -1,6 +1,6 @@
 // A real network: two hosts with a cable between them, in network namespaces.
 import assert from "node:assert/strict";
-import { test, type TestContext } from "node:test";
+import { describe, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { eventually } from "../kit/process.js";
 import { makeNetwork, type Network } from "../kit/network.js";
@@ -28,26 +28,28 @@ async function login(t: TestContext): Promise<Apart | undefined> {
   return { network, seen, tab: await login({ servers }) };
 }
 
-test("a page whose address changes is not noticed", async (t) => {
-  const apart = await login(t);
-  if (!apart) return;
-  const { network, tab, seen } = apart;
-  network.changeAddress();
-  await eventually("the loss", () => tab.eval("!presence.state.live"));
-  await live(tab);
-  await tab.eval(`session.setStatus("elsewhere")`);
-  await sleep(20_000); // the broker closes the earlier connection, and the grace is over
-  assert.deepEqual(seen.causes, ["login", "set"]);
-});
+describe("a real network", { concurrency: 2 }, () => {
+  test("a page whose address changes is not noticed", async (t) => {
+    const apart = await login(t);
+    if (!apart) return;
+    const { network, tab, seen } = apart;
+    network.changeAddress();
+    await eventually("the loss", () => tab.eval("!presence.state.live"));
+    await live(tab);
+    await tab.eval(`session.setStatus("elsewhere")`);
+    await sleep(20_000); // the broker closes the earlier connection, and the grace is over
+    assert.deepEqual(seen.causes, ["login", "set"]);
+  });
 
-test("a page whose network is cut is lost, and comes back", async (t) => {
-  const apart = await login(t);
-  if (!apart) return;
-  const { network, tab, seen } = apart;
-  network.cut();
-  await seen.saw("login", "lost");
-  assert.equal(await tab.eval("presence.state.live"), false);
-  network.mend();
-  await seen.saw("login", "lost", "login");
-  await live(tab);
+  test("a page whose network is cut is lost, and comes back", async (t) => {
+    const apart = await login(t);
+    if (!apart) return;
+    const { network, tab, seen } = apart;
+    network.cut();
+    await seen.saw("login", "lost");
+    assert.equal(await tab.eval("presence.state.live"), false);
+    network.mend();
+    await seen.saw("login", "lost", "login");
+    await live(tab);
+  });
 });

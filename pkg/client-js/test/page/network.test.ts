@@ -1,6 +1,6 @@
 // What networks, services and browsers do to the connection of a page.
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { after, describe, test } from "node:test";
 import { startPresenced } from "../kit/presenced.js";
 import { eventually } from "../kit/process.js";
 import type { Tab } from "./kit/chromium.js";
@@ -8,97 +8,99 @@ import { enter, live, startStage } from "./kit/stage.js";
 
 const stage = await startStage({ after });
 
-/** What makes a hidden page ask at once whether its connection is alive. */
-const occasions = {
-  "is seen": (tab: Tab) => tab.front(),
-  "is on line": (tab: Tab) => tab.eval(`dispatchEvent(new Event("online"))`),
-  "runs again": (tab: Tab) => tab.freeze().then(() => tab.thaw()),
-};
+describe("a page's connection", { concurrency: 4 }, () => {
+  /** What makes a hidden page ask at once whether its connection is alive. */
+  const occasions = {
+    "is seen": (tab: Tab) => tab.front(),
+    "is on line": (tab: Tab) => tab.eval(`dispatchEvent(new Event("online"))`),
+    "runs again": (tab: Tab) => tab.freeze().then(() => tab.thaw()),
+  };
 
-for (const [what, happen] of Object.entries(occasions)) {
-  test(`a connection that the network forgot is replaced when the page ${what}`, async (t) => {
-    const { login, seen, proxy, profile, other } = await enter(t, stage);
+  for (const [what, happen] of Object.entries(occasions)) {
+    test(`a connection that the network forgot is replaced when the page ${what}`, async (t) => {
+      const { login, seen, proxy, profile, other } = await enter(t, stage);
+      const tab = await login();
+      await profile.open(other); // in front of it
+      proxy.forget();
+      const begun = Date.now();
+      await happen(tab);
+      await eventually("another connection", () => proxy.connections === 2);
+      const took = Date.now() - begun;
+      assert.ok(took < 8_000, `another connection after ${took} ms, want about 2,100; by itself 10,000`);
+      await live(tab);
+      await tab.eval(`session.setStatus("here")`);
+      await seen.saw("login", "set");
+    });
+  }
+
+  test("a visible page notices by itself that the network forgot its connection", async (t) => {
+    const { login, seen, proxy } = await enter(t, stage);
     const tab = await login();
-    await profile.open(other); // in front of it
     proxy.forget();
-    const begun = Date.now();
-    await happen(tab);
     await eventually("another connection", () => proxy.connections === 2);
-    const took = Date.now() - begun;
-    assert.ok(took < 8_000, `another connection after ${took} ms, want about 2,100; by itself 10,000`);
     await live(tab);
-    await tab.eval(`session.setStatus("here")`);
-    await seen.saw("login", "set");
+    assert.deepEqual(seen.causes, ["login"]);
   });
-}
 
-test("a visible page notices by itself that the network forgot its connection", async (t) => {
-  const { login, seen, proxy } = await enter(t, stage);
-  const tab = await login();
-  proxy.forget();
-  await eventually("another connection", () => proxy.connections === 2);
-  await live(tab);
-  assert.deepEqual(seen.causes, ["login"]);
-});
+  test("a dead connection is replaced within a second", async (t) => {
+    const { login, proxy } = await enter(t, stage);
+    const tab = await login();
+    proxy.forget();
+    const took = await tab.eval(`(async () => {
+      const begun = performance.now();
+      presence.reconnect("the test says so");
+      await presence.connected();
+      return performance.now() - begun;
+    })()`);
+    assert.equal(proxy.connections, 2);
+    assert.ok(took < 5_000, `replaced after ${took} ms, want under 1,000`);
+  });
 
-test("a dead connection is replaced within a second", async (t) => {
-  const { login, proxy } = await enter(t, stage);
-  const tab = await login();
-  proxy.forget();
-  const took = await tab.eval(`(async () => {
-    const begun = performance.now();
-    presence.reconnect("the test says so");
-    await presence.connected();
-    return performance.now() - begun;
-  })()`);
-  assert.equal(proxy.connections, 2);
-  assert.ok(took < 5_000, `replaced after ${took} ms, want under 1,000`);
-});
+  test("off line is blind, and pauses nothing", async (t) => {
+    const { login, seen } = await enter(t, stage);
+    const tab = await login();
+    await live(tab);
+    const pretend = (onLine: boolean) =>
+      tab.eval(`Object.defineProperty(navigator, "onLine", { value: ${onLine}, configurable: true });
+        dispatchEvent(new Event("${onLine ? "online" : "offline"}"));`);
+    await pretend(false);
+    assert.deepEqual(await tab.eval("presence.state"), { live: false, reason: "offline" });
+    await tab.eval(`session.setStatus("off line")`);
+    await seen.saw("login", "set");
+    await pretend(true);
+    await live(tab);
+  });
 
-test("off line is blind, and pauses nothing", async (t) => {
-  const { login, seen } = await enter(t, stage);
-  const tab = await login();
-  await live(tab);
-  const pretend = (onLine: boolean) =>
-    tab.eval(`Object.defineProperty(navigator, "onLine", { value: ${onLine}, configurable: true });
-      dispatchEvent(new Event("${onLine ? "online" : "offline"}"));`);
-  await pretend(false);
-  assert.deepEqual(await tab.eval("presence.state"), { live: false, reason: "offline" });
-  await tab.eval(`session.setStatus("off line")`);
-  await seen.saw("login", "set");
-  await pretend(true);
-  await live(tab);
-});
+  test("a service that is killed and started again is not noticed", async (t) => {
+    const service = await startPresenced(t, { origins: [stage.site.origin] });
+    const { login, seen } = await enter(t, { ...stage, service });
+    const tab = await login();
+    await service.kill();
+    await eventually("blind", () => tab.eval("!presence.state.live"));
+    await service.start();
+    await live(tab);
+    await eventually("the session", async () => (await seen.live())[0]?.bound);
+    assert.deepEqual(seen.causes, ["login"]);
+  });
 
-test("a service that is killed and started again is not noticed", async (t) => {
-  const service = await startPresenced(t, { origins: [stage.site.origin] });
-  const { login, seen } = await enter(t, { ...stage, service });
-  const tab = await login();
-  await service.kill();
-  await eventually("blind", () => tab.eval("!presence.state.live"));
-  await service.start();
-  await live(tab);
-  await eventually("the session", async () => (await seen.live())[0]?.bound);
-  assert.deepEqual(seen.causes, ["login"]);
-});
+  test("a policy that forbids the connection is named", async (t) => {
+    const { proxy, profile } = await enter(t, stage);
+    const page = stage.site.files.get("/");
+    const headers = { "content-security-policy": "default-src 'self'" };
+    stage.site.files.set("/strict.html", { body: page?.body ?? "", headers });
+    const tab = await profile.open(`${stage.site.url}strict.html?servers=${proxy.url}`);
+    const error = "globalThis.presence?.state.error?.message";
+    assert.equal(
+      await eventually("an error", () => tab.eval(error)),
+      `the page's content security policy has no ${proxy.url}/ in connect-src`,
+    );
+    assert.equal(proxy.connections, 0);
+  });
 
-test("a policy that forbids the connection is named", async (t) => {
-  const { proxy, profile } = await enter(t, stage);
-  const page = stage.site.files.get("/");
-  const headers = { "content-security-policy": "default-src 'self'" };
-  stage.site.files.set("/strict.html", { body: page?.body ?? "", headers });
-  const tab = await profile.open(`${stage.site.url}strict.html?servers=${proxy.url}`);
-  const error = "globalThis.presence?.state.error?.message";
-  assert.equal(
-    await eventually("an error", () => tab.eval(error)),
-    `the page's content security policy has no ${proxy.url}/ in connect-src`,
-  );
-  assert.equal(proxy.connections, 0);
-});
-
-test("servers without ws:// or wss:// are an error", async (t) => {
-  const { profile } = await enter(t, stage);
-  const tab = await profile.open(`${stage.site.url}?servers=127.0.0.1:4222`);
-  const error = "globalThis.presence?.state.error?.code";
-  assert.equal(await eventually("an error", () => tab.eval(error)), "invalid_request");
+  test("servers without ws:// or wss:// are an error", async (t) => {
+    const { profile } = await enter(t, stage);
+    const tab = await profile.open(`${stage.site.url}?servers=127.0.0.1:4222`);
+    const error = "globalThis.presence?.state.error?.code";
+    assert.equal(await eventually("an error", () => tab.eval(error)), "invalid_request");
+  });
 });

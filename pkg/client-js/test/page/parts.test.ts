@@ -128,3 +128,25 @@ test("what else is in the storage is no session ID", async (t) => {
   })()`);
   assert.match(id, /^[\w-]{1,64}$/);
 });
+
+test("a lock that is free is taken however slow the browser is, and freed while it is waited for", async (t) => {
+  const { tab } = await open(t);
+  const [slow, left, later] = await tab.eval(`(async () => {
+    const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    const locks = {
+      async request(...args) {
+        await wait(1500);
+        return navigator.locks.request(...args);
+      },
+    };
+    const one = new TabLock(locks, "lock");
+    const slow = await one.take();
+    one.release();
+    const two = new TabLock(locks, "lock");
+    const taking = two.take();
+    two.release(); // the page is left
+    const left = await taking;
+    return [slow, left, await new TabLock(navigator.locks, "lock").take()];
+  })()`);
+  assert.deepEqual([slow, left, later], [true, false, true]);
+});

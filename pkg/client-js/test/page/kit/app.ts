@@ -1,5 +1,6 @@
 import { wsconnect } from "@nats-io/nats-core";
 import { openPage } from "../../../src/page/index.js";
+import { TabLock } from "../../../src/page/lock.js";
 import { Pulse } from "../../../src/page/pulse.js";
 import { Sockets } from "../../../src/page/socket.js";
 import { TabSession } from "../../../src/page/tab.js";
@@ -17,7 +18,7 @@ export function run(): void {
   const asked = new URLSearchParams(location.search);
   const counter = { n: 0 };
   setInterval(() => counter.n++, 100); // shows whether timers run
-  Object.assign(window, { events: note(), counter, wsconnect, Pulse, Sockets, TabSession });
+  Object.assign(window, { events: note(), counter, wsconnect, Pulse, Sockets, TabLock, TabSession });
   if (asked.has("servers")) Object.assign(window, { started: start(asked) });
   Object.assign(window, { loaded: true });
 }
