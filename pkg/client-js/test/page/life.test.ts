@@ -4,6 +4,7 @@ import { after, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { presencectl } from "../kit/commands.js";
 import { eventually } from "../kit/process.js";
+import { bundle } from "../kit/site.js";
 import { enter, live, loggedIn, reload, startStage } from "./kit/stage.js";
 
 const stage = await startStage({ after });
@@ -11,6 +12,30 @@ const stage = await startStage({ after });
 describe("a page's life", { concurrency: 4 }, () => {
   /** The grace of a session by default is 5 s, and a loss is told within 1 s more (G5). */
   const graceAndMore = 6_500;
+
+  test("a Presence in a SharedWorker outlives the freezing of its page", async (t) => {
+    const { profile, proxy, seen, user, other } = await enter(t, stage);
+    const worker = `
+      import { wsconnect } from "@nats-io/nats-core";
+      import { Presence } from "presence-client";
+      const presence = new Presence({ connect: wsconnect, options: { servers: "${proxy.url}" } });
+      const session = presence.login("${user}", { platform: "web", graceSeconds: 1 });
+      globalThis.onconnect = async ({ ports: [port] }) => port.postMessage((await session).sessionID);`;
+    stage.site.files.set(`/${user}.js`, { body: await bundle(worker) });
+    const tab = await profile.open(stage.site.url);
+    await eventually("the page", () => tab.eval("globalThis.loaded"));
+    const id = await tab.eval(`new Promise((resolve) => {
+      globalThis.worker = new SharedWorker("/${user}.js", { type: "module" });
+      worker.port.onmessage = ({ data }) => resolve(data);
+    })`);
+    await profile.open(other);
+    await tab.freeze();
+    await sleep(20_000); // a frozen page of its own would be lost after some 16 s
+    assert.deepEqual(seen.causes, ["login"]);
+    assert.deepEqual((await seen.live()).map((s) => s.sessionID), [id]);
+    await tab.close();
+    await seen.saw("login", "lost");
+  });
 
   test("a reload is not noticed, and resumes the session", async (t) => {
     const { login, seen } = await enter(t, stage);
