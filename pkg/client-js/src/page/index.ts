@@ -19,8 +19,9 @@ export type { PageOptions } from "./page.js";
  * - *Frozen.* While logged in the page holds a Web Lock, so Chromium does not freeze it. A page
  *   that stood still logs in only after it has run for 2 s.
  * - *On a dead network.* A visible page asks for a sign of life every 10 s and when it comes into
- *   view, and makes another connection if none comes within 2 s. While the browser says that it
- *   is off line the state is blind with the reason `offline`, and nothing pauses.
+ *   view, and makes another connection if none comes within 2 s.
+ * - *Off line*, as the browser says. The state is blind with the reason `offline` until the broker
+ *   answers. Nothing pauses.
  *
  * Where the browser gives no Web Locks or no `sessionStorage`, each page load is a new session.
  * Locks need a secure context: `https:`, or `http:` on this machine.

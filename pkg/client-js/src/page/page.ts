@@ -1,5 +1,5 @@
 import type { ConnectionOptions, NatsConnection } from "@nats-io/nats-core";
-import { type LoginOptions, Presence, PresenceError, type PresenceOptions, type Session } from "../index.js";
+import { isPresenceError, type LoginOptions, Presence, PresenceError, type PresenceOptions, type Session } from "../index.js";
 import { turn } from "../timing.js";
 import { Idle } from "./idle.js";
 import { Liveness } from "./liveness.js";
@@ -27,12 +27,14 @@ export class PagePresence extends Presence {
   readonly #sockets: Sockets;
   readonly #pulse: Pulse;
   readonly #policy: Policy;
-  readonly #liveness = new Liveness((limit) => this.probe(limit));
+  readonly #liveness = new Liveness((limit) => this.#ask(limit));
   readonly #idle: Idle;
   readonly #tabs = new Set<TabSession>();
   readonly #listeners = new AbortController();
   /** The page was left, and the connection dropped. */
   #left = false;
+  /** The browser says that it is off line, and nothing has proved it wrong. */
+  #offline = false;
 
   constructor({ idleAfter = IDLE_MS, ...options }: PageOptions) {
     if (typeof document === "undefined") {
@@ -44,7 +46,15 @@ export class PagePresence extends Presence {
     const pulse = new Pulse();
     const sockets = new Sockets(pulse.beat);
     const policy = new Policy(document);
-    super({ ...options, connect: connecting(options.connect, pulse, sockets, policy) });
+    const connect = connecting(options.connect, pulse, sockets, policy);
+    super({
+      ...options,
+      connect: async (given) => {
+        const nc = await connect(given);
+        if (this.#offline) void turn().then(() => this.#liveness.ask());
+        return nc;
+      },
+    });
     this.#prefix = options.prefix ?? "presence.v1";
     this.#pulse = pulse;
     this.#sockets = sockets;
@@ -59,25 +69,32 @@ export class PagePresence extends Presence {
    * no other tab does. With a `sessionID` of your own, do that yourself.
    */
   override async login(userID: string, options: LoginOptions = {}): Promise<Session> {
-    const chosen = { platform: "web", idle: this.#idle.now, ...options, ttlSeconds: ttlOf(options) };
+    const chosen = {
+      ...options,
+      platform: options.platform ?? "web",
+      idle: options.idle ?? this.#idle.now,
+      ttlSeconds: ttlOf(options),
+    };
     if (options.sessionID !== undefined) return super.login(userID, chosen);
     const device = typeof options.device === "function" ? options.device() : options.device;
     const tab = new TabSession({ ...browser(), prefix: this.#prefix, userID, device });
     this.#tabs.add(tab);
-    const over = (): void => {
-      this.#tabs.delete(tab);
-      tab.forget();
-    };
     try {
       const session = await super.login(userID, {
         ...chosen,
         sessionID: (why, earlier) => tab.sessionID(why, earlier),
         device: () => tab.device(),
       });
-      void session.ended.then(over);
+      void session.ended.then(() => {
+        this.#tabs.delete(tab);
+        tab.forget();
+      });
       return session;
     } catch (error) {
-      over();
+      this.#tabs.delete(tab);
+      // Otherwise the session may be open, and the next attempt resumes it.
+      if (isPresenceError(error, "session_replaced")) tab.forget();
+      else tab.release();
       throw error;
     }
   }
@@ -104,14 +121,15 @@ export class PagePresence extends Presence {
     });
     on(document, "visibilitychange", () => this.#see());
     on(document, "resume", () => void this.#liveness.ask());
-    on(window, "online", () => {
-      this.doubt();
-      void this.#liveness.ask();
-    });
-    on(window, "offline", () => this.doubt("offline"));
+    for (const type of ["online", "offline"]) {
+      on(window, type, () => {
+        this.#setOffline(!navigator.onLine);
+        void this.#liveness.ask();
+      });
+    }
     this.#pulse.onWake = () => void this.#liveness.ask();
     this.#pulse.start();
-    if (!navigator.onLine) this.doubt("offline");
+    this.#setOffline(!navigator.onLine);
     this.#see();
   }
 
@@ -136,6 +154,22 @@ export class PagePresence extends Presence {
     this.#pulse.beat();
     this.#idle.setVisible(visible);
     this.#liveness.setVisible(visible);
+  }
+
+  /**
+   * Asks for a sign of life. Where one comes the browser is not off line, whatever it says: it
+   * takes a machine without a network for off line, though the broker may be on that machine.
+   */
+  async #ask(limit: number): Promise<boolean> {
+    const alive = await this.probe(limit);
+    if (alive) this.#setOffline(false);
+    return alive;
+  }
+
+  #setOffline(offline: boolean): void {
+    if (offline === this.#offline) return;
+    this.#offline = offline;
+    this.doubt(offline ? "offline" : undefined);
   }
 
   #setIdle(idle: boolean): void {

@@ -9,7 +9,7 @@ import { TabSession } from "../../../src/page/tab.js";
  * Runs the test page. Its address says what it does, because a page that is reloaded has nothing
  * else to go by:
  *
- *     /?servers=ws://…&user=alice&device=laptop&grace=1&idleAfter=200
+ *     /?servers=ws://…&user=alice&device=laptop&grace=1&idleAfter=200&probe=0
  *
  * With `servers` it opens the page, and with `user` it logs in. With `pass` the user has a password
  * at the broker, too. Tests go on by the names that are put into the window.
@@ -41,6 +41,7 @@ async function start(asked: URLSearchParams): Promise<void> {
     connect: wsconnect,
     options: { servers: asked.get("servers") ?? "", ...account },
     idleAfter: Number(asked.get("idleAfter") ?? 60_000),
+    probe: Number(asked.get("probe") ?? 10_000),
   });
   Object.assign(window, { presence });
   if (!user) return;
