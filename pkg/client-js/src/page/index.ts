@@ -13,7 +13,7 @@ export type { PageOptions } from "./page.js";
  * - *Reloaded.* The tab keeps its session ID. Nobody notices, within the grace.
  * - *Left.* The connection is closed without a logout: the user is OFFLINE after the grace.
  * - *Back from the back-forward cache.* A new connection, and the same session.
- * - *Duplicated.* A copy of the tab is a session of its own.
+ * - *Duplicated.* A copy of the tab is a session of its own, and does not name the `device`.
  * - *Hidden.* After a minute the session is idle. Its TTL outlasts the timers of hidden pages,
  *   which run once a minute.
  * - *Frozen.* While logged in the page holds a Web Lock, so Chromium does not freeze it. A page
@@ -22,6 +22,10 @@ export type { PageOptions } from "./page.js";
  *   view, and makes another connection if none comes within 2 s.
  * - *Off line*, as the browser says. The state is blind with the reason `offline` until the broker
  *   answers. Nothing pauses.
+ *
+ * A login takes `web` as its platform, and a TTL of at least 180 s. A `device` is named by one tab
+ * of a browser at a time. Leave it out if tabs may follow each other: a login that names it ends
+ * the device's earlier session for good, also that of a page in the back-forward cache.
  *
  * Where the browser gives no Web Locks or no `sessionStorage`, each page load is a new session.
  * Locks need a secure context: `https:`, or `http:` on this machine.
