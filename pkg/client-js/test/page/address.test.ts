@@ -1,5 +1,6 @@
 // A real network: two hosts with a cable between them, in network namespaces.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { describe, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { eventually } from "../kit/process.js";
@@ -28,7 +29,7 @@ async function login(t: TestContext): Promise<Apart | undefined> {
   return { network, seen, tab: await login({ servers }) };
 }
 
-describe("a real network", { concurrency: 2 }, () => {
+describe("a real network", { concurrency: 3 }, () => {
   test("a page whose address changes is not noticed", async (t) => {
     const apart = await login(t);
     if (!apart) return;
@@ -51,5 +52,20 @@ describe("a real network", { concurrency: 2 }, () => {
     network.mend();
     await seen.saw("login", "lost", "login");
     await live(tab);
+  });
+
+  test("a machine without a network is off line, and reaches its own broker", async (t) => {
+    const network = makeNetwork(t);
+    if ("cannot" in network) return t.skip(network.cannot);
+    const stage = await startStage(t, { within: network.within });
+    const { login, seen, proxy } = await enter(t, stage);
+    for (const url of [stage.site.url, proxy.url]) await network.beside(Number(new URL(url).port));
+    const tab = await login();
+    const [program = "", ...before] = network.within;
+    execFileSync(program, [...before, "ip", "link", "set", "cable", "down"]);
+    await eventually("the browser to be off line", () => tab.eval("!navigator.onLine"));
+    await live(tab);
+    await live(await login()); // a page that begins off line
+    assert.deepEqual(seen.causes, ["login"]);
   });
 });
