@@ -13,7 +13,7 @@ import { root, run, tsc } from "./run.mjs";
 const concurrency = 4;
 
 /** The longest that one file of tests may take, in ms. */
-const limit = { usual: 120_000, long: 900_000 };
+const limit = { usual: 240_000, long: 900_000 };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

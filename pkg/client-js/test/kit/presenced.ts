@@ -24,7 +24,7 @@ export interface PresencedOptions {
  */
 export async function startPresenced(owner: Owner, options: PresencedOptions = {}): Promise<Presenced> {
   const data = await mkdtemp(join(tmpdir(), "presence-js-"));
-  const service = new Presenced(await command("presenced"), data, options, owner);
+  const service = new Presenced(await command("presenced"), data, options);
   owner.after(async () => {
     await service.kill();
     await rm(data, { recursive: true, force: true });
@@ -48,7 +48,6 @@ export class Presenced {
     private readonly program: string,
     readonly data: string,
     private readonly options: PresencedOptions,
-    private readonly owner: Owner,
   ) {}
 
   /** The process, of its last start. */
@@ -62,7 +61,8 @@ export class Presenced {
   /** Starts it after stop or kill: on the same ports and data. It resolves when it is ready. */
   async start(): Promise<void> {
     await eventually("presenced to start", async () => {
-      this.run = new Process(this.owner, this.program, this.flags(), this.environment());
+      // The owner of the service ends it. A test that starts it anew may end before its owner does.
+      this.run = new Process(undefined, this.program, this.flags(), this.environment());
       try {
         const ready = await this.run.says(/is ready on (\S+)\nOver WebSocket: (wss?:[^\s,]+)/);
         this.nats = ready[1] ?? "";

@@ -27,7 +27,7 @@ export async function eventually<T>(
   }
 }
 
-/** A child process of the test. It is killed when its owner ends. */
+/** A child process of the test. It is killed when its owner ends; without one, whoever made it does that. */
 export class Process {
   stdout = "";
   stderr = "";
@@ -37,7 +37,7 @@ export class Process {
   private running = true;
 
   constructor(
-    owner: Owner,
+    owner: Owner | undefined,
     readonly program: string,
     readonly args: string[],
     env: Record<string, string | undefined> = process.env,
@@ -53,7 +53,7 @@ export class Process {
       this.child.on("exit", (code, signal) => end(code ?? signal ?? "nothing"));
       this.child.on("error", (error) => end(error.message));
     });
-    owner.after(async () => {
+    owner?.after(async () => {
       await this.kill();
     });
   }
