@@ -286,6 +286,34 @@ test("a journal that went back in its epoch is noticed by a fresh answer", async
   await seen(presence, "alice", { customStatus: "later" });
 });
 
+test("newly watched users are fetched a second time a moment later", async (t) => {
+  const service = new Service();
+  const presence = service.watcher(t);
+  await presence.subscribe(["alice"]);
+  service.set("alice", "its event came to a server that did not know of the subscription yet");
+  await eventually("it to be known", () => presence.watched("alice").customStatus !== "");
+  await live(presence);
+});
+
+test("a loss while everything is fetched makes it be fetched again", async (t) => {
+  const service = new Service();
+  const presence = service.watcher(t);
+  await presence.subscribe(["alice"]);
+  await live(presence);
+  const usual = service.broker.answer;
+  let gets = 0;
+  service.broker.answer = async (subject, body) => {
+    const answer = await usual(subject, body);
+    if (++gets === 1) service.broker.connection.publish(event("alice"), { epoch: 5 }); // it cannot be read
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    return answer;
+  };
+  service.broker.connection.publish(event("alice"), { epoch: 5 });
+  await blind(presence);
+  await live(presence);
+  assert.ok(gets >= 2);
+});
+
 test("an answer that is stale makes nobody live, and get says that it is", async (t) => {
   const service = new Service();
   service.stale = true;
