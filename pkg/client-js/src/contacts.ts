@@ -6,7 +6,12 @@ import type { Scope } from "./scope.js";
 import type { CallOptions } from "./types.js";
 
 /** Makes a request about a user's contacts. */
-export async function askContacts(core: Core, userID: string, body: ContactsRequest, scope: Scope): Promise<ContactsReply> {
+export async function askContacts(
+  core: Core,
+  userID: string,
+  body: ContactsRequest,
+  scope: Scope,
+): Promise<ContactsReply> {
   checkContacts(body);
   const repeatable = !(body.add ?? body.remove ?? body.replace);
   return core.requests.call(
@@ -67,7 +72,8 @@ export class KnownContacts {
   #heard = 0;
 
   /** Merges a change. It reports whether the contacts are to be fetched, or have changed. */
-  event({ version = 0, previousVersion, added = [], removed = [] }: SelfEvent): "fetch" | "changed" | undefined {
+  event(event: SelfEvent): "fetch" | "changed" | undefined {
+    const { version = 0, previousVersion, added = [], removed = [] } = event;
     if (version === 0) {
       this.#heard = 0; // the user was erased: versions begin anew
       return "fetch";

@@ -100,7 +100,9 @@ export class Delivery {
       if (this.#telling.set(userID, status).size === BATCH) break;
     }
     for (const listener of this.#listeners.status) {
-      if (this.#telling.size > 0 && this.#listeners.status.has(listener)) guard(() => listener.call([...this.#telling.values()]));
+      // A callback before it may have unsubscribed or removed somebody.
+      if (this.#telling.size === 0 || !this.#listeners.status.has(listener)) continue;
+      guard(() => listener.call([...this.#telling.values()]));
     }
     this.#telling.clear();
   }

@@ -106,7 +106,7 @@ export class Hearing {
   crowd(cause: Error): void {
     const { watching } = this.#core;
     if (watching.merge.users.size + watching.owners.size === 0) return;
-    this.#crowded = new PresenceError("permission_denied", "the broker allows no more subscriptions", { cause });
+    this.#crowded = denied("the broker allows no more subscriptions", cause);
     watching.blind("refused", this.#crowded);
     for (const owner of watching.owners.values()) owner.refuse();
   }
@@ -148,7 +148,7 @@ export class Hearing {
   }
 
   #refuse(user: Watched, cause: Error): void {
-    const error = new PresenceError("permission_denied", `the broker does not let this user watch ${user.id}`, { cause });
+    const error = denied(`the broker does not let this user watch ${user.id}`, cause);
     user.sub = undefined;
     if (!user.wanted) return;
     this.#dead.set(user, error);
@@ -195,3 +195,5 @@ export class Hearing {
     }
   }
 }
+
+const denied = (message: string, cause: Error) => new PresenceError("permission_denied", message, { cause });

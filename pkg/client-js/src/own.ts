@@ -5,7 +5,14 @@ import type { Connection } from "./link.js";
 import { Known } from "./merge.js";
 import { decode, readOwnStatusReply, readSelfEvent } from "./protocol/decode.js";
 import { isPresenceError, PresenceError } from "./protocol/errors.js";
-import type { AvailabilitySettings, ChangeReply, OwnStatusReply, SelfEvent, SessionInfo, Status } from "./protocol/messages.js";
+import type {
+  AvailabilitySettings,
+  ChangeReply,
+  OwnStatusReply,
+  SelfEvent,
+  SessionInfo,
+  Status,
+} from "./protocol/messages.js";
 import { BUSY_MOST_MS, BUSY_MS } from "./requests.js";
 import { Scope } from "./scope.js";
 import type { Session } from "./session.js";
@@ -209,7 +216,8 @@ export class Owner {
       } catch (error) {
         this.#life.check();
         this.#missed = true;
-        wait = Math.max(backoff(failures++, RETRY_MS, RETRY_MOST_MS), (error as PresenceError).retryAfterMs ?? 0);
+        const { retryAfterMs = 0 } = error as PresenceError;
+        wait = Math.max(backoff(failures++, RETRY_MS, RETRY_MOST_MS), retryAfterMs);
       }
       if (!(await this.#bell.wait(wait, this.#life))) this.#missed = true;
     }
@@ -249,7 +257,8 @@ export class Owner {
     const reply = await askOwn(this.#core, this.id, scope);
     if (reply.stale || (reply.epoch === epoch && reply.revision < least)) {
       if (!reply.stale) watching.resync.doubtJournal();
-      throw new PresenceError("unavailable", `the answer is of revision ${reply.revision}, asked for was ${least}`);
+      const { revision } = reply;
+      throw new PresenceError("unavailable", `the answer is of revision ${revision}, asked for was ${least}`);
     }
     this.#life.check();
     watching.merge.enter(reply.epoch);

@@ -159,8 +159,11 @@ export class Presence {
    * their statuses, unless they are watched for another reason. IDs that are not valid are
    * failures; users who are not watched are not.
    */
-  unsubscribe(userIDs?: readonly string[], options?: CallOptions): Promise<{ failures: UserFailure[] }> {
-    return this.#run(options, (_scope) => {
+  unsubscribe(
+    userIDs?: readonly string[],
+    options?: CallOptions,
+  ): Promise<{ failures: UserFailure[] }> {
+    return this.#run(options, () => {
       if (userIDs === undefined) {
         this.#core.watching.unsubscribe();
         return Promise.resolve({ failures: [] });
@@ -202,7 +205,11 @@ export class Presence {
    * while it is connected, however short, and waits while blind. It waits without limit unless
    * `patience` is given. `on("status")` does not hear of users who are only awaited.
    */
-  until(userIDs: Iterable<string>, wanted: (status: Status) => boolean, options?: CallOptions): Promise<Status> {
+  until(
+    userIDs: Iterable<string>,
+    wanted: (status: Status) => boolean,
+    options?: CallOptions,
+  ): Promise<Status> {
     return this.#run({ patience: Infinity, ...options }, (scope) => until(this.#core, userIDs, wanted, scope));
   }
 

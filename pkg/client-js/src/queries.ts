@@ -66,7 +66,9 @@ export class Queries {
     const { epoch, written } = journal;
     await page(0, query.fresh ? { fresh: true } : { epoch, minRevision: written }, scope);
     const first = pages[0]![0]!;
-    const rest = query.fresh ? { epoch: first.epoch, minRevision: first.revision } : { epoch, minRevision: written };
+    const rest = query.fresh
+      ? { epoch: first.epoch, minRevision: first.revision }
+      : { epoch, minRevision: written };
     const lanes = new Scope(scope);
     let next = 1;
     const lane = async () => {
@@ -102,7 +104,8 @@ export class Queries {
     const scope = new Scope(outer, request.minRevision ? back : undefined);
     if (query.patience) scope.within(query.patience, () => new PresenceError("timeout", "no answer in time"));
     // A revision that does not come may never come, because the journal went back.
-    const overdue = request.minRevision ? setTimeout(() => this.#core.watching.resync.doubtJournal(), OVERDUE_MS) : undefined;
+    const doubt = () => this.#core.watching.resync.doubtJournal();
+    const overdue = request.minRevision ? setTimeout(doubt, OVERDUE_MS) : undefined;
     try {
       return await this.#current(request, query, scope);
     } catch (error) {
@@ -123,14 +126,16 @@ export class Queries {
       const reply = await requests.call(ask, scope);
       const n = reply.successUserList.length + reply.failureUserList.length;
       if (n !== body.userIDList.length) {
-        throw new PresenceError("internal", `${body.userIDList.length} users were asked for, ${n} answered`);
+        const asked = body.userIDList.length;
+        throw new PresenceError("internal", `${asked} users were asked for, ${n} answered`);
       }
       let failure: PresenceError;
       if (reply.stale) {
         if (!query.current) return reply;
         failure = new PresenceError("unavailable", "the instance that answered is cut off from the journal");
       } else if (reply.epoch === body.epoch && reply.revision < (body.minRevision ?? 0)) {
-        failure = new PresenceError("unavailable", `the answer is of revision ${reply.revision}, asked for was ${body.minRevision}`);
+        const said = `the answer is of revision ${reply.revision}, asked for was ${body.minRevision}`;
+        failure = new PresenceError("unavailable", said);
       } else if (body.fresh && reply.epoch === epoch && reply.revision < seen) {
         watching.wentBack(epoch, seen);
         throw new EpochChanged();

@@ -123,10 +123,10 @@ export class Requests {
       case "ClosedConnectionError":
         return new PresenceError("unavailable", "the connection is closed", { cause });
       case "InvalidArgumentError":
-        return new PresenceError("request_too_large", "the broker does not take so large a request", { cause });
+        return new PresenceError("request_too_large", "the broker takes no request so large", { cause });
       case "PermissionViolationError":
         if (inner.operation === "subscription") break;
-        return new PresenceError("permission_denied", `the broker does not let this user ask on ${subject}`, { cause });
+        return new PresenceError("permission_denied", `the broker does not allow ${subject}`, { cause });
       case "TimeoutError":
         this.#link.doubt(); // is it the service that does not answer, or is the connection dead?
     }

@@ -4,9 +4,18 @@ import type { Connection } from "./link.js";
 import { Logins } from "./logins.js";
 import { askOwn } from "./own.js";
 import { checkSet } from "./protocol/check.js";
-import { readChangeReply, readLoginReply } from "./protocol/decode.js";
+import { readChangeReply, readLoginReply, type Reader } from "./protocol/decode.js";
 import { isPresenceError, PresenceError } from "./protocol/errors.js";
-import type { Availability, LogoutRequest, OwnStatusReply, SessionInfo, SetRequest, Status } from "./protocol/messages.js";
+import type {
+  Availability,
+  LogoutRequest,
+  OwnStatusReply,
+  SessionInfo,
+  SetRequest,
+  Status,
+} from "./protocol/messages.js";
+import type { UserOp } from "./protocol/subjects.js";
+import type { Ask } from "./requests.js";
 import { Scope } from "./scope.js";
 import { backoff, Bell, jitter, Turns } from "./timing.js";
 import type { CallOptions, LoginOptions, Own, SetOptions } from "./types.js";
@@ -156,9 +165,8 @@ export class Session {
     return this.#run(options, async (scope) => {
       checkSet(change);
       const once = async () => {
-        const body = { ...change, sessionID: this.sessionID };
-        const subject = this.#core.subjects.user(this.userID, "set");
-        const reply = await this.#core.requests.call({ subject, body, read: readChangeReply }, scope);
+        const ask = this.#ask("set", { ...change, sessionID: this.sessionID }, readChangeReply, false);
+        const reply = await this.#core.requests.call(ask, scope);
         this.#core.changed(reply);
         return reply.status;
       };
@@ -195,7 +203,9 @@ export class Session {
    */
   logout({ all, ...options }: CallOptions & { all?: boolean | undefined } = {}): Promise<void> {
     if (this.#why) return Promise.resolve();
-    this.#leaving ??= this.#core.run(options, (scope) => this.#leave(all ?? false, scope)).finally(() => this.#end(undefined));
+    this.#leaving ??= this.#core
+      .run(options, (scope) => this.#leave(all ?? false, scope))
+      .finally(() => this.#end(undefined));
     return this.#leaving;
   }
 
@@ -228,6 +238,11 @@ export class Session {
     if (this.#logins.see(info, epoch, revision)) this.#bell.ring();
   }
 
+  /** A request about the user. */
+  #ask<T>(op: UserOp, body: object, read: Reader<T>, repeatable = true): Ask<T> {
+    return { subject: this.#core.subjects.user(this.userID, op), body, read, repeatable };
+  }
+
   /** Runs a caller's call, unless the session has ended. */
   async #run<T>(options: CallOptions | undefined, call: (scope: Scope) => Promise<T>): Promise<T> {
     this.#check();
@@ -255,9 +270,8 @@ export class Session {
     const body: LogoutRequest = all ? { all } : { sessionID: this.sessionID };
     // The logout must not overtake a login under way.
     await this.#turns.run(scope, async () => {
-      const subject = this.#core.subjects.user(this.userID, "logout");
-      const reply = await this.#core.requests.call({ subject, body, read: readChangeReply, repeatable: true }, scope);
-      this.#core.changed(reply);
+      const ask = this.#ask("logout", body, readChangeReply);
+      this.#core.changed(await this.#core.requests.call(ask, scope));
     });
   }
 
@@ -324,10 +338,9 @@ export class Session {
   /** Makes one attempt to extend the lease. A session that is forgotten is logged in again. */
   async #renew(scope: Scope): Promise<void> {
     const idle = this.#idle;
-    const subject = this.#core.subjects.user(this.userID, "renew");
-    const body = { sessionID: this.sessionID, idle };
+    const ask = this.#ask("renew", { sessionID: this.sessionID, idle }, readChangeReply);
     try {
-      const reply = await this.#core.requests.once({ subject, body, read: readChangeReply, repeatable: true }, scope);
+      const reply = await this.#core.requests.once(ask, scope);
       this.#said = idle;
       this.#core.changed(reply);
     } catch (error) {
@@ -347,9 +360,9 @@ export class Session {
   async #login(scope: Scope): Promise<void> {
     const connection = await this.#core.requests.connection(scope);
     const idle = this.#idle;
-    const body = await scope.wait(this.#logins.next(idle, this.#options.unbound ? undefined : connection.identity));
-    const subject = this.#core.subjects.user(this.userID, "login");
-    const reply = await this.#core.requests.once({ subject, body, read: readLoginReply, repeatable: true }, scope);
+    const bindTo = this.#options.unbound ? undefined : connection.identity;
+    const body = await scope.wait(this.#logins.next(idle, bindTo));
+    const reply = await this.#core.requests.once(this.#ask("login", body, readLoginReply), scope);
     this.#logins.done(reply.epoch, reply.revision);
     this.#connection = connection;
     this.#said = idle;

@@ -250,6 +250,24 @@ test("an event that cannot be read makes it blind until everything is fetched", 
   assert.equal(presence.watched("alice").customStatus, "two");
 });
 
+test("on another connection everybody is heard anew, before they are fetched", async (t) => {
+  const service = new Service();
+  const presence = service.watcher(t);
+  await presence.subscribe(["alice"]);
+  presence.hold(["bob"]);
+  await live(presence);
+  service.broker.connection.lose();
+  await blind(presence);
+  assert.equal(presence.watched("alice").statusType, UNKNOWN);
+  await live(presence);
+  assert.equal(service.broker.connections.length, 2);
+  assert.equal(service.broker.connection.subscriptions.size, 2);
+  for (const user of ["alice", "bob"]) {
+    service.announce(user, "heard");
+    await eventually(user, () => presence.watched(user).customStatus === "heard", 500);
+  }
+});
+
 test("another epoch: everything is fetched, and only what differs is told", async (t) => {
   const service = new Service();
   service.set("alice", "same");
@@ -289,6 +307,8 @@ test("a journal that went back in its epoch is noticed by a fresh answer", async
 test("newly watched users are fetched a second time a moment later", async (t) => {
   const service = new Service();
   const presence = service.watcher(t);
+  await live(presence);
+  await new Promise((resolve) => setTimeout(resolve, 1_500)); // after the second fetch of everything
   await presence.subscribe(["alice"]);
   service.set("alice", "its event came to a server that did not know of the subscription yet");
   await eventually("it to be known", () => presence.watched("alice").customStatus !== "");
@@ -396,9 +416,9 @@ test("too many subscriptions: all are made anew until the broker takes them", as
 
 test("a subscription that brings nothing is made anew when a snapshot shows what it missed", async (t) => {
   const service = new Service();
-  const presence = service.watcher(t, { resync: 200 });
-  await presence.subscribe(["alice"]);
+  const presence = service.watcher(t);
   await live(presence);
+  await presence.subscribe(["alice"]); // it is fetched again after a second
   service.broker.connection.subscriptions.clear();
   service.set("alice", "unheard");
   await seen(presence, "alice", { customStatus: "unheard" });
