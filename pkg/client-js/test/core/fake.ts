@@ -23,6 +23,8 @@ export class FakeBroker {
   readonly requests: { subject: string; body: Record<string, unknown> }[] = [];
   /** What connect was called with. */
   readonly options: ConnectionOptions[] = [];
+  /** The ID of the server that is reached; by default each connection reaches another. */
+  serverID: string | undefined;
   /** Why it takes no connections. */
   refuses: Error | undefined;
   /** Answers a request. It may throw what nats-core rejects with. */
@@ -70,7 +72,7 @@ export class FakeConnection {
 
   constructor(broker: FakeBroker, number: number) {
     this.#broker = broker;
-    this.info = { server_id: `N${number}`, client_id: number };
+    this.info = { server_id: broker.serverID ?? `N${number}`, client_id: number };
     this.#ended = new Promise((resolve) => (this.#end = resolve));
   }
 

@@ -140,6 +140,21 @@ test("a server in lame duck mode is left for another, which is connected first",
   assert.ok(!told.states.includes("suspended"));
 });
 
+test("a server in lame duck mode is not left for itself", async (t) => {
+  const broker = new FakeBroker();
+  broker.serverID = "N1";
+  const presence = broker.presence(t);
+  await live(presence);
+  const told = record(presence);
+  broker.connection.tell({ type: "ldm", server: "" });
+  await eventually("another attempt", () => broker.connections.length === 2, 15_000);
+  await eventually("the other connection to be closed", () => !broker.connections[1]?.isOpen);
+  assert.equal(broker.connections[0]?.isOpen, true);
+  assert.deepEqual(told.states.filter((s) => s !== "live"), []);
+  broker.serverID = undefined;
+  await eventually("the other server", () => !broker.connections[0]?.isOpen, 15_000);
+});
+
 test("an attempt that was overtaken is closed when it is there after all", async (t) => {
   const broker = new FakeBroker();
   const waiting: (() => void)[] = [];

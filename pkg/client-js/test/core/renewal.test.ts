@@ -148,14 +148,14 @@ test("an event kicked ends the session at once, whatever it does", async (t) => 
 });
 
 test("a journal that went back makes sessions renew at once", async (t) => {
-  const { broker, service, presence } = await sessionOf(t);
+  const { broker, service, presence } = await sessionOf(t, 60); // it renews every 15 s
   await presence.subscribe(["alice"]);
   await live(presence);
   service.errors.set("renew", [error("session_not_found", 404)]);
   await presence.get(["alice"], { fresh: true });
   service.revision = 2;
   await presence.get(["alice"], { fresh: true });
-  await eventually("a login", () => broker.count(".login") === 2, 600);
+  await eventually("a login", () => broker.count(".login") === 2, 10_000);
 });
 
 test("when a user stops being ONLINE the sessions are fetched: no event tells them", async (t) => {

@@ -110,6 +110,19 @@ test("nobody hears of a user who was unsubscribed, though a callback was due", a
   await service.unheard();
 });
 
+test("a callback that unsubscribes keeps the next one from hearing of it", async (t) => {
+  const service = new Service();
+  const presence = service.watcher(t);
+  await presence.subscribe(["alice", "bob"]);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  presence.on("status", () => void presence.unsubscribe(["alice"]));
+  const told = record(presence);
+  service.announce("alice", "x");
+  service.announce("bob", "x");
+  await eventually("bob's change", () => texts(told.statuses, "bob").includes("x"));
+  assert.deepEqual(texts(told.statuses), []);
+});
+
 test("a callback that throws, or removes itself, stops nobody", async (t) => {
   const service = new Service();
   const presence = service.watcher(t);
@@ -154,12 +167,14 @@ test("unsubscribing ends a subscribe that is under way", async (t) => {
   const service = new Service();
   const presence = service.watcher(t);
   await live(presence);
+  presence.hold(["carol"]);
   service.answers = false;
-  const subscribing = presence.subscribe(["alice", "bob"]);
-  await eventually("the subscriptions", () => service.broker.connection.subscriptions.size === 2);
-  await presence.unsubscribe(["alice"]);
+  const subscribing = presence.subscribe(["alice", "bob", "carol"]);
+  await eventually("the subscriptions", () => service.broker.connection.subscriptions.size === 3);
+  await presence.unsubscribe(["alice", "carol"]);
   service.answers = true;
   await subscribing;
+  presence.release(["carol"]);
   await service.hears("bob");
 });
 
