@@ -31,9 +31,15 @@ export function seen(presence: Presence, userID: string, wanted: Partial<Status>
 export const live = (presence: Presence): Promise<unknown> =>
   eventually("the client to be live", () => presence.state.live);
 
-/** Waits until a client is blind, and says why. */
-export function blind(presence: Presence): Promise<State> {
-  return eventually("the client to be blind", () => (presence.state.live ? undefined : presence.state));
+/** Does something, and waits until the client is told to be blind by it, however shortly. */
+export async function blindAfter(presence: Presence, cause: () => unknown): Promise<State & { live: false }> {
+  let state: (State & { live: false }) | undefined;
+  await live(presence);
+  const off = presence.on("state", (s) => (state ??= s.live ? undefined : s));
+  await cause();
+  await eventually("the client to be blind", () => state);
+  off();
+  return state!;
 }
 
 /** Collects what a Presence tells. */

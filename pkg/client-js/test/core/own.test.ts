@@ -5,7 +5,7 @@ import { startPresenced } from "../kit/presenced.js";
 import { eventually } from "../kit/process.js";
 import { writeUsersConfig } from "../kit/users.js";
 import { connect } from "@nats-io/transport-node";
-import { blind, errorOf, live, presenceOf, record, seen } from "./kit.js";
+import { blindAfter, errorOf, live, presenceOf, record, seen } from "./kit.js";
 
 /** Collects what a user sees of the own state. */
 function ownOf(presence: Presence): Own[] {
@@ -106,8 +106,7 @@ test("own state is right after presenced was away", async (t) => {
   const [phone, laptop] = [presenceOf(t, service), presenceOf(t, service)];
   const here = await laptop.login("alice");
   const there = await phone.login("alice");
-  await service.kill();
-  await blind(laptop);
+  await blindAfter(laptop, () => service.kill());
   laptop.suspend();
   await service.start();
   await live(phone);

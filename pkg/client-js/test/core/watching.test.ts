@@ -4,7 +4,7 @@ import { type Presence, type PresenceOptions, type Status, StatusType } from "..
 import { startPresenced } from "../kit/presenced.js";
 import { eventually } from "../kit/process.js";
 import { FakeBroker, natsError } from "./fake.js";
-import { blind, errorOf, live, presenceOf, record, seen } from "./kit.js";
+import { blindAfter, errorOf, live, presenceOf, record, seen } from "./kit.js";
 
 const { ONLINE, OFFLINE, UNLOGINED, UNKNOWN } = StatusType;
 const event = (userID: string) => `presence.v1.status.${userID}`;
@@ -271,8 +271,7 @@ test("on another connection everybody is heard anew, before they are fetched", a
   await presence.subscribe(["alice"]);
   presence.hold(["bob"]);
   await live(presence);
-  service.broker.connection.lose();
-  await blind(presence);
+  await blindAfter(presence, () => service.broker.connection.lose());
   assert.equal(presence.watched("alice").statusType, UNKNOWN);
   await live(presence);
   assert.equal(service.broker.connections.length, 2);
@@ -343,8 +342,7 @@ test("a loss while everything is fetched makes it be fetched again", async (t) =
     await new Promise((resolve) => setTimeout(resolve, 20));
     return answer;
   };
-  service.broker.connection.publish(event("alice"), { epoch: 5 });
-  await blind(presence);
+  await blindAfter(presence, () => service.broker.connection.publish(event("alice"), { epoch: 5 }));
   await live(presence);
   assert.ok(gets >= 2);
 });
@@ -407,9 +405,8 @@ test("subscriptions that the broker refuses: subscribe fails, held users make it
   service.announce("bob", "heard");
   await seen(presence, "bob", { customStatus: "heard" });
 
-  service.broker.connection.deny(event("alice")); // permissions were reloaded
-  const state = await blind(presence);
-  assert.ok(!state.live && state.error?.code === "permission_denied");
+  const reload = () => service.broker.connection.deny(event("alice")); // of permissions
+  assert.equal((await blindAfter(presence, reload)).error?.code, "permission_denied");
   await live(presence);
   service.announce("alice", "heard");
   await seen(presence, "alice", { customStatus: "heard" });
@@ -421,9 +418,10 @@ test("too many subscriptions: all are made anew until the broker takes them", as
   await presence.subscribe(["alice", "bob"]);
   await live(presence);
   service.broker.connection.subscriptions.clear();
-  service.broker.connection.tell({ type: "error", error: natsError("maximum subscriptions exceeded") });
-  const state = await blind(presence);
-  assert.ok(!state.live && state.reason === "refused");
+  const state = await blindAfter(presence, () => {
+    service.broker.connection.tell({ type: "error", error: natsError("maximum subscriptions exceeded") });
+  });
+  assert.equal(state.reason, "refused");
   await live(presence);
   service.announce("bob", "heard");
   await seen(presence, "bob", { customStatus: "heard" });
@@ -448,8 +446,7 @@ test("while presenced is killed it is blind and UNKNOWN, then shows what happene
   const told = record(bob);
   await bob.subscribe(["alice", "zoe"]);
   for (let i = 0; i < 2; i++) {
-    await service.kill();
-    await blind(bob);
+    await blindAfter(bob, () => service.kill());
     assert.equal(bob.watched("alice").statusType, UNKNOWN);
     await service.start();
     await live(bob);
