@@ -4,12 +4,13 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { TencentCloudChat } from "../../src/chat/index.js";
 import type { Chat } from "../../src/chat/index.js";
+import { Login } from "../../src/chat/login.js";
 import { presencectl } from "../kit/commands.js";
 import { startPresenced } from "../kit/presenced.js";
 import { eventually } from "../kit/process.js";
 import { listen, rejection, World } from "./world.js";
 
-const { EVENT } = TencentCloudChat;
+const { EVENT, TYPES } = TencentCloudChat;
 
 /** A service and users of its own. */
 async function start(t: TestContext) {
@@ -67,6 +68,24 @@ test("a repeated login says so, another user's is refused, and a logout ends one
   assert.deepEqual([await login, await set], ["closed", "closed"]);
   const again = chat.login({ userID: alice });
   assert.equal((await again).data.repeatLogin, false);
+});
+
+test("a login waits for the logout before it", async (t) => {
+  const { service, alice } = await start(t);
+  let loggedOut!: () => void;
+  const before = new Promise<void>((resolve) => (loggedOut = resolve));
+  const nobody = { statuses() {}, netState() {}, ended() {} };
+  const login = new Login({ connect, options: { servers: service.nats } }, { userID: alice }, before, nobody);
+  await login.presence.connected();
+  for (let i = 0; i < 5; i++) {
+    // A login that did not wait would have been sent by now, and a fresh read would show it.
+    const { statuses } = await login.presence.get([alice], { fresh: true });
+    assert.equal(statuses[0]?.statusType, TYPES.USER_STATUS_UNLOGINED);
+  }
+  loggedOut();
+  await login.session;
+  assert.equal(login.presence.sessions.size, 1);
+  await login.logout();
 });
 
 test("each login connects by what it was given, and credentials are asked for anew", async (t) => {

@@ -13,6 +13,8 @@ export class FakeSource implements Source {
   readonly calls: string[] = [];
   readonly handlers: Handlers = { status: [], state: [] };
   state: State = { live: true };
+  /** How often a status was asked for. */
+  asked = 0;
   #known = new Map<string, Status>();
 
   readonly hold = (ids: Iterable<string>): void => {
@@ -33,7 +35,7 @@ export class FakeSource implements Source {
   };
 
   readonly watched = (id: string): Status =>
-    (this.state.live && this.held.has(id) && this.#known.get(id)) || status(id, 0, 0);
+    (++this.asked && this.state.live && this.held.has(id) && this.#known.get(id)) || status(id, 0, 0);
 
   readonly on = (name: string, handler: never): (() => void) => {
     const list = this.handlers[name as keyof Handlers] as unknown[];

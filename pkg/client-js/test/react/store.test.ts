@@ -125,11 +125,13 @@ test("blindness reaches 1,000 users in slices, and live overtakes it", () =>
     await settled();
     source.tell(...ids.map((id) => status(id, 1, 5)));
     const types = () => ids.map((id) => store.get(id)!.statusType);
+    source.asked = 0;
     source.become({ live: false, reason: "disconnected" });
     assert.equal(types().filter((t) => t === 0).length, 250);
     source.become({ live: true });
-    pass(100);
+    for (let i = 0; i < 10; i++) pass(1);
     assert.ok(types().every((t) => t === 1));
+    assert.equal(source.asked, 250 + 1_000); // the slices of the first state were given up
     source.become({ live: false, reason: "disconnected" });
     for (let i = 0; i < 10; i++) pass(1);
     assert.ok(types().every((t) => t === 0));
