@@ -53,6 +53,8 @@ test("StrictMode, and rows that come back within the linger, cost no message", a
   await show({ rows: [alice, bob] });
   await shows(`row-${bob}`, "3 ");
   assert.equal(page.sent(/^SUB .*status\./).length, 2); // each once, though effects ran twice
+  // The first fetch, and the one that follows it a moment later.
+  await eventually("two requests", () => page.sent(/^H?PUB presence\.v1\.get /).length === 2);
   const sent = page.sent(/^(SUB|UNSUB|PUB|HPUB) /).length;
   await show({ rows: [alice] });
   await show({ rows: [bob] });
