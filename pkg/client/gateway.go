@@ -21,11 +21,12 @@ var ErrGatewayClosed = errors.New("the gateway was closed")
 //
 // # Throughput and limits
 //
-// Changes from many goroutines travel together. One request is under way; the changes that
-// are called meanwhile form the next one, up to protocol.MaxOpsPerApply. No timer delays
-// them. So a lone caller waits for one request, and throughput grows with the number of
-// callers. At most GatewayOptions.MaxWaiting changes wait to be sent. If there are more,
-// callers wait for room until their context ends.
+// Changes from many goroutines travel together, up to protocol.MaxOpsPerApply in a request. The
+// changes that are called while as many requests are under way as the service allows form the
+// next one: protocol.ApplyWindow, or one for a while after one has overtaken another, as they do
+// with several instances. No timer delays changes. So a lone caller waits for one request, and
+// throughput grows with the number of callers. At most GatewayOptions.MaxWaiting changes wait to
+// be sent. If there are more, callers wait for room until their context ends.
 //
 // # Ordering
 //

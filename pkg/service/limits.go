@@ -60,8 +60,8 @@ type Limits struct {
 	// WaitingChanges bounds the callers whose change or fresh query is on its way through the
 	// journal, or whose answer is on its way out. WaitingBytes bounds the bytes of those changes.
 	WaitingChanges, WaitingBytes int
-	// GatewayApplies bounds the applies of one gateway that wait. It needs one, and more when it
-	// repeats a request that got no answer.
+	// GatewayApplies bounds the applies of one gateway that wait. Where it is below
+	// protocol.ApplyWindow, gateways are told that they may have no more under way.
 	GatewayApplies int
 	// QueryBytes bounds the queries that wait, by their bodies and a little more for each.
 	// AskerBytes bounds the queries of one asker. That is the user whose own status is asked

@@ -186,8 +186,8 @@ func (g *Gate) GatewayRequest(gateway string, bytes int, now time.Time) error {
 func opsOf(bytes int) int { return min(max(1, bytes/opBytes), protocol.MaxOpsPerApply) }
 
 // Apply takes the ops of an apply off its gateway's allowance. GatewayRequest has taken what the
-// body costs by then. The apply counts as pending until it is answered. A gateway needs one
-// pending apply, and some more when it repeats a request. The bound keeps a gateway that does not
+// body costs by then. The apply counts as pending until it is answered. A gateway needs as many
+// pending applies as its window allows (PROTOCOL 4.7). The bound keeps a gateway that does not
 // wait for answers from filling the journal's queue.
 func (g *Gate) Apply(t *Ticket, gateway string, ops, bytes int, now time.Time) error {
 	if most := g.limits.OpsPerApply; ops > most {
