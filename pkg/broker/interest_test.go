@@ -41,8 +41,11 @@ func TestInterested(t *testing.T) {
 		}
 		wantInterest(t, b, subject, true, "with a subscriber to "+pattern)
 		wantInterest(t, b, other, !strings.Contains(pattern, "alice"), "with a subscriber to "+pattern)
-		if err := sub.Unsubscribe(); err == nil {
-			err = client.Flush()
+		if err := sub.Unsubscribe(); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Flush(); err != nil {
+			t.Fatal(err)
 		}
 		wantInterest(t, b, subject, false, "after the end of the subscription to "+pattern)
 	}
