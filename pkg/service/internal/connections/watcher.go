@@ -223,9 +223,10 @@ func (w *Watcher) LookUp(fresh iter.Seq2[string, uint64]) {
 }
 
 // Reports says whether a server reports closed connections, and this instance may hear that: the
-// server answers in the system account, and the broker does not refuse the subscription.
+// server answers in the system account, and the broker does not refuse the subscription. A server
+// in lame duck mode answers too, but reports nothing.
 func (w *Watcher) Reports(server string) bool {
-	return w.servers.answers(server) && w.whyRefused(&w.closed) == nil
+	return w.servers.answers(server) && w.whyRefused(&w.closed) == nil && !w.cfg.Leases.IsLame(server)
 }
 
 // Remembered adds to a map how much is remembered, by names.
