@@ -303,7 +303,12 @@ func (l *listener) make(x *subscription) {
 	x.nats, x.unsure = sub, true
 }
 
+// flush waits for the broker to have taken what was sent to it. It fails when ctx is done, also if
+// the broker answers at that moment: a caller who gives up learns nothing from it.
 func (l *listener) flush(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, subscribeWithin)
 	defer cancel()
 	return l.nc.FlushWithContext(ctx)

@@ -115,31 +115,6 @@ func TestListener_SubjectRefused(t *testing.T) {
 	}
 }
 
-// TestListener_LimitReached: the broker does not say which subscription is over a limit. The
-// instance finds out, at the start and after a reconnect.
-func TestListener_LimitReached(t *testing.T) {
-	t.Parallel()
-	limited := clientsAs("", "limits: { max_subscriptions: 12 }")
-	server := servicetest.StartNATS(t, limited)
-	clients := server.ConnectAs(t, broker.Clients)
-	s := run(t, server, func(c *service.Config) { c.Clients = clients })
-	awaitHealth(t, s, "more: a limit on subscriptions is reached")
-	if got := s.Health().Error(); !strings.Contains(got, "refuses the subscription to presence.v1.") {
-		t.Errorf("Health: got %q, want the first subjects that were refused", got)
-	}
-	server.Reload(t, clientsAs("", ""))
-	awaitHealth(t, s, "")
-
-	server.Reload(t, limited) // which counts for what is subscribed from now on
-	if err := clients.ForceReconnect(); err != nil {
-		t.Fatal(err)
-	}
-	awaitHealth(t, s, "a limit on subscriptions is reached")
-	server.Reload(t, clientsAs("", ""))
-	awaitHealth(t, s, "")
-	get(t, server.Connect(t), "alice")
-}
-
 // TestListener_LimitStays: while a limit refuses subscriptions, an instance tries again every few
 // seconds. The refusals that follow do not make it try at once.
 func TestListener_LimitStays(t *testing.T) {
