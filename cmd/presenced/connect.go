@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"presence/cmd/internal/semver"
 	"presence/pkg/broker"
 
 	"github.com/nats-io/nats.go"
@@ -27,16 +30,19 @@ type connections struct {
 }
 
 // connect starts the NATS server inside, or connects to one elsewhere.
-func connect(cfg config, log *slog.Logger) (c *connections, err error) {
+func connect(cfg config, m *monitor, log *slog.Logger) (c *connections, err error) {
 	c = &connections{}
 	if !cfg.external() {
-		if c.broker, err = startBroker(cfg, log); err != nil {
+		if c.broker, err = startBroker(cfg, m, log); err != nil {
 			return nil, err
 		}
 	}
 	if err := c.open(cfg, log); err != nil {
 		c.close()
 		return nil, err
+	}
+	if cfg.external() {
+		sayStart(cfg, m, log, "nats", c.url, "server", c.clients.ConnectedServerName(), "runs", c.clients.ConnectedServerVersion())
 	}
 	return c, nil
 }
@@ -85,9 +91,12 @@ const (
 	systemName  = "presenced system"
 )
 
-func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
+func startBroker(cfg config, m *monitor, log *slog.Logger) (*broker.Broker, error) {
+	starting := func(s broker.Setup) {
+		sayStart(cfg, m, log, "nats", strings.Join(s.Listeners, ", "), "data", s.DataDir, "sync", syncName(s.SyncAlways))
+	}
 	if cfg.natsConfig != "" {
-		b, err := broker.StartFile(broker.FileConfig{
+		return broker.StartFile(broker.FileConfig{
 			Path:           cfg.natsConfig,
 			ClientsAccount: cfg.clientsAccount,
 			JournalAccount: cfg.journalAccount,
@@ -97,13 +106,10 @@ func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
 			Replicas:       cfg.settings.Replicas,
 			Prefix:         cfg.settings.Prefix,
 			Logger:         log,
+			Starting:       starting,
 		})
-		if err == nil {
-			log.Info("started the NATS server", "version", versionText(), "config", cfg.natsConfig, "server", b.Name())
-		}
-		return b, err
 	}
-	b, err := broker.Start(broker.Config{
+	return broker.Start(broker.Config{
 		Listen:     cfg.listen,
 		Insecure:   cfg.insecure,
 		WebSocket:  cfg.webSocket,
@@ -112,11 +118,34 @@ func startBroker(cfg config, log *slog.Logger) (*broker.Broker, error) {
 		SyncAlways: cfg.sync == syncAlways,
 		Prefix:     cfg.settings.Prefix,
 		Logger:     log,
+		Starting:   starting,
 	})
-	if err == nil {
-		log.Info("started the NATS server", "version", versionText(), "data", cfg.data, "sync", cfg.sync)
+}
+
+// sayStart writes the first line of the log: which program runs, where, on what. It comes when
+// all is checked that can be checked before, so a start that is refused has one line only.
+func sayStart(cfg config, m *monitor, log *slog.Logger, where ...any) {
+	about := []any{"version", versionText()}
+	if commit := semver.Commit(); commit != "" {
+		about = append(about, "commit", commit)
 	}
-	return b, err
+	about = append(about, "name", cfg.settings.Host, "pid", os.Getpid())
+	about = append(about, where...)
+	about = append(about, "replicas", cfg.settings.Replicas)
+	if cfg.natsConfig != "" {
+		about = append(about, "config", cfg.natsConfig)
+	}
+	if m.listener != nil {
+		about = append(about, "ready", m.url()+"/readyz")
+	}
+	log.Info("presenced starts", about...)
+}
+
+func syncName(always bool) string {
+	if always {
+		return syncAlways
+	}
+	return syncInterval
 }
 
 // headFile is the file that remembers the journal's end, beside the store of the server

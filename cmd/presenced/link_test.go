@@ -53,7 +53,7 @@ func TestClosedForGood(t *testing.T) {
 func testClosedForGood(t *testing.T, cfg config, name string, close func(*connections)) {
 	stdout, stderr := &buffer{}, &buffer{}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	conns, err := connect(cfg, log)
+	conns, err := connect(cfg, &monitor{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

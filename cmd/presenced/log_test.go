@@ -117,3 +117,33 @@ func TestHangup(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstLine: the log begins with which program runs, where, and on what.
+func TestFirstLine(t *testing.T) {
+	t.Parallel()
+	d := servicetest.StartDaemon(t, "--log-format", "json", "--name", "web-1", "--sync", "interval", "--websocket", "127.0.0.1:0", "--http", "127.0.0.1:0")
+	d.Stop(t)
+	first := wantJSON(t, d.Stderr())[0]
+	for key, want := range map[string]any{
+		"msg": "presenced starts", "name": "web-1", "data": d.DataDir, "sync": "interval", "replicas": 1.0, "pid": float64(d.PID()), "nats": "127.0.0.1:0, websocket 127.0.0.1:0",
+	} {
+		if first[key] != want {
+			t.Errorf("%s: got %v, want %v in %v", key, first[key], want, first)
+		}
+	}
+	if first["version"] == nil || first["ready"] == nil {
+		t.Errorf("version or the address of HTTP is missing: %v", first)
+	}
+}
+
+// TestFirstLine_File: with a configuration file it says what the file says.
+func TestFirstLine_File(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("STORE", dir)
+	d := servicetest.StartDaemon(t, "--nats-config", "testdata/single.conf", "--log-format", "json")
+	d.Stop(t)
+	first := wantJSON(t, d.Stderr())[0]
+	if first["msg"] != "presenced starts" || first["config"] != "testdata/single.conf" || first["data"] != dir || first["sync"] != "always" || first["nats"] != "127.0.0.1:-1" {
+		t.Errorf("got the first line %v", first)
+	}
+}

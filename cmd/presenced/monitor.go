@@ -57,9 +57,11 @@ func newMonitor(address string, log *slog.Logger) (*monitor, error) {
 	if m.listener, err = net.Listen("tcp", address); err != nil {
 		return nil, fmt.Errorf("--http: %w", err)
 	}
-	log.Info("health and metrics by HTTP", "ready", "http://"+m.listener.Addr().String()+"/readyz")
 	return m, nil
 }
+
+// url is where the monitor answers, if it does.
+func (m *monitor) url() string { return "http://" + m.listener.Addr().String() }
 
 // run answers until ctx is done.
 func (m *monitor) run(ctx context.Context) error {

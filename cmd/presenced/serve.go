@@ -66,7 +66,7 @@ func handleHangups(ctx context.Context, log *slog.Logger) {
 
 func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Writer, log *slog.Logger) error {
 	m.starting("starting: the NATS server")
-	nats, err := connect(cfg, log)
+	nats, err := connect(cfg, m, log)
 	if err != nil {
 		return err
 	}

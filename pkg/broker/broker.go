@@ -75,6 +75,18 @@ type Config struct {
 	// Logger gets the server's log: warnings and errors as such, its notices
 	// as debug. Default: nothing is logged.
 	Logger *slog.Logger
+	// Starting is called before anything is logged, when all checks have been made that can be
+	// made before stored data is touched. Default: nothing is called.
+	Starting func(Setup)
+}
+
+// Setup is where a server listens and how it stores.
+type Setup struct {
+	DataDir    string
+	SyncAlways bool
+	// Listeners are addresses for clients as they were given. Those that are not for NATS over
+	// TCP follow the name of their block in a configuration file, as "websocket 127.0.0.1:9222".
+	Listeners []string
 }
 
 const (
@@ -89,6 +101,9 @@ func (c Config) withDefaults() Config {
 	c.Listen = cmp.Or(c.Listen, DefaultListen)
 	c.Prefix = cmp.Or(c.Prefix, protocol.DefaultPrefix)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	if c.Starting == nil {
+		c.Starting = func(Setup) {}
+	}
 	return c
 }
 
@@ -144,6 +159,7 @@ func Start(cfg Config) (*Broker, error) {
 		lock.release()
 		return nil, err
 	}
+	cfg.Starting(Setup{cfg.DataDir, cfg.SyncAlways, addresses.names()})
 	b := &Broker{keys: keys, lock: lock, names: defaultNames, open: true, exposed: addresses.exposed()}
 	for _, address := range b.exposed {
 		cfg.Logger.Warn(warnExposed, "address", address)

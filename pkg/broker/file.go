@@ -37,9 +37,10 @@ type FileConfig struct {
 	Credentials bool
 	// Replicas is how many servers will hold the journal. Default 1.
 	Replicas int
-	// Prefix and Logger are as in Config.
-	Prefix string
-	Logger *slog.Logger
+	// Prefix, Logger and Starting are as in Config.
+	Prefix   string
+	Logger   *slog.Logger
+	Starting func(Setup)
 }
 
 func (c FileConfig) withDefaults() FileConfig {
@@ -51,6 +52,9 @@ func (c FileConfig) withDefaults() FileConfig {
 	c.Replicas = cmp.Or(c.Replicas, 1)
 	c.Prefix = cmp.Or(c.Prefix, protocol.DefaultPrefix)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	if c.Starting == nil {
+		c.Starting = func(Setup) {}
+	}
 	return c
 }
 
@@ -60,7 +64,7 @@ type ConfigError struct{ error }
 func (e *ConfigError) Unwrap() error { return e.error }
 
 // StartFile is Start with a configuration file. The error is a *ConfigError if the file
-// is at fault. The server never reads the file again.
+// is at fault. Only Reload reads the file again.
 func StartFile(cfg FileConfig) (*Broker, error) {
 	cfg = cfg.withDefaults()
 	if err := protocol.CheckPrefix(cfg.Prefix); err != nil {
@@ -70,26 +74,16 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := readFile(cfg)
-	if err == nil {
-		err = f.check()
-	}
+	f, err := readChecked(cfg)
 	if err != nil {
-		return nil, &ConfigError{fmt.Errorf("%s: %w", cfg.Path, oneLine(err))}
+		return nil, err
 	}
-	f.warn()
-	b := &Broker{keys: keys, names: f.names, exposed: f.exposed(), open: f.open() || f.accountOf(f.opts.NoAuthUser) == f.names.clients}
-	b.passwords = slices.ContainsFunc(f.clients(), func(u fileUser) bool { return u.password })
-	if f.open() {
-		addAnyone(f.opts, f.names.clients, keys, cfg.Prefix)
-	}
+	b := &Broker{keys: keys, names: f.names}
+	b.take(f)
 	if f.operator() {
 		b.keys = accountKeys{}
 		b.names.journal = "" // presenced's credentials say which it is
-	} else {
-		addUsers(f.opts, f.names, keys, cfg.Prefix)
 	}
-	setDefaults(f.opts)
 	if b.lock, err = lockDir(f.opts.StoreDir); err != nil {
 		return nil, err
 	}
@@ -100,10 +94,43 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 	return b, nil
 }
 
+// readChecked reads the file and refuses it if presenced cannot work with it, or not safely.
+func readChecked(cfg FileConfig) (*file, error) {
+	f, err := readFile(cfg)
+	if err == nil {
+		err = f.check()
+	}
+	if err != nil {
+		return nil, &ConfigError{fmt.Errorf("%s: %w", cfg.Path, oneLine(err))}
+	}
+	return f, nil
+}
+
+// take notes what the file says of clients.
+func (b *Broker) take(f *file) {
+	b.exposed = f.exposed()
+	b.open = f.open() || f.accountOf(f.opts.NoAuthUser) == f.names.clients
+	b.passwords = slices.ContainsFunc(f.clients(), func(u fileUser) bool { return u.password })
+}
+
+// complete adds to the options what presenced needs: its own users, and defaults.
+func (f *file) complete(keys accountKeys) {
+	if f.open() {
+		addAnyone(f.opts, f.names.clients, keys, f.cfg.Prefix)
+	}
+	if !f.operator() {
+		addUsers(f.opts, f.names, keys, f.cfg.Prefix)
+	}
+	setDefaults(f.opts)
+}
+
 func (b *Broker) startFile(f *file) error {
 	if err := checkFree(f.opts.Host, cmp.Or(f.opts.Port, server.DEFAULT_PORT)); err != nil {
 		return err
 	}
+	f.cfg.Starting(f.setup())
+	f.warn()
+	f.complete(b.keys)
 	if err := b.writeReaderKey(f.opts.StoreDir); err != nil {
 		return err
 	}
@@ -118,6 +145,15 @@ func (b *Broker) startFile(f *file) error {
 		return &ConfigError{fmt.Errorf("%s: %w", f.cfg.Path, e.error)}
 	}
 	return err
+}
+
+// setup says where the server will listen and how it will store.
+func (f *file) setup() Setup {
+	s := Setup{DataDir: f.opts.StoreDir, SyncAlways: f.opts.SyncAlways}
+	for _, l := range f.listeners() {
+		s.Listeners = append(s.Listeners, strings.TrimPrefix(l.block+" "+l.address(), " "))
+	}
+	return s
 }
 
 // file is a configuration file that was read.

@@ -78,6 +78,15 @@ func (a addresses) list() []*address {
 	return []*address{a.clients, a.webSocket}
 }
 
+// names are the addresses for people, see Setup.
+func (a addresses) names() []string {
+	names := []string{a.clients.given}
+	if a.webSocket != nil {
+		names = append(names, "websocket "+a.webSocket.given)
+	}
+	return names
+}
+
 // set makes the server listen. Without an allowed origin nats-server would let in the pages
 // of all. So there is always one, of a host that cannot exist (RFC 2606).
 func (a addresses) set(opts *server.Options, origins []string) error {

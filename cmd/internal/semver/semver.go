@@ -26,6 +26,26 @@ func Text(linked string) string {
 	return "(devel)"
 }
 
+// Commit is the commit that was built, in 12 digits, with "+dirty" if its files were changed; empty
+// if the go command knew none.
+func Commit() string {
+	commit, dirty := "", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				commit = s.Value[:min(len(s.Value), 12)]
+			case s.Key == "vcs.modified" && s.Value == "true":
+				dirty = "+dirty"
+			}
+		}
+	}
+	if commit == "" {
+		return ""
+	}
+	return commit + dirty
+}
+
 // Of makes a semantic version of any version, because NATS micro services must have one.
 // A commit, for example, becomes build metadata of 0.0.0.
 func Of(v string) string {
