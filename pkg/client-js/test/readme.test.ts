@@ -14,6 +14,7 @@ const dir = join(packageDir, "dist-test/readme");
 /** What is bundled and run, and what its output must have. */
 const expected: Record<string, RegExp[]> = {
   node: [/userID: 'alice',\s+statusType: 1,\s+customStatus: 'in a meeting'/, /userID: 'bob',\s+statusType: 3/],
+  gateway: [/userID: 'dave',\s+statusType: 1,\s+customStatus: 'on the train'/],
   browser: [/^alice 1 $/m, /^bob 3 $/m],
   react: [/^alice is online\s*$/m, /^bob is not logged in\s*$/m],
   chat: [/^alice is online in a meeting$/m, /^bob is not online $/m, /^\[\]$/m],
@@ -49,13 +50,15 @@ test("each block has the types that the package says", () => {
   assert.equal(tsc.status, 0, tsc.stdout + tsc.stderr);
 });
 
-test("in Node", async () => {
-  const program = join(dir, "node.mjs");
-  writeFileSync(program, blocks.get("node")!.code);
-  const run = new Process({ after }, process.execPath, [program]);
-  assert.equal(await run.exited, 0, run.stderr);
-  for (const pattern of expected["node"]!) assert.match(run.stdout, pattern);
-});
+for (const name of ["node", "gateway"]) {
+  test(`in Node: ${name}`, async () => {
+    const program = join(dir, `${name}.mjs`);
+    writeFileSync(program, blocks.get(name)!.code);
+    const run = new Process({ after }, process.execPath, [program]);
+    assert.equal(await run.exited, 0, run.stderr);
+    for (const pattern of expected[name]!) assert.match(run.stdout, pattern);
+  });
+}
 
 for (const name of ["browser", "react", "chat"]) {
   test(`in Chromium: ${name}`, async () => {
