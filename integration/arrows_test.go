@@ -51,7 +51,7 @@ var arrows = map[string][]string{
 	"cmd/presenced":                  {"cmd/internal/datadir", "cmd/internal/layout", "cmd/internal/natsurl", "cmd/internal/semver", "cmd/internal/shell", "cmd/internal/span", "cmd/internal/usage", "cmd/presenced/internal/demo", "cmd/presenced/internal/stdlog", "pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
 	"cmd/presencectl":                {"cmd/internal/datadir", "cmd/internal/layout", "cmd/internal/natsurl", "cmd/internal/semver", "cmd/internal/shell", "cmd/internal/span", "cmd/internal/usage", "pkg/protocol", "pkg/client", "pkg/service/verify", "cmd/presencectl/natsconfig", "cmd/presencectl/natscontext", "nats.go"},
 	"cmd/presencectl/natscontext":    {"nats.go"},
-	"cmd/presencectl/natsconfig":     {"cmd/internal/shell", "pkg/protocol"},
+	"cmd/presencectl/natsconfig":     {"cmd/internal/shell", "cmd/presencectl/natscontext", "pkg/protocol"},
 	"integration":                    {},
 	"integration/processes":          {},
 	"integration/internal/wire":      {"pkg/protocol", "pkg/client", "pkg/service/servicetest", "nats.go"},

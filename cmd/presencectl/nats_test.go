@@ -21,7 +21,7 @@ func TestNATSConfigIntoDirectory(t *testing.T) {
 	ctl(t, "nats-config", dir, "--auth", "jwt").want(t, exitFailed, "presencectl: "+filepath.Join(dir, "nats.conf")+" is there already and is not overwritten")
 
 	ctl(t, "nats-user", "--auth", "jwt", "--dir", dir, "reader", "dash").want(t, exitDone,
-		"presencectl: wrote "+filepath.Join(dir, "reader-dash.creds")+", of dash, whose inbox prefix is _INBOX.reader.dash")
+		"presencectl: wrote "+filepath.Join(dir, "reader-dash.creds")+" and "+filepath.Join(dir, "context/dash.json")+", of dash, whose inbox prefix is _INBOX.reader.dash")
 	if all := c.stderr.String(); !strings.Contains(all, "all other files but keys/account-APP.jwt are secret") {
 		t.Errorf("stderr %q", all)
 	}
@@ -66,6 +66,9 @@ func TestNATSConfigWrongUsage(t *testing.T) {
 		{"nats-config --listen 4222", exitFailed, `presencectl: the listen address "4222" is not host:port`},
 		{"nats-config --gateways a.b", exitFailed, `presencectl: gateway "a.b": …`},
 		{"nats-user user", exitUsage, "presencectl: name a ROLE (user, gateway, reader or operator) and an ID (see presencectl nats-user --help)"},
+		{"nats-config --contexts", exitUsage, "presencectl: --contexts goes with a DIRECTORY, where the secrets are"},
+		{"nats-user user bob --contexts", exitUsage, "presencectl: --contexts goes with --dir, where the secret is then"},
+		{"nats-user user bob --dir x --force", exitUsage, "presencectl: --force goes with --contexts"},
 		{"nats-user presenced x", exitUsage, "presencectl: name a ROLE …"},
 		{"nats-user user alice --expires 1h", exitUsage, "presencectl: --expires goes with --auth jwt"},
 		{"nats-user operator *", exitFailed, `presencectl: operator "*": …`},
@@ -73,5 +76,31 @@ func TestNATSConfigWrongUsage(t *testing.T) {
 		if out := ctl(t, strings.Fields(c.args)...).want(t, c.code, c.stderr).stdout.String(); out != "" {
 			t.Errorf("%s: stdout %q, want none", c.args, out)
 		}
+	}
+}
+
+// TestNATSConfig_Contexts: with --contexts each client's context is found by its name. One
+// that somebody else wrote is in the way, and then nothing is written.
+func TestNATSConfig_Contexts(t *testing.T) {
+	home, dir := t.TempDir(), filepath.Join(t.TempDir(), "presence")
+	t.Setenv("XDG_CONFIG_HOME", home)
+	alice := filepath.Join(home, "nats", "context", "alice.json")
+	addr := closedPort(t)
+	if err := os.MkdirAll(filepath.Dir(alice), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(alice, []byte(`{"url":"nats://other"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctl(t, "nats-config", dir, "--contexts", "--listen", addr).want(t, exitFailed,
+		"presencectl: the nats context "+alice+" is there already, and is another's (--force replaces it)")
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("some files were written although a context is in the way")
+	}
+	ctl(t, "nats-config", dir, "--listen", addr).want(t, exitDone, "presencectl: wrote …") // it is nobody's business then
+	ctl(t, "nats-config", dir+"2", "--contexts", "--force", "--auth", "nkey", "--listen", addr).want(t, exitDone, "presencectl: wrote nats contexts …")
+	ctl(t, "nats-user", "--dir", dir+"2", "--auth", "nkey", "--contexts", "user", "bob").want(t, exitDone, "presencectl: wrote nats contexts …")
+	for _, name := range []string{"alice", "bob", "operator", filepath.Join(dir, "context", "gw1.json")} {
+		ctl(t, "get", "x", "--context", name).want(t, exitFailed, "presencectl: no NATS server at "+addr+` (nats context "`+strings.TrimSuffix(filepath.Base(name), ".json")+`"): is presenced running? (start it with: presenced)`)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -66,14 +67,14 @@ type welcomer struct {
 
 // access is how a client of a role can connect.
 type access struct {
-	env   string // before the command
-	flags string // after it
+	flags string // after the command
+	url   string // where it connects by itself; empty for the default
 	known bool   // it works as it is
 	id    string // the only user that it can act for
 }
 
 // access returns how a client of a role can connect. If presencectl nats-config wrote the
-// configuration file, the secrets of some clients are beside it.
+// configuration file, contexts of the nats command are beside it, one for each client.
 func (w welcomer) access(r protocol.Role) access {
 	switch {
 	case w.nats.broker != nil && w.nats.broker.Open():
@@ -98,32 +99,30 @@ func isSeed(file string) bool {
 	return err == nil && !strings.Contains(string(text), "BEGIN NATS USER JWT")
 }
 
-// beside finds the secret of a client of a role beside the configuration file.
+// beside finds the context of a client of a role beside the configuration file.
 func (w welcomer) beside(r protocol.Role) access {
 	dir := filepath.Dir(w.cfg.natsConfig)
-	for ending, flag := range map[string]string{".nk": "--nkey", ".creds": "--creds"} {
-		files, _ := filepath.Glob(filepath.Join(globEscaped(dir), string(r)+"-*"+ending)) // the pattern is well-formed
-		if len(files) == 0 {
+	files, _ := filepath.Glob(filepath.Join(globEscaped(dir), "context", "*.json")) // the pattern is well-formed
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		var c struct {
+			URL         string `json:"url"`
+			InboxPrefix string `json:"inbox_prefix"`
+		}
+		if err != nil || json.Unmarshal(text, &c) != nil {
 			continue
 		}
-		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(files[0]), string(r)+"-"), ending)
-		id := ""
+		name, ok := strings.CutPrefix(c.InboxPrefix, r.InboxPrefix(""))
+		if !ok {
+			continue
+		}
+		id := name
 		if r == protocol.RoleUser {
-			var err error
 			if id, err = protocol.DecodeToken(name); err != nil {
 				continue
 			}
 		}
-		return access{flags: inbox(r, name) + " " + flag + " " + shell.Word(files[0]), known: true, id: id}
-	}
-	passwords := filepath.Join(dir, "passwords")
-	name := map[protocol.Role]string{protocol.RoleUser: "alice", protocol.RoleOperator: "operator"}[r]
-	if text, err := os.ReadFile(passwords); err == nil && regexp.MustCompile(`(?m)^`+name+` `).Match(text) {
-		// Not on the command line: everybody on the machine could read the password there.
-		return access{
-			env:   fmt.Sprintf(`NATS_PASSWORD=$(sed -n 's/^%s //p' %s) `, name, shell.Word(passwords)),
-			flags: inbox(r, name) + " --user " + name, known: true,
-		}
+		return access{flags: " --context " + shell.Word(file), url: c.URL, known: true, id: id}
 	}
 	switch {
 	case w.cfg.creds != "": // the file has an operator
@@ -132,10 +131,6 @@ func (w welcomer) beside(r protocol.Role) access {
 		return access{flags: placeholder + " --user NAME --password PASSWORD"}
 	}
 	return access{flags: placeholder + " --nkey FILE"}
-}
-
-func inbox(r protocol.Role, name string) string {
-	return " --inbox-prefix " + r.InboxPrefix(name)
 }
 
 // globEscaped makes a pattern that only the path itself matches.
@@ -163,8 +158,8 @@ func (w welcomer) journal() string {
 // call is how to call presencectl.
 func (w welcomer) call(a access) string {
 	var to strings.Builder
-	to.WriteString(a.env + presencectl())
-	if w.nats.url != "nats://"+broker.DefaultListen {
+	to.WriteString(presencectl())
+	if w.nats.url != cmp.Or(a.url, "nats://"+broker.DefaultListen) {
 		to.WriteString(" --server " + w.nats.url)
 	}
 	to.WriteString(a.flags)

@@ -6,17 +6,31 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"presence/cmd/presencectl/natscontext"
 )
 
 // File is a file that Generate makes. Name is its path in the directory.
 type File struct {
 	Name string
 	Data []byte
+	// Context is what the file says if it is a context of the nats command.
+	Context *natscontext.Context
 }
 
-// Write writes files into a directory, and makes the directory if it is missing. None of the
-// files may exist already: it may be the only copy of a key.
-func Write(dir string, files ...File) error {
+// Contexts are the contexts among files.
+func Contexts(files []File) (list []*natscontext.Context) {
+	for _, f := range files {
+		if f.Context != nil {
+			list = append(list, f.Context)
+		}
+	}
+	return list
+}
+
+// CheckNew returns an error if one of the files is in the directory already: it may be the
+// only copy of a key.
+func CheckNew(dir string, files ...File) error {
 	for _, f := range files {
 		switch _, err := os.Lstat(filepath.Join(dir, f.Name)); {
 		case err == nil:
@@ -24,6 +38,15 @@ func Write(dir string, files ...File) error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
+	}
+	return nil
+}
+
+// Write writes files into a directory, and makes the directory if it is missing. None of the
+// files may exist already.
+func Write(dir string, files ...File) error {
+	if err := CheckNew(dir, files...); err != nil {
+		return err
 	}
 	for _, f := range files {
 		if err := write(filepath.Join(dir, f.Name), f.Data); err != nil {

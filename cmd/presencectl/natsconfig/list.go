@@ -16,7 +16,7 @@ import (
 func (w *writer) list(users []user) error {
 	entries := map[string][]string{} // by account
 	var passwords strings.Builder
-	w.urls = map[string]string{}
+	w.urls, w.passwords = map[string]string{}, map[string]string{}
 	for _, u := range users {
 		entry, secret, err := u.entry(w.cfg.Auth)
 		if err != nil {
@@ -27,8 +27,9 @@ func (w *writer) list(users []user) error {
 		case w.cfg.Auth == NKey:
 			w.add(u.file+w.cfg.Auth.ending(), []byte(secret+"\n"))
 		case u.ofPresenced():
-			w.urls[u.account] = w.localURL(u.name + ":" + secret)
+			w.urls[u.account] = localURL(w.cfg.Listen, u.name+":"+secret+"@")
 		default:
+			w.passwords[u.name] = secret
 			fmt.Fprintf(&passwords, "%s %s\n", u.name, secret)
 		}
 	}

@@ -3,9 +3,9 @@
 // that go with them.
 //
 //	files, err := natsconfig.Generate(natsconfig.Config{Auth: natsconfig.JWT, Dir: "/etc/presence"})
-//	// nats.conf, presenced.env, presenced.creds, user-alice.creds, keys/role-user.nk, …
+//	// nats.conf, presenced.env, presenced.creds, user-alice.creds, context/alice.json, keys/role-user.nk, …
 //
-//	entry, files, err := natsconfig.Issue(…)   // one more user
+//	issued, err := natsconfig.Issue(…)   // one more user
 //
 // The same text is for the server inside presenced (--nats-config) and for a
 // nats-server beside it (--nats-url). In every mode there are the accounts
@@ -57,6 +57,8 @@ type Config struct {
 	Listen string
 	// StoreDir is where JetStream stores. Default: data in Dir.
 	StoreDir string
+	// URL is where clients connect, for their contexts. Default: Listen, from this machine.
+	URL string
 	// Prefix begins all subjects. Default protocol.DefaultPrefix.
 	Prefix string
 	// Clients are the users of account APP. Default: ExampleClients.
@@ -150,12 +152,15 @@ func Generate(cfg Config) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := w.addContexts(users); err != nil {
+		return nil, err
+	}
 	text, err := w.config()
 	if err != nil {
 		return nil, err
 	}
-	files := append([]File{{ConfigFile, text}}, w.files...)
-	return append(files, File{envFile, w.env()}), nil
+	files := append([]File{{Name: ConfigFile, Data: text}}, w.files...)
+	return append(files, File{Name: envFile, Data: w.env()}), nil
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -174,6 +179,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return c, err
 	}
+	c.URL = cmp.Or(c.URL, clientURL(c.Listen))
 	c.StoreDir = cmp.Or(c.StoreDir, filepath.Join(c.Dir, "data"))
 	switch c.Auth {
 	case Password, NKey, JWT:
@@ -184,14 +190,17 @@ func (c Config) withDefaults() (Config, error) {
 
 // writer collects the files and the parts of the configuration.
 type writer struct {
-	cfg      Config
-	subjects protocol.Subjects
-	files    []File
-	urls     map[string]string // by account: presenced's URL with its password
-	accounts string            // what the configuration says of accounts and users
+	cfg       Config
+	subjects  protocol.Subjects
+	files     []File
+	urls      map[string]string // by account: presenced's URL with its password
+	passwords map[string]string // of clients, by name
+	accounts  string            // what the configuration says of accounts and users
 }
 
-func (w *writer) add(name string, data []byte) { w.files = append(w.files, File{name, data}) }
+func (w *writer) add(name string, data []byte) {
+	w.files = append(w.files, File{Name: name, Data: data})
+}
 
 //go:embed nats.conf.tmpl
 var configText string
@@ -233,13 +242,4 @@ func (a Auth) ending() string {
 		return ".creds"
 	}
 	return ".nk"
-}
-
-// localURL is where a client on this machine connects.
-func (w *writer) localURL(userinfo string) string {
-	host, port, _ := net.SplitHostPort(w.cfg.Listen)
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return "nats://" + userinfo + "@" + net.JoinHostPort(host, port)
 }

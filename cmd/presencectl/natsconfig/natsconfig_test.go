@@ -1,6 +1,7 @@
 package natsconfig_test
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"presence/cmd/presencectl/natsconfig"
+	"presence/cmd/presencectl/natscontext"
 	"presence/pkg/protocol"
 
 	"github.com/nats-io/jwt/v2"
@@ -66,7 +68,7 @@ func TestSecretsDiffer(t *testing.T) {
 	for _, auth := range natsconfig.Auths {
 		a, b := generate(t, natsconfig.Config{Auth: auth}), generate(t, natsconfig.Config{Auth: auth})
 		for name := range a {
-			if a[name] == b[name] && !(name == "presenced.env" && auth != natsconfig.Password) {
+			if holdsNone := name == "presenced.env" || strings.HasPrefix(name, "context/"); a[name] == b[name] && !(holdsNone && auth != natsconfig.Password) {
 				t.Errorf("%s: %s is the same twice", auth, name)
 			}
 		}
@@ -146,15 +148,15 @@ func TestIssueJWT(t *testing.T) {
 	if err := natsconfig.Write(dir, files...); err != nil {
 		t.Fatal(err)
 	}
-	issued, err := natsconfig.Issue(natsconfig.JWT, natsconfig.Client{Role: protocol.RoleUser, ID: "bob@example.com"}, "", dir, time.Hour)
+	issued, err := natsconfig.Issue(natsconfig.Request{Auth: natsconfig.JWT, Client: natsconfig.Client{Role: protocol.RoleUser, ID: "bob@example.com"}, Dir: dir, Expires: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const token = "bob=40example=2Ecom"
-	if issued.Name != token || issued.InboxPrefix != "_INBOX.user."+token || issued.File.Name != "user-"+token+".creds" || issued.Entry != "" {
+	if issued.Name != token || issued.InboxPrefix != "_INBOX.user."+token || len(issued.Files) != 2 || issued.Files[0].Name != "user-"+token+".creds" || issued.Files[1].Name != "context/"+token+".json" || issued.Entry != "" {
 		t.Errorf("got %+v", issued)
 	}
-	text, err := jwt.ParseDecoratedJWT(issued.File.Data)
+	text, err := jwt.ParseDecoratedJWT(issued.Files[0].Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,22 +177,22 @@ func TestIssueJWT(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.WriteFile(filepath.Join(dir, "keys/role-user.nk"), gateway, 0o600)
-	if _, err := natsconfig.Issue(natsconfig.JWT, natsconfig.Client{Role: protocol.RoleUser, ID: "bob"}, "", dir, 0); err == nil || !strings.Contains(err.Error(), "role user") {
+	if _, err := natsconfig.Issue(natsconfig.Request{Auth: natsconfig.JWT, Client: natsconfig.Client{Role: protocol.RoleUser, ID: "bob"}, Dir: dir}); err == nil || !strings.Contains(err.Error(), "role user") {
 		t.Errorf("with the key of gateways: got %v", err)
 	}
 	os.Remove(filepath.Join(dir, "keys/role-user.nk"))
-	if _, err := natsconfig.Issue(natsconfig.JWT, natsconfig.Client{Role: protocol.RoleUser, ID: "bob"}, "", dir, 0); !errors.Is(err, os.ErrNotExist) {
+	if _, err := natsconfig.Issue(natsconfig.Request{Auth: natsconfig.JWT, Client: natsconfig.Client{Role: protocol.RoleUser, ID: "bob"}, Dir: dir}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without the key: got %v", err)
 	}
 }
 
 func TestIssueEntry(t *testing.T) {
 	for _, auth := range []natsconfig.Auth{natsconfig.Password, natsconfig.NKey} {
-		issued, err := natsconfig.Issue(auth, natsconfig.Client{Role: protocol.RoleGateway, ID: "gw7"}, "p", "", 0)
+		issued, err := natsconfig.Issue(natsconfig.Request{Auth: auth, Client: natsconfig.Client{Role: protocol.RoleGateway, ID: "gw7"}, Prefix: "p"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(issued.Entry, `"p.gateway.gw7.>"`) || strings.Contains(issued.Entry, issued.Secret) || issued.Secret == "" || issued.File.Name != "" {
+		if !strings.Contains(issued.Entry, `"p.gateway.gw7.>"`) || strings.Contains(issued.Entry, issued.Secret) || issued.Secret == "" || len(issued.Files) != 0 {
 			t.Errorf("%s: got %+v", auth, issued)
 		}
 		if auth == natsconfig.NKey {
@@ -203,7 +205,7 @@ func TestIssueEntry(t *testing.T) {
 			}
 		}
 	}
-	if _, err := natsconfig.Issue(natsconfig.Password, natsconfig.Client{Role: protocol.RoleUser}, "", "", 0); !errors.Is(err, protocol.ErrInvalidUserID) {
+	if _, err := natsconfig.Issue(natsconfig.Request{Auth: natsconfig.Password, Client: natsconfig.Client{Role: protocol.RoleUser}}); !errors.Is(err, protocol.ErrInvalidUserID) {
 		t.Errorf("without an ID: got %v", err)
 	}
 }
@@ -220,6 +222,65 @@ func TestConfigNamesItsFiles(t *testing.T) {
 					t.Errorf("%s: %q names %s, which is not written", auth, line, name)
 				}
 			}
+		}
+	}
+}
+
+// TestContexts: each client has a context, and the path and the secret in it are its own.
+func TestContexts(t *testing.T) {
+	dir := t.TempDir()
+	clients := []natsconfig.Client{{Role: protocol.RoleUser, ID: "alice"}, {Role: protocol.RoleUser, ID: "bob@example.com"}, {Role: protocol.RoleOperator, ID: "alice"}}
+	for _, auth := range []natsconfig.Auth{natsconfig.NKey, natsconfig.JWT} {
+		files := generate(t, natsconfig.Config{Auth: auth, Dir: dir, Listen: "0.0.0.0:4333", Clients: clients})
+		for name, want := range map[string][2]string{
+			"alice": {"user-alice", "_INBOX.user.alice"}, "bob=40example=2Ecom": {"user-bob=40example=2Ecom", "_INBOX.user.bob=40example=2Ecom"},
+			"operator-alice": {"operator-alice", "_INBOX.operator.alice"},
+		} {
+			var c natscontext.Context
+			if err := json.Unmarshal([]byte(files["context/"+name+".json"]), &c); err != nil {
+				t.Fatalf("%s, %s: %v", auth, name, err)
+			}
+			secret, found := strings.CutPrefix(c.NKey+c.Creds, dir+"/")
+			if !found || files[secret] == "" || !strings.HasPrefix(secret, want[0]+".") || c.InboxPrefix != want[1] || c.URL != "nats://127.0.0.1:4333" {
+				t.Errorf("%s, %s: got %+v, want the secret of %s", auth, name, c, want)
+			}
+		}
+	}
+	files := generate(t, natsconfig.Config{Auth: natsconfig.Password, Dir: dir, Listen: "127.0.0.1:-1", Clients: clients[:2]})
+	var c natscontext.Context
+	if err := json.Unmarshal([]byte(files["context/alice.json"]), &c); err != nil || c.User != "alice" || !strings.Contains(files["passwords"], "alice "+c.Password+"\n") || c.URL != "" {
+		t.Errorf("by password: got %+v, %v; a port that is not known has no URL", c, err)
+	}
+}
+
+// TestIssue_Contexts: one more client has a context, too, if there is a directory. It knows
+// from the configuration there where to connect.
+func TestIssue_Contexts(t *testing.T) {
+	dir := t.TempDir()
+	files, err := natsconfig.Generate(natsconfig.Config{Auth: natsconfig.NKey, Dir: dir, Listen: "127.0.0.1:4333"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := natsconfig.Write(dir, files...); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		auth      natsconfig.Auth
+		id, url   string
+		file, get string
+	}{
+		{natsconfig.NKey, "bob", "", "context/bob.json", "nats://127.0.0.1:4333"},
+		{natsconfig.Password, "carol", "nats://10.0.0.1", "context/carol.json", "nats://10.0.0.1"},
+		{natsconfig.NKey, "operator", "", "context/user-operator.json", "nats://127.0.0.1:4333"}, // the operator's is there
+	} {
+		issued, err := natsconfig.Issue(natsconfig.Request{Auth: c.auth, Client: natsconfig.Client{Role: protocol.RoleUser, ID: c.id}, Dir: dir, URL: c.url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := issued.Files[len(issued.Files)-1]
+		got := last.Context
+		if last.Name != c.file || got.URL != c.get || (c.auth == natsconfig.NKey) != (got.NKey == filepath.Join(dir, "user-"+c.id+".nk")) || (c.auth == natsconfig.Password) != (got.Password == issued.Secret) {
+			t.Errorf("%s: got %s with %+v", c.id, last.Name, got)
 		}
 	}
 }

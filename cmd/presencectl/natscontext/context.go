@@ -1,9 +1,11 @@
-// Package natscontext reads the contexts of the nats CLI: named files with the
+// Package natscontext reads and writes the contexts of the nats CLI: named files with the
 // address of a NATS server and the credentials to use there.
 //
-//	c, err := natscontext.Load("dev")
+//	c, err := natscontext.Load(ctx, "dev")
 //	opts, err := c.Options(ctx)
 //	nc, err := nats.Connect(c.ServerURL(), opts...)
+//
+//	err := natscontext.Install(files, false) // so that the nats CLI finds them by name
 //
 // A context is a file below $XDG_CONFIG_HOME/nats, or ~/.config/nats:
 //
@@ -34,8 +36,7 @@ import (
 // ErrNotFound says that there is no context of that name.
 var ErrNotFound = errors.New("there is no such nats context")
 
-// Context is what a file says about a connection. Fields about JetStream and fields for
-// people are left out.
+// Context is what a file says about a connection. Fields about JetStream are left out.
 type Context struct {
 	// Name is empty if there is no context, and so no credentials.
 	Name string `json:"-"`
@@ -43,43 +44,46 @@ type Context struct {
 	// does not bound that.
 	ProxyTimeout time.Duration `json:"-"`
 
-	URL         string `json:"url"`
-	SocksProxy  string `json:"socks_proxy"`
-	InboxPrefix string `json:"inbox_prefix"`
+	// Description is for people.
+	Description string `json:"description,omitempty"`
+
+	URL         string `json:"url,omitempty"`
+	SocksProxy  string `json:"socks_proxy,omitempty"`
+	InboxPrefix string `json:"inbox_prefix,omitempty"`
 
 	// Only one of these is used, in this order. A token is sent as well.
-	User     string `json:"user"`
-	Password string `json:"password"`
-	Creds    string `json:"creds"`
-	NSC      string `json:"nsc"` // nsc://operator/account/user, instead of Creds and URL
-	NKey     string `json:"nkey"`
-	UserJWT  string `json:"user_jwt"`
-	UserSeed string `json:"user_seed"`
-	Token    string `json:"token"`
+	User     string `json:"user,omitempty"`
+	Password string `json:"password,omitempty"`
+	Creds    string `json:"creds,omitempty"`
+	NSC      string `json:"nsc,omitempty"` // nsc://operator/account/user, instead of Creds and URL
+	NKey     string `json:"nkey,omitempty"`
+	UserJWT  string `json:"user_jwt,omitempty"`
+	UserSeed string `json:"user_seed,omitempty"`
+	Token    string `json:"token,omitempty"`
 
-	Cert     string `json:"cert"`
-	Key      string `json:"key"`
-	CA       string `json:"ca"`
-	TLSFirst bool   `json:"tls_first"`
+	Cert     string `json:"cert,omitempty"`
+	Key      string `json:"key,omitempty"`
+	CA       string `json:"ca,omitempty"`
+	TLSFirst bool   `json:"tls_first,omitempty"`
 
-	WindowsStore string `json:"windows_cert_store"`
+	WindowsStore string `json:"windows_cert_store,omitempty"`
 }
 
 // Load reads the context of that name. The name may also be the path of a .json file.
 func Load(ctx context.Context, name string) (*Context, error) {
-	if strings.HasSuffix(name, ".json") {
+	if strings.HasSuffix(name, ending) {
 		if _, err := os.Stat(name); err == nil {
 			return read(ctx, name)
 		}
 	}
-	if strings.Contains(name, "..") || strings.ContainsAny(name, `/\`) {
-		return nil, fmt.Errorf(`%q is no name of a context: it has "..", "/" or "\"`, name)
+	if err := checkName(name); err != nil {
+		return nil, err
 	}
-	dir, err := directory()
+	dir, err := contextDirectory()
 	if err != nil {
 		return nil, err
 	}
-	return read(ctx, filepath.Join(dir, "context", name+".json"))
+	return read(ctx, filepath.Join(dir, name+ending))
 }
 
 // Selected returns the name of the selected context; empty if none is selected.
@@ -113,7 +117,7 @@ func read(ctx context.Context, path string) (*Context, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	c := &Context{Name: strings.TrimSuffix(filepath.Base(path), ".json")}
+	c := &Context{Name: strings.TrimSuffix(filepath.Base(path), ending)}
 	if err := unmarshal(text, c); err != nil {
 		return nil, err
 	}
