@@ -121,7 +121,7 @@ func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, s
 	c.ClientsAccount, c.Head, c.Logger = nats.account, nats.headFile(), log
 	c.Alone = nats.broker != nil && !nats.clustered()
 	if nats.broker != nil {
-		c.Heard = nats.broker.Interested
+		c.Heard, c.Server = nats.broker.Interested, nats.broker.Vitals
 	}
 	s, err := service.New(c)
 	if err != nil {

@@ -22,7 +22,7 @@ type InstanceRequest struct {
 	UserIDList []string `json:"userIDList,omitempty"`
 }
 
-// InstanceReply is what one instance holds, all as of Revision.
+// InstanceReply is what one instance holds, all as of Revision but Vitals.
 type InstanceReply struct {
 	Writer  string `json:"writer"` // names this start of the instance
 	Host    string `json:"host,omitempty"`
@@ -42,6 +42,9 @@ type InstanceReply struct {
 	Next int          `json:"next,omitempty"`
 	// Explained are the users of UserIDList, in their order.
 	Explained []ExplainReply `json:"explained,omitempty"`
+	// Vitals is how the instance is doing; nil where a page or users were asked for, and from an
+	// instance of an earlier version.
+	Vitals *Vitals `json:"vitals,omitempty"`
 
 	Revision uint64 `json:"revision"`
 	Epoch    string `json:"epoch"`

@@ -76,6 +76,9 @@ type Config struct {
 	// counts from before the subscriber's next message is read. Any goroutine calls it. With it,
 	// events that nobody would get are not sent. Default: every one is sent.
 	Heard func(subject string) bool
+	// Server tells how the NATS server in this process is doing. One goroutine calls it every few
+	// seconds, and it may take its time. Default: there is no server in this process.
+	Server func() (protocol.ServerVitals, error)
 	// SnapshotBytes and SnapshotEntries say after how much journal the state is stored,
 	// whichever is first. Defaults: 32 MiB more than the last snapshot has, and 65,536 entries.
 	SnapshotBytes, SnapshotEntries uint64

@@ -115,6 +115,9 @@ func (s *Service) describe(_ string, r *protocol.InstanceRequest) *protocol.Inst
 	if err := s.Health(); err != nil {
 		reply.NotReady = err.Error()
 	}
+	if r.Limit == 0 && len(r.UserIDList) == 0 { // else the reply is large already
+		reply.Vitals = s.vitals()
+	}
 	s.mu.Lock() // not RLock: making digests uses scratch space of the state
 	defer s.mu.Unlock()
 	api.Queries{State: s.state, Stale: stale}.Describe(r, s.digestsFit(), reply)

@@ -64,6 +64,7 @@ type Service struct {
 	log      *slog.Logger
 	subjects protocol.Subjects
 	instance string        // the ID of this start of the instance
+	begun    time.Time     // when New made it
 	opened   chan struct{} // closed when journal is set
 	ready    chan struct{} // closed when the instance answers
 	leaving  atomic.Bool   // it stops, or has stopped
@@ -88,7 +89,9 @@ type Service struct {
 	// contactsWrong says what is wrong with the configuration of the contacts' bucket. nil: it
 	// was not checked yet.
 	contactsWrong atomic.Pointer[error]
-	counted       counted
+	// server is what Config.Server told last. nil: nothing yet, or there is none.
+	server  atomic.Pointer[protocol.ServerVitals]
+	counted counted
 	// pendingRules are the rules that this instance wants in force. They wait until every
 	// instance knows the format of the journal that they need. nil: nothing waits. Only
 	// register uses it, and from then on only tick.
@@ -120,6 +123,7 @@ func New(cfg Config) (*Service, error) {
 		log:      cfg.Logger,
 		subjects: protocol.NewSubjects(cfg.Prefix),
 		instance: cfg.newInstanceID(),
+		begun:    time.Now(),
 		opened:   make(chan struct{}),
 		ready:    make(chan struct{}),
 		state:    state.New(),
@@ -250,6 +254,7 @@ func (s *Service) serve(ctx, inner context.Context) error {
 	owned.Go(func() { s.watchClients(ticking) })
 	owned.Go(func() { s.watchPauses(ticking) })
 	owned.Go(func() { s.watchContacts(ticking) })
+	owned.Go(func() { s.watchServer(ticking) })
 	owned.Go(func() { s.connections.Run(ticking) })
 	owned.Go(func() { s.replies.run(ticking, s.listener.kick) })
 	owned.Go(func() { s.listener.run(ticking, func() { s.isReady(begun) }) })

@@ -35,6 +35,9 @@ func (s *Server) StartInstance(t testing.TB, changes ...func(*service.Config)) *
 	cfg := service.Config{Clients: i.Clients, Answers: i.Answers, Journal: i.Journal, System: i.System, Logger: logger(t, slog.LevelWarn)}
 	cfg.Limits.UserChanges = service.Unlimited
 	cfg.Heard = s.heard
+	if !s.foreign {
+		cfg.Server = s.broker.Vitals
+	}
 	for _, change := range changes {
 		change(&cfg)
 	}

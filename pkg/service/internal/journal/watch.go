@@ -31,8 +31,9 @@ const (
 
 // watched is what an instance found when it last looked.
 type watched struct {
-	mu    sync.Mutex
-	wrong error // nil: nothing is
+	mu     sync.Mutex
+	wrong  error // nil: nothing is
+	stored *Stored
 
 	losing atomic.Bool // see Losing
 
@@ -53,6 +54,29 @@ func (j *Journal[W]) Wrong() error {
 	return j.watched.wrong
 }
 
+// Stored is what the stream held.
+type Stored struct {
+	First, Last uint64 // positions of the first and the last entry
+	Bytes       uint64
+	Replicas    int
+}
+
+// Stored returns what the stream held at the last look. It reports false before the first one.
+func (j *Journal[W]) Stored() (Stored, bool) {
+	j.watched.mu.Lock()
+	defer j.watched.mu.Unlock()
+	if j.watched.stored == nil {
+		return Stored{}, false
+	}
+	return *j.watched.stored, true
+}
+
+func (j *Journal[W]) noteState(info *jetstream.StreamInfo) {
+	j.watched.mu.Lock()
+	defer j.watched.mu.Unlock()
+	j.watched.stored = &Stored{First: info.State.FirstSeq, Last: info.State.LastSeq, Bytes: info.State.Bytes, Replicas: max(info.Config.Replicas, 1)}
+}
+
 // Losing reports whether the stream was set to drop entries by itself, has dropped entries that
 // were in no snapshot, and could do so again before the next snapshot. A change that is
 // acknowledged while it does may be gone at the next start.
@@ -66,6 +90,9 @@ func (j *Journal[W]) look(ctx context.Context) (wrong error, missing bool, err e
 	deleted := errors.Is(err, jetstream.ErrStreamNotFound)
 	if err != nil && !deleted {
 		return nil, false, err
+	}
+	if !deleted {
+		j.noteState(info)
 	}
 	list, err := j.store.complete(ctx)
 	if err != nil {
