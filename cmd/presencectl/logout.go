@@ -19,15 +19,17 @@ func (a *app) logout() *cli.Command {
 		ArgsUsage: "USER",
 		Description: `Ends one session or all, and shows the status as the user sees it. Without a
 flag it ends the session that "presencectl login" opened on this host, live
-or lost; a login that still runs then ends. Other programs may log in again.
+or lost; a login that still runs then ends. Other programs may log in again,
+unless --final or --all says that they must not, for 24 hours.
 
 Examples:
   presencectl logout alice
   presencectl logout alice --all
+  presencectl logout alice --final --session s2
   presencectl logout alice --session 2f1b6c1e-7a0f-4b53-9d39-0c7f0a6b1f11`,
 		ArgValidator: oneUser,
 		MutuallyExclusiveFlags: []cli.MutuallyExclusiveFlags{{Flags: [][]cli.Flag{
-			{&cli.StringFlag{Name: "session", Usage: "`ID` of the session"}},
+			{&cli.StringFlag{Name: "session", Usage: "`ID` of the session"}, &cli.BoolFlag{Name: "final", Usage: "for good: its program must not log in again by itself"}},
 			{&cli.BoolFlag{Name: "all", Usage: "every session"}},
 		}}},
 		Action: a.asking(runLogout),
@@ -35,7 +37,8 @@ Examples:
 }
 
 func runLogout(ctx context.Context, cmd *cli.Command, c *conn) error {
-	user, session, all := cmd.Args().First(), cmd.String("session"), cmd.Bool("all")
+	user, session := cmd.Args().First(), cmd.String("session")
+	all, final := cmd.Bool("all"), cmd.Bool("final")
 	var err error
 	if session == "" && !all {
 		session, err = c.sessionHere(ctx, user)
@@ -44,6 +47,10 @@ func runLogout(ctx context.Context, cmd *cli.Command, c *conn) error {
 	case err != nil:
 	case all:
 		err = c.LogoutAll(ctx, user)
+	case final && session == "":
+		err = fmt.Errorf("%s has no session: nothing was ended for good", user)
+	case final:
+		err = c.LogoutFinal(ctx, user, session)
 	case session != "":
 		err = c.Logout(ctx, user, session)
 	}

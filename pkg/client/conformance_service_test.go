@@ -212,6 +212,8 @@ func (cc *caseClient) call(step *serviceStep) (r client.GetResult, err error) {
 		}
 	case "logout":
 		err = cc.sessions[user].Close(ctx)
+	case "logout-final":
+		err = cc.c.LogoutFinal(ctx, user, step.SessionID)
 	case "logout-all":
 		err = cc.c.LogoutAll(ctx, user)
 	case "set":

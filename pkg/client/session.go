@@ -264,7 +264,7 @@ func (s *Session) judge(err error) error {
 var endWords = map[protocol.EndReason]string{
 	protocol.EndReplaced: "a later login of its device has replaced the session",
 	protocol.EndKicked:   "an operator has ended the session",
-	protocol.EndLogout:   "the user has logged out everywhere",
+	protocol.EndLogout:   "the user has logged it out for good, or logged out everywhere",
 	protocol.EndErased:   "the user was erased",
 }
 

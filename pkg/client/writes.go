@@ -75,26 +75,40 @@ func (c *Client) set(ctx context.Context, userID string, req protocol.SetRequest
 
 // Logout ends a session. To log out a session that does not exist is no error. A Session
 // with that ID in another process logs in again with its next renewal, because it takes
-// itself for forgotten. To end the session of another device for good, use Kick.
+// itself for forgotten. To end the session of another device for good, use LogoutFinal.
 func (c *Client) Logout(ctx context.Context, userID, sessionID string) error {
-	return c.logout(ctx, userID, protocol.LogoutRequest{SessionID: sessionID})
+	_, err := c.logout(ctx, userID, protocol.LogoutRequest{SessionID: sessionID})
+	return err
+}
+
+// LogoutFinal ends the session of another device for good: for 24 hours it gets
+// protocol.ErrSessionReplaced, for a login too. protocol.ErrSessionNotFound says that nothing was
+// ended for good. Either the session is not there, or it was logged out, but an instance of an
+// earlier version runs, so it may log in again. In that case repeat the call a minute after the
+// upgrade.
+func (c *Client) LogoutFinal(ctx context.Context, userID, sessionID string) error {
+	reply, err := c.logout(ctx, userID, protocol.LogoutRequest{SessionID: sessionID, Final: true})
+	if err == nil && !reply.Final {
+		return protocol.ErrSessionNotFound.With("nothing was ended for good: the session is not there, or the service is being upgraded")
+	}
+	return err
 }
 
 // LogoutAll ends all sessions of a user.
 func (c *Client) LogoutAll(ctx context.Context, userID string) error {
-	return c.logout(ctx, userID, protocol.LogoutRequest{All: true})
+	_, err := c.logout(ctx, userID, protocol.LogoutRequest{All: true})
+	return err
 }
 
-func (c *Client) logout(ctx context.Context, userID string, req protocol.LogoutRequest) error {
+func (c *Client) logout(ctx context.Context, userID string, req protocol.LogoutRequest) (reply protocol.ChangeReply, err error) {
 	subject, err := c.subjects.Logout(userID)
 	if err == nil {
 		err = req.Check()
 	}
 	if err != nil {
-		return err
+		return reply, err
 	}
-	_, err = c.change(ctx, request{subject: subject, body: req, repeatable: true})
-	return err
+	return c.change(ctx, request{subject: subject, body: req, repeatable: true})
 }
 
 // change sends a request that changes something, and remembers the reply.

@@ -122,6 +122,9 @@ func (r *ChangeReply) appendJSON(b []byte) []byte {
 	b = r.Status.appendJSON(append(b, `{"status":`...))
 	b = strconv.AppendUint(append(b, `,"revision":`...), r.Revision, 10)
 	b = appendString(append(b, `,"epoch":`...), r.Epoch)
+	if r.Final {
+		b = append(b, `,"final":true`...)
+	}
 	return append(b, '}')
 }
 

@@ -66,6 +66,7 @@ func TestProperty_AppendIsEncodingJSON(t *testing.T) {
 			&SelfEvent{Type: SelfStatus},
 			&SelfEvent{Type: SelfKicked, SessionID: s.UserID, Reason: EndKicked, Revision: 7, Epoch: "e"},
 			&ChangeReply{Status: s, Revision: 7, Epoch: "e"},
+			&ChangeReply{Status: s, Revision: 7, Epoch: "e", Final: true},
 			&GetReply{SuccessUserList: list, FailureUserList: failures, Revision: 7, Epoch: "e", AsOf: s.UpdatedAt, Stale: true},
 		} {
 			got, err := Marshal(v)

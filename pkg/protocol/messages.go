@@ -13,10 +13,11 @@ type RenewRequest struct {
 	Idle      *bool  `json:"idle,omitempty"`
 }
 
-// LogoutRequest ends one session or all of a user's (PROTOCOL 4.3). Sessions that All
+// LogoutRequest ends one session or all of a user's (PROTOCOL 4.3). Sessions that Final or All
 // has ended must not log in again by themselves: they get session_replaced.
 type LogoutRequest struct {
 	SessionID string `json:"sessionID,omitempty"`
+	Final     bool   `json:"final,omitempty"` // only with SessionID
 	All       bool   `json:"all,omitempty"`
 }
 
@@ -39,6 +40,8 @@ type ChangeReply struct {
 	Status   Status `json:"status"`
 	Revision uint64 `json:"revision"`
 	Epoch    string `json:"epoch"`
+	// Final answers a logout with Final: the session must not log in again by itself.
+	Final bool `json:"final,omitempty"`
 }
 
 // GetRequest asks for many users (PROTOCOL 4.5): 1 to MaxUsersPerGet IDs.

@@ -139,7 +139,7 @@ type EndReason string
 const (
 	EndReplaced EndReason = "replaced" // by a later login of the same device
 	EndKicked   EndReason = "kicked"   // by an operator
-	EndLogout   EndReason = "logout"   // by a logout of all sessions
+	EndLogout   EndReason = "logout"   // by a logout for good: of all sessions, or of one
 	EndErased   EndReason = "erased"   // with everything else about the user
 )
 

@@ -28,6 +28,9 @@ func (r *LogoutRequest) Check() error {
 		if r.SessionID != "" {
 			return ErrInvalidRequest.With("give sessionID or all, not both")
 		}
+		if r.Final {
+			return ErrInvalidRequest.With("give final with sessionID only: what all ends is ended for good")
+		}
 		return nil
 	}
 	if r.SessionID == "" {

@@ -3,7 +3,7 @@ import type { Core } from "./core.js";
 import type { Connection } from "./link.js";
 import { Logins } from "./logins.js";
 import { askOwn } from "./own.js";
-import { checkSet } from "./protocol/check.js";
+import { checkID, checkSet } from "./protocol/check.js";
 import { readChangeReply, readLoginReply, type Reader } from "./protocol/decode.js";
 import { isPresenceError, PresenceError } from "./protocol/errors.js";
 import type {
@@ -31,7 +31,7 @@ export type EndReason = "kicked" | "replaced" | "logout" | "erased";
 const endWords: Record<EndReason, string> = {
   replaced: "a later login of its device has replaced the session",
   kicked: "an operator has ended the session",
-  logout: "the user has logged out everywhere",
+  logout: "the user has logged it out for good, or logged out everywhere",
   erased: "the user was erased",
 };
 
@@ -207,6 +207,20 @@ export class Session {
       .run(options, (scope) => this.#leave(all ?? false, scope))
       .finally(() => this.#end(undefined));
     return this.#leaving;
+  }
+
+  /**
+   * Signs another device of the user out for good: its session is `session_replaced` for 24 hours.
+   * `session_not_found` says that nothing was ended for good. Either that session is not there, or
+   * it was logged out, but an instance of an earlier version runs, so it may log in again.
+   */
+  logoutOther(sessionID: string, options?: CallOptions): Promise<void> {
+    return this.#run(options, async (scope) => {
+      const body: LogoutRequest = { sessionID: checkID(sessionID), final: true };
+      const reply = await this.#core.requests.call(this.#ask("logout", body, readChangeReply), scope);
+      this.#core.changed(reply);
+      if (!reply.final) throw new PresenceError("session_not_found", "nothing was ended for good: the session is not there, or the service is being upgraded");
+    });
   }
 
   /** Logs the session out. Errors are left to the TTL. */

@@ -101,6 +101,18 @@ func testEnds(p *probe) {
 	p.heard("ONLINE login", "ONLINE login")
 	p.change(protocol.OpLogin, loginReq{SessionID: "s4"})
 	p.heard("", "sessions s3, s4")
+	p.change(protocol.OpLogin, loginReq{SessionID: "s5"})
+	p.heard("", "sessions s3, s4, s5")
+	for session, want := range map[string]bool{"s5": true, "unknown": false} {
+		for range 2 {
+			reply := must[protocol.ChangeReply](p, p.about(protocol.OpLogout), logoutReq{SessionID: session, Final: true})
+			if reply.Final != want {
+				p.Errorf("a final logout of %s: final %t, want %t", session, reply.Final, want)
+			}
+		}
+	}
+	p.heard("", "sessions s3, s4", "s5 logout")
+	p.refused(protocol.OpLogin, loginReq{SessionID: "s5"}, protocol.ErrSessionReplaced)
 	kick := must[protocol.KickReply](p, p.subjects.Kick(), protocol.KickRequest{UserID: p.user, SessionID: "s3"})
 	if !slices.Equal(kick.Ended, []string{"s3"}) || kick.Revision == 0 || kick.Epoch == "" {
 		p.Errorf("kick: %+v", kick)
@@ -353,6 +365,8 @@ func testRefused(p *probe) {
 		{protocol.OpRenew, renewReq{SessionID: "unknown"}, protocol.ErrSessionNotFound},
 		{protocol.OpLogout, logoutReq{}, protocol.ErrInvalidRequest},
 		{protocol.OpLogout, logoutReq{SessionID: "s1", All: true}, protocol.ErrInvalidRequest},
+		{protocol.OpLogout, logoutReq{Final: true}, protocol.ErrInvalidRequest},
+		{protocol.OpLogout, logoutReq{Final: true, All: true}, protocol.ErrInvalidRequest},
 		{protocol.OpSet, setReq{}, protocol.ErrInvalidRequest},
 		{protocol.OpSet, text(strings.Repeat("x", protocol.MaxCustomStatusBytes+1)), protocol.ErrCustomStatusTooLong},
 		{protocol.OpSet, text("\n"), protocol.ErrInvalidRequest},

@@ -67,7 +67,7 @@ func Renew(user string, r *protocol.RenewRequest) entry.Command {
 
 // Logout ends one session of a user, or all (PROTOCOL 4.3).
 func Logout(user string, r *protocol.LogoutRequest) entry.Command {
-	return entry.Command{Kind: entry.Logout, User: user, Session: r.SessionID, All: r.All}
+	return entry.Command{Kind: entry.Logout, User: user, Session: r.SessionID, Final: r.Final, All: r.All}
 }
 
 // availabilities are the journal's numbers of the wire's names.
@@ -144,7 +144,7 @@ func (a Replies) Login(r *state.Result) protocol.LoginReply {
 
 // Change answers a renew, a logout and a set.
 func (a Replies) Change(r *state.Result) *protocol.ChangeReply {
-	return &protocol.ChangeReply{Status: r.Status, Revision: r.Revision, Epoch: a.Epoch}
+	return &protocol.ChangeReply{Status: r.Status, Revision: r.Revision, Epoch: a.Epoch, Final: r.Final}
 }
 
 // Lease answers a gateway's open, renew and close.

@@ -43,7 +43,8 @@ import (
 //	3   Unbind, LameDuck. Ended sessions and connections are remembered in another way.
 //	4   Command.Grace, Params.MaxGrace: a lease can have a grace of its own.
 //	5   The last applies of a gateway are remembered, and not only the last one.
-const Format = 5
+//	6   Command.Final: a logout of one session can be for good.
+const Format = 6
 
 // firstText is above every format that there will be. What begins with it or a higher byte is
 // text, which no version of this program has written.
@@ -111,8 +112,8 @@ const (
 	Login Kind = 2
 	// Renew extends a session's lease: User, Session, and Idle if SetIdle.
 	Renew Kind = 3
-	// Logout ends Session of User. If All, it ends all sessions of User instead, and those
-	// must not log in again by themselves.
+	// Logout ends Session of User. If All, it ends all sessions of User instead. Those that
+	// All or Final has ended must not log in again by themselves.
 	Logout Kind = 4
 	// Set changes what User says: the text (Text, Expires) unless KeepText, and the
 	// availability (Availability, Override) unless that is Keep. Session and IfRevision are
@@ -182,6 +183,9 @@ type Command struct {
 	Idle    bool   `msg:"i,omitempty"`
 	SetIdle bool   `msg:"j,omitempty"`
 	All     bool   `msg:"a,omitempty"`
+	// Final goes with a Logout. While a format below 6 is in force it means nothing, and earlier
+	// versions pass over it.
+	Final bool `msg:"z,omitempty"`
 	// Server and Client name a NATS connection; Server is empty for none.
 	Server string `msg:"n,omitempty"`
 	Client uint64 `msg:"c,omitempty"`

@@ -38,8 +38,8 @@ func (z Availability) Msgsize() (s int) {
 func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(25)
-	var zb0001Mask uint32 /* 25 bits */
+	zb0001Len := uint32(26)
+	var zb0001Mask uint32 /* 26 bits */
 	_ = zb0001Mask
 	if z.User == "" {
 		zb0001Len--
@@ -77,65 +77,69 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x200
 	}
-	if z.Server == "" {
+	if z.Final == false {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
-	if z.Client == 0 {
+	if z.Server == "" {
 		zb0001Len--
 		zb0001Mask |= 0x800
 	}
-	if z.Text == "" {
+	if z.Client == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.Expires == 0 {
+	if z.Text == "" {
 		zb0001Len--
 		zb0001Mask |= 0x2000
 	}
-	if z.KeepText == false {
+	if z.Expires == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.Availability == 0 {
+	if z.KeepText == false {
 		zb0001Len--
 		zb0001Mask |= 0x8000
 	}
-	if z.Override == 0 {
+	if z.Availability == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x10000
 	}
-	if z.IfRevision == 0 {
+	if z.Override == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x20000
 	}
-	if z.CheckRevision == false {
+	if z.IfRevision == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x40000
 	}
-	if z.Params == nil {
+	if z.CheckRevision == false {
 		zb0001Len--
 		zb0001Mask |= 0x80000
 	}
-	if z.Gateway == "" {
+	if z.Params == nil {
 		zb0001Len--
 		zb0001Mask |= 0x100000
 	}
-	if z.Process == "" {
+	if z.Gateway == "" {
 		zb0001Len--
 		zb0001Mask |= 0x200000
 	}
-	if z.Seq == 0 {
+	if z.Process == "" {
 		zb0001Len--
 		zb0001Mask |= 0x400000
 	}
-	if z.Body == 0 {
+	if z.Seq == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x800000
 	}
-	if z.Ops == nil {
+	if z.Body == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x1000000
+	}
+	if z.Ops == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2000000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -191,51 +195,56 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendBool(o, z.All)
 		}
 		if (zb0001Mask & 0x400) == 0 { // if not omitted
+			// string "z"
+			o = append(o, 0xa1, 0x7a)
+			o = msgp.AppendBool(o, z.Final)
+		}
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
 			// string "n"
 			o = append(o, 0xa1, 0x6e)
 			o = msgp.AppendString(o, z.Server)
 		}
-		if (zb0001Mask & 0x800) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
 			// string "c"
 			o = append(o, 0xa1, 0x63)
 			o = msgp.AppendUint64(o, z.Client)
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "x"
 			o = append(o, 0xa1, 0x78)
 			o = msgp.AppendString(o, z.Text)
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "e"
 			o = append(o, 0xa1, 0x65)
 			o = msgp.AppendInt64(o, z.Expires)
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
 			// string "y"
 			o = append(o, 0xa1, 0x79)
 			o = msgp.AppendBool(o, z.KeepText)
 		}
-		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "h"
 			o = append(o, 0xa1, 0x68)
 			o = msgp.AppendUint8(o, uint8(z.Availability))
 		}
-		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
 			// string "w"
 			o = append(o, 0xa1, 0x77)
 			o = msgp.AppendInt64(o, z.Override)
 		}
-		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+		if (zb0001Mask & 0x40000) == 0 { // if not omitted
 			// string "r"
 			o = append(o, 0xa1, 0x72)
 			o = msgp.AppendUint64(o, z.IfRevision)
 		}
-		if (zb0001Mask & 0x40000) == 0 { // if not omitted
+		if (zb0001Mask & 0x80000) == 0 { // if not omitted
 			// string "v"
 			o = append(o, 0xa1, 0x76)
 			o = msgp.AppendBool(o, z.CheckRevision)
 		}
-		if (zb0001Mask & 0x80000) == 0 { // if not omitted
+		if (zb0001Mask & 0x100000) == 0 { // if not omitted
 			// string "o"
 			o = append(o, 0xa1, 0x6f)
 			if z.Params == nil {
@@ -248,27 +257,27 @@ func (z *Command) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x100000) == 0 { // if not omitted
+		if (zb0001Mask & 0x200000) == 0 { // if not omitted
 			// string "g"
 			o = append(o, 0xa1, 0x67)
 			o = msgp.AppendString(o, z.Gateway)
 		}
-		if (zb0001Mask & 0x200000) == 0 { // if not omitted
+		if (zb0001Mask & 0x400000) == 0 { // if not omitted
 			// string "q"
 			o = append(o, 0xa1, 0x71)
 			o = msgp.AppendString(o, z.Process)
 		}
-		if (zb0001Mask & 0x400000) == 0 { // if not omitted
+		if (zb0001Mask & 0x800000) == 0 { // if not omitted
 			// string "b"
 			o = append(o, 0xa1, 0x62)
 			o = msgp.AppendUint64(o, z.Seq)
 		}
-		if (zb0001Mask & 0x800000) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000000) == 0 { // if not omitted
 			// string "m"
 			o = append(o, 0xa1, 0x6d)
 			o = msgp.AppendUint64(o, z.Body)
 		}
-		if (zb0001Mask & 0x1000000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000000) == 0 { // if not omitted
 			// string "l"
 			o = append(o, 0xa1, 0x6c)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Ops)))
@@ -294,7 +303,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	var zb0001Mask uint32 /* 24 bits */
+	var zb0001Mask uint32 /* 25 bits */
 	_ = zb0001Mask
 	for zb0001 > 0 {
 		zb0001--
@@ -377,41 +386,48 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 			zb0001Mask |= 0x100
+		case "z":
+			z.Final, bts, err = msgp.ReadBoolBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Final")
+				return
+			}
+			zb0001Mask |= 0x200
 		case "n":
 			z.Server, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Server")
 				return
 			}
-			zb0001Mask |= 0x200
+			zb0001Mask |= 0x400
 		case "c":
 			z.Client, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Client")
 				return
 			}
-			zb0001Mask |= 0x400
+			zb0001Mask |= 0x800
 		case "x":
 			z.Text, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Text")
 				return
 			}
-			zb0001Mask |= 0x800
+			zb0001Mask |= 0x1000
 		case "e":
 			z.Expires, bts, err = msgp.ReadInt64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Expires")
 				return
 			}
-			zb0001Mask |= 0x1000
+			zb0001Mask |= 0x2000
 		case "y":
 			z.KeepText, bts, err = msgp.ReadBoolBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "KeepText")
 				return
 			}
-			zb0001Mask |= 0x2000
+			zb0001Mask |= 0x4000
 		case "h":
 			{
 				var zb0003 uint8
@@ -422,28 +438,28 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 				z.Availability = Availability(zb0003)
 			}
-			zb0001Mask |= 0x4000
+			zb0001Mask |= 0x8000
 		case "w":
 			z.Override, bts, err = msgp.ReadInt64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Override")
 				return
 			}
-			zb0001Mask |= 0x8000
+			zb0001Mask |= 0x10000
 		case "r":
 			z.IfRevision, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "IfRevision")
 				return
 			}
-			zb0001Mask |= 0x10000
+			zb0001Mask |= 0x20000
 		case "v":
 			z.CheckRevision, bts, err = msgp.ReadBoolBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "CheckRevision")
 				return
 			}
-			zb0001Mask |= 0x20000
+			zb0001Mask |= 0x40000
 		case "o":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -461,35 +477,35 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
-			zb0001Mask |= 0x40000
+			zb0001Mask |= 0x80000
 		case "g":
 			z.Gateway, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Gateway")
 				return
 			}
-			zb0001Mask |= 0x80000
+			zb0001Mask |= 0x100000
 		case "q":
 			z.Process, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Process")
 				return
 			}
-			zb0001Mask |= 0x100000
+			zb0001Mask |= 0x200000
 		case "b":
 			z.Seq, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Seq")
 				return
 			}
-			zb0001Mask |= 0x200000
+			zb0001Mask |= 0x400000
 		case "m":
 			z.Body, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Body")
 				return
 			}
-			zb0001Mask |= 0x400000
+			zb0001Mask |= 0x800000
 		case "l":
 			var zb0004 uint32
 			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
@@ -513,7 +529,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
-			zb0001Mask |= 0x800000
+			zb0001Mask |= 0x1000000
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -523,7 +539,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		}
 	}
 	// Clear omitted fields.
-	if zb0001Mask != 0xffffff {
+	if zb0001Mask != 0x1ffffff {
 		if (zb0001Mask & 0x1) == 0 {
 			z.User = ""
 		}
@@ -552,48 +568,51 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			z.All = false
 		}
 		if (zb0001Mask & 0x200) == 0 {
-			z.Server = ""
+			z.Final = false
 		}
 		if (zb0001Mask & 0x400) == 0 {
-			z.Client = 0
+			z.Server = ""
 		}
 		if (zb0001Mask & 0x800) == 0 {
-			z.Text = ""
+			z.Client = 0
 		}
 		if (zb0001Mask & 0x1000) == 0 {
-			z.Expires = 0
+			z.Text = ""
 		}
 		if (zb0001Mask & 0x2000) == 0 {
-			z.KeepText = false
+			z.Expires = 0
 		}
 		if (zb0001Mask & 0x4000) == 0 {
-			z.Availability = 0
+			z.KeepText = false
 		}
 		if (zb0001Mask & 0x8000) == 0 {
-			z.Override = 0
+			z.Availability = 0
 		}
 		if (zb0001Mask & 0x10000) == 0 {
-			z.IfRevision = 0
+			z.Override = 0
 		}
 		if (zb0001Mask & 0x20000) == 0 {
-			z.CheckRevision = false
+			z.IfRevision = 0
 		}
 		if (zb0001Mask & 0x40000) == 0 {
-			z.Params = nil
+			z.CheckRevision = false
 		}
 		if (zb0001Mask & 0x80000) == 0 {
-			z.Gateway = ""
+			z.Params = nil
 		}
 		if (zb0001Mask & 0x100000) == 0 {
-			z.Process = ""
+			z.Gateway = ""
 		}
 		if (zb0001Mask & 0x200000) == 0 {
-			z.Seq = 0
+			z.Process = ""
 		}
 		if (zb0001Mask & 0x400000) == 0 {
-			z.Body = 0
+			z.Seq = 0
 		}
 		if (zb0001Mask & 0x800000) == 0 {
+			z.Body = 0
+		}
+		if (zb0001Mask & 0x1000000) == 0 {
 			z.Ops = nil
 		}
 	}
@@ -603,7 +622,7 @@ func (z *Command) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Command) Msgsize() (s int) {
-	s = 3 + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.User) + 2 + msgp.StringPrefixSize + len(z.Session) + 2 + msgp.StringPrefixSize + len(z.Device) + 2 + msgp.StringPrefixSize + len(z.Platform) + 2 + msgp.Uint32Size + 2 + msgp.Uint32Size + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Server) + 2 + msgp.Uint64Size + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.Int64Size + 2 + msgp.BoolSize + 2 + msgp.Uint8Size + 2 + msgp.Int64Size + 2 + msgp.Uint64Size + 2 + msgp.BoolSize + 2
+	s = 3 + 2 + msgp.Uint8Size + 2 + msgp.StringPrefixSize + len(z.User) + 2 + msgp.StringPrefixSize + len(z.Session) + 2 + msgp.StringPrefixSize + len(z.Device) + 2 + msgp.StringPrefixSize + len(z.Platform) + 2 + msgp.Uint32Size + 2 + msgp.Uint32Size + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Server) + 2 + msgp.Uint64Size + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.Int64Size + 2 + msgp.BoolSize + 2 + msgp.Uint8Size + 2 + msgp.Int64Size + 2 + msgp.Uint64Size + 2 + msgp.BoolSize + 2
 	if z.Params == nil {
 		s += msgp.NilSize
 	} else {

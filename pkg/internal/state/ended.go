@@ -9,7 +9,7 @@ import (
 )
 
 // A session may be ended by somebody else than its client: by an operator, by another
-// login, by a logout of all sessions. Its client must not open it again (PROTOCOL 4.1).
+// login, by a logout for good. Its client must not open it again (PROTOCOL 4.1).
 // Three things are remembered of such a session:
 //
 //	fences        that it was ended, for 24 hours, as a hash of its name

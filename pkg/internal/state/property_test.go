@@ -59,7 +59,8 @@ func genHistory(t *rapid.T) []moment {
 		case 3, 4:
 			c.Kind, c.SetIdle, c.Idle = entry.Renew, rapid.Bool().Draw(t, "setIdle"), rapid.Bool().Draw(t, "idle")
 		case 5:
-			c.Kind, c.All = entry.Logout, rapid.IntRange(0, 3).Draw(t, "all") == 0
+			which := rapid.IntRange(0, 3).Draw(t, "which")
+			c.Kind, c.All, c.Final = entry.Logout, which == 0, which == 1
 		case 6, 7:
 			c.Kind, c.Session, c.Text = entry.Set, "", pick("text", "", "a", "b")
 			if c.Text != "" {

@@ -96,6 +96,8 @@ func (m *machine) apply(t testing.TB, e *entry.Entry) Outcome {
 			fmt.Fprintf(&m.out, "%s opened %s, last request %d%s\n", m.time(), c.Gateway, r.Seq, showWindow(r.Window))
 		case len(r.Ended) > 0:
 			fmt.Fprintf(&m.out, "%s ended %s: %v\n", m.time(), c.User, r.Ended)
+		case r.Final:
+			fmt.Fprintf(&m.out, "%s ended %s: %s, for good\n", m.time(), c.User, c.Session)
 		case len(r.Replaced) > 0:
 			fmt.Fprintf(&m.out, "%s replaced %s: %v\n", m.time(), c.User, r.Replaced)
 		}
@@ -310,7 +312,7 @@ func (m *machine) runEntry(t *testing.T, d *datadriven.TestData) {
 //
 //	login alice phone device=pixel platform=android ttl=30s grace=20s on=N1/7 idle
 //	renew alice phone [idle|active]    renewed alice phone (by its number)
-//	logout alice phone|all
+//	logout alice phone|all [final]
 //	set alice text=hello expires=1h session=phone if=3.1 availability=busy for=1h   (no text=: kept)
 //	kick alice phone|all      erase alice
 //	closed N1/7             unbind N1/7         lameduck N1
@@ -355,7 +357,7 @@ func parseCommand(t testing.TB, s *State, f []string) (c entry.Command, renewed 
 	case "renewed":
 		return c, int64(s.sessionNamed(s.users.get(name(0)), name(1)).number)
 	case "logout":
-		c = entry.Command{Kind: entry.Logout, User: name(0), Session: name(1)}
+		c = entry.Command{Kind: entry.Logout, User: name(0), Session: name(1), Final: name(2) == "final"}
 		if name(1) == "all" {
 			c.Session, c.All = "", true
 		}

@@ -189,20 +189,27 @@ func (s *State) setIdle(x *session, idle bool) {
 	s.countSession(x, +1)
 }
 
+// finalFormat is the first format in which a logout of one session can be for good.
+const finalFormat = 6
+
 // logout ends one session or all of a user's. Ending what is not there is not
 // an error (PROTOCOL 4.3).
-func (s *State) logout(c *entry.Command) {
+func (s *State) logout(c *entry.Command, r *Result) {
 	u := s.users.get(c.User)
-	if u == nil {
-		return
-	}
-	if c.All {
+	final := c.Final && s.format >= finalFormat
+	switch x := s.sessionNamed(u, c.Session); {
+	case u == nil:
+	case c.All:
 		s.endSessions(u, func(*session) bool { return true }, byLogout, wasLoggedOut)
-		return
-	}
-	if x := s.sessionNamed(u, c.Session); x != nil {
+	case x == nil:
+	case final:
+		s.touch(u, byLogout)
+		s.tell(u, partSessions)
+		s.endFor(x, wasLoggedOut, 1)
+	default:
 		s.logoutSession(x)
 	}
+	r.Final = final && s.wasEnded(u, c.User, c.Session)
 }
 
 func (s *State) logoutSession(x *session) {

@@ -188,6 +188,8 @@ type Result struct {
 	Terms
 	// Ended answers a Kick and an Erase.
 	Ended []string
+	// Final answers a Logout with Final: the session must not log in again by itself.
+	Final bool
 	// Seq, the number of the last Apply, and Window, how many may be under way, answer an Open.
 	// Gateway answers an Apply.
 	Seq     uint64
@@ -277,7 +279,7 @@ func (s *State) do(c *entry.Command, r *Result) error {
 	case entry.Renew:
 		r.Err = s.renew(c)
 	case entry.Logout:
-		s.logout(c)
+		s.logout(c, r)
 	case entry.Set:
 		r.Err = s.set(c)
 	case entry.Closed:

@@ -115,7 +115,7 @@ export const readLoginReply = object<m.LoginReply>(
   { sessionID: text, ttlSeconds: count, graceSeconds: seconds, status: readStatus, ...asOf },
   { replaced: list(text) },
 );
-export const readChangeReply = object<m.ChangeReply>({ status: readStatus, ...asOf }, {});
+export const readChangeReply = object<m.ChangeReply>({ status: readStatus, ...asOf }, { final: flag });
 export const readGetReply = object<m.GetReply>(
   {
     successUserList: list(readStatus),

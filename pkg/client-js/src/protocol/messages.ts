@@ -157,6 +157,8 @@ export interface RenewRequest {
 /** Ends one session, or all of a user's (PROTOCOL 4.3). */
 export interface LogoutRequest {
   sessionID?: string;
+  /** Ends the session for good: it must not log in again by itself. Only with sessionID. */
+  final?: boolean;
   all?: boolean;
 }
 
@@ -180,6 +182,8 @@ export interface ChangeReply {
   status: Status;
   revision: number;
   epoch: string;
+  /** Answers a logout with `final`: the session must not log in again by itself. */
+  final?: boolean;
 }
 
 /** Asks for 1 to 500 users (PROTOCOL 4.5). */

@@ -141,6 +141,9 @@ class CaseClient {
       case "logout":
         await session?.logout();
         break;
+      case "logout-final":
+        await session?.logoutOther(sessionID ?? "");
+        break;
       case "logout-all":
         await session?.logout({ all: true });
         break;

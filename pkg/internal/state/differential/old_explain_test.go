@@ -200,7 +200,7 @@ func (l loss) sentence(ttl uint32) string {
 }
 
 func (r endReason) sentence() string {
-	return [...]string{"replaced by a later login of its device", "kicked by an operator", "a logout of all sessions", "erased with all that was known"}[r]
+	return [...]string{"replaced by a later login of its device", "kicked by an operator", "a logout for good", "erased with all that was known"}[r]
 }
 
 // title names a session for people.

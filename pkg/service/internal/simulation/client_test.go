@@ -138,13 +138,14 @@ func (c *client) end() {
 func (c *client) logout(all bool) {
 	c.run++
 	c.leaves()
-	if all {
+	final := !all && c.w.happens(0.3)
+	if all || final {
 		c.ended = true
 	}
 	var once func()
 	session := c.session
 	once = func() {
-		c.w.send(&request{what: "logout", command: entry.Command{Kind: entry.Logout, User: c.user, Session: session, All: all}, done: func(r *reply) {
+		c.w.send(&request{what: "logout", command: entry.Command{Kind: entry.Logout, User: c.user, Session: session, All: all, Final: final}, done: func(r *reply) {
 			if r.err != nil && !c.present {
 				c.w.after(c.w.backoff(r.err), once)
 			}

@@ -112,7 +112,7 @@ func (j *judge) checkEnd(position uint64, user string, x *protocol.Session, e *e
 		switch c.Kind {
 		case entry.Logout:
 			if c.User == user && (c.All || c.Session == x.SessionID && (by == nil || by == holder)) {
-				found, back = true, back || !c.All
+				found, back = true, back || !c.All && !(c.Final && j.state.Format() >= 6)
 			}
 		case entry.Login:
 			if c.User == user && c.Session != x.SessionID {
