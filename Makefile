@@ -5,6 +5,7 @@ BIN ?= bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS = -X main.version=$(VERSION)
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+CYCLONEDX = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?=
 GENERATED ?= 500
@@ -18,13 +19,28 @@ FROM ?= 9153e71
 UPGRADE ?= 70s
 ROUNDS ?=
 
-.PHONY: run build test race processes histories bounded js flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full bench-10m chaos soak upgrade check clean
+.PHONY: help run build release reproducible test race processes histories bounded js flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full bench-10m chaos soak upgrade check clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## build and run the daemon with its own NATS server and a demo page, data in ./data
 	$(BIN)/presenced --data data --demo
 
 build: ## build both commands into bin/
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+# For which systems make release builds.
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+DIST ?= dist
+RELEASE = VERSION='$(VERSION)' PLATFORMS='$(PLATFORMS)' DIST='$(DIST)' GO='$(GO)' CYCLONEDX='$(CYCLONEDX)'
+
+release: ## archives, checksums and bills of materials for PLATFORMS in DIST; the same commit gives the same bytes
+	@$(RELEASE) deploy/release.sh
+
+# CI leaves it out: to build anew for each platform takes a minute and a half of processor time.
+reproducible: ## the release of this tree, and of a copy elsewhere as somebody else would build it, must be the same
+	@$(RELEASE) deploy/reproducible.sh
 
 test: race processes histories bounded js ## all tests
 
@@ -68,19 +84,19 @@ simulate: ## histories of several instances under a seeded scheduler for SIMULAT
 quick: ## all tests without the race detector
 	$(GO) test ./...
 
-lint: fmt vet staticcheck modules
+lint: fmt vet staticcheck modules ## what needs no test to run
 
-fmt:
-	@out=$$(gofmt -l cmd pkg integration); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
+fmt: ## all is as gofmt writes it
+	@out=$$(gofmt -l cmd deploy pkg integration); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
 
-vet:
+vet: ## go vet
 	$(GO) vet ./...
 
 modules: ## dependencies are those of go.mod and go.sum, unchanged, and no more
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 
-staticcheck:
+staticcheck: ## staticcheck
 	$(GO) run $(STATICCHECK) ./...
 
 vuln: ## known vulnerabilities of the dependencies, where the database can be reached
@@ -128,5 +144,5 @@ upgrade: ## from the commit FROM to this tree: rolling under load, UPGRADE after
 
 check: lint test fuzz vuln ## what CI runs
 
-clean:
-	rm -rf $(BIN)
+clean: ## remove what was built
+	rm -rf $(BIN) $(DIST)
