@@ -24,7 +24,7 @@ func (s *Service) bindable(c *protocol.Connection) *protocol.Connection {
 
 // checkSet checks a request of PROTOCOL 4.4.
 func (s *Service) checkSet(r *protocol.SetRequest) error {
-	return r.Check(s.cfg.Limits.CustomStatusBytes)
+	return r.Check(s.limits.Load().CustomStatusBytes)
 }
 
 // kick implements "admin.kick" of PROTOCOL 4.8.

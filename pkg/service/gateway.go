@@ -16,7 +16,7 @@ func (s *Service) gatewayOpen(gateway string, r *protocol.OpenRequest) entry.Com
 // gatewayOpened answers an "open". No more applies may be under way than this service lets wait.
 func (s *Service) gatewayOpened(a api.Replies, r *state.Result) protocol.LeaseReply {
 	reply := a.Lease(r)
-	reply.Window = min(reply.Window, s.cfg.Limits.GatewayApplies)
+	reply.Window = min(reply.Window, s.limits.Load().GatewayApplies)
 	return reply
 }
 
@@ -62,7 +62,7 @@ func (c *apply) submit() error {
 	if err != nil {
 		return err
 	}
-	command, ops := api.Apply(c.owner, &c.body, c.msg.Data, s.cfg.Limits.CustomStatusBytes)
+	command, ops := api.Apply(c.owner, &c.body, c.msg.Data, s.limits.Load().CustomStatusBytes)
 	c.ops = ops
 	return s.submit(c, command)
 }

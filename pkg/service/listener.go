@@ -294,13 +294,24 @@ func (l *listener) make(x *subscription) {
 	x.refused = nil
 	sub, err := l.nc.QueueSubscribe(x.subject, x.queue, x.handle)
 	if err == nil && x.endpoint != nil {
-		err = sub.SetPendingLimits(nats.DefaultSubPendingMsgsLimit, l.service.cfg.Limits.PendingBytes)
+		err = sub.SetPendingLimits(nats.DefaultSubPendingMsgsLimit, l.service.limits.Load().PendingBytes)
 	}
 	if err != nil {
 		x.refused = err
 		return
 	}
 	x.nats, x.unsure = sub, true
+}
+
+// setPending bounds what may have arrived and not been looked at, of each subscription.
+func (l *listener) setPending(bytes int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, x := range l.subscriptions {
+		if x.endpoint != nil && x.nats != nil {
+			_ = x.nats.SetPendingLimits(nats.DefaultSubPendingMsgsLimit, bytes) // it fails if it has ended, and make makes another
+		}
+	}
 }
 
 // flush waits for the broker to have taken what was sent to it. It fails when ctx is done, also if

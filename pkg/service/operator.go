@@ -10,7 +10,7 @@ import (
 
 // stats implements "stats" of PROTOCOL 4.8.
 func (s *Service) stats(string, *struct{}) *protocol.StatsReply {
-	limits, refusals, stale := s.cfg.limits(), s.refusals(), s.stale()
+	limits, refusals, stale := s.limits.Load().values(), s.refusals(), s.stale()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	limits[maxSessions] = int64(s.state.Params().Sessions)
@@ -19,10 +19,10 @@ func (s *Service) stats(string, *struct{}) *protocol.StatsReply {
 	return reply
 }
 
-// limits returns the limits of this instance, by the names of their flags.
-func (c *Config) limits() map[string]int64 {
+// values returns the limits by the names of their flags.
+func (l *Limits) values() map[string]int64 {
 	all := make(map[string]int64)
-	for _, l := range c.Limits.List() {
+	for _, l := range l.List() {
 		all[l.Name] = int64(*l.Value)
 	}
 	return all
@@ -58,7 +58,7 @@ func (c *list) answerOrWait() error {
 	if err := c.read(); err != nil {
 		return err
 	}
-	c.body.Limit = min(cmp.Or(c.body.Limit, protocol.MaxUsersPerList), s.cfg.Limits.UsersPerList)
+	c.body.Limit = min(cmp.Or(c.body.Limit, protocol.MaxUsersPerList), s.limits.Load().UsersPerList)
 	if reply, ok := s.page(&c.body); ok {
 		c.succeed(reply)
 		return nil

@@ -19,8 +19,8 @@ func (s *Service) checkGet(r *protocol.GetRequest) error {
 	if err := r.Check(); err != nil {
 		return err
 	}
-	if n := len(r.UserIDList); n > s.cfg.Limits.UsersPerGet {
-		return protocol.ErrTooManyUsers.Withf("userIDList has %d IDs, at most %d are allowed", n, s.cfg.Limits.UsersPerGet)
+	if n := len(r.UserIDList); n > s.limits.Load().UsersPerGet {
+		return protocol.ErrTooManyUsers.Withf("userIDList has %d IDs, at most %d are allowed", n, s.limits.Load().UsersPerGet)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func newResponder(s *Service) *responder {
 func (r *responder) full() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.queue) > r.service.cfg.Limits.WaitingChanges
+	return len(r.queue) > r.service.limits.Load().WaitingChanges
 }
 
 func (r *responder) push(answers []answer) {

@@ -69,7 +69,9 @@ type Service struct {
 	ready    chan struct{} // closed when the instance answers
 	leaving  atomic.Bool   // it stops, or has stopped
 
-	gate *admission.Gate
+	gate     *admission.Gate
+	limits   atomic.Pointer[Limits] // Config.Limits, until Reload changes them
+	reloaded reloaded
 
 	journal     *journal.Journal[waiter]
 	contacts    *contacts.Store
@@ -129,6 +131,8 @@ func New(cfg Config) (*Service, error) {
 		state:    state.New(),
 		pauses:   pauses{begun: time.Now()},
 	}
+	s.limits.Store(&s.cfg.Limits)
+	s.reloaded.rules = cfg.params()
 	s.gate = admission.New(cfg.Limits.admission())
 	s.responder = newResponder(s)
 	s.waiters.responder = s.responder
@@ -153,6 +157,7 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	close(s.opened)
+	s.setLimits() // Reload may have changed them just now
 	// The goroutines outlive ctx by as long as draining takes.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -187,7 +192,7 @@ func (s *Service) open(ctx context.Context) error {
 	if err := s.awaitPayload(ctx); err != nil {
 		return err
 	}
-	s.contacts, err = contacts.Open(ctx, contacts.Config{JetStream: js, Bucket: s.cfg.Contacts, Replicas: s.cfg.Replicas, Max: s.cfg.Limits.Contacts,
+	s.contacts, err = contacts.Open(ctx, contacts.Config{JetStream: js, Bucket: s.cfg.Contacts, Replicas: s.cfg.Replicas, Max: func() int { return s.limits.Load().Contacts },
 		MaxBytes: func() int { return s.maxBody() - headersOfReply }, Logger: s.log})
 	return err
 }
@@ -206,8 +211,8 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		SnapshotBytes:   s.cfg.SnapshotBytes,
 		SnapshotEntries: s.cfg.SnapshotEntries,
 		Keep:            s.cfg.JournalKeep,
-		MaxWaiting:      s.cfg.Limits.WaitingChanges,
-		MaxWaitingBytes: s.cfg.Limits.WaitingBytes,
+		MaxWaiting:      s.limits.Load().WaitingChanges,
+		MaxWaitingBytes: s.limits.Load().WaitingBytes,
 		Skip:            s.cfg.Skip,
 		NewEpoch:        s.cfg.NewEpoch,
 
@@ -292,7 +297,7 @@ func (s *Service) chooseEpoch(ctx context.Context) error {
 	epoch := uuid.NewString()
 	switch {
 	case s.cfg.NewEpoch:
-		params := s.cfg.params()
+		params := s.reloaded.wanted()
 		if err := s.journal.BeginEpoch(ctx, epoch, entry.Command{Kind: entry.Configure, Params: &params}); err != nil {
 			return err
 		}
@@ -308,18 +313,25 @@ func (s *Service) chooseEpoch(ctx context.Context) error {
 // register puts the rules of this instance's configuration into force. It waits until the
 // instance's first entry is applied: then the others know the instance, and it can append.
 func (s *Service) register(ctx context.Context) error {
-	want := s.cfg.params()
-	s.pendingRules = &want
-	if err := s.configure(); err != nil {
+	if err := s.want(s.reloaded.wanted()); err != nil {
 		return err
-	}
-	if s.pendingRules != nil {
-		s.log.Warn("the rules come into force when every instance knows a later format of the journal", "format", want.Format(), "rules", want)
 	}
 	if err := s.barrier(ctx); err != nil {
 		return fmt.Errorf("appending to the journal for the first time: %w", err)
 	}
 	s.registered.Store(true)
+	return nil
+}
+
+// want puts rules into force, now or when every instance knows the format that they need.
+func (s *Service) want(rules entry.Params) error {
+	s.pendingRules = &rules
+	if err := s.configure(); err != nil {
+		return err
+	}
+	if s.pendingRules != nil {
+		s.log.Warn("the rules come into force when every instance knows a later format of the journal", "format", rules.Format(), "rules", rules)
+	}
 	return nil
 }
 

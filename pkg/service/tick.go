@@ -43,7 +43,9 @@ func (s *Service) tick(ctx context.Context) {
 			s.log.Info("every instance understands a later format of the journal: its behaviour comes into force", "format", format)
 			_ = s.journal.Report(entry.Command{Kind: entry.SetFormat, Seq: uint64(format)}) // if it fails, the next tick tries again
 		}
-		if s.pendingRules != nil {
+		if rules, changed := s.reloaded.take(); changed {
+			_ = s.want(rules) // if it fails, the next tick tries again
+		} else if s.pendingRules != nil {
 			_ = s.configure() // if it fails, the next tick tries again
 		}
 		s.checkWaiters()

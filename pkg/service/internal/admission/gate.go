@@ -88,7 +88,7 @@ type Ticket struct {
 
 // Gate is the admission of one instance. All methods may be called by any goroutine.
 type Gate struct {
-	limits Limits
+	limits atomic.Pointer[Limits]
 	// Each of these has an allowance for each user, or gateway.
 	changes, renewals, floods, ops *rate
 	pending                        pending
@@ -100,18 +100,33 @@ type Gate struct {
 
 // New makes a gate. What waits in it is not handled until Run.
 func New(l Limits) *Gate {
-	return &Gate{
-		limits:   l,
+	g := &Gate{
 		changes:  newRate(l.UserChanges, RateWindow),
 		renewals: newRate(l.UserRenewals, RateWindow),
-		floods:   newRate(max(l.UserRenewals*floodTimes, Unlimited), RateWindow),
+		floods:   newRate(l.floods(), RateWindow),
 		ops:      newRate(l.GatewayOps, time.Second),
 		queries:  newQueries(l.QueryBytes, l.AskerBytes),
 		refusals: make(chan refusal, maxRefusals),
 		contacts: newWorkers(contactWorkers),
 		orders:   newWorkers(1),
 	}
+	g.limits.Store(&l)
+	return g
 }
+
+// SetLimits changes the limits. What waits goes on waiting, also where it is more than a lower limit
+// would have let in. What a user has used of an allowance stays used.
+func (g *Gate) SetLimits(l Limits) {
+	g.limits.Store(&l)
+	g.changes.allow(l.UserChanges, RateWindow)
+	g.renewals.allow(l.UserRenewals, RateWindow)
+	g.floods.allow(l.floods(), RateWindow)
+	g.ops.allow(l.GatewayOps, time.Second)
+	g.queries.setLimits(l.QueryBytes, l.AskerBytes)
+}
+
+// floods is how many renewals are read in RateWindow.
+func (l Limits) floods() int { return max(l.UserRenewals*floodTimes, Unlimited) }
 
 // Run handles what waits until answering is done, and then what is left. Work for contacts and
 // lists gets ctx: when that is done, the work should give up and answer.
@@ -122,7 +137,7 @@ func (g *Gate) Run(ctx, answering context.Context) {
 	all.Go(func() { g.forget(answering) })
 	for range runtime.GOMAXPROCS(0) {
 		all.Go(func() {
-			work(answering, g.queries.work, func(r Request) { r.Handle(); g.Leave() })
+			g.queries.run(answering, func(r Request) { r.Handle(); g.Leave() })
 		})
 	}
 	all.Go(func() {
@@ -156,7 +171,7 @@ func (g *Gate) Active() int { return int(g.active.Load()) }
 
 // Body refuses a body that is too long.
 func (g *Gate) Body(bytes int) error {
-	if most := g.limits.BodyBytes; bytes > most {
+	if most := g.limits.Load().BodyBytes; bytes > most {
 		return protocol.ErrRequestTooLarge.Withf("the body has %d bytes, at most %d are allowed", bytes, most)
 	}
 	return nil
@@ -190,10 +205,10 @@ func opsOf(bytes int) int { return min(max(1, bytes/opBytes), protocol.MaxOpsPer
 // pending applies as its window allows (PROTOCOL 4.7). The bound keeps a gateway that does not
 // wait for answers from filling the journal's queue.
 func (g *Gate) Apply(t *Ticket, gateway string, ops, bytes int, now time.Time) error {
-	if most := g.limits.OpsPerApply; ops > most {
+	if most := g.limits.Load().OpsPerApply; ops > most {
 		return protocol.ErrTooManyUsers.Withf("ops has %d ops, at most %d are allowed", ops, most)
 	}
-	most := g.limits.GatewayApplies
+	most := g.limits.Load().GatewayApplies
 	if !g.pending.take(t, gateway, most) {
 		return protocol.ErrOverloaded.Withf("%d applies of this gateway wait already: wait for an answer before the next", most)
 	}
@@ -212,12 +227,12 @@ func (g *Gate) ReadContacts(t *Ticket, subject string) error {
 // Query has a query handled by a worker. So the goroutine that requests arrive on can refuse what
 // is too much at once, and not only after those before it are handled.
 func (g *Gate) Query(r Request, t *Ticket, asker string, bytes int) error {
-	if err := g.queries.take(t, asker, bytes); err != nil {
-		return err
-	}
 	g.Enter()
-	g.queries.work <- r // it does not wait: there is room for all that take lets through
-	return nil
+	err := g.queries.add(r, t, asker, bytes)
+	if err != nil {
+		g.Leave()
+	}
+	return err
 }
 
 // Contacts has work done that waits for JetStream. Work for one user is done in the order of

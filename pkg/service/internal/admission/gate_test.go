@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"presence/pkg/protocol"
 )
@@ -105,4 +106,62 @@ func TestGate_RefusalsAreBounded(t *testing.T) {
 	if g.Refuse(nil, nil) || g.Active() != maxRefusals {
 		t.Errorf("one more was taken, or %d are active", g.Active())
 	}
+}
+
+// TestGate_SetLimits: what waits when the limits change is handled, the bounds of queries can grow,
+// and what is used of an allowance stays used.
+func TestGate_SetLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := Limits{UserChanges: 4, UserRenewals: Unlimited, GatewayOps: Unlimited, QueryBytes: 2 * queryOverhead, AskerBytes: 2 * queryOverhead}
+		g := New(l)
+		now := time.Now()
+		for range 2 {
+			if err := g.Change("alice", now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var before, after []asked
+		ask := func(list *[]asked) error {
+			q := newAsked()
+			err := g.Query(q, new(Ticket), "asker", 0)
+			if err == nil {
+				*list = append(*list, q)
+			}
+			return err
+		}
+		if err := errors.Join(ask(&before), ask(&before)); err != nil || !errors.Is(ask(&before), protocol.ErrOverloaded) {
+			t.Fatalf("two queries and no third should be let in: %v", err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		l.UserChanges, l.QueryBytes, l.AskerBytes = 8, 1000*queryOverhead, 1000*queryOverhead
+		g.SetLimits(l)
+		for range 998 {
+			if err := ask(&after); err != nil {
+				t.Fatalf("with a higher limit, the query %d: %v", len(after)+3, err)
+			}
+		}
+		go func() { g.Run(ctx, ctx); close(ended) }()
+		for _, q := range append(before, after...) {
+			<-q.handled
+		}
+		// Half of the allowance was used, so half of the new one is left: 4 of 8.
+		for n := range 5 {
+			if err := g.Change("alice", now); (err == nil) != (n < 4) {
+				t.Errorf("change %d after the reload: got %v", n+1, err)
+			}
+		}
+		l.UserChanges = Unlimited
+		g.SetLimits(l)
+		for range 1000 {
+			if err := g.Change("alice", now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop()
+		<-ended
+		if n := g.Active(); n != 0 {
+			t.Errorf("%d are active, and nothing is left", n)
+		}
+	})
 }

@@ -16,11 +16,13 @@ import (
 // A client can make up inboxes, so this protects others from an eager client, but not from a
 // malicious one.
 type queries struct {
-	bytes, each int // bounds of all queries, and of those of one asker
-	work        chan Request
-	seed        maphash.Seed
+	seed maphash.Seed
 
-	mu      sync.Mutex
+	mu          sync.Mutex // guards what follows
+	bytes, each int        // bounds of all queries, and of those of one asker
+	// work has room for all that is admitted. When bytes is raised another takes its place, and it
+	// is closed: workers go on with the other.
+	work    chan Request
 	waiting int // bytes
 	by      [askers]int
 }
@@ -33,14 +35,40 @@ const (
 )
 
 func newQueries(bytes, each int) *queries {
-	return &queries{
-		bytes: bytes, each: min(each, bytes), seed: maphash.MakeSeed(),
-		work: make(chan Request, bytes/queryOverhead+1), // room for all that is admitted
+	q := &queries{seed: maphash.MakeSeed(), work: make(chan Request)}
+	q.setLimits(bytes, each)
+	return q
+}
+
+// setLimits changes the bounds.
+func (q *queries) setLimits(bytes, each int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.bytes, q.each = bytes, min(each, bytes)
+	room, old := bytes/queryOverhead+1, q.work
+	if room <= cap(old) {
+		return
+	}
+	q.work = make(chan Request, room)
+	close(old)
+	for r := range old { // what no worker has taken
+		q.work <- r
 	}
 }
 
-// take counts a query until release, or refuses it.
-func (q *queries) take(t *Ticket, asker string, bytes int) error {
+// run has queries handled until ctx is done, and then those that are left. Several goroutines may
+// do so.
+func (q *queries) run(ctx context.Context, do func(Request)) {
+	for more := true; more; {
+		q.mu.Lock()
+		from := q.work
+		q.mu.Unlock()
+		more = work(ctx, from, do)
+	}
+}
+
+// add has a worker handle a query, which counts until release, or refuses it.
+func (q *queries) add(r Request, t *Ticket, asker string, bytes int) error {
 	cost, of := bytes+queryOverhead, int(maphash.String(q.seed, asker)%askers)
 	q.mu.Lock()
 	full, over := q.waiting+cost > q.bytes, q.by[of]+cost > q.each
@@ -48,6 +76,7 @@ func (q *queries) take(t *Ticket, asker string, bytes int) error {
 		q.waiting += cost
 		q.by[of] += cost
 		t.bytes, t.asker = cost, of
+		q.work <- r // it does not wait: there is room
 	}
 	q.mu.Unlock()
 	switch {
@@ -59,7 +88,7 @@ func (q *queries) take(t *Ticket, asker string, bytes int) error {
 	return nil
 }
 
-// release ends what take began. Without that it does nothing.
+// release ends what add began. Without that it does nothing.
 func (q *queries) release(t *Ticket) {
 	if t.bytes == 0 {
 		return
@@ -72,21 +101,27 @@ func (q *queries) release(t *Ticket) {
 }
 
 // work calls do with what comes by a channel until ctx is done, and then with what is left there.
-// Several goroutines may do so.
-func work[T any](ctx context.Context, from <-chan T, do func(T)) {
+// Several goroutines may do so. It reports true if it ended because the channel was closed.
+func work[T any](ctx context.Context, from <-chan T, do func(T)) (closed bool) {
 	for {
 		select {
-		case x := <-from:
+		case x, ok := <-from:
+			if !ok {
+				return true
+			}
 			do(x)
 			continue
 		case <-ctx.Done():
 		}
 		for {
 			select {
-			case x := <-from:
+			case x, ok := <-from:
+				if !ok {
+					return true
+				}
 				do(x)
 			default:
-				return
+				return false
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package admission
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"presence/pkg/protocol"
@@ -23,10 +24,13 @@ const RateWindow = 5 * time.Second
 //
 // Both are bounded by maxKeys. In a storm of more keys the turns are shorter, and some keys get
 // their whole allowance too soon. Each map is made anew at its turn, because a map that is cleared
-// keeps the room of all keys that it ever had. A nil rate limits nothing.
+// keeps the room of all keys that it ever had.
+//
+// What is remembered is a time, and not a number of requests. So the limit can change: who had used
+// half of an allowance has used half of the new one.
 type rate struct {
-	interval time.Duration // what one costs
-	seed     maphash.Seed  // so that nobody can choose IDs that share an allowance
+	interval atomic.Int64 // what one costs, in nanoseconds; 0: nothing, there is no limit
+	seed     maphash.Seed // so that nobody can choose IDs that share an allowance
 	begun    time.Time
 
 	mu             sync.Mutex
@@ -39,22 +43,30 @@ const maxKeys = 1 << 18
 
 // newRate allows limit in a time. As many as RateWindow brings may come at once.
 func newRate(limit int, in time.Duration) *rate {
+	r := &rate{
+		seed:   maphash.MakeSeed(),
+		begun:  time.Now(),
+		recent: make(map[uint64]time.Duration),
+		before: make(map[uint64]time.Duration),
+	}
+	r.allow(limit, in)
+	return r
+}
+
+// allow changes the limit.
+func (r *rate) allow(limit int, in time.Duration) {
 	if limit == Unlimited {
-		return nil
+		r.interval.Store(0)
+		return
 	}
-	return &rate{
-		interval: in / time.Duration(limit),
-		seed:     maphash.MakeSeed(),
-		begun:    time.Now(),
-		recent:   make(map[uint64]time.Duration),
-		before:   make(map[uint64]time.Duration),
-	}
+	r.interval.Store(int64(in) / int64(limit))
 }
 
 // take takes n off a key's allowance and returns nil, or takes nothing and returns an error that
 // says when so much will have come back.
 func (r *rate) take(key string, n int, now time.Time) error {
-	if r == nil {
+	interval := r.interval.Load()
+	if interval == 0 {
 		return nil
 	}
 	at, hash := now.Sub(r.begun), maphash.String(r.seed, key)
@@ -65,7 +77,7 @@ func (r *rate) take(key string, n int, now time.Time) error {
 	if !again {
 		back = r.before[hash]
 	}
-	back = max(back, at) + time.Duration(n)*r.interval
+	back = max(back, at) + time.Duration(int64(n)*interval)
 	if wait := back - at - RateWindow; wait > 0 {
 		return protocol.ErrRateLimited.RetryIn(wait)
 	}
@@ -75,22 +87,20 @@ func (r *rate) take(key string, n int, now time.Time) error {
 
 // giveBack gives n back to a key's allowance, which was taken just now.
 func (r *rate) giveBack(key string, n int) {
-	if r == nil {
+	interval := r.interval.Load()
+	if interval == 0 {
 		return
 	}
 	hash := maphash.String(r.seed, key)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if back, ok := r.recent[hash]; ok {
-		r.recent[hash] = back - time.Duration(n)*r.interval
+		r.recent[hash] = back - time.Duration(int64(n)*interval)
 	}
 }
 
 // keys returns how many keys are remembered: at most two maps of maxKeys.
 func (r *rate) keys() int {
-	if r == nil {
-		return 0
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.recent) + len(r.before)
@@ -107,9 +117,6 @@ func (r *rate) turn(at time.Duration) {
 
 // forget forgets the keys that did nothing for long. It is for times in which nobody calls take.
 func (r *rate) forget(now time.Time) {
-	if r == nil {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.turn(now.Sub(r.begun))

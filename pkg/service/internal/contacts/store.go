@@ -60,7 +60,8 @@ type Config struct {
 	JetStream jetstream.JetStream
 	Bucket    string // default DefaultBucket
 	Replicas  int    // of a bucket that is created; default 1
-	Max       int    // how many contacts a user may have; default protocol.MaxContacts
+	// Max returns how many contacts a user may have. Default: protocol.MaxContacts.
+	Max func() int
 	// MaxBytes returns how many bytes of JSON a user's contacts may have. More could not be
 	// sent as a reply, so adding is refused. nil: there is no limit.
 	MaxBytes func() int
@@ -71,8 +72,8 @@ type Config struct {
 type Store struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
-	prefix string // of the values' subjects
-	max    int
+	prefix string     // of the values' subjects
+	max    func() int // Config.Max
 	most   func() int // Config.MaxBytes
 	// want is the configuration that the stream is made with. required is what it must have.
 	want     jetstream.StreamConfig
@@ -103,7 +104,9 @@ type Changed struct {
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	bucket := cmp.Or(cfg.Bucket, DefaultBucket)
 	s := &Store{js: cfg.JetStream, prefix: "$KV." + bucket + ".", max: cfg.Max, most: cfg.MaxBytes, log: cfg.Logger}
-	s.max = cmp.Or(s.max, protocol.MaxContacts)
+	if s.max == nil {
+		s.max = func() int { return protocol.MaxContacts }
+	}
 	s.log = cmp.Or(s.log, slog.New(slog.DiscardHandler))
 	want := jetstream.StreamConfig{ // that of a KV bucket, but without AllowDirect
 		Name:              "KV_" + bucket,
@@ -142,7 +145,7 @@ func (s *Store) requirements(want jetstream.StreamConfig) streams.Requirements {
 		Name: want.Name, What: "the list of contacts",
 		Subjects:   want.Subjects,
 		Replicas:   want.Replicas,
-		Message:    s.max*perContact + 4<<10,
+		Message:    s.max()*perContact + 4<<10,
 		PerSubject: want.MaxMsgsPerSubject,
 		Rollup:     want.AllowRollup,
 		DenyDelete: want.DenyDelete,
@@ -175,8 +178,8 @@ func (s *Store) Change(ctx context.Context, userID string, r *protocol.ContactsR
 		switch {
 		case len(added)+len(removed) == 0:
 			return Changed{List: have, Previous: have.Version, Read: overtaken}, nil
-		case len(want) > s.max && len(added) > 0:
-			return Changed{}, protocol.ErrRequestTooLarge.Withf("that would be %d contacts, at most %d are allowed", len(want), s.max)
+		case len(want) > s.max() && len(added) > 0:
+			return Changed{}, protocol.ErrRequestTooLarge.Withf("that would be %d contacts, at most %d are allowed", len(want), s.max())
 		}
 		data, err := value.Encode(want)
 		if err != nil {

@@ -118,14 +118,16 @@ type Journal[W any] struct {
 	wake     chan struct{} // something is pending
 	caughtUp chan struct{}
 
-	mu       sync.Mutex // guards what follows
-	pending  Queue[W]
-	many     int                     // see callAt; 0 but while gatherMany waits
-	waiting  int                     // callers between Submit and their answer
-	bytes    int                     // of their commands
-	inFlight map[uint64]*inFlight[W] // by sequence: packed, not yet applied
-	sequence uint64                  // of the last entry packed
-	stopped  bool
+	mu      sync.Mutex // guards what follows
+	pending Queue[W]
+	many    int // see callAt; 0 but while gatherMany waits
+	waiting int // callers between Submit and their answer
+	bytes   int // of their commands
+	// maxWaiting and maxBytes bound both: Config's, until SetLimits.
+	maxWaiting, maxBytes int
+	inFlight             map[uint64]*inFlight[W] // by sequence: packed, not yet applied
+	sequence             uint64                  // of the last entry packed
+	stopped              bool
 	// Of the last entry applied: its position, when it was applied by the local clock, its time
 	// by the journal's clock, and its hash. hash is 0 where it is not known.
 	applied uint64
@@ -164,6 +166,8 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 		caughtUp:         make(chan struct{}),
 		inFlight:         make(map[uint64]*inFlight[W]),
 		lastAt:           time.Now(),
+		maxWaiting:       cfg.MaxWaiting,
+		maxBytes:         cfg.MaxWaitingBytes,
 	}
 	j.notePayload()
 	j.store.payload = j.Payload

@@ -25,7 +25,7 @@ func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
 	if j.stopped {
 		return ErrStopped
 	}
-	full := j.waiting >= j.cfg.MaxWaiting
+	full := j.waiting >= j.maxWaiting
 	j.pending.Renew(number, caller, answer && !full)
 	j.poke()
 	if answer && full {
@@ -42,6 +42,13 @@ func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
 // Waiting.
 func (j *Journal[W]) Barrier(caller W) error {
 	return j.admit(0, func(q *Queue[W]) { q.Barrier(caller) })
+}
+
+// SetLimits changes Config.MaxWaiting and Config.MaxWaitingBytes. Who waits goes on waiting.
+func (j *Journal[W]) SetLimits(waiting, bytes int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.maxWaiting, j.maxBytes = waiting, bytes
 }
 
 // Waiting returns how many callers of Submit, Renew and Barrier have no answer yet.
@@ -107,7 +114,7 @@ func (j *Journal[W]) admit(bytes int, add func(*Queue[W])) error {
 	switch {
 	case j.stopped:
 		return ErrStopped
-	case j.waiting >= j.cfg.MaxWaiting, bytes > 0 && j.bytes >= j.cfg.MaxWaitingBytes:
+	case j.waiting >= j.maxWaiting, bytes > 0 && j.bytes >= j.maxBytes:
 		return ErrFull
 	}
 	j.waiting++
