@@ -36,6 +36,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"presence/pkg/protocol"
@@ -113,18 +114,23 @@ type Broker struct {
 	keys   accountKeys
 	names  accountNames
 	// clients is the clients' account. nil: not all subscriptions there are known here.
-	clients *server.Account
-	open    bool // clients need no credentials
-	// passwords says that clients have names and passwords.
-	passwords bool
-	// exposed are the addresses where clients on other machines need none.
-	exposed []string
+	clients atomic.Pointer[server.Account]
 	lock    *dirLock
-	reader  string // path of ReaderKeyFile; empty for none
+	file    *FileConfig // nil without a configuration file
+	reader  string      // path of ReaderKeyFile; empty for none
 	url     string
 	failed  <-chan error
 	guard   *spaceGuard // nil where there is nothing to guard
 	down    sync.Once
+
+	reloading sync.Mutex // held by Reload
+
+	mu   sync.Mutex // guards what follows, which Reload changes
+	open bool       // clients need no credentials
+	// passwords says that clients have names and passwords.
+	passwords bool
+	// exposed are the addresses where clients on other machines need none.
+	exposed []string
 }
 
 // Start starts a server and returns when it accepts connections and has
@@ -238,15 +244,27 @@ func (b *Broker) WebSocketURL() string {
 func (b *Broker) ClientsAccount() string { return b.names.clients }
 
 // Open says that clients need no credentials.
-func (b *Broker) Open() bool { return b.open }
+func (b *Broker) Open() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open
+}
 
 // Passwords says that some of the clients prove who they are by a name and a password,
 // which the configuration file has.
-func (b *Broker) Passwords() bool { return b.passwords }
+func (b *Broker) Passwords() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.passwords
+}
 
 // Exposed are the addresses where anybody on another machine can be a client and act
 // as any user.
-func (b *Broker) Exposed() []string { return b.exposed }
+func (b *Broker) Exposed() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.exposed
+}
 
 // DataDir is the directory where the broker stores. No other process uses it.
 func (b *Broker) DataDir() string { return b.lock.dir }

@@ -78,7 +78,7 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{keys: keys, names: f.names}
+	b := &Broker{keys: keys, names: f.names, file: &cfg}
 	b.take(f)
 	if f.operator() {
 		b.keys = accountKeys{}
@@ -104,13 +104,6 @@ func readChecked(cfg FileConfig) (*file, error) {
 		return nil, &ConfigError{fmt.Errorf("%s: %w", cfg.Path, oneLine(err))}
 	}
 	return f, nil
-}
-
-// take notes what the file says of clients.
-func (b *Broker) take(f *file) {
-	b.exposed = f.exposed()
-	b.open = f.open() || f.accountOf(f.opts.NoAuthUser) == f.names.clients
-	b.passwords = slices.ContainsFunc(f.clients(), func(u fileUser) bool { return u.password })
 }
 
 // complete adds to the options what presenced needs: its own users, and defaults.

@@ -10,14 +10,17 @@ import (
 // may do so. A subscription counts from before the server reads what its client sent next. Any
 // goroutine may call it.
 func (b *Broker) Interested(subject string) bool {
-	return b.clients == nil || b.clients.SubscriptionInterest(subject)
+	clients := b.clients.Load()
+	return clients == nil || clients.SubscriptionInterest(subject)
 }
 
 // noteClients has Interested look at the subscriptions of the clients' account.
-func (b *Broker) noteClients() (err error) {
-	if b.clients, err = b.server.LookupAccount(b.names.clients); err != nil {
+func (b *Broker) noteClients() error {
+	account, err := b.server.LookupAccount(b.names.clients)
+	if err != nil {
 		return fmt.Errorf("the clients' account %s: %w", b.names.clients, err)
 	}
+	b.clients.Store(account)
 	return nil
 }
 

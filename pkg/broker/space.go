@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -26,15 +27,17 @@ const (
 // go on without the one whose disk is full. There is none either if the server has an
 // operator, whose JWTs set the limits of accounts.
 type spaceGuard struct {
-	account *server.Account
-	dir     string
-	logger  *slog.Logger
-	space   func(dir string) (free, size uint64, err error)
-	stop    chan struct{}
-	ended   chan struct{}
+	dir    string
+	logger *slog.Logger
+	space  func(dir string) (free, size uint64, err error)
+	stop   chan struct{}
+	ended  chan struct{}
 
-	low    bool
-	normal server.JetStreamAccountLimits // while low: what it is otherwise
+	mu      sync.Mutex // guards what follows
+	account *server.Account
+	low     bool
+	normal  server.JetStreamAccountLimits // while low: what it is otherwise
+	limited int64                         // while low: the MaxStore that it has
 }
 
 func startSpaceGuard(account *server.Account, dir string, logger *slog.Logger) *spaceGuard {
@@ -70,6 +73,8 @@ func (g *spaceGuard) run() {
 // look limits the account when less than the reserve is free. It lifts the limit when a
 // quarter more than the reserve is free again.
 func (g *spaceGuard) look() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	free, size, err := g.space(g.dir)
 	if err != nil {
 		return err
@@ -87,7 +92,7 @@ func (g *spaceGuard) look() error {
 		if err := g.limit(limits); err != nil {
 			return err
 		}
-		g.low = true
+		g.low, g.limited = true, limits.MaxStore
 		g.logger.Error("the disk is almost full: changes are refused until there is space",
 			"dir", g.dir, "free", humanize.IBytes(free), "wanted", humanize.IBytes(reserve+reserve/4))
 	case g.low && free >= reserve+reserve/4:
@@ -98,6 +103,16 @@ func (g *spaceGuard) look() error {
 		g.logger.Info("there is space on the disk again", "dir", g.dir, "free", humanize.IBytes(free))
 	}
 	return nil
+}
+
+// reloaded says that the account's limits may be what its configuration says again.
+func (g *spaceGuard) reloaded(account *server.Account) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.account = account
+	if g.low && account.JetStreamUsage().Limits.MaxStore != g.limited {
+		g.low = false // the next look limits it anew
+	}
 }
 
 func (g *spaceGuard) limit(l server.JetStreamAccountLimits) error {
