@@ -139,7 +139,7 @@ type growthFigure struct {
 // growthFigures are measured in this order. The subscribers' users come last, because
 // they are more users.
 func (b *bench) growthFigures(raw, t *target, sessions []session) []growthFigure {
-	rand.New(rand.NewPCG(1, 2)).Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
+	shuffle(sessions)
 	pair := func(rawRun, run runFunc, each int) []variant {
 		return []variant{{run: rawRun, each: each, server: raw}, {run: run, each: each, server: t}}
 	}
@@ -184,6 +184,11 @@ func (b *bench) growthFigures(raw, t *target, sessions []session) []growthFigure
 			return pair(theirs.run, ours.run, subscribers), nil
 		}},
 	}
+}
+
+// shuffle puts sessions in an order that is the same each time.
+func shuffle(list []session) {
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 }
 
 // getBodiesOf are requests for n of the users each; no user is in two of them.

@@ -23,8 +23,9 @@
 //
 // Measures that compare nothing have servers of their own, and come one after the other:
 // memory, restarts, snapshots and idling. One more, large, comes only by its name: with
-// -users 10000000 it needs 8 GB of memory and about 15 min. What faults and overload cost, the tests of
-// integration and integration/processes log.
+// -users 10000000 it needs 8 GB of memory and about 15 min. So does profile: it says what share of
+// presenced's processor time each part takes, and needs Linux and perf. What faults and overload
+// cost, the tests of integration and integration/processes log.
 //
 // presenced has its default limits, but none for the ops of a gateway. There are so many
 // users that none is over its rate.

@@ -84,7 +84,7 @@ type result struct {
 
 // measures in the order in which they are made.
 var measures = []measure{setMeasure, latencyMeasure, getMeasure, fanoutMeasure, renewMeasure, gatewayMeasure,
-	callersMeasure, growthMeasure, memoryMeasure, snapshotMeasure, idleMeasure, largeMeasure}
+	callersMeasure, growthMeasure, memoryMeasure, snapshotMeasure, idleMeasure, largeMeasure, profileMeasure}
 
 func measureNames() []string {
 	var names []string
