@@ -3,6 +3,7 @@ package protocol
 import (
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -64,28 +65,51 @@ func (t Time) String() string {
 
 // AppendText implements encoding.TextAppender.
 func (t Time) AppendText(b []byte) ([]byte, error) {
-	v := t.Time()
-	year, month, day := v.Date()
-	if year < 0 || year > 9999 {
-		return v.AppendFormat(b, timeLayout), nil
-	}
-	// AppendFormat would read the layout again each time, and Clock the date.
-	ms := int(int64(t) % dayMillis)
+	day, ms := int64(t)/dayMillis, int(int64(t)%dayMillis)
 	if ms < 0 { // before 1970
-		ms += dayMillis
+		day, ms = day-1, ms+dayMillis
 	}
-	century, year := year/100, year%100
+	date := dateOf(day)
+	if date == nil {
+		return t.Time().AppendFormat(b, timeLayout), nil
+	}
+	// AppendFormat would read the layout again each time.
 	second, ms := ms/1000, ms%1000
 	minute, second := second/60, second%60
 	hour, minute := minute/60, minute%60
 	hundreds, ms := ms/100, ms%100
-	return append(b,
-		tens(century), ones(century), tens(year), ones(year), '-', tens(int(month)), ones(int(month)), '-', tens(day), ones(day), 'T',
+	return append(append(b, date.text[:]...),
 		tens(hour), ones(hour), ':', tens(minute), ones(minute), ':', tens(second), ones(second), '.',
 		ones(hundreds), tens(ms), ones(ms), 'Z'), nil
 }
 
 const dayMillis = 24 * 60 * 60 * 1000
+
+// date is how the times of a day begin. day counts from 1970.
+type date struct {
+	day  int64
+	text [len("2006-01-02T")]byte
+}
+
+// dates are those that were needed last. Most times are of the last days, and to work a date out
+// takes longer than to append the rest.
+var dates [64]atomic.Pointer[date]
+
+// dateOf returns the date of a day; nil where the year does not have four digits.
+func dateOf(day int64) *date {
+	place := &dates[uint64(day)%uint64(len(dates))]
+	if d := place.Load(); d != nil && d.day == day {
+		return d
+	}
+	at := Time(day * dayMillis).Time()
+	if year := at.Year(); year < 0 || year > 9999 {
+		return nil
+	}
+	d := &date{day: day}
+	at.AppendFormat(d.text[:0], "2006-01-02T")
+	place.Store(d)
+	return d
+}
 
 // tens and ones are the digits of a number below 100.
 func tens(n int) byte { return '0' + byte(uint(n)/10) }
