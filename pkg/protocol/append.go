@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"encoding/json"
+	"iter"
 	"strconv"
 	"unicode/utf8"
 )
@@ -129,12 +130,25 @@ func (r *ChangeReply) appendJSON(b []byte) []byte {
 }
 
 func (r *GetReply) appendJSON(b []byte) []byte {
+	return AppendGetReply(b, r, func(yield func(*Status) bool) {
+		for i := range r.SuccessUserList {
+			if !yield(&r.SuccessUserList[i]) {
+				return
+			}
+		}
+	})
+}
+
+// AppendGetReply appends a reply that has these statuses instead of its SuccessUserList. So
+// nobody has to make a list of them first.
+func AppendGetReply(b []byte, r *GetReply, statuses iter.Seq[*Status]) []byte {
 	b = append(b, `{"successUserList":[`...)
-	for i := range r.SuccessUserList {
-		if i > 0 {
+	first := len(b)
+	for st := range statuses {
+		if len(b) > first {
 			b = append(b, ',')
 		}
-		b = r.SuccessUserList[i].appendJSON(b)
+		b = st.appendJSON(b)
 	}
 	b = append(b, `],"failureUserList":[`...)
 	for i := range r.FailureUserList {

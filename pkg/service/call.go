@@ -82,13 +82,15 @@ func late(arrived time.Time) bool { return time.Since(arrived) > journal.LateAft
 
 // succeed sends a reply.
 func (c *call) succeed(body any) {
+	c.succeedWith(func(b []byte) ([]byte, error) { return protocol.AppendMarshal(b, body) })
+}
+
+// succeedWith sends a reply, which encode appends to b.
+func (c *call) succeedWith(encode func(b []byte) ([]byte, error)) {
 	s := c.endpoint.service
 	buffer := replyBuffers.Get().(*[]byte)
 	defer replyBuffers.Put(buffer)
-	data, err := protocol.AppendMarshal((*buffer)[:0], body)
-	if r, ok := body.(*getReply); ok {
-		r.release()
-	}
+	data, err := encode((*buffer)[:0])
 	*buffer = data[:0]
 	if err == nil && len(data) > s.maxBody() {
 		err = s.tooLarge(c, len(data))

@@ -50,7 +50,7 @@ func (s *Service) routes() []*endpoint {
 		route[struct{}, protocol.OwnStatusReply]{name: "status", subject: user(protocol.OpStatus), owner: ofUser, answer: s.ownStatus}.query(s),
 		route[protocol.ContactsRequest, *protocol.ContactsReply]{name: "contacts", subject: user(protocol.OpContacts), owner: ofUser,
 			admit: s.admitContacts, check: (*protocol.ContactsRequest).Check}.changeOf(s, newContactsCall),
-		route[protocol.GetRequest, *getReply]{name: "get", subject: s.subjects.Get(), check: s.checkGet}.queryOf(s, newGet),
+		route[protocol.GetRequest, *protocol.GetReply]{name: "get", subject: s.subjects.Get(), check: s.checkGet}.queryOf(s, newGet),
 
 		route[protocol.OpenRequest, protocol.LeaseReply]{name: "gateway-open", subject: gateway(protocol.OpOpen), owner: ofGateway, leases: true,
 			admit: s.admitOps, check: (*protocol.OpenRequest).Check, command: s.gatewayOpen, reply: s.gatewayOpened}.change(s),

@@ -1,6 +1,8 @@
 package clienttest
 
 import (
+	"encoding/json"
+
 	"presence/pkg/internal/api"
 	"presence/pkg/internal/entry"
 	"presence/pkg/internal/state"
@@ -120,9 +122,7 @@ func (s *Service) apply(r Request, m *protocol.ApplyRequest) (any, error) {
 }
 
 func (s *Service) get(_ Request, m *protocol.GetRequest) (any, error) {
-	reply := protocol.GetReply{SuccessUserList: []protocol.Status{}, FailureUserList: []protocol.UserFailure{}}
-	s.queries().Get(m, &reply, map[string]struct{}{})
-	return reply, nil
+	return json.RawMessage(s.queries().Get(nil, m)), nil
 }
 
 func (s *Service) ownStatus(r Request, _ *struct{}) (any, error) {

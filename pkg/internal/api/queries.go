@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"slices"
 
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
@@ -19,25 +18,21 @@ func (q Queries) asOf() (revision uint64, epoch string, at protocol.Time) {
 	return q.State.Revision(), q.State.Epoch(), q.State.AsOf()
 }
 
-// Get fills in the reply to a get (PROTOCOL 4.5). The lists of the reply must be empty and not nil.
-// asked must be an empty map: by it Get finds IDs that come twice. Get takes those, and IDs that are
-// not valid, out of the request.
-func (q Queries) Get(r *protocol.GetRequest, reply *protocol.GetReply, asked map[string]struct{}) {
-	r.UserIDList = slices.DeleteFunc(r.UserIDList, func(id string) bool {
-		before := len(asked)
-		asked[id] = struct{}{}
-		if len(asked) == before {
-			return true
-		}
-		err := protocol.CheckUserID(id)
-		if err != nil {
-			reply.FailureUserList = append(reply.FailureUserList, protocol.Failure(id, err))
-		}
-		return err != nil
-	})
-	reply.SuccessUserList = q.State.Statuses(reply.SuccessUserList, r.UserIDList, r.Detail)
+// Get answers a get (PROTOCOL 4.5), as JSON that it appends to b. It takes IDs that come twice, and
+// IDs that are not valid, out of the request. That may have protocol.MaxUsersPerGet IDs.
+func (q Queries) Get(b []byte, r *protocol.GetRequest) []byte {
+	reply := protocol.GetReply{FailureUserList: []protocol.UserFailure{}, Stale: q.Stale}
 	reply.Revision, reply.Epoch, reply.AsOf = q.asOf()
-	reply.Stale = q.Stale
+	valid := r.UserIDList[:0]
+	for _, id := range distinct(r.UserIDList) {
+		if err := protocol.CheckUserID(id); err != nil {
+			reply.FailureUserList = append(reply.FailureUserList, protocol.Failure(id, err))
+		} else {
+			valid = append(valid, id)
+		}
+	}
+	r.UserIDList = valid
+	return protocol.AppendGetReply(b, &reply, q.State.Statuses(valid, r.Detail))
 }
 
 // OwnStatus answers user.<user>.status (PROTOCOL 4.5).

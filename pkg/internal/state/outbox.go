@@ -275,13 +275,13 @@ func (s *State) Repeated(userID string) (Announcement, bool) {
 func (s *State) announcement(u *user, what parts, after uint64) Announcement {
 	a := Announcement{UserID: s.userID(u), Announce: what&partPublic != 0, Tell: what&partOwner != 0}
 	if a.Announce {
-		a.Public = protocol.Event{Status: s.publicView(u), Epoch: s.epoch, PreviousRevision: u.previous, Cause: protocol.Cause(u.cause.String())}
+		a.Public = protocol.Event{Status: s.publicView(u, a.UserID), Epoch: s.epoch, PreviousRevision: u.previous, Cause: protocol.Cause(u.cause.String())}
 		if h := s.hidden(u); h != nil {
 			a.Public.PreviousRevision, a.Public.Cause = h.previous, protocol.Cause(h.cause.String())
 		}
 	}
 	if a.Tell {
-		status := s.ownerView(u)
+		status := s.ownerView(u, a.UserID)
 		a.Status = protocol.SelfEvent{Type: protocol.SelfStatus, Status: &status, Cause: protocol.Cause(u.cause.String()), Epoch: s.epoch}
 	}
 	if x, ok := s.tombstone(u); ok {

@@ -222,7 +222,7 @@ func TestProperty_Invariants(t *testing.T) {
 					rt.Fatalf("revision of %s fell from %d to %d", id, revisions[id], u.revision)
 				}
 				revisions[id] = u.revision
-				for i, st := range []protocol.Status{s.Status(id, false), s.ownerView(u)} {
+				for i, st := range []protocol.Status{s.Status(id, false), s.ownerView(u, id)} {
 					key := fmt.Sprint(i, id, st.Revision)
 					if was, ok := statuses[key]; ok && !reflect.DeepEqual(st, was) {
 						rt.Fatalf("at one revision %s was %+v and is %+v", id, was, st)

@@ -59,38 +59,67 @@ func (s *State) Status(userID string, detail bool) protocol.Status {
 	return s.seen(u, userID, detail)
 }
 
-// Statuses appends the Status of each of some users to a list. Most of its time is spent
-// waiting for memory. So it takes each step for several users, one right after the other:
-// the processor then waits for the memory of several at once.
-func (s *State) Statuses(list []protocol.Status, userIDs []string, detail bool) []protocol.Status {
-	const several = table.Several
-	var numbers [several]uint32
-	var ids, texts [several]table.Text
-	var lengths [several]int
-	var read int // without a use the compiler would leave the reading out
-	for some := range slices.Chunk(userIDs, several) {
-		s.users.index.Likely(some, &numbers)
-		for i := range some {
-			ids[i], texts[i] = 0, 0
-			if u := s.user(numbers[i]); u != nil {
-				ids[i], texts[i] = u.id, u.text
-				read += int(u.presence) // it is in another part of the record
+// Statuses yields the Status of each of some users, in their order. Each is yielded in the same
+// place, so what is kept must be copied. Most of its time is spent waiting for memory. So it takes
+// each step for several users, one right after the other: the processor then waits for the memory
+// of several at once.
+func (s *State) Statuses(userIDs []string, detail bool) iter.Seq[*protocol.Status] {
+	return func(yield func(*protocol.Status) bool) {
+		var found [table.Several]found
+		var st protocol.Status
+		for rest := userIDs; len(rest) > 0; {
+			some := rest[:min(table.Several, len(rest))]
+			rest = rest[len(some):]
+			s.find(some, &found)
+			for i, id := range some {
+				u := found[i].user
+				if u != nil && found[i].id != id {
+					u = s.users.get(id) // its hash is much like another one's
+				}
+				st = s.seen(u, id, detail)
+				if !yield(&st) {
+					return
+				}
 			}
-		}
-		for i := range some {
-			lengths[i] = s.texts.Length(ids[i])
-			read += s.texts.Length(texts[i])
-		}
-		for i, id := range some {
-			u := s.user(numbers[i])
-			if u != nil && (lengths[i] != len(id) || s.texts.Get(ids[i]) != id) {
-				u = s.users.get(id) // its hash is much like another one's
-			}
-			list = append(list, s.seen(u, id, detail))
 		}
 	}
+}
+
+// found is who most likely has an ID; nil where nobody has. The caller compares the IDs.
+type found struct {
+	user     *user
+	id, text string
+}
+
+// find finds users, and reads what a status has of them. There are at most table.Several.
+func (s *State) find(userIDs []string, list *[table.Several]found) {
+	var numbers [table.Several]uint32
+	var ids, texts [table.Several]table.Text
+	var read int // without a use the compiler would leave the reading out
+	s.users.index.Likely(userIDs, &numbers)
+	for i := range userIDs {
+		u := s.user(numbers[i])
+		list[i].user, ids[i], texts[i] = u, 0, 0
+		if u != nil {
+			ids[i], texts[i] = u.id, u.text
+			read += int(u.presence) // it is in another part of the record
+		}
+	}
+	for i := range userIDs {
+		list[i].id, list[i].text = s.texts.Get(ids[i]), s.texts.Get(texts[i])
+	}
+	for i := range userIDs {
+		read += last(list[i].id) + last(list[i].text) // that may be in the next line of the cache
+	}
 	runtime.KeepAlive(read)
-	return list
+}
+
+// last returns the last byte of a text.
+func last(text string) int {
+	if text == "" {
+		return 0
+	}
+	return int(text[len(text)-1])
 }
 
 // seen is the Status of a user, who may be nil.
@@ -98,8 +127,7 @@ func (s *State) seen(u *user, userID string, detail bool) protocol.Status {
 	if u == nil {
 		return unknownUser(userID)
 	}
-	st := s.publicView(u)
-	st.UserID = userID // the same, but not a part of the arena
+	st := s.publicView(u, userID)
 	if detail && s.hidden(u) == nil {
 		for x := s.first(u); x != nil; x = s.after(x) {
 			if x.live {
@@ -119,7 +147,7 @@ func (s *State) OwnStatus(userID string) (protocol.Status, protocol.Availability
 	if u == nil {
 		return unknownUser(userID), protocol.AvailabilitySettings{Lasting: protocol.Available}, []protocol.Session{}
 	}
-	return s.ownerView(u), s.settings(u), s.sessionList(u)
+	return s.ownerView(u, userID), s.settings(u), s.sessionList(u)
 }
 
 // sessionList returns all sessions in the order of their logins.
@@ -202,7 +230,8 @@ func (s *State) Renewed(number uint32) (Result, bool) {
 	l := s.leaseOf(h)
 	r := Result{Revision: s.Revision(), Terms: s.termsInForce(l)}
 	if x := s.sessionOf(l); x != nil {
-		r.Status = s.ownerView(s.userOf(x))
+		u := s.userOf(x)
+		r.Status = s.ownerView(u, s.userID(u))
 	}
 	return r, true
 }
@@ -336,7 +365,7 @@ func (s *State) List(after string, t protocol.StatusType, limit, most int, yield
 		if more = limit == 0 || looked == maxLooked; more {
 			return false
 		}
-		if st := s.publicView(u); t == 0 || t == st.StatusType {
+		if st := s.publicView(u, s.userID(u)); t == 0 || t == st.StatusType {
 			if bytes += statusBytes(&st); bytes > most-pageOverhead {
 				more = true
 				return false

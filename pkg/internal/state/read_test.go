@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"presence/pkg/internal/entry"
+	"presence/pkg/protocol"
 )
 
 // TestStatuses: of many users asked for at once each gets the status that she has alone,
@@ -28,7 +29,10 @@ func TestStatuses(t *testing.T) {
 		}
 	}
 	for n := range users {
-		got := m.s.Statuses(nil, users[:n], true)
+		var got []protocol.Status
+		for st := range m.s.Statuses(users[:n], true) {
+			got = append(got, *st)
+		}
 		if len(got) != n {
 			t.Fatalf("of %d users: got %d statuses", n, len(got))
 		}

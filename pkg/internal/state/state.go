@@ -257,10 +257,11 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 		s.finish()
 		r.Revision = s.revision
 		if wanted && e.Commands[i].User != "" {
-			if u := s.users.get(e.Commands[i].User); u != nil {
-				r.Status = s.ownerView(u)
+			id := e.Commands[i].User
+			if u := s.users.get(id); u != nil {
+				r.Status = s.ownerView(u, id)
 			} else {
-				r.Status = unknownUser(e.Commands[i].User)
+				r.Status = unknownUser(id)
 			}
 		}
 	}

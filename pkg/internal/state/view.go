@@ -54,17 +54,17 @@ func (t *tables) publicRevision(u *user) uint64 {
 	return u.revision
 }
 
-// ownerView is the status as the user's own devices see it.
-func (s *State) ownerView(u *user) protocol.Status {
-	return s.own(u).status(s.userID(u), u.lastSeen.ms(), u.revision, u.updatedAt.ms())
+// ownerView is the status as the user's own devices see it. The caller has the user's ID.
+func (s *State) ownerView(u *user, id string) protocol.Status {
+	return s.own(u).status(id, u.lastSeen.ms(), u.revision, u.updatedAt.ms())
 }
 
 // publicView is the status as everybody else sees it.
-func (s *State) publicView(u *user) protocol.Status {
+func (s *State) publicView(u *user, id string) protocol.Status {
 	if h := s.hidden(u); h != nil {
-		return s.hiddenView(h).status(s.userID(u), h.lastSeen, h.revision, h.updatedAt)
+		return s.hiddenView(h).status(id, h.lastSeen, h.revision, h.updatedAt)
 	}
-	return s.ownerView(u)
+	return s.ownerView(u, id)
 }
 
 func (v view) status(id string, lastSeen int64, revision uint64, updatedAt int64) protocol.Status {

@@ -160,7 +160,11 @@ func (p *pair) same(what string, old, new any) {
 // ask compares the answers about users and all else that can be asked.
 func (p *pair) ask(users []string) {
 	p.t.Helper()
-	p.same("statuses", p.old.Statuses(nil, users, true), p.new.Statuses(nil, users, true))
+	var statuses []protocol.Status
+	for st := range p.new.Statuses(users, true) {
+		statuses = append(statuses, *st)
+	}
+	p.same("statuses", p.old.Statuses(nil, users, true), statuses)
 	for _, u := range users {
 		oldStatus, oldSettings, oldSessions := p.old.OwnStatus(u)
 		newStatus, newSettings, newSessions := p.new.OwnStatus(u)
