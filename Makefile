@@ -19,7 +19,7 @@ FROM ?= 9153e71
 UPGRADE ?= 70s
 ROUNDS ?=
 
-.PHONY: help run build release reproducible test race processes histories bounded js flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full bench-10m chaos soak upgrade check clean
+.PHONY: help run build release reproducible packages test race processes histories bounded js flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full bench-10m chaos soak upgrade check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ release: ## archives, checksums and bills of materials for PLATFORMS in DIST; th
 reproducible: ## the release of this tree, and of a copy elsewhere as somebody else would build it, must be the same
 	@$(RELEASE) deploy/reproducible.sh
 
-test: race processes histories bounded js ## all tests
+test: race processes histories bounded packages js ## all tests
 
 # Most of a test's time is waiting, for a TTL or a server to start: so many run at
 # once.
@@ -75,6 +75,11 @@ js: ## the JavaScript client: types, lint, its size, the demo page, tests in Nod
 	elif [ "$(JS)" = required ]; then echo "the JavaScript client cannot be tested: there is no $$missing"; exit 1; \
 	else echo "LEFT OUT: the tests of the JavaScript client. There is no $$missing"; fi
 
+# A module of its own, because of what it reads the files with. The go command does not see that
+# files outside of it have changed, so -count 1.
+packages: ## deploy/: the files for systemd, Compose and Kubernetes, read as these read them
+	cd deploy/test && $(GO) vet ./... && $(GO) test -count 1 ./...
+
 flat: ## users log in and are lost LOGINS times, and the memory stays what it is, about ten minutes
 	$(GO) test ./pkg/internal/state -run '^TestFlat$$' -v -count 1 -timeout 0 -logins $(LOGINS)
 
@@ -95,6 +100,7 @@ vet: ## go vet
 modules: ## dependencies are those of go.mod and go.sum, unchanged, and no more
 	$(GO) mod verify
 	$(GO) mod tidy -diff
+	cd deploy/test && $(GO) mod verify && $(GO) mod tidy -diff
 
 staticcheck: ## staticcheck
 	$(GO) run $(STATICCHECK) ./...
