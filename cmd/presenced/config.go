@@ -35,9 +35,13 @@ type config struct {
 	// settings are what the service is given as it is.
 	settings service.Config
 
+	envFile             string
 	http                string
 	logLevel, logFormat string
 	level               slog.Level // logLevel
+
+	options  []option // all of it, for people
+	unheeded []string // lines of envFile that change nothing, because another source goes before
 }
 
 const (
@@ -224,9 +228,9 @@ func oneOf(flag, value string, allowed ...string) error {
 	return fmt.Errorf("--%s must be %s, not %q", flag, strings.Join(allowed, " or "), value)
 }
 
-// logger writes the log. In both formats a duration is written like 1.5s.
-func (c *config) logger(stderr io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.level, ReplaceAttr: readable}
+// logger writes the log from a level on. In both formats a duration is written like 1.5s.
+func (c *config) logger(stderr io.Writer, level slog.Leveler) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	if c.logFormat == formatJSON {
 		return slog.New(slog.NewJSONHandler(stderr, opts))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"presence/cmd/internal/layout"
@@ -23,6 +22,7 @@ func init() { layout.WrapHelp() }
 // the command line asked for help or the version, which parse then has printed.
 func parse(ctx context.Context, args []string, stdout, stderr io.Writer) (*config, error) {
 	var cfg config
+	from := newSources()
 	asked := true
 	cmd := &cli.Command{
 		Name:            "presenced",
@@ -30,22 +30,33 @@ func parse(ctx context.Context, args []string, stdout, stderr io.Writer) (*confi
 		UsageText:       "presenced [options]",
 		Version:         versionText(),
 		Description:     description,
-		Flags:           flags(&cfg),
+		Flags:           flags(&cfg, from),
 		HideHelpCommand: true,
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			asked = false
+			if from.err != nil {
+				return from.err
+			}
 			if cmd.Args().Present() {
 				return fmt.Errorf("unexpected argument %q", cmd.Args().First())
 			}
-			return cfg.complete(cmd.IsSet)
+			cfg.envFile = from.path
+			if err := cfg.complete(cmd.IsSet); err != nil {
+				return err
+			}
+			cfg.options, cfg.unheeded = optionsOf(cmd, from), from.unheeded(cmd)
+			return nil
 		},
 		// By default the library prints the whole help, and exits the process.
 		OnUsageError:   func(_ context.Context, _ *cli.Command, err error, _ bool) error { return err },
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 	}
 	if err := cmd.Run(ctx, args); err != nil {
+		if from.err != nil { // it may be why something else is wrong
+			err = from.err
+		}
 		return nil, usage.Error(err)
 	}
 	if asked {
@@ -76,8 +87,12 @@ into the environment: everybody on the machine can read a command line.
 --tlsca, --tlscert and --tlskey are for all connections, and are read again
 for each new one.
 
-SIGTERM and SIGINT end it gracefully, a second one at once. SIGHUP changes
-nothing: no file is read again, and the log says so.
+With --env-file it takes options from a file of lines like PRESENCED_GRACE=10s.
+The command line goes before the environment, and that before the file.
+
+SIGTERM and SIGINT end it gracefully, a second one at once. SIGHUP makes it read
+--env-file and --nats-config again. Users, permissions, certificates, the log
+level, limits and rules change at once. The log names what needs a restart.
 Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong usage.`
 
 // Categories of flags in the help.
@@ -94,10 +109,8 @@ const (
 // longest bounds durations that have no bound of their own: ten years.
 const longest = 3660 * span.Day
 
-func flags(c *config) []cli.Flag {
-	env := func(flag string) cli.ValueSourceChain {
-		return cli.EnvVars("PRESENCED_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_")))
-	}
+func flags(c *config, from *sources) []cli.Flag {
+	env := from.of
 	str := func(category, name, usage, value string, to *string) cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Value: value, Category: category, Destination: to, Sources: env(name)}
 	}
@@ -106,7 +119,9 @@ func flags(c *config) []cli.Flag {
 	secret := func(name, usage string, to *string) cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Category: external, Destination: to, Sources: env(name), HideDefault: true}
 	}
-	bounds := make([]cli.Flag, 0, 16)
+	// It comes first: the library looks up the others' values in this order.
+	bounds := []cli.Flag{&cli.StringFlag{Name: "env-file", Usage: "`FILE` of lines like PRESENCED_GRACE=10s; SIGHUP reads it again", Category: watching,
+		Destination: &from.path, Sources: cli.EnvVars(variableOf("env-file"))}}
 	for _, l := range c.settings.Limits.List() {
 		usage := "`NUMBER` of " + l.Usage
 		if l.MayBeUnlimited {

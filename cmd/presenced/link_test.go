@@ -70,7 +70,7 @@ func testClosedForGood(t *testing.T, cfg config, name string, close func(*connec
 	defer nc.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- serveOn(ctx, cfg, conns, m, stdout, log) }()
+	go func() { done <- serveOn(ctx, newLive(nil, cfg), conns, m, stdout, log) }()
 	defer func() {
 		cancel()
 		if err := <-done; err != nil {

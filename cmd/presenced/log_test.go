@@ -95,29 +95,6 @@ func TestJSONLog_Libraries(t *testing.T) {
 	}
 }
 
-// TestHangup: SIGHUP is not what ends the daemon, with either kind of server
-// inside; it says that it has read nothing again.
-func TestHangup(t *testing.T) {
-	t.Setenv("STORE", t.TempDir())
-	for _, args := range [][]string{nil, {"--nats-config", "testdata/single.conf"}} {
-		d := servicetest.StartDaemon(t, args...)
-		nc := d.Connect(t)
-		login(t, nc, "alice", "{}")
-		for n := 1; n <= 3; n++ {
-			d.Signal(t, syscall.SIGHUP)
-			servicetest.Eventually(t, waitFor, "it to be said", func() bool { return strings.Count(d.Stderr(), "SIGHUP: nothing is read again") == n })
-		}
-		login(t, nc, "bob", "{}")
-		if lost := nc.Stats().Reconnects; lost != 0 {
-			t.Errorf("presenced %q: the client reconnected %d times", args, lost)
-		}
-		d.Signal(t, syscall.SIGTERM)
-		if code := d.Wait(t); code != 0 || !strings.Contains(d.Stderr(), "stopped: everything accepted is answered") {
-			t.Errorf("presenced %q: got exit code %d after SIGHUP and SIGTERM, want 0 and a graceful end:\n%s", args, code, d.Stderr())
-		}
-	}
-}
-
 // TestFirstLine: the log begins with which program runs, where, and on what.
 func TestFirstLine(t *testing.T) {
 	t.Parallel()

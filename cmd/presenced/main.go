@@ -12,8 +12,8 @@
 //
 // SIGTERM and SIGINT end it gracefully: it takes no more requests, answers and
 // announces what it accepted, closes its connections, stops its NATS server. A
-// second signal ends it at once, which loses no acknowledged change. SIGHUP only makes
-// it log that it reads no configuration again.
+// second signal ends it at once, which loses no acknowledged change. SIGHUP makes it
+// read its files again, see live.
 //
 // Exit codes: 0 ended by a signal, 1 could not start or had to stop, 2 wrong
 // usage or a configuration file that cannot be used. Errors are one line on stderr:
@@ -49,8 +49,8 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	if cfg == nil { // --help and --version have been answered
 		return nil
 	}
-	if err = serve(ctx, *cfg, stdout, stderr); err != nil && cfg.logFormat == formatJSON {
-		return &loggedError{err, cfg.logger(stderr)}
+	if err = serve(ctx, newLive(args, *cfg), stdout, stderr); err != nil && cfg.logFormat == formatJSON {
+		return &loggedError{err, cfg.logger(stderr, cfg.level)}
 	}
 	return err
 }

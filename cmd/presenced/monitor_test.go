@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -134,7 +135,7 @@ func TestMonitor_Starting(t *testing.T) {
 	}
 	defer socket.Close()
 	t.Setenv("NOTIFY_SOCKET", path)
-	m, err := newMonitor("127.0.0.1:0", (&config{logFormat: formatText}).logger(t.Output()))
+	m, err := newMonitor("127.0.0.1:0", (&config{logFormat: formatText}).logger(t.Output(), slog.LevelInfo))
 	if err != nil {
 		t.Fatal(err)
 	}

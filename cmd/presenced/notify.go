@@ -2,24 +2,19 @@ package main
 
 import (
 	"log/slog"
-	"net"
-	"os"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// notify tells systemd the state of the daemon, if it runs as a unit with Type=notify
-// (sd_notify(3)). Otherwise it does nothing.
+// notify tells systemd the state of the daemon, if it runs as a unit with Type=notify or
+// notify-reload (sd_notify(3)). Otherwise it does nothing.
 func notify(log *slog.Logger, state string) {
-	name := os.Getenv("NOTIFY_SOCKET")
-	if name == "" {
-		return
-	}
-	// A name that begins with @ is abstract; package net knows that.
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
-	if err == nil {
-		_, err = conn.Write([]byte(state))
-		conn.Close()
-	}
-	if err != nil {
+	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("systemd cannot be told", "state", state, "err", err)
 	}
+}
+
+// notifyReloading tells systemd that a reload has begun. READY=1 ends it.
+func notifyReloading(log *slog.Logger) {
+	notify(log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"slices"
@@ -108,7 +109,7 @@ func TestNotifiesSystemd(t *testing.T) {
 	}
 	defer socket.Close()
 	t.Setenv("NOTIFY_SOCKET", path)
-	log := (&config{logFormat: formatText}).logger(t.Output())
+	log := (&config{logFormat: formatText}).logger(t.Output(), slog.LevelInfo)
 	for _, want := range []string{"READY=1", "STOPPING=1"} {
 		notify(log, want)
 		b := make([]byte, 100)

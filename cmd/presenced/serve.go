@@ -8,9 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"slices"
-	"syscall"
 	"time"
 
 	"presence/cmd/presenced/internal/demo"
@@ -21,8 +18,11 @@ import (
 )
 
 // serve runs the service and the monitor until ctx is done or one of them has to stop.
-func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
-	log := cfg.logger(stderr)
+func serve(ctx context.Context, l *live, stdout, stderr io.Writer) error {
+	hangups, ignore := catchHangups()
+	defer ignore()
+	cfg := l.config()
+	log := cfg.logger(stderr, &l.level)
 	if stderr == os.Stderr {
 		stdlog.PassTo(log) // or the lines of libraries would not be JSON
 	}
@@ -33,62 +33,47 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	m.host = cfg.settings.Host
 	if cfg.demo {
 		m.demo = demo.New(m.listener.Addr(), cfg.settings.Prefix)
-		cfg.origins = slices.Concat(m.demo.Origins(), cfg.origins)
+		l.allow(m.demo.Origins())
 	}
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the very end
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.run(watching) })
-	g.Go(func() error { handleHangups(watching, log); return nil })
+	g.Go(func() error { l.handleHangups(watching, hangups, log); return nil })
 	g.Go(func() error { limitGrowth(watching); return nil })
 	g.Go(func() error { giveBack(watching); return nil })
 	g.Go(func() error {
 		defer stop()
-		return serveMonitored(inner, cfg, m, stdout, log)
+		return serveMonitored(inner, l, m, stdout, log)
 	})
 	return g.Wait()
 }
 
-// handleHangups keeps SIGHUP from ending the process at once, as it does by default. It
-// logs that no configuration is read again, in case that is what the sender wanted.
-func handleHangups(ctx context.Context, log *slog.Logger) {
-	hangups := make(chan os.Signal, 1) // one that waits is enough
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hangups:
-			log.Warn("SIGHUP: nothing is read again; a changed configuration needs a restart (SIGTERM)")
-		}
-	}
-}
-
-func serveMonitored(ctx context.Context, cfg config, m *monitor, stdout io.Writer, log *slog.Logger) error {
+func serveMonitored(ctx context.Context, l *live, m *monitor, stdout io.Writer, log *slog.Logger) error {
 	m.starting("starting: the NATS server")
-	nats, err := connect(cfg, m, log)
+	nats, err := connect(l.config(), m, log)
 	if err != nil {
 		return err
 	}
 	defer nats.close()
+	l.inside(nats.broker)
 	if m.demo != nil {
 		if err := m.demo.Serve(nats.ws); err != nil {
 			return err
 		}
 	}
-	return serveOn(ctx, cfg, nats, m, stdout, log)
+	return serveOn(ctx, l, nats, m, stdout, log)
 }
 
 // serveOn runs the service on connections. When one was closed for good, it makes all of
 // them anew, and a new service, as after a restart of the process.
-func serveOn(ctx context.Context, cfg config, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) error {
+func serveOn(ctx context.Context, l *live, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) error {
 	var pause time.Duration // before connections are made anew
 	ready := false          // a service has been ready
 	for begun := time.Now(); ; {
-		made, served := time.Now(), false
+		made, served, cfg := time.Now(), false, l.config()
 		err := waitForCluster(ctx, nats, cfg.settings.Replicas, m, log)
 		if err == nil {
-			served, err = serveOnce(ctx, cfg, nats, m, stdout, log)
+			served, err = serveOnce(ctx, l, nats, m, stdout, log)
 		}
 		ready = ready || served
 		_, broken := errors.AsType[brokerFailed](err)
@@ -102,7 +87,9 @@ func serveOn(ctx context.Context, cfg config, nats *connections, m *monitor, std
 			if nats.again(ctx, cfg, cmp.Or(nats.links.trouble(), fmt.Sprint(err)), pause, m, log) != nil {
 				return nil // ended by a signal
 			}
-			cfg.settings.NewEpoch = cfg.settings.NewEpoch && !served // if it served, the epoch has begun
+			if served {
+				l.begun()
+			}
 			continue
 		case !nats.clustered() || !notYet(err):
 			return err
@@ -115,23 +102,24 @@ func serveOn(ctx context.Context, cfg config, nats *connections, m *monitor, std
 const journalStream = "PRESENCE_JOURNAL"
 
 // serveOnce makes a service and runs it. It reports whether it was ready.
-func serveOnce(ctx context.Context, cfg config, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) (served bool, err error) {
-	c := cfg.service()
-	c.Clients, c.Answers, c.Journal, c.System = nats.clients, nats.answers, nats.journal, nats.system
-	c.ClientsAccount, c.Head, c.Logger = nats.account, nats.headFile(), log
-	c.Alone = nats.broker != nil && !nats.clustered()
-	if nats.broker != nil {
-		c.Heard, c.Server = nats.broker.Interested, nats.broker.Vitals
-	}
-	s, err := service.New(c)
+func serveOnce(ctx context.Context, l *live, nats *connections, m *monitor, stdout io.Writer, log *slog.Logger) (served bool, err error) {
+	s, err := l.start(func(c *service.Config) {
+		c.Clients, c.Answers, c.Journal, c.System = nats.clients, nats.answers, nats.journal, nats.system
+		c.ClientsAccount, c.Head, c.Logger = nats.account, nats.headFile(), log
+		c.Alone = nats.broker != nil && !nats.clustered()
+		if nats.broker != nil {
+			c.Heard, c.Server = nats.broker.Interested, nats.broker.Vitals
+		}
+	})
 	if err != nil {
 		return false, err
 	}
 	m.serving(s, nats.links.trouble)
 	err = runService(ctx, s, nats, func() {
 		served = true
-		fmt.Fprint(stdout, welcome(cfg, nats, m.demo))
+		fmt.Fprint(stdout, welcome(l.config(), nats, m.demo))
 		notify(log, "READY=1")
+		l.isReady()
 	}, func() { notify(log, "STOPPING=1") })
 	if err != nil && !served {
 		return false, notServed{nats.withoutJetStream(err)}
