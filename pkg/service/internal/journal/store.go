@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -273,15 +275,7 @@ func (s *store) write(ctx context.Context, x stored, next func([]byte) ([]byte, 
 // readBack reads a whole object. It tries several times, because a replica may not know it yet.
 func (s *store) readBack(ctx context.Context, name string) (err error) {
 	for range 5 {
-		if err = func() error {
-			o, err := s.read(ctx, name)
-			if err != nil {
-				return err
-			}
-			defer o.Close()
-			_, err = io.Copy(io.Discard, s2.NewReader(o))
-			return err
-		}(); err == nil {
+		if err = s.compare(ctx, name); err == nil {
 			return nil
 		}
 		if err := pause(ctx, 500*time.Millisecond); err != nil {
@@ -289,6 +283,27 @@ func (s *store) readBack(ctx context.Context, name string) (err error) {
 		}
 	}
 	return err
+}
+
+// compare reads an object and compares it with the SHA-256 that the note of it has.
+func (s *store) compare(ctx context.Context, name string) error {
+	info, stream, err := s.whole(ctx, name)
+	if err != nil {
+		return err
+	}
+	want, err := jetstream.DecodeObjectDigest(info.Digest)
+	if err != nil {
+		return err
+	}
+	have := sha256.New()
+	p := &pieces{ctx: ctx, stream: stream, subject: s.contents(info.NUID), left: uint64(info.Chunks), stall: s.stall}
+	if _, err := io.Copy(io.Discard, s2.NewReader(io.TeeReader(p, have))); err != nil {
+		return err
+	}
+	if !bytes.Equal(have.Sum(nil), want) {
+		return jetstream.ErrDigestMismatch
+	}
+	return nil
 }
 
 // open returns a function that reads a snapshot's blocks, and one to call in the end.
@@ -335,22 +350,34 @@ type sliding struct {
 func (c sliding) Deadline() (time.Time, bool) { return time.Now().Add(c.away), true }
 
 func (s *store) get(ctx context.Context, name string) (jetstream.ObjectResult, error) {
+	if _, _, err := s.whole(ctx, name); err != nil {
+		return nil, err
+	}
 	bucket, err := s.objects(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return bucket.Get(ctx, name)
+}
+
+// whole returns the note of an object whose contents are all there, and the bucket's stream.
+func (s *store) whole(ctx context.Context, name string) (*jetstream.ObjectInfo, jetstream.Stream, error) {
+	bucket, err := s.objects(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	info, err := bucket.GetInfo(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	_, subjects, err := s.subjects(ctx, "C."+info.NUID)
+	stream, subjects, err := s.subjects(ctx, "C."+info.NUID)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if have := subjects[s.contents(info.NUID)]; have != uint64(info.Chunks) {
-		return nil, fmt.Errorf("it is damaged: %d of its %d pieces are there", have, info.Chunks)
+		return nil, nil, fmt.Errorf("it is damaged: %d of its %d pieces are there", have, info.Chunks)
 	}
-	return bucket.Get(ctx, name)
+	return info, stream, nil
 }
 
 func (o *object) Read(p []byte) (int, error) {
