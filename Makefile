@@ -19,7 +19,7 @@ FROM ?= 9153e71
 UPGRADE ?= 70s
 ROUNDS ?=
 
-.PHONY: help run build release reproducible packages test race processes histories bounded js flat simulate quick lint fmt vet modules staticcheck vuln fuzz bench bench-full bench-10m chaos soak upgrade check clean
+.PHONY: help run build release reproducible packages test race processes histories bounded js flat simulate monitoring quick lint fmt vet modules staticcheck vuln fuzz bench bench-full bench-10m chaos soak upgrade check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ release: ## archives, checksums and bills of materials for PLATFORMS in DIST; th
 reproducible: ## the release of this tree, and of a copy elsewhere as somebody else would build it, must be the same
 	@$(RELEASE) deploy/reproducible.sh
 
-test: race processes histories bounded packages js ## all tests
+test: race processes histories bounded monitoring packages js ## all tests
 
 # Most of a test's time is waiting, for a TTL or a server to start: so many run at
 # once.
@@ -65,6 +65,9 @@ histories: ## half a minute of simulate, from a seed that stays
 
 bounded: ## a million times the same to one user, and users who come and go, for about a minute
 	$(GO) test -run '^(TestBounded|TestFlat)$$' ./pkg/internal/state
+
+monitoring: ## what is for Prometheus, by its own packages, which have a module of their own
+	cd integration/monitoring && $(GO) vet . && $(GO) test .
 
 # .ci/run says JS=required, so that CI never leaves it out.
 JS ?= where it can
@@ -101,6 +104,7 @@ modules: ## dependencies are those of go.mod and go.sum, unchanged, and no more
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	cd deploy/test && $(GO) mod verify && $(GO) mod tidy -diff
+	cd integration/monitoring && $(GO) mod verify && $(GO) mod tidy -diff
 
 staticcheck: ## staticcheck
 	$(GO) run $(STATICCHECK) ./...

@@ -20,7 +20,8 @@ var arrows = map[string][]string{
 	"pkg/internal/state/differential":     {},
 	"pkg/internal/api":                    {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state"},
 	"pkg/service/internal/streams":        {"nats.go"},
-	"pkg/service/internal/journal":        {"pkg/internal/entry", "pkg/service/internal/streams", "nats.go"},
+	"pkg/service/internal/histogram":      {},
+	"pkg/service/internal/journal":        {"pkg/internal/entry", "pkg/service/internal/histogram", "pkg/service/internal/streams", "nats.go"},
 	"pkg/service/internal/replica":        {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state"},
 	"pkg/service/internal/contacts":       {"pkg/protocol", "pkg/service/internal/contacts/value", "pkg/service/internal/streams", "nats.go"},
 	"pkg/service/internal/contacts/value": {"pkg/protocol"},
@@ -29,7 +30,7 @@ var arrows = map[string][]string{
 	"pkg/service/internal/lograte":        {},
 	"pkg/service/internal/simulation":     {},
 	"pkg/service/internal/sysevent":       {"pkg/protocol"},
-	"pkg/service": {"pkg/protocol", "pkg/service/internal/admission", "pkg/service/internal/connections", "pkg/service/internal/contacts", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/refusal", "pkg/internal/state",
+	"pkg/service": {"pkg/protocol", "pkg/service/internal/admission", "pkg/service/internal/connections", "pkg/service/internal/contacts", "pkg/service/internal/histogram", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/refusal", "pkg/internal/state",
 		"pkg/service/internal/journal", "pkg/service/internal/lograte", "pkg/service/internal/replica", "nats.go"},
 	// It checks instances with their own state machine, and knows nothing of how
 	// they serve; so a command may use it that has no service in it.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"presence/cmd/presenced/internal/demo"
+	"presence/pkg/broker"
 	"presence/pkg/service"
 
 	"golang.org/x/sync/errgroup"
@@ -44,6 +45,7 @@ type monitor struct {
 	phase   string           // while there is no service
 	service *service.Service // the one that runs
 	trouble func() string    // which of its connections are lost and why; empty for none
+	broker  *broker.Broker   // the server inside; nil: there is none
 }
 
 // newMonitor opens the address, so that an address in use is an error before anything is
@@ -92,14 +94,27 @@ func (m *monitor) run(ctx context.Context) error {
 func (m *monitor) starting(phase string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.phase, m.service, m.trouble = phase, nil, nil
+	m.phase, m.service, m.trouble, m.broker = phase, nil, nil, nil
 }
 
-// serving says which service runs; trouble says which of its connections are lost.
-func (m *monitor) serving(s *service.Service, trouble func() string) {
+// serving says which service runs; trouble says which of its connections are lost. inside is the
+// server inside; nil: there is none.
+func (m *monitor) serving(s *service.Service, trouble func() string, inside *broker.Broker) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.service, m.trouble = s, trouble
+	m.service, m.trouble, m.broker = s, trouble, inside
+}
+
+// server returns the figures of the server inside; nil: there is none.
+func (m *monitor) server() *broker.Figures {
+	m.mu.Lock()
+	b := m.broker
+	m.mu.Unlock()
+	if b == nil {
+		return nil
+	}
+	f := b.Figures()
+	return &f
 }
 
 // health returns why the daemon is not ready, and the service, nil while there is
@@ -169,7 +184,7 @@ func (m *monitor) handler() http.Handler {
 	text("/metrics", func(w http.ResponseWriter) {
 		s, err := m.health()
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		writeMetrics(w, m.host, s, err == nil, time.Now())
+		writeMetrics(w, m.host, s, m.server(), err == nil, time.Now())
 	})
 	return mux
 }

@@ -85,6 +85,9 @@ func TestMonitor(t *testing.T) {
 		}
 	}
 	for _, m := range metricsTable {
+		if m.kind == histogram {
+			m.name += "_count"
+		}
 		if !seen["presence_"+m.name] && m.name != "snapshot_age_seconds" { // there is no snapshot yet
 			t.Errorf("/metrics lacks %s", m.name)
 		}

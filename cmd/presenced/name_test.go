@@ -17,7 +17,7 @@ func TestName(t *testing.T) {
 	const name = `node1.example.com "a"`
 	d := servicetest.StartDaemon(t, "--name", name, "--http", "127.0.0.1:0")
 	_, figures := fetch(t, monitorOf(t, d)+"/metrics")
-	if want := `,host="node1.example.com \"a\""} 1`; !strings.Contains(figures, "presence_info{version=\"") || !strings.Contains(figures, want) {
+	if want := `,host="node1.example.com \"a\"",server="presence"} 1`; !strings.Contains(figures, "presence_info{version=\"") || !strings.Contains(figures, want) {
 		t.Errorf("got the figures\n%swant presence_info with %s", figures, want)
 	}
 	if want := `msg=ready instance="node1.example.com \"a\"/`; !strings.Contains(d.Stderr(), want) {

@@ -114,7 +114,7 @@ func serveOnce(ctx context.Context, l *live, nats *connections, m *monitor, stdo
 	if err != nil {
 		return false, err
 	}
-	m.serving(s, nats.links.trouble)
+	m.serving(s, nats.links.trouble, nats.broker)
 	err = runService(ctx, s, nats, func() {
 		served = true
 		fmt.Fprint(stdout, welcome(l.config(), nats, m.demo))

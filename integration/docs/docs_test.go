@@ -214,19 +214,25 @@ func TestPackages(t *testing.T) {
 
 // TestDependencies: docs/architecture.md says of each direct dependency what it is for.
 func TestDependencies(t *testing.T) {
-	var modules []string
-	for _, m := range regexp.MustCompile(`(?m)^\t(\S+) v\S+( // indirect)?$`).FindAllStringSubmatch(read(t, "go.mod"), -1) {
-		if m[2] == "" {
-			modules = append(modules, m[1])
-		}
-	}
-	wantNamed(t, "Dependencies", modules)
+	wantNamed(t, "Dependencies", required(t, "go.mod"))
+	wantNamed(t, "Dependencies of the tests for Prometheus", required(t, "integration/monitoring/go.mod"))
 
 	var npm struct{ DevDependencies map[string]string }
 	if err := json.Unmarshal([]byte(read(t, "pkg/client-js/package.json")), &npm); err != nil {
 		t.Fatal(err)
 	}
 	wantNamed(t, "Dependencies of the JavaScript client", slices.Collect(maps.Keys(npm.DevDependencies)))
+}
+
+// required returns the direct dependencies that a go.mod names.
+func required(t *testing.T, file string) (modules []string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`(?m)^\t(\S+) v\S+( // indirect)?$`).FindAllStringSubmatch(read(t, file), -1) {
+		if m[2] == "" {
+			modules = append(modules, m[1])
+		}
+	}
+	return modules
 }
 
 // wantNamed holds the table below a heading of docs/architecture.md to names.

@@ -62,6 +62,8 @@ type announcer struct {
 	log      *slog.Logger
 	wake     chan struct{}
 	events   atomic.Uint64 // published
+	// published is told up to which position everything was published. nil: nobody wants to know.
+	published func(position uint64)
 
 	// sending is held while a batch is published, which takes as long as the
 	// connection does. batch and buffer are used again and again.
@@ -216,6 +218,9 @@ func (a *announcer) publish() (more bool, err error) {
 		}
 	}
 	clear(b.list) // it may hold long texts, and is used again
+	if a.published != nil && !b.more {
+		a.published(b.position)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.ledger.Published(turn, b.to, b.position, b.more), nil

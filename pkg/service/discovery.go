@@ -95,10 +95,10 @@ func (e *endpoint) microStats() *micro.EndpointStats {
 	}
 	out := &micro.EndpointStats{
 		Name: e.name, Subject: e.subject, QueueGroup: e.queue(),
-		NumRequests: int(data.Requests), NumErrors: int(data.Errors), ProcessingTime: f.Busy,
+		NumRequests: int(data.Requests), NumErrors: int(data.Errors), ProcessingTime: f.Latency.Sum,
 	}
 	if f.Requests > 0 {
-		out.AverageProcessingTime = f.Busy / time.Duration(f.Requests)
+		out.AverageProcessingTime = f.Latency.Sum / time.Duration(f.Requests)
 		data.AverageMs = out.AverageProcessingTime.Seconds() * 1e3
 	}
 	if f.LastError != nil {

@@ -7,7 +7,11 @@ import (
 	"time"
 
 	"presence/pkg/protocol"
+	"presence/pkg/service/internal/histogram"
 )
+
+// Histogram is what a histogram of durations has counted.
+type Histogram = histogram.Snapshot
 
 // Figures are what an instance measures. Those of the state are the same on every instance that
 // has applied as much. The others are this instance's own, and count from its start.
@@ -33,6 +37,22 @@ type Figures struct {
 	Snapshot      uint64        // position of the last snapshot; 0: none
 	SnapshotBytes uint64
 	SnapshotAt    time.Time
+	// JournalBytes and SnapshotsBytes are what the journal's stream and all snapshots take, as of
+	// the last look some seconds ago.
+	JournalBytes, SnapshotsBytes uint64
+	// Append has the times from publishing an entry to its acknowledgement, Apply those of
+	// applying one. Entries are applied at a start and after the state was built anew, too.
+	Append, Apply Histogram
+
+	// Detection has, by cause, the times from the last sign of life to the announcement that a
+	// session or a gateway is lost, see detections. All causes are there.
+	Detection map[string]Histogram
+
+	// Server is the name of the NATS server that requests come from; empty until it is known.
+	// Vitals are of the NATS server in this process, as of some seconds ago; nil: there is none, or
+	// it has told nothing yet.
+	Server string
+	Vitals *protocol.ServerVitals
 
 	// Of announcing.
 	Events      uint64 // events published
@@ -50,7 +70,7 @@ type EndpointFigures struct {
 	// refused, and got no answer because too many were refused at once. Neither are in
 	// Requests.
 	Dropped, Unanswered uint64
-	Busy                time.Duration   // the sum of the times from arrival to answer
+	Latency             Histogram       // the times from arrival to answer of all requests
 	LastError           *protocol.Error // the last error answered; nil: none
 }
 
@@ -62,7 +82,8 @@ const silentFor = time.Minute
 
 // Figures returns the figures of now. It may be called at any time.
 func (s *Service) Figures() Figures {
-	f := Figures{Applied: s.counted.applied.Load(), Events: s.announcer.events.Load(), Mismatches: s.counted.mismatches.Load()}
+	f := Figures{Applied: s.counted.applied.Load(), Events: s.announcer.events.Load(), Mismatches: s.counted.mismatches.Load(),
+		Detection: s.detections.figures(), Server: s.replies.server(), Vitals: s.server.Load()}
 	for _, e := range s.endpoints {
 		f.Endpoints = append(f.Endpoints, e.stats.figures(e.name))
 	}
@@ -87,6 +108,8 @@ func (s *Service) Figures() Figures {
 	s.gate.Remembered(f.Remembered)
 	s.connections.Remembered(f.Remembered)
 	f.Remembered["erased-to-trim"] = s.trims.wait()
+	f.Remembered["revision-waiters"], f.Remembered["answers"] = s.waiters.count(), s.responder.waiting()
+	f.Remembered["closed-to-detect"], f.Remembered["losses-to-announce"] = s.detections.counts()
 	select {
 	case <-s.opened:
 	default:
@@ -94,6 +117,11 @@ func (s *Service) Figures() Figures {
 	}
 	p := s.journal.Progress()
 	f.Snapshot, f.SnapshotBytes, f.SnapshotAt = p.Snapshot, p.SnapshotBytes, p.SnapshotAt
+	if x, ok := s.journal.Stored(); ok {
+		f.JournalBytes, f.SnapshotsBytes = x.Bytes, x.Snapshots
+	}
+	f.Append, f.Apply = s.journal.Latencies()
+	s.journal.Remembered(f.Remembered)
 	f.Waiting = s.journal.Waiting()
 	if s.journal.Follows() {
 		f.Lag = s.journal.SinceApplied()
@@ -104,7 +132,8 @@ func (s *Service) Figures() Figures {
 // endpointStats counts the requests of an endpoint. A request counts when it is answered, with the
 // time since its arrival.
 type endpointStats struct {
-	requests, dropped, unanswered, nanoseconds atomic.Uint64
+	dropped, unanswered atomic.Uint64
+	latency             histogram.Histogram
 
 	mu     sync.Mutex
 	errors map[string]uint64 // by name
@@ -112,8 +141,7 @@ type endpointStats struct {
 }
 
 func (st *endpointStats) done(begun time.Time, e *protocol.Error) {
-	st.requests.Add(1)
-	st.nanoseconds.Add(uint64(time.Since(begun)))
+	st.latency.Observe(time.Since(begun))
 	if e == nil {
 		return
 	}
@@ -130,10 +158,11 @@ func (st *endpointStats) figures(name string) EndpointFigures {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	f := EndpointFigures{
-		Name: name, Requests: st.requests.Load(), Errors: make(map[string]uint64),
-		Dropped: st.dropped.Load(), Unanswered: st.unanswered.Load(), Busy: time.Duration(st.nanoseconds.Load()),
+		Name: name, Latency: st.latency.Snapshot(), Errors: make(map[string]uint64),
+		Dropped: st.dropped.Load(), Unanswered: st.unanswered.Load(),
 		LastError: st.last,
 	}
+	f.Requests = f.Latency.Count
 	maps.Copy(f.Errors, st.errors)
 	return f
 }

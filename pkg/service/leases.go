@@ -1,6 +1,8 @@
 package service
 
 import (
+	"time"
+
 	"presence/pkg/internal/entry"
 	"presence/pkg/service/internal/connections"
 )
@@ -33,6 +35,20 @@ func (l leases) format() uint8 {
 }
 
 func (l leases) Closed(server string, client uint64) error {
+	return l.closed(server, client, causeClosed)
+}
+
+func (l leases) Missing(server string, client uint64) error {
+	return l.closed(server, client, causeComparison)
+}
+
+func (l leases) closed(server string, client uint64, how cause) error {
+	l.s.mu.RLock()
+	bound := l.s.state.IsBound(server, client)
+	l.s.mu.RUnlock()
+	if bound {
+		l.s.detections.closed(server, client, how, time.Now())
+	}
 	return l.s.journal.Report(entry.Command{Kind: entry.Closed, Server: server, Client: client})
 }
 

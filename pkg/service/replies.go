@@ -28,10 +28,12 @@ type replies struct {
 }
 
 // way is a connection by which answers leave. max is how many bytes are safe to send there.
-// payload is how many bytes the server takes as far as is known.
+// payload is how many bytes the server takes as far as is known. server is the name of the server
+// that requests come from.
 type way struct {
 	nc           *nats.Conn
 	max, payload int
+	server       string
 }
 
 // safeBytes fits into any max_payload. It bounds answers when the connection for answers was
@@ -88,7 +90,7 @@ func (r *replies) run(ctx context.Context, changed func()) {
 func (r *replies) choose() {
 	r.requestsUp.Store(r.clients.IsConnected())
 	r.answersUp.Store(r.answers.IsConnected())
-	now := &way{nc: r.clients, max: math.MaxInt, payload: int(min(r.clients.MaxPayload(), r.answers.MaxPayload()))}
+	now := &way{nc: r.clients, max: math.MaxInt, payload: int(min(r.clients.MaxPayload(), r.answers.MaxPayload())), server: r.clients.ConnectedServerName()}
 	switch {
 	case r.answers.IsClosed():
 		now.max = safeBytes
@@ -102,6 +104,9 @@ func (r *replies) choose() {
 
 // payload returns how many bytes a message in the clients' account may have.
 func (r *replies) payload() int { return r.way.Load().payload }
+
+// server returns the name of the server that requests come from; empty while there is none.
+func (r *replies) server() string { return r.way.Load().server }
 
 // together reports whether both connections are on the same server.
 func (r *replies) together() bool {

@@ -22,10 +22,13 @@ func newResponder(s *Service) *responder {
 }
 
 // full reports whether too many answers wait.
-func (r *responder) full() bool {
+func (r *responder) full() bool { return r.waiting() > r.service.limits.Load().WaitingChanges }
+
+// waiting returns how many answers wait.
+func (r *responder) waiting() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.queue) > r.service.limits.Load().WaitingChanges
+	return len(r.queue)
 }
 
 func (r *responder) push(answers []answer) {

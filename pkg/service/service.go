@@ -87,6 +87,7 @@ type Service struct {
 	pauses      pauses
 	connections *connections.Watcher
 	trims       trims
+	detections  detections
 	noContacts  atomic.Bool // the last request to the contacts' bucket failed
 	// contactsWrong says what is wrong with the configuration of the contacts' bucket. nil: it
 	// was not checked yet.
@@ -137,6 +138,8 @@ func New(cfg Config) (*Service, error) {
 	s.responder = newResponder(s)
 	s.waiters.responder = s.responder
 	s.announcer = newAnnouncer(serviceOutbox{s}, s.subjects, s.log)
+	s.detections.init()
+	s.announcer.published = func(position uint64) { s.detections.announced(position, time.Now()) }
 	s.connections = connections.New(connections.Config{System: cfg.System, Account: cfg.ClientsAccount, Leases: leases{s}, Logger: s.log})
 	s.endpoints = s.routes()
 	s.replies, s.listener = newReplies(cfg.Clients, cfg.Answers), newListener(s)
@@ -393,6 +396,7 @@ func (s *Service) apply(a journal.Applied[waiter]) error {
 		s.journal.PutBack(a)
 	}
 	s.counted.applied.Add(1)
+	s.detections.lost(done.losses, a.Position, a.Entry.Header.Instance == s.instance, time.Now())
 	s.responder.push(done.answers)
 	s.keepAnswers(done.answers)
 	s.waiters.applied(a.Position)
@@ -404,9 +408,10 @@ func (s *Service) apply(a journal.Applied[waiter]) error {
 
 // applied is what applying an entry led to.
 type applied struct {
-	answers []answer // to this instance's callers
-	fenced  bool     // the entry counts as empty
-	amnesty bool     // an amnesty begins by the entry
+	answers []answer     // to this instance's callers
+	fenced  bool         // the entry counts as empty
+	amnesty bool         // an amnesty begins by the entry
+	losses  []state.Loss // valid until the next entry is applied
 }
 
 // applyToState applies an entry to the state. If that fails or panics, the state may be half
@@ -431,6 +436,7 @@ func (s *Service) applyToState(a *journal.Applied[waiter]) (done applied, err er
 	if a.Callers != nil {
 		done.answers = s.answers(a.Callers, &out)
 	}
+	done.losses = s.state.Losses()
 	done.fenced, done.amnesty = out.Fenced, !before && s.state.InAmnesty()
 	whole = true
 	return done, nil

@@ -50,6 +50,7 @@ func (s *Service) tick(ctx context.Context) {
 		}
 		s.checkWaiters()
 		s.trimErased()
+		s.sweepDetections()
 		s.announcer.kick() // it may be time to ask the broker again what has arrived
 	}
 }

@@ -72,10 +72,13 @@ func (w *revisionWaiters) applied(position uint64) {
 }
 
 // any reports whether a query waits.
-func (w *revisionWaiters) any() bool {
+func (w *revisionWaiters) any() bool { return w.count() > 0 }
+
+// count returns how many queries wait.
+func (w *revisionWaiters) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.waiting) > 0
+	return len(w.waiting)
 }
 
 // stop refuses the queries that wait, and all that come later.

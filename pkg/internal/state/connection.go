@@ -204,6 +204,13 @@ func (s *State) closeConnection(key connectionKey) {
 	}
 }
 
+// IsBound reports whether a lease is bound to a connection that is not known to be closed.
+func (s *State) IsBound(server string, client uint64) bool {
+	n := s.connections.find(connectionKey{server, client})
+	c := s.connections.table.At(n)
+	return c != nil && c.leases > 0 && !c.closed
+}
+
 // unbindConnection unbinds the leases of a connection whose NATS server does not
 // answer: nobody would report its end. In force from format 3 on.
 func (s *State) unbindConnection(key connectionKey) {

@@ -249,6 +249,7 @@ func (s *State) expireLeases() {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.number, b.number))
 	})
 	for _, e := range due {
+		s.noteLoss(e.holder)
 		if e.holder.isGateway() {
 			s.endGateway(s.gateways.byLease[e.number], false)
 			continue

@@ -462,11 +462,9 @@ func (s *State) Remembered() map[string]int {
 	outbox, untold := 0, 0
 	for _, in := range s.instances {
 		outbox += len(in.outbox)
-		for _, at := range in.outbox {
-			if u := s.currentUser(at); u != nil && !s.pendings.At(at).hidden {
-				untold += len(s.pendingEnds(u))
-			}
-		}
+	}
+	for _, ends := range s.ends {
+		untold += len(ends)
 	}
 	return map[string]int{
 		"users": s.users.table.Len(), "leases": s.leases.count(), "free-numbers": s.leases.freed.Len(),

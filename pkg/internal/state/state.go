@@ -132,6 +132,7 @@ type State struct {
 	touched  []touched
 
 	snapshot *Snapshot // the one that is being taken, or nil
+	losses   []Loss    // by the current entry, see Losses
 
 	// digest is the sum of the hashes of users and deadlines, see Digest. digests
 	// has the digests of past positions. scratch is a buffer for hashing.
@@ -217,6 +218,7 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 	defer s.tidy()
 	s.instance = s.findInstance(e.Header.Instance)
 	s.connections.newlyBound = s.connections.newlyBound[:0]
+	s.forgetLosses()
 
 	out := Outcome{Fenced: s.isFenced(&e.Header)}
 	if out.Fenced {

@@ -38,7 +38,7 @@ func (w *Watcher) compare(ctx context.Context) error {
 			continue
 		}
 		for _, client := range missing {
-			if err := w.cfg.Leases.Closed(server, client); err != nil {
+			if err := w.cfg.Leases.Missing(server, client); err != nil {
 				return err
 			}
 		}

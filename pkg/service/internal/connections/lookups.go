@@ -175,7 +175,7 @@ func (w *Watcher) lookUpAt(ctx context.Context, server string, clients []uint64)
 		absent, err := w.absent(ctx, server, slices.Clone(clients))
 		if err == nil {
 			w.log.Debug("connections were looked up", "server", server, "connections", len(clients), "closed", len(absent))
-			w.tell(w.cfg.Leases.Closed, server, absent)
+			w.tell(w.cfg.Leases.Missing, server, absent)
 			return true
 		}
 		if !isSilence(err) {

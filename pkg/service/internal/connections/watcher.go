@@ -45,8 +45,10 @@ type Leases interface {
 	// IsLame reports whether it is known that a server shuts down.
 	IsLame(server string) bool
 
-	// Closed is told that a connection closed, or never was.
+	// Closed is told that a server has reported a connection to be closed.
 	Closed(server string, client uint64) error
+	// Missing is told that a server, when asked, does not have a connection: it closed, or never was.
+	Missing(server string, client uint64) error
 	// Unbind is told that the connection's server does not answer: the lease goes by its TTL.
 	Unbind(server string, client uint64) error
 	// LameDuck is told that a server shuts down: it does not report closed connections any more.

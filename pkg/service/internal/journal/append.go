@@ -81,7 +81,11 @@ func (j *Journal[W]) appendOne(ctx context.Context, e *entry.Entry, callers *Cal
 	if j.encoded = data; cap(data) > mostEncoded {
 		j.encoded = nil
 	}
+	begun := time.Now()
 	position, err := j.publish(ctx, data, f.done, f.deadline)
+	if err == nil {
+		j.appended.Observe(time.Since(begun))
+	}
 	if ctx.Err() == nil {
 		j.noteOutcome(err)
 	}

@@ -321,8 +321,9 @@ func (j *Journal[W]) apply(e *entry.Entry, data []byte, position uint64, at int6
 // applyNow calls Config.Apply. If that fails or panics, it answers the callers of the entry, which
 // is no longer in flight.
 func (j *Journal[W]) applyNow(a Applied[W], f *inFlight[W]) error {
-	applied := false
+	applied, begun := false, time.Now()
 	defer func() {
+		j.applies.Observe(time.Since(begun))
 		if !applied && f != nil {
 			j.failEntry(f, ErrOutcomeUnknown)
 			close(f.done)

@@ -46,6 +46,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+
+	"presence/pkg/service/internal/histogram"
 )
 
 var (
@@ -109,8 +111,9 @@ type Journal[W any] struct {
 	retryPosition uint64
 	retryLogged   time.Time
 
-	payload atomic.Int64 // see Payload
-	watched watched
+	payload           atomic.Int64 // see Payload
+	appended, applies histogram.Histogram
+	watched           watched
 
 	// The constants of these names. Tests shorten them.
 	attemptTimeout, giveUp, maintainEvery, progressEvery, gatherWithin time.Duration

@@ -43,6 +43,7 @@ type watched struct {
 	rescueAgain  time.Time // until then no further one is stored for that
 	beyondSince  time.Time // since when there has been a snapshot behind the journal's end
 	applied      uint64    // the last position applied at the last look
+	snapshots    uint64    // the bytes of all snapshots at the last look
 }
 
 // Wrong returns what was wrong with the stream or the snapshots at the last look, and what to do,
@@ -54,10 +55,11 @@ func (j *Journal[W]) Wrong() error {
 	return j.watched.wrong
 }
 
-// Stored is what the stream held.
+// Stored is what the stream held, and how many bytes the finished snapshots have together.
 type Stored struct {
 	First, Last uint64 // positions of the first and the last entry
 	Bytes       uint64
+	Snapshots   uint64
 	Replicas    int
 }
 
@@ -71,10 +73,19 @@ func (j *Journal[W]) Stored() (Stored, bool) {
 	return *j.watched.stored, true
 }
 
-func (j *Journal[W]) noteState(info *jetstream.StreamInfo) {
+// noteState notes what the stream holds, and what snapshots there are as of the last look.
+func (j *Journal[W]) noteState(info *jetstream.StreamInfo, snapshots uint64) {
 	j.watched.mu.Lock()
 	defer j.watched.mu.Unlock()
-	j.watched.stored = &Stored{First: info.State.FirstSeq, Last: info.State.LastSeq, Bytes: info.State.Bytes, Replicas: max(info.Config.Replicas, 1)}
+	j.watched.stored = &Stored{First: info.State.FirstSeq, Last: info.State.LastSeq, Bytes: info.State.Bytes, Snapshots: snapshots, Replicas: max(info.Config.Replicas, 1)}
+}
+
+// total returns how many bytes snapshots have together.
+func total(list []stored) (bytes uint64) {
+	for _, x := range list {
+		bytes += x.bytes
+	}
+	return bytes
 }
 
 // Losing reports whether the stream was set to drop entries by itself, has dropped entries that
@@ -92,13 +103,14 @@ func (j *Journal[W]) look(ctx context.Context) (wrong error, missing bool, err e
 		return nil, false, err
 	}
 	if !deleted {
-		j.noteState(info)
+		j.noteState(info, j.watched.snapshots)
 	}
 	list, err := j.store.complete(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	j.noteStored(list)
+	j.watched.snapshots = total(list)
 	var newest uint64
 	if len(list) > 0 {
 		newest = list[0].position
