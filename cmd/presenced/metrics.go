@@ -229,8 +229,17 @@ func ofDisk(value func(*protocol.ServerVitals) uint64) func(snapshot) samples {
 	}
 }
 
+// alerted are the errors that alert rules look at. They are shown before they occur: Prometheus sees
+// no increase in a counter that begins with 1.
+var alerted = []*protocol.Error{protocol.ErrInternal, protocol.ErrOverloaded, protocol.ErrUnavailable, protocol.ErrOutcomeUnknown}
+
 func requestErrors(s snapshot) (list samples) {
 	for _, e := range s.Endpoints {
+		for _, a := range alerted {
+			if e.Errors[a.Name] == 0 {
+				e.Errors[a.Name] = 0
+			}
+		}
 		for _, name := range slices.Sorted(maps.Keys(e.Errors)) {
 			list = append(list, sample{labels: "endpoint=" + strconv.Quote(e.Name) + ",error=" + strconv.Quote(name), value: float64(e.Errors[name])})
 		}
