@@ -36,6 +36,8 @@ var arrows = map[string][]string{
 	// they serve; so a command may use it that has no service in it.
 	"pkg/service/verify": {"pkg/protocol", "pkg/internal/entry", "pkg/internal/state",
 		"pkg/service/internal/journal", "nats.go"},
+	"pkg/service/doctor": {"pkg/protocol", "pkg/internal/refusal", "pkg/service/internal/contacts", "pkg/service/internal/journal",
+		"pkg/service/internal/streams", "nats.go"},
 	"pkg/client":                     {"pkg/protocol", "pkg/internal/refusal", "nats.go"},
 	"pkg/client/clienttest":          {"pkg/protocol", "pkg/client", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/state", "nats.go", "nats-server"},
 	"pkg/broker":                     {"pkg/protocol", "nats.go", "nats-server"},
@@ -50,7 +52,7 @@ var arrows = map[string][]string{
 	"cmd/internal/usage":             {},
 	"cmd/internal/semver":            {},
 	"cmd/presenced":                  {"cmd/internal/datadir", "cmd/internal/layout", "cmd/internal/natsurl", "cmd/internal/semver", "cmd/internal/shell", "cmd/internal/span", "cmd/internal/usage", "cmd/presenced/internal/demo", "cmd/presenced/internal/stdlog", "pkg/protocol", "pkg/service", "pkg/broker", "nats.go"},
-	"cmd/presencectl":                {"cmd/internal/datadir", "cmd/internal/layout", "cmd/internal/natsurl", "cmd/internal/semver", "cmd/internal/shell", "cmd/internal/span", "cmd/internal/usage", "pkg/protocol", "pkg/client", "pkg/service/verify", "cmd/presencectl/natsconfig", "cmd/presencectl/natscontext", "nats.go"},
+	"cmd/presencectl":                {"cmd/internal/datadir", "cmd/internal/layout", "cmd/internal/natsurl", "cmd/internal/semver", "cmd/internal/shell", "cmd/internal/span", "cmd/internal/usage", "pkg/protocol", "pkg/client", "pkg/service/doctor", "pkg/service/verify", "cmd/presencectl/natsconfig", "cmd/presencectl/natscontext", "nats.go"},
 	"cmd/presencectl/natscontext":    {"nats.go"},
 	"cmd/presencectl/natsconfig":     {"cmd/internal/shell", "cmd/presencectl/natscontext", "pkg/protocol"},
 	"integration":                    {},

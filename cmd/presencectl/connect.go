@@ -74,15 +74,34 @@ func (a *app) asking(f func(context.Context, *cli.Command, *conn) error) cli.Act
 }
 
 // dial connects as the nats CLI does.
-func (c *conn) dial(ctx context.Context, cmd *cli.Command, more nats.Option) (*nats.Conn, error) {
+func (c *conn) dial(ctx context.Context, cmd *cli.Command, more ...nats.Option) (*nats.Conn, error) {
 	nctx, err := natsContext(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
+	local, err := c.place(nctx)
+	if err != nil {
+		return nil, err
+	}
+	opts, err := nctx.Options(ctx)
+	if err != nil {
+		return nil, c.explainDial(err, local)
+	}
+	opts = append(opts, client.ConnectOptions()...)
+	opts = append(opts, nats.Name("presencectl"), nats.Timeout(c.timeout), nats.RetryOnFailedConnect(false))
+	nc, err := nats.Connect(c.urls, append(opts, more...)...)
+	if err != nil {
+		return nil, c.explainDial(err, local)
+	}
+	return nc, nil
+}
+
+// place notes where a context connects to, and reports whether all of it is this machine.
+func (c *conn) place(nctx *natscontext.Context) (local bool, err error) {
 	c.urls = nctx.ServerURL()
 	list, err := natsurl.Parse(c.urls)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	hosts := make([]string, len(list))
 	for i, u := range list {
@@ -92,26 +111,12 @@ func (c *conn) dial(ctx context.Context, cmd *cli.Command, more nats.Option) (*n
 	if nctx.Name != "" { // that one is selected may be a surprise
 		c.server += fmt.Sprintf(" (nats context %q)", nctx.Name)
 	}
-	local := isLocal(hosts)
+	local = isLocal(hosts)
 	if nctx.SocksProxy != "" { // it may be the proxy that does not answer
 		c.server, local = c.server+", through its socks_proxy", false
 		nctx.ProxyTimeout = c.timeout
 	}
-	opts, err := nctx.Options(ctx)
-	if err != nil {
-		return nil, c.explainDial(err, local)
-	}
-	opts = append(opts, client.ConnectOptions()...)
-	nc, err := nats.Connect(c.urls, append(opts,
-		nats.Name("presencectl"),
-		nats.Timeout(c.timeout),
-		nats.RetryOnFailedConnect(false),
-		more,
-	)...)
-	if err != nil {
-		return nil, c.explainDial(err, local)
-	}
-	return nc, nil
+	return local, nil
 }
 
 // natsContext returns the nats context that --context names, changed by the other flags.

@@ -84,8 +84,19 @@ func (c *conn) sayFailures(list []protocol.UserFailure) error {
 	return nil
 }
 
+// dialError says in one line for people why there is no connection. It is the error of the library,
+// too.
+type dialError struct{ text, cause error }
+
+func (e *dialError) Error() string { return e.text.Error() }
+func (e *dialError) Unwrap() error { return e.cause }
+
 // explainDial says in one line why there is no connection.
 func (c *conn) explainDial(err error, local bool) error {
+	return &dialError{c.explainedDial(err, local), err}
+}
+
+func (c *conn) explainedDial(err error, local bool) error {
 	var timedOut net.Error
 	switch {
 	case errors.Is(err, nats.ErrNoServers) && local:

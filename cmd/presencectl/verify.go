@@ -50,16 +50,22 @@ Examples:
   presencectl verify --data /var/lib/presenced --json | jq .differences
   presencectl verify --context operator --journal-creds journal.creds`,
 		ArgValidator: noArguments,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "data", Usage: "data `DIRECTORY` of presenced (default: the same as presenced's)"},
-			&cli.StringFlag{Name: "journal-creds", Usage: "credentials `FILE` of the journal's account"},
-			&cli.StringFlag{Name: "journal-nkey", Usage: "nkey seed `FILE` of the journal's account"},
-			&cli.StringFlag{Name: "journal-url", Usage: "`URLS` for the journal's account, with its user and password", HideDefault: true},
-			&cli.BoolFlag{Name: "single-account", Usage: "the journal is in the clients' account"},
+		Flags: append(journalFlags(),
 			&cli.Uint64SliceFlag{Name: "skip", Usage: "leave out the journal entry at `POSITION`, as presenced --skip does"},
 			&cli.IntFlag{Name: "sample", Usage: "check the answers about this `NUMBER` of users, 0 for none", Value: verify.DefaultSample},
-		},
+		),
 		Action: a.connected(runVerify),
+	}
+}
+
+// journalFlags say how to get into the journal's account.
+func journalFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "data", Usage: "data `DIRECTORY` of presenced (default: the same as presenced's)"},
+		&cli.StringFlag{Name: "journal-creds", Usage: "credentials `FILE` of the journal's account"},
+		&cli.StringFlag{Name: "journal-nkey", Usage: "nkey seed `FILE` of the journal's account"},
+		&cli.StringFlag{Name: "journal-url", Usage: "`URLS` for the journal's account, with its user and password", HideDefault: true},
+		&cli.BoolFlag{Name: "single-account", Usage: "the journal is in the clients' account"},
 	}
 }
 
@@ -108,13 +114,7 @@ func (c *conn) dialJournal(cmd *cli.Command) (*nats.Conn, error) {
 		return nil, err
 	}
 	urls := natsurl.WithoutUsers(list) // the key to the journal is another user's
-	opts := []nats.Option{nats.Name("presencectl verify"), nats.Timeout(c.timeout)}
-	if f := cmd.String("tlscert"); f != "" {
-		opts = append(opts, nats.ClientCert(f, cmd.String("tlskey")))
-	}
-	if f := cmd.String("tlsca"); f != "" {
-		opts = append(opts, nats.RootCAs(f))
-	}
+	opts := c.optionsOf(cmd, "presencectl "+cmd.Name)
 	by := "the credentials of --journal-url"
 	switch creds, given := cmd.String("journal-creds"), cmd.String("journal-url"); {
 	case creds != "":
@@ -143,6 +143,19 @@ func (c *conn) dialJournal(cmd *cli.Command) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connecting to the journal's account: %s", plain(err))
 	}
 	return nc, nil
+}
+
+// optionsOf are the options for a connection by other credentials than the command's own. The
+// certificates are those of the flags.
+func (c *conn) optionsOf(cmd *cli.Command, name string) []nats.Option {
+	opts := []nats.Option{nats.Name(name), nats.Timeout(c.timeout)}
+	if f := cmd.String("tlscert"); f != "" {
+		opts = append(opts, nats.ClientCert(f, cmd.String("tlskey")))
+	}
+	if f := cmd.String("tlsca"); f != "" {
+		opts = append(opts, nats.RootCAs(f))
+	}
+	return opts
 }
 
 // keyFile returns the file with the key to the journal.

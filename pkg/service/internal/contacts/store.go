@@ -103,26 +103,12 @@ type Changed struct {
 // Open finds the bucket, or creates it.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	bucket := cmp.Or(cfg.Bucket, DefaultBucket)
-	s := &Store{js: cfg.JetStream, prefix: "$KV." + bucket + ".", max: cfg.Max, most: cfg.MaxBytes, log: cfg.Logger}
+	s := &Store{js: cfg.JetStream, prefix: prefixOf(bucket), max: cfg.Max, most: cfg.MaxBytes, log: cfg.Logger}
 	if s.max == nil {
 		s.max = func() int { return protocol.MaxContacts }
 	}
 	s.log = cmp.Or(s.log, slog.New(slog.DiscardHandler))
-	want := jetstream.StreamConfig{ // that of a KV bucket, but without AllowDirect
-		Name:              "KV_" + bucket,
-		Description:       "presence: whom each user knows; written by presenced only",
-		Subjects:          []string{s.prefix + ">"},
-		MaxMsgsPerSubject: 1,
-		Discard:           jetstream.DiscardNew,
-		Storage:           jetstream.FileStorage,
-		Replicas:          max(cfg.Replicas, 1),
-		AllowRollup:       true,
-		DenyDelete:        true,
-		MaxMsgs:           -1,
-		MaxBytes:          -1,
-		MaxMsgSize:        -1,
-		MaxConsumers:      -1,
-	}
+	want := made(bucket, cfg.Replicas)
 	stream, err := streams.Find(ctx, s.js, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = streams.Create(ctx, s.js, want)
@@ -130,7 +116,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the contacts' bucket %s: %w", bucket, err)
 	}
-	s.want, s.required = want, s.requirements(want)
+	s.want, s.required = want, requirements(want, s.max())
 	if err := streams.Check(stream.CachedInfo().Config, s.required); err != nil {
 		return nil, fmt.Errorf("the bucket %s cannot hold the contacts: %w", bucket, err)
 	}
@@ -138,14 +124,44 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// requirements returns what the bucket's stream must have. want is what it is made with.
-func (s *Store) requirements(want jetstream.StreamConfig) streams.Requirements {
+// made is the configuration that the bucket's stream is made with: that of a KV bucket, but without
+// AllowDirect.
+func made(bucket string, replicas int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              "KV_" + bucket,
+		Description:       "presence: whom each user knows; written by presenced only",
+		Subjects:          []string{prefixOf(bucket) + ">"},
+		MaxMsgsPerSubject: 1,
+		Discard:           jetstream.DiscardNew,
+		Storage:           jetstream.FileStorage,
+		Replicas:          max(replicas, 1),
+		AllowRollup:       true,
+		DenyDelete:        true,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		MaxMsgSize:        -1,
+		MaxConsumers:      -1,
+	}
+}
+
+// prefixOf begins the subjects of the values.
+func prefixOf(bucket string) string { return "$KV." + bucket + "." }
+
+// Requirements are what the bucket's stream must have, with so many replicas at least, where users
+// have as many contacts as by default.
+func Requirements(bucket string, replicas int) streams.Requirements {
+	return requirements(made(bucket, replicas), protocol.MaxContacts)
+}
+
+// requirements returns what the bucket's stream must have. want is what it is made with, most how
+// many contacts a user may have.
+func requirements(want jetstream.StreamConfig, most int) streams.Requirements {
 	const perContact = 2*protocol.MaxUserIDBytes + len(`"",`) // if each byte is escaped
 	return streams.Requirements{
 		Name: want.Name, What: "the list of contacts",
 		Subjects:   want.Subjects,
 		Replicas:   want.Replicas,
-		Message:    s.max()*perContact + 4<<10,
+		Message:    most*perContact + 4<<10,
 		PerSubject: want.MaxMsgsPerSubject,
 		Rollup:     want.AllowRollup,
 		DenyDelete: want.DenyDelete,

@@ -77,7 +77,9 @@ const (
 )
 
 // stream is the name of the bucket's stream.
-func (s *store) stream() string { return "OBJ_" + s.bucket }
+func (s *store) stream() string { return streamOf(s.bucket) }
+
+func streamOf(bucket string) string { return "OBJ_" + bucket }
 
 // contents is the subject of an object's contents.
 func (s *store) contents(nuid string) string { return "$O." + s.bucket + ".C." + nuid }
@@ -104,13 +106,18 @@ func (s *store) objects(ctx context.Context) (jetstream.ObjectStore, error) {
 	return os, nil
 }
 
-// requirements are what the bucket's stream must be set to. The library writes each object as
-// messages of chunkBytes on one subject, and a note that replaces the note before it.
 func (s *store) requirements() streams.Requirements {
+	return SnapshotRequirements(s.bucket, s.replicas)
+}
+
+// SnapshotRequirements are what the stream of the snapshots' bucket must be set to, with so many
+// replicas at least. The library writes each object as messages of chunkBytes on one subject, and a
+// note that replaces the note before it.
+func SnapshotRequirements(bucket string, replicas int) streams.Requirements {
 	return streams.Requirements{
-		Name: s.stream(), What: "the snapshots",
-		Subjects: []string{"$O." + s.bucket + ".C.>", "$O." + s.bucket + ".M.>"},
-		Replicas: s.replicas,
+		Name: streamOf(bucket), What: "the snapshots",
+		Subjects: []string{"$O." + bucket + ".C.>", "$O." + bucket + ".M.>"},
+		Replicas: replicas,
 		Message:  chunkBytes + headerBytes,
 		Rollup:   true,
 		Direct:   true, // what is read is checked

@@ -65,12 +65,16 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 	return j.writeGenesis(ctx, list)
 }
 
-// requirements are what the journal's stream must be set to.
 func (j *Journal[W]) requirements() streams.Requirements {
+	return Requirements(j.cfg.Stream, j.cfg.Replicas)
+}
+
+// Requirements are what the journal's stream must be set to, with so many replicas at least.
+func Requirements(stream string, replicas int) streams.Requirements {
 	return streams.Requirements{
-		Name: j.cfg.Stream, What: "the journal",
-		Subjects:   []string{j.subject()},
-		Replicas:   j.cfg.Replicas,
+		Name: stream, What: "the journal",
+		Subjects:   []string{subjectOf(stream)},
+		Replicas:   replicas,
 		Message:    MaxBytes*3/2 + headerBytes, // see fits
 		DenyDelete: true,
 	}
