@@ -112,6 +112,9 @@ func (c *conn) dialProblem(err error) error {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 		p.Means = "a NATS server is there, and does not let this user in; nothing else can be checked"
 		p.Do = "give other credentials: --creds, --user and --password, or a nats context by --context"
+	case errors.Is(err, nats.ErrTimeout):
+		p.Means = "that server hangs, or something between swallows the connection; nothing else can be checked"
+		p.Do = "look at that server and at firewalls, and check --server"
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		p.Do = "name a file that you may read"
 	}

@@ -81,6 +81,7 @@ var (
 	errRefused = errors.New("the NATS server does not let this user publish there")
 	errNobody  = errors.New("nobody subscribes to it")
 	errSilent  = errors.New("no answer within " + answerWithin.String())
+	errDeaf    = errors.New("this user may not subscribe to where answers arrive")
 )
 
 // request asks, and waits for answerWithin at most. The error is one of those above, that of the
@@ -115,12 +116,21 @@ func (a *asker) request(whole context.Context, subject string, body, reply any) 
 		return errNobody
 	case err != nil && whole.Err() != nil:
 		return whole.Err()
+	case err != nil && ctx.Err() != nil && a.isDeaf():
+		return errDeaf
 	case err != nil && ctx.Err() != nil:
 		return errSilent
 	case err != nil:
 		return err
 	}
 	return read(m, reply)
+}
+
+// isDeaf reports whether answers cannot arrive.
+func (a *asker) isDeaf() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.noAnswers != ""
 }
 
 // read reads a reply. If it is an error reply, it returns the error.

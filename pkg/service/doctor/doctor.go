@@ -137,7 +137,7 @@ func (x *examination) run(ctx context.Context) {
 	parts.Go(func() { x.lookAtServers(ctx) })
 	parts.Wait()
 	if !found.tellsOfServers() && x.cfg.System == nil {
-		x.server.skip("servers", "--system-creds or --system-url: no instance has its NATS server inside")
+		x.server.skip("servers", "--system-creds or --system-url: no instance tells of a NATS server inside")
 	}
 }
 

@@ -175,7 +175,7 @@ func TestRun_Permissions(t *testing.T) {
 	wantOnly(t, r,
 		[3]string{"permissions.answers", "fail", "--inbox-prefix"},
 		[3]string{"permissions.explain", "fail", "presence.v1.explain"}, [3]string{"permissions.instances", "fail", "admin.instances"}, [3]string{"permissions.watch", "fail", "status"},
-		[3]string{"service.answers", "fail", "this user cannot get answers"}, [3]string{"permissions.get", "notChecked", "needs answers"})
+		[3]string{"service.answers", "notChecked", "permissions.answers"}, [3]string{"permissions.get", "notChecked", "needs answers"})
 }
 
 // TestRun_Faults: each fault is made for real, one after the other, and is found.

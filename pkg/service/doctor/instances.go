@@ -71,6 +71,10 @@ func (a *asker) ask(ctx context.Context) *served {
 		s.instancesErr = s.err
 		return s
 	}
+	if errors.Is(s.err, errDeaf) {
+		s.instancesErr = s.err
+		return s
+	}
 	expected := map[string]protocol.InstanceStats{}
 	for _, i := range s.stats.Instances {
 		if i.SilentMs < recently.Milliseconds() {

@@ -35,8 +35,14 @@ const (
 // judge makes checks of what was found: those of the service and its instances, and those of the
 // journal as instances see it.
 func (s *served) judge(f, journal *findings) {
-	if !s.judgeAnswers(f) {
-		f.skip("instances", "an instance that answers on admin.instances")
+	s.judgeAnswers(f)
+	if len(s.instances) == 0 {
+		what := "an instance that answers on admin.instances"
+		if errors.Is(s.instancesErr, errRefused) {
+			what = "permission to ask on admin.instances, as an operator has it"
+		}
+		f.skip("instances", what)
+		s.judgeMissing(f)
 		return
 	}
 	f.add(s.judgeVersions())
@@ -45,6 +51,7 @@ func (s *served) judge(f, journal *findings) {
 	f.add(s.judgePositions())
 	f.add(s.judgeFormat())
 	f.add(s.judgeOwed())
+	s.judgeMissing(f)
 	journal.add(s.judgeSnapshot())
 	journal.add(s.judgeSync())
 	for _, i := range s.instances {
@@ -52,44 +59,56 @@ func (s *served) judge(f, journal *findings) {
 	}
 }
 
-// judgeAnswers says who answers. It reports whether there is an instance to go on with.
-func (s *served) judgeAnswers(f *findings) bool {
+// judgeAnswers says who answers.
+func (s *served) judgeAnswers(f *findings) {
+	const name = "service.answers"
 	switch {
 	case errors.Is(s.err, errNobody) && len(s.elsewhere) > 0:
-		f.failed("service.answers", &Problem{Found: fmt.Sprintf("nobody answers below %s, and presenced answers below %s", s.prefix, strings.Join(s.elsewhere, ", ")),
+		f.failed(name, &Problem{Found: fmt.Sprintf("nobody answers below %s, and presenced answers below %s", s.prefix, strings.Join(s.elsewhere, ", ")),
 			Means: "clients and presenced have different prefixes", Do: "give --prefix " + s.elsewhere[0] + " (PRESENCE_PREFIX)"})
 	case errors.Is(s.err, errNobody):
-		f.failed("service.answers", &Problem{Found: "nobody answers below " + s.prefix,
+		f.failed(name, &Problem{Found: "nobody answers below " + s.prefix,
 			Means: "presenced does not run on this NATS server, or these credentials are of another account than its clients'",
 			Do:    "start presenced, or give the credentials of an operator in the clients' account"})
-	case errors.Is(s.err, context.DeadlineExceeded):
-		f.skip("service.answers", "more time: it took too long before")
-	case errors.Is(s.err, errRefused), s.err == nil:
 	case errors.Is(s.err, errSilent):
-		f.failed("service.answers", &Problem{Found: fmt.Sprintf("somebody is subscribed below %s, and no answer arrives within %v", s.prefix, answerWithin),
-			Means: "an instance hangs, or this user cannot get answers", Do: "look at each presenced: its log, /readyz, its processor and disk; see permissions.answers above, too"})
+		f.failed(name, &Problem{Found: fmt.Sprintf("somebody is subscribed below %s, and no answer arrives within %v", s.prefix, answerWithin),
+			Means: "every instance hangs, or none may publish answers", Do: "look at each presenced: its log, /readyz, its processor and disk"})
+	case errors.Is(s.err, errDeaf):
+		f.skip(name, "answers, see permissions.answers")
+	case errors.Is(s.err, context.DeadlineExceeded):
+		f.skip(name, "more time: it took too long before")
+	case s.err != nil && !errors.Is(s.err, errRefused):
+		f.failed(name, &Problem{Found: "stats is refused: " + s.err.Error(), Means: "an instance cannot serve", Do: "see the instances below, and their logs"})
+	case len(s.instances) > 0:
+		f.ok(name, fmt.Sprintf("below %s: %s", s.prefix, names(s.instances)))
+	case errors.Is(s.err, errRefused):
+		f.skip(name, "permission to ask for stats")
+	case errors.Is(s.instancesErr, errSilent):
+		f.failed(name, &Problem{Found: "no instance answers on admin.instances within " + answerWithin.String(), Means: "instances hang, or are of a version that does not know it",
+			Do: "look at each presenced: its version, its log and /readyz"})
 	default:
-		f.failed("service.answers", &Problem{Found: "stats is refused: " + s.err.Error(), Do: "see the instances below, and their logs"})
+		f.ok(name, "an instance answers below "+s.prefix)
 	}
-	for _, m := range s.missing {
-		if next := s.successor(&m); next != nil {
+}
+
+func names(list []*instance) string {
+	parts := make([]string, len(list))
+	for k, i := range list {
+		parts[k] = i.name()
+	}
+	return strings.Join(parts, ", ")
+}
+
+// judgeMissing is about instances that should answer and do not.
+func (s *served) judgeMissing(f *findings) {
+	for k := range s.missing {
+		m := &s.missing[k]
+		if next := s.successor(m); next != nil {
 			f.add(Check{Name: "instance.answers", Instance: m.Writer, Result: OK, Found: "it was started anew, and is " + next.name() + " now"})
-			continue
+		} else {
+			f.add(judgeMissing(m))
 		}
-		f.add(judgeMissing(&m))
 	}
-	if len(s.instances) == 0 {
-		if errors.Is(s.instancesErr, errSilent) && s.err == nil {
-			f.failed("service.answers", &Problem{Found: "no instance answers on admin.instances within " + answerWithin.String(), Do: "look at each presenced: its log and /readyz"})
-		}
-		return false
-	}
-	names := make([]string, len(s.instances))
-	for k, i := range s.instances {
-		names[k] = i.name()
-	}
-	f.ok("service.answers", fmt.Sprintf("below %s: %s", s.prefix, strings.Join(names, ", ")))
-	return true
 }
 
 // successor returns the instance of the same host that was started after one that is gone. nil:

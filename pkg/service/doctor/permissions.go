@@ -14,6 +14,7 @@ type probe struct {
 	name    string // of the check, and of the request
 	subject string
 	body    any
+	serves  string // what needs it
 }
 
 // probes are those of an operator. None changes anything. An erase and a kick are not tried: they
@@ -22,11 +23,11 @@ func (a *asker) probes() []probe {
 	const nobody = "presence-doctor"
 	s := a.subjects
 	return []probe{
-		{"get", s.Get(), protocol.GetRequest{UserIDList: []string{nobody}}},
-		{"list", s.List(), protocol.ListRequest{Limit: 1}},
-		{"stats", s.Stats(), struct{}{}},
-		{"explain", s.Explain(), protocol.UserRequest{UserID: nobody}},
-		{"instances", s.Instances(), struct{}{}},
+		{"get", s.Get(), protocol.GetRequest{UserIDList: []string{nobody}}, "presencectl get, and every client that watches"},
+		{"list", s.List(), protocol.ListRequest{Limit: 1}, "presencectl list"},
+		{"stats", s.Stats(), struct{}{}, "presencectl stats"},
+		{"explain", s.Explain(), protocol.UserRequest{UserID: nobody}, "presencectl explain"},
+		{"instances", s.Instances(), struct{}{}, "presencectl verify, and a look at the instances here"},
 	}
 }
 
@@ -66,15 +67,15 @@ func judgeProbe(p probe, err error, noAnswers bool) Check {
 	c := Check{Name: "permissions." + p.name, Result: OK, Found: "may ask on " + p.subject}
 	switch {
 	case errors.Is(err, errRefused):
-		x := refusedProblem("publish on", p.subject, "presencectl "+p.name)
+		x := refusedProblem("publish on", p.subject, p.serves)
 		c.Result, c.Found, c.Means, c.Do = Fail, x.Found, x.Means, x.Do
 	case noAnswers:
-		c.Result, c.Found = NotChecked, "needs answers, see above: "+p.subject
+		c.Result, c.Found = NotChecked, "needs answers on "+p.subject+", see above"
 	}
 	return c // whether somebody answers, and what, is another check
 }
 
-func refusedProblem(verb, subject, command string) *Problem {
-	return &Problem{Found: fmt.Sprintf("this user may not %s %s", verb, subject), Means: command + " and what needs the same do not work for it",
+func refusedProblem(verb, subject, what string) *Problem {
+	return &Problem{Found: fmt.Sprintf("this user may not %s %s", verb, subject), Means: "it cannot have " + what,
 		Do: "use an operator's credentials (--context, --creds), or allow it to this user: PROTOCOL.md, section 9"}
 }
