@@ -182,6 +182,10 @@ func judgeRoundTrip(at, version string, took time.Duration) Check {
 func judgePlain(server string) Check {
 	c := Check{Name: "connection.tls", Result: OK, Found: "not encrypted, on this machine"}
 	if u, err := url.Parse(server); err == nil {
+		if u.Scheme == "wss" { // the library does not show the certificate
+			c.Found = "encrypted (wss); its certificate was not looked at"
+			return c
+		}
 		if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			c.Result, c.Found = Warn, "not encrypted"
 			c.Means, c.Do = "whoever is on the network between can read passwords and statuses", "give the NATS server a tls block (docs/security.md)"

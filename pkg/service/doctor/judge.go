@@ -29,7 +29,7 @@ const (
 	startsWithin = 5 * time.Second // the last entry of an instance may be older than its end
 	readTheLog   = "read its log, and docs/operations.md, What presenced may tell you"
 	tellDefect   = "keep its log and the journal, and run presencectl verify"
-	newerVersion = "of the instances, a version that tells its vitals (PROTOCOL 4.9): upgrade presenced"
+	newerVersion = "instances that tell their vitals (PROTOCOL 4.9): upgrade presenced"
 )
 
 // judge makes checks of what was found: those of the service and its instances, and those of the

@@ -222,7 +222,9 @@ func TestJudge_Stream(t *testing.T) {
 		{func(i *jetstream.StreamInfo) { i.Config.MaxAge = time.Hour }, Fail, "nats stream edit J --max-age=0s"},
 		{func(i *jetstream.StreamInfo) { i.Cluster.Leader = "" }, Fail, "no leader"},
 		{func(i *jetstream.StreamInfo) { i.Cluster.Replicas[1].Offline = true }, Warn, "n3 is offline"},
-		{func(i *jetstream.StreamInfo) { i.Cluster.Replicas[0].Current, i.Cluster.Replicas[0].Lag = false, 7 }, Warn, "n2 lags by 7"},
+		{func(i *jetstream.StreamInfo) {
+			*i.Cluster.Replicas[0] = jetstream.PeerInfo{Name: "n2", Lag: 7, Active: 9 * time.Second}
+		}, Warn, "n2 is 7 behind, last heard of 9 s ago"},
 		{func(i *jetstream.StreamInfo) { i.Config.Replicas = 1 }, Warn, "--replicas=3"},
 	} {
 		have := info()

@@ -14,7 +14,7 @@ type probe struct {
 	name    string // of the check, and of the request
 	subject string
 	body    any
-	serves  string // what needs it
+	serves  string // what is had by it
 }
 
 // probes are those of an operator. None changes anything. An erase and a kick are not tried: they
@@ -23,11 +23,11 @@ func (a *asker) probes() []probe {
 	const nobody = "presence-doctor"
 	s := a.subjects
 	return []probe{
-		{"get", s.Get(), protocol.GetRequest{UserIDList: []string{nobody}}, "presencectl get, and every client that watches"},
-		{"list", s.List(), protocol.ListRequest{Limit: 1}, "presencectl list"},
-		{"stats", s.Stats(), struct{}{}, "presencectl stats"},
-		{"explain", s.Explain(), protocol.UserRequest{UserID: nobody}, "presencectl explain"},
-		{"instances", s.Instances(), struct{}{}, "presencectl verify, and a look at the instances here"},
+		{"get", s.Get(), protocol.GetRequest{UserIDList: []string{nobody}}, "a status, by presencectl get or a client that watches,"},
+		{"list", s.List(), protocol.ListRequest{Limit: 1}, "what presencectl list shows"},
+		{"stats", s.Stats(), struct{}{}, "what presencectl stats shows"},
+		{"explain", s.Explain(), protocol.UserRequest{UserID: nobody}, "what presencectl explain shows"},
+		{"instances", s.Instances(), struct{}{}, "what instances tell, here and to presencectl verify,"},
 	}
 }
 
@@ -57,7 +57,7 @@ func (a *asker) lookAtPermissions(ctx context.Context, f *findings) {
 		f.add(judgeProbe(p, errs[i], noAnswers != ""))
 	}
 	if noWatching {
-		f.failed("permissions.watch", refusedProblem("subscribe to", watched, "presencectl watch"))
+		f.failed("permissions.watch", refusedProblem("subscribe to", watched, "what presencectl watch shows"))
 	} else {
 		f.ok("permissions.watch", "may subscribe to "+watched)
 	}
@@ -76,6 +76,6 @@ func judgeProbe(p probe, err error, noAnswers bool) Check {
 }
 
 func refusedProblem(verb, subject, what string) *Problem {
-	return &Problem{Found: fmt.Sprintf("this user may not %s %s", verb, subject), Means: "it cannot have " + what,
+	return &Problem{Found: fmt.Sprintf("this user may not %s %s", verb, subject), Means: what + " cannot be had by this user",
 		Do: "use an operator's credentials (--context, --creds), or allow it to this user: PROTOCOL.md, section 9"}
 }

@@ -94,13 +94,14 @@ func judgeStream(name string, info *jetstream.StreamInfo, want streams.Requireme
 	if info.Cluster == nil || info.Cluster.Name == "" {
 		return c
 	}
+	// A server that was killed is not offline for minutes, but not current.
 	var behind []string
 	for _, p := range info.Cluster.Replicas {
 		switch {
 		case p.Offline:
 			behind = append(behind, p.Name+" is offline")
 		case !p.Current:
-			behind = append(behind, fmt.Sprintf("%s lags by %d", p.Name, p.Lag))
+			behind = append(behind, fmt.Sprintf("%s is %d behind, last heard of %s ago", p.Name, p.Lag, span(p.Active)))
 		}
 	}
 	switch {
