@@ -33,14 +33,18 @@ build: ## build both commands into bin/
 # For which systems make release builds.
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 DIST ?= dist
-RELEASE = VERSION='$(VERSION)' PLATFORMS='$(PLATFORMS)' DIST='$(DIST)' GO='$(GO)' CYCLONEDX='$(CYCLONEDX)'
+release reproducible: export VERSION := $(VERSION)
+release reproducible: export PLATFORMS := $(PLATFORMS)
+release reproducible: export DIST := $(DIST)
+release reproducible: export GO := $(GO)
+release reproducible: export CYCLONEDX := $(CYCLONEDX)
 
 release: ## archives, checksums and bills of materials for PLATFORMS in DIST; the same commit gives the same bytes
-	@$(RELEASE) deploy/release.sh
+	@deploy/release.sh
 
 # CI leaves it out: to build anew for each platform takes a minute and a half of processor time.
 reproducible: ## the release of this tree, and of a copy elsewhere as somebody else would build it, must be the same
-	@$(RELEASE) deploy/reproducible.sh
+	@deploy/reproducible.sh
 
 test: race processes histories bounded monitoring packages js ## all tests
 

@@ -26,8 +26,21 @@ fi
 # Whatever whoever builds has set for himself.
 export GOFLAGS="-trimpath -buildvcs=false" GOEXPERIMENT="" GOAMD64=v1 GOARM64=v8.0
 
+known=$("$GO" tool dist list)
+for platform in $PLATFORMS; do
+  if ! grep -qx "$platform" <<<"$known"; then
+    echo "make release: there is no platform \"$platform\": give pairs such as linux/amd64 (go tool dist list)" >&2
+    exit 2
+  fi
+done
+# Only what an earlier release made is removed.
+if [ -n "$(ls -A "$DIST" 2>/dev/null)" ] && [ ! -e "$DIST/.release" ]; then
+  echo "make release: DIST is \"$DIST\", which has other files: name a folder that is empty, or not there" >&2
+  exit 2
+fi
 rm -rf "$DIST"
 mkdir -p "$DIST"
+touch "$DIST/.release"
 for platform in $PLATFORMS; do
   os=${platform%/*} arch=${platform#*/}
   name=presence_${VERSION}_${os}_$arch
