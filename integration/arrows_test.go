@@ -13,6 +13,7 @@ import (
 // of the heavy dependencies. Tests of a package are not held to it.
 var arrows = map[string][]string{
 	"pkg/protocol":                        {},
+	"pkg/protocol/schema":                 {},
 	"pkg/internal/entry":                  {},
 	"pkg/internal/refusal":                {"nats.go"},
 	"pkg/internal/table":                  {},
@@ -30,7 +31,7 @@ var arrows = map[string][]string{
 	"pkg/service/internal/lograte":        {},
 	"pkg/service/internal/simulation":     {},
 	"pkg/service/internal/sysevent":       {"pkg/protocol"},
-	"pkg/service": {"pkg/protocol", "pkg/service/internal/admission", "pkg/service/internal/connections", "pkg/service/internal/contacts", "pkg/service/internal/histogram", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/refusal", "pkg/internal/state",
+	"pkg/service": {"pkg/protocol", "pkg/protocol/schema", "pkg/service/internal/admission", "pkg/service/internal/connections", "pkg/service/internal/contacts", "pkg/service/internal/histogram", "pkg/internal/api", "pkg/internal/entry", "pkg/internal/refusal", "pkg/internal/state",
 		"pkg/service/internal/journal", "pkg/service/internal/lograte", "pkg/service/internal/replica", "nats.go"},
 	// It checks instances with their own state machine, and knows nothing of how
 	// they serve; so a command may use it that has no service in it.

@@ -20,10 +20,12 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	kit := servicetest.Start(t, servicetest.WithService(func(c *service.Config) { c.FriendNotifications = true }))
+	traffic := recordTraffic(t, kit)
 	clienttest.Conformance(t, clienttest.Target{
 		Connect: func(t testing.TB) *nats.Conn { return kit.Connect(t) },
 		Pass:    func(time.Duration) {}, // it does so by itself, and Conformance waits for what follows
 	})
+	traffic.check(t)
 }
 
 // TestOneUserOnTwoDevices is a day of alice, who has a phone and a laptop, with

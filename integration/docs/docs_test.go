@@ -106,6 +106,25 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestIndex: docs/llms.txt names every document, and what it names is there.
+func TestIndex(t *testing.T) {
+	index := parse(t, filepath.Join(root, "docs/llms.txt"))
+	named := map[string]bool{}
+	for _, l := range index.lines {
+		for _, m := range link.FindAllStringSubmatch(l.text, -1) {
+			if err := index.resolve(t, m[1]); err != nil {
+				t.Errorf("%s:%d: %s: %v", index.name, l.number, m[1], err)
+			}
+			named[filepath.ToSlash(filepath.Join("docs", m[1]))] = true
+		}
+	}
+	for _, d := range documents(t, everyDocument...) {
+		if !named[d.name] {
+			t.Errorf("%s does not name %s", index.name, d.name)
+		}
+	}
+}
+
 // resolve follows a link from a document.
 func (d *document) resolve(t *testing.T, target string) error {
 	path, anchor, _ := strings.Cut(target, "#")

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"presence/pkg/protocol"
+	"presence/pkg/protocol/schema"
 )
 
 // Discovery of NATS micro services, by which "nats service" finds, lists and
@@ -58,12 +59,41 @@ func (s *Service) discovered(answer func() any) nats.MsgHandler {
 	}
 }
 
+// Metadata of an endpoint in $SRV.INFO: the names of its schemas in package schema, and the schemas.
+const (
+	requestName   = "request"
+	replyName     = "reply"
+	requestSchema = "request_schema"
+	replySchema   = "reply_schema"
+)
+
+// microInfo tells the endpoints, with their schemas. These take about 50 KiB. Where the NATS server
+// takes no message of that size they are left out, and the names of the schemas remain.
 func (s *Service) microInfo(identity micro.ServiceIdentity) micro.Info {
 	info := micro.Info{ServiceIdentity: identity, Type: micro.InfoResponseType, Description: "User presence: online state and custom status"}
 	for _, e := range s.endpoints {
-		info.Endpoints = append(info.Endpoints, micro.EndpointInfo{Name: e.name, Subject: e.subject, QueueGroup: e.queue()})
+		info.Endpoints = append(info.Endpoints, micro.EndpointInfo{Name: e.name, Subject: e.subject, QueueGroup: e.queue(), Metadata: metadata(e.name)})
+	}
+	// What does not fit closes the connection.
+	if text, err := json.Marshal(info); err != nil || int64(len(text)) > s.cfg.Clients.MaxPayload() {
+		for _, e := range info.Endpoints {
+			delete(e.Metadata, requestSchema)
+			delete(e.Metadata, replySchema)
+		}
 	}
 	return info
+}
+
+func metadata(endpoint string) map[string]string {
+	for _, e := range schema.Endpoints {
+		if e.Name == endpoint {
+			return map[string]string{
+				requestName: e.Request, requestSchema: schema.Text(e.Request),
+				replyName: e.Reply, replySchema: schema.Text(e.Reply),
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Service) microStats(identity micro.ServiceIdentity, started time.Time) micro.Stats {
