@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -73,6 +74,22 @@ func TestCompose(t *testing.T) {
 		for _, p := range project.Services[name].Ports {
 			checkLoopback(t, name, p)
 		}
+		for _, v := range project.Services[name].Volumes {
+			if v.Type != types.VolumeTypeBind {
+				continue
+			}
+			if _, err := os.Stat(v.Source); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for _, c := range project.Configs {
+		if _, err := os.Stat(c.File); err != nil {
+			t.Error(err)
+		}
+	}
+	if rules := "../prometheus/alerts.yml"; !strings.Contains(read(t, "../prometheus/prometheus.yml"), "rule_files: [alerts.yml]") || read(t, rules) == "" {
+		t.Errorf("prometheus.yml does not name %s", rules)
 	}
 }
 
