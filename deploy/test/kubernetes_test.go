@@ -101,7 +101,7 @@ func TestKubernetes_Embedded(t *testing.T) {
 				continue
 			}
 			for _, pod := range []string{"presence-0", "presence-1", "presence-2"} {
-				if !strings.Contains(e.Value, "@"+pod+"."+set.ServiceName+":6222") {
+				if !strings.Contains(e.Value, "cluster:$(CLUSTER_PASSWORD)@"+pod+"."+set.ServiceName+":6222") {
 					t.Errorf("%s is %s, without %s", name, e.Value, pod)
 				}
 			}
@@ -110,11 +110,8 @@ func TestKubernetes_Embedded(t *testing.T) {
 			t.Errorf("cluster.conf takes %s from the environment, and it is not there", name)
 		}
 	}
-	// $(CLUSTER_PASSWORD) is filled in only where it stands before.
-	before := slices.IndexFunc(c.Env, func(e core.EnvVar) bool { return e.Name == "CLUSTER_PASSWORD" })
-	after := slices.IndexFunc(c.Env, func(e core.EnvVar) bool { return e.Name == "CLUSTER_ROUTES" })
-	if before < 0 || before > after {
-		t.Error("CLUSTER_PASSWORD does not stand before CLUSTER_ROUTES")
+	if len(c.EnvFrom) != 1 || c.EnvFrom[0].SecretRef == nil || c.EnvFrom[0].SecretRef.Name != "presence" {
+		t.Errorf("the passwords come from %+v, want the Secret presence", c.EnvFrom)
 	}
 }
 
