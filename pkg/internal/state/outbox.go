@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"presence/pkg/internal/table"
 	"presence/pkg/protocol"
 )
 
@@ -175,16 +176,28 @@ func (s *State) pop(in *instance) {
 
 // dropAnnounced drops what an instance has announced for certain, up to a position.
 func (s *State) dropAnnounced(in *instance, position uint64) {
-	for len(in.outbox) > 0 {
+	for n := 0; len(in.outbox) > 0; n++ {
 		at := in.outbox[0]
 		if s.pendings.At(at).position > position {
 			return
+		}
+		if n%table.Several == 0 {
+			s.fetchPending(in.outbox[:min(table.Several, len(in.outbox))])
 		}
 		if u := s.currentUser(at); u != nil {
 			s.preserve(u)
 			s.dequeue(u, s.pendings.At(at))
 		}
 		s.pop(in)
+	}
+}
+
+// fetchPending reads the users of some announcements, and changes nothing: see fetch.
+func (s *State) fetchPending(list []uint32) {
+	for _, at := range list {
+		if u := s.users.table.Get(s.pendings.At(at).user); u != nil {
+			s.fetched += int64(u.id) + int64(u.pending)
+		}
 	}
 }
 

@@ -120,21 +120,22 @@ func (us *users) get(id string) *user { return us.table.At(us.index.Find(id)) }
 func (s *State) fetch(commands []entry.Command) {
 	var ids [table.Several]string
 	var numbers, sessions [table.Several]uint32
-	var texts [table.Several]table.Text
+	var texts, statuses [table.Several]table.Text
 	for i := range commands {
 		ids[i] = commands[i].User
 	}
 	s.users.index.Likely(ids[:len(commands)], &numbers)
 	for i := range commands {
 		if u := s.user(numbers[i]); u != nil {
-			texts[i], sessions[i] = u.id, u.sessions
+			texts[i], statuses[i], sessions[i] = u.id, u.text, u.sessions
+			s.fetched += int64(u.presence) // it is in another part of the record
 		}
 	}
 	for i := range commands {
 		if x := s.session(sessions[i]); x != nil {
 			s.fetched += x.deadline // without a use the compiler would leave the reading out
 		}
-		s.fetched += int64(s.texts.Length(texts[i]))
+		s.fetched += int64(s.texts.Length(texts[i]) + s.texts.Length(statuses[i]))
 	}
 }
 
