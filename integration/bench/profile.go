@@ -198,7 +198,7 @@ var profileTable = []struct {
 	{"github.com/nats-io/nats-server/v2/", "", "NATS server: writing"},
 	{"github.com/nats-io/nats%2ego", "", "NATS client library"}, // as linkers write it
 	{"presence/pkg/protocol.", "protocol.Unmarshal", "service: decoding"},
-	{"presence/pkg/protocol.", "protocol.AppendMarshal", "service: encoding"},
+	{"presence/pkg/protocol.", "protocol.Append", "service: encoding"},
 	{"presence/pkg/protocol.", "protocol.Marshal", "service: encoding"},
 	{"presence/pkg/internal/state", "", "state"},
 	{"presence/pkg/internal/table", "", "state"},
