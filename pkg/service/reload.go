@@ -64,6 +64,13 @@ func (r *reloaded) wanted() entry.Params {
 	return r.rules
 }
 
+// given returns the rules that this instance was given, and takes nothing.
+func (r *reloaded) given() entry.Params {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rules
+}
+
 // take returns the rules if they have changed since the last call of take or wanted.
 func (r *reloaded) take() (rules entry.Params, changed bool) {
 	r.mu.Lock()

@@ -25,7 +25,7 @@ func (s *Service) vitals() *protocol.Vitals {
 		Owes:          f.Unannounced,
 		Mismatches:    f.Mismatches,
 		Refusals:      s.refusals(),
-		Rules:         s.cfg.rules(),
+		Rules:         s.rules(),
 		Server:        s.server.Load(),
 	}
 	if err := s.Impaired(); err != nil {
@@ -66,15 +66,21 @@ func (s *Service) watchServer(ctx context.Context) {
 	}
 }
 
-// rules returns the rules of this configuration, by the names of their flags. They are the same for
-// all instances, or should be.
-func (c *Config) rules() map[string]string {
+// rules returns the rules that this instance was given, at its start or by Reload, by the names of
+// their flags. They are the same for all instances, or should be.
+func (s *Service) rules() map[string]string {
+	given, policy := s.reloaded.given(), PolicySession
+	if given.Persistent {
+		policy = PolicyPersistent
+	}
 	return map[string]string{
-		"grace":                c.Grace.String(),
-		"max-grace":            c.MaxGrace.String(),
-		"retention":            c.Retention.String(),
-		"custom-status-policy": c.CustomStatusPolicy,
-		"friend-notifications": strconv.FormatBool(c.FriendNotifications),
-		maxSessions:            strconv.Itoa(c.Limits.SessionsPerUser),
+		"grace":                milliseconds(given.Grace),
+		"max-grace":            milliseconds(given.MaxGrace),
+		"retention":            milliseconds(given.Retention),
+		"custom-status-policy": policy,
+		"friend-notifications": strconv.FormatBool(s.cfg.FriendNotifications),
+		maxSessions:            strconv.Itoa(given.Sessions),
 	}
 }
+
+func milliseconds(n int64) string { return (time.Duration(n) * time.Millisecond).String() }

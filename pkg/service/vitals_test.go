@@ -76,3 +76,30 @@ func TestVitals_NoServer(t *testing.T) {
 		t.Errorf("got %+v", v)
 	}
 }
+
+// TestVitals_Reload: an instance tells the rules that it was given last.
+func TestVitals_Reload(t *testing.T) {
+	t.Parallel()
+	k := servicetest.Start(t)
+	nc := k.Connect(t)
+	rules := func() map[string]string {
+		var reply protocol.InstanceReply
+		if err := json.Unmarshal(ask(t, nc, subjects.Instances(), "{}"), &reply); err != nil || reply.Vitals == nil {
+			t.Fatalf("got %+v, %v", reply, err)
+		}
+		return reply.Vitals.Rules
+	}
+	for name, want := range map[string]string{"grace": "5s", "max-grace": "1m0s", "retention": "168h0m0s", "custom-status-policy": "session", "friend-notifications": "false", "max-sessions": "32"} {
+		if got := rules()[name]; got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	changed := service.Config{Clients: nc, Journal: nc, Grace: 9 * time.Second, CustomStatusPolicy: service.PolicyPersistent}
+	changed.Limits.SessionsPerUser = 8
+	if err := k.Instances[0].Service.Reload(changed); err != nil {
+		t.Fatal(err)
+	}
+	if got := rules(); got["grace"] != "9s" || got["custom-status-policy"] != "persistent" || got["max-sessions"] != "8" {
+		t.Errorf("after a reload: got %v", got)
+	}
+}
