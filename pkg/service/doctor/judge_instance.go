@@ -61,7 +61,7 @@ func (i *instance) judgeLatency() Check {
 
 func (i *instance) judgeLag() Check {
 	lag := time.Duration(i.Vitals.LagSeconds * float64(time.Second))
-	c := Check{Name: "instance.lag", Result: OK, Found: fmt.Sprintf("the last journal entry was applied %s ago", shown(lag))}
+	c := Check{Name: "instance.lag", Result: OK, Found: fmt.Sprintf("up to date with the journal as of %s ago", shown(lag))}
 	if lag > protocol.StaleAfter || i.Stale {
 		c.Result = Fail
 		c.Means, c.Do = "it is stale: it refuses changes, and its answers may be old (G12)", "look at the NATS servers, the journal's leader and the disk"
