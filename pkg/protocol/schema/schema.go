@@ -14,6 +14,8 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"sync"
 )
 
 //go:embed *-request.json *-reply.json *-event.json error.json
@@ -65,20 +67,43 @@ var Events = []Event{
 // Text returns the schema of a name as JSON without spaces and descriptions. It panics for a name
 // that there is not.
 func Text(name string) string {
-	text, err := files.ReadFile(name + ".json")
-	if err != nil {
+	text, ok := texts()[name]
+	if !ok {
 		panic(fmt.Sprintf("schema: there is no %s", name))
 	}
+	return text
+}
+
+// texts are all of them, 35 KiB, from when the first one is asked for.
+var texts = sync.OnceValue(func() map[string]string {
+	list, err := files.ReadDir(".")
+	all := make(map[string]string, len(list))
+	for _, f := range list {
+		var text []byte
+		if err == nil {
+			text, err = files.ReadFile(f.Name())
+		}
+		if err == nil {
+			all[strings.TrimSuffix(f.Name(), ".json")], err = compact(text)
+		}
+	}
+	if err != nil { // these files are tested
+		panic(fmt.Sprintf("schema: %v", err))
+	}
+	return all
+})
+
+func compact(text []byte) (string, error) {
 	var root map[string]any
 	if err := json.Unmarshal(text, &root); err != nil {
-		panic(fmt.Sprintf("schema: %s: %v", name, err))
+		return "", err
 	}
 	strip(root)
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(root) // what was read from JSON
-	return string(bytes.TrimSpace(out.Bytes()))
+	err := enc.Encode(root)
+	return strings.TrimSpace(out.String()), err
 }
 
 // strip takes out of a schema what is for people.
