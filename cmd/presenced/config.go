@@ -40,6 +40,11 @@ type config struct {
 	logLevel, logFormat string
 	level               slog.Level // logLevel
 
+	command string // "" serves
+	check   bool   // it only checks
+	json    bool   // of commandConfig
+	pprof   bool
+
 	options  []option // all of it, for people
 	unheeded []string // lines of envFile that change nothing, because another source goes before
 }
@@ -67,6 +72,12 @@ func (c *config) complete(given func(flag string) bool) error {
 	if c.http != "" {
 		if _, _, err := net.SplitHostPort(c.http); err != nil {
 			return fmt.Errorf("--http must be host:port, such as 127.0.0.1:8222, not %q", c.http)
+		}
+	}
+	if c.pprof {
+		host, _, err := net.SplitHostPort(c.http)
+		if err != nil || !broker.IsLoopback(host) {
+			return errors.New("--pprof shows the inside of the process, so it is for this machine only: give --http a loopback address, such as 127.0.0.1:8222")
 		}
 	}
 	if given("name") && c.settings.Host == "" {

@@ -96,20 +96,31 @@ func startBroker(cfg config, m *monitor, log *slog.Logger) (*broker.Broker, erro
 		sayStart(cfg, m, log, "nats", strings.Join(s.Listeners, ", "), "data", s.DataDir, "sync", syncName(s.SyncAlways))
 	}
 	if cfg.natsConfig != "" {
-		return broker.StartFile(broker.FileConfig{
-			Path:           cfg.natsConfig,
-			ClientsAccount: cfg.clientsAccount,
-			JournalAccount: cfg.journalAccount,
-			SingleAccount:  cfg.singleAccount,
-			Insecure:       cfg.insecure,
-			Credentials:    cfg.creds != "",
-			Replicas:       cfg.settings.Replicas,
-			Prefix:         cfg.settings.Prefix,
-			Logger:         log,
-			Starting:       starting,
-		})
+		c := fileConfig(cfg, log)
+		c.Starting = starting
+		return broker.StartFile(c)
 	}
-	return broker.Start(broker.Config{
+	c := brokerConfig(cfg, log)
+	c.Starting = starting
+	return broker.Start(c)
+}
+
+func fileConfig(cfg config, log *slog.Logger) broker.FileConfig {
+	return broker.FileConfig{
+		Path:           cfg.natsConfig,
+		ClientsAccount: cfg.clientsAccount,
+		JournalAccount: cfg.journalAccount,
+		SingleAccount:  cfg.singleAccount,
+		Insecure:       cfg.insecure,
+		Credentials:    cfg.creds != "",
+		Replicas:       cfg.settings.Replicas,
+		Prefix:         cfg.settings.Prefix,
+		Logger:         log,
+	}
+}
+
+func brokerConfig(cfg config, log *slog.Logger) broker.Config {
+	return broker.Config{
 		Listen:     cfg.listen,
 		Insecure:   cfg.insecure,
 		WebSocket:  cfg.webSocket,
@@ -118,8 +129,7 @@ func startBroker(cfg config, m *monitor, log *slog.Logger) (*broker.Broker, erro
 		SyncAlways: cfg.sync == syncAlways,
 		Prefix:     cfg.settings.Prefix,
 		Logger:     log,
-		Starting:   starting,
-	})
+	}
 }
 
 // sayStart writes the first line of the log: which program runs, where, on what. It comes when
@@ -148,13 +158,16 @@ func syncName(always bool) string {
 	return syncInterval
 }
 
+// headName is the name of the file that remembers the journal's end.
+const headName = "journal-head"
+
 // headFile is the file that remembers the journal's end, beside the store of the server
 // inside; empty if there is no such server.
 func (c *connections) headFile() string {
 	if c.broker == nil {
 		return ""
 	}
-	return filepath.Join(c.broker.DataDir(), "journal-head")
+	return filepath.Join(c.broker.DataDir(), headName)
 }
 
 // close closes what is open, and then stops the server inside. The server must outlive the

@@ -45,6 +45,11 @@ func (s *sources) of(flag string) cli.ValueSourceChain {
 	return cli.NewValueSourceChain(&variable{cli.EnvVar(variableOf(flag)), flag, s}, &lineOf{flag, s})
 }
 
+// environment returns the environment variable of a flag that cannot be in the file.
+func (s *sources) environment(flag string) cli.ValueSourceChain {
+	return cli.NewValueSourceChain(&variable{cli.EnvVar(variableOf(flag)), flag, s})
+}
+
 // file returns the lines of the file. There are none without a file, or if it cannot be used.
 func (s *sources) file() map[string]line {
 	if s.lines != nil || s.path == "" {

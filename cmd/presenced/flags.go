@@ -24,31 +24,33 @@ func parse(ctx context.Context, args []string, stdout, stderr io.Writer) (*confi
 	var cfg config
 	from := newSources()
 	asked := true
+	complete := func(cmd *cli.Command) error {
+		asked = false
+		if from.err != nil {
+			return from.err
+		}
+		if cmd.Args().Present() {
+			return fmt.Errorf("unexpected argument %q", cmd.Args().First())
+		}
+		cfg.envFile = from.path
+		if err := cfg.complete(cmd.IsSet); err != nil {
+			return err
+		}
+		cfg.options, cfg.unheeded = optionsOf(cmd, from), from.unheeded(cmd)
+		return nil
+	}
 	cmd := &cli.Command{
 		Name:            "presenced",
 		Usage:           "the presence service: who is online, and how they can be reached",
-		UsageText:       "presenced [options]",
+		UsageText:       "presenced [options]\npresenced [options] config [--json]",
 		Version:         versionText(),
 		Description:     description,
 		Flags:           flags(&cfg, from),
 		HideHelpCommand: true,
+		Commands:        []*cli.Command{configCommand(&cfg, complete)},
 		Writer:          stdout,
 		ErrWriter:       stderr,
-		Action: func(_ context.Context, cmd *cli.Command) error {
-			asked = false
-			if from.err != nil {
-				return from.err
-			}
-			if cmd.Args().Present() {
-				return fmt.Errorf("unexpected argument %q", cmd.Args().First())
-			}
-			cfg.envFile = from.path
-			if err := cfg.complete(cmd.IsSet); err != nil {
-				return err
-			}
-			cfg.options, cfg.unheeded = optionsOf(cmd, from), from.unheeded(cmd)
-			return nil
-		},
+		Action:          func(_ context.Context, cmd *cli.Command) error { return complete(cmd) },
 		// By default the library prints the whole help, and exits the process.
 		OnUsageError:   func(_ context.Context, _ *cli.Command, err error, _ bool) error { return err },
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
@@ -121,7 +123,7 @@ func flags(c *config, from *sources) []cli.Flag {
 	}
 	// It comes first: the library looks up the others' values in this order.
 	bounds := []cli.Flag{&cli.StringFlag{Name: "env-file", Usage: "`FILE` of lines like PRESENCED_GRACE=10s; SIGHUP reads it again", Category: watching,
-		Destination: &from.path, Sources: cli.EnvVars(variableOf("env-file"))}}
+		Destination: &from.path, Sources: from.environment("env-file")}}
 	for _, l := range c.settings.Limits.List() {
 		usage := "`NUMBER` of " + l.Usage
 		if l.MayBeUnlimited {
@@ -180,6 +182,10 @@ func flags(c *config, from *sources) []cli.Flag {
 			Category: rules, Destination: &c.settings.FriendNotifications, Sources: env("friend-notifications")},
 
 		str(watching, "http", "`ADDRESS`, host:port, for /healthz, /readyz and /metrics; anyone who reaches it may read them (default: none)", "", &c.http),
+		&cli.BoolFlag{Name: "pprof", Usage: "serve profiles of the process at /debug/pprof/ of --http, which must be on loopback then", Category: watching,
+			Destination: &c.pprof, Sources: env("pprof")},
+		&cli.BoolFlag{Name: "check", Usage: "check what a start needs, print a line for each, and end; exit code 1 if something is wrong", Category: watching,
+			Destination: &c.check},
 		&cli.StringFlag{Name: "name", Usage: "`NAME` of this instance in logs, figures and presencectl stats", Value: service.DefaultHost(), DefaultText: "the name of this machine",
 			Category: watching, Destination: &c.settings.Host, Sources: env("name")},
 		str(watching, "log-level", "`LEVEL` debug, info, warn or error", "info", &c.logLevel),

@@ -49,6 +49,12 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	if cfg == nil { // --help and --version have been answered
 		return nil
 	}
+	switch {
+	case cfg.command == commandConfig:
+		return showConfig(*cfg, stdout)
+	case cfg.check:
+		return checkStart(ctx, *cfg, stdout)
+	}
 	if err = serve(ctx, newLive(args, *cfg), stdout, stderr); err != nil && cfg.logFormat == formatJSON {
 		return &loggedError{err, cfg.logger(stderr, cfg.level)}
 	}
@@ -74,6 +80,9 @@ func report(err error, stderr io.Writer) int {
 		return 0
 	}
 	code, see := 1, ""
+	if errors.Is(err, errCheckFailed) { // the lines have been printed
+		return 1
+	}
 	if _, ok := errors.AsType[*broker.ConfigError](err); ok { // --help does not help there
 		code = 2
 	} else if _, ok := errors.AsType[usageError](err); ok {

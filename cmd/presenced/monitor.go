@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"presence/pkg/broker"
 	"presence/pkg/service"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -40,6 +42,7 @@ type monitor struct {
 	listener net.Listener // nil without --http
 	host     string       // the name of this instance
 	demo     *demo.Page   // nil without --demo
+	pprof    bool         // --pprof
 
 	mu      sync.Mutex
 	phase   string           // while there is no service
@@ -168,6 +171,9 @@ func (m *monitor) handler() http.Handler {
 	if m.demo != nil {
 		mux.Handle("GET "+demo.Path, m.demo)
 	}
+	if m.pprof {
+		mux.Handle("GET /debug/pprof/", profiles())
+	}
 	text("/healthz", func(w http.ResponseWriter) { fmt.Fprintln(w, "alive") })
 	text("/readyz", func(w http.ResponseWriter) {
 		if _, err := m.health(); err != nil {
@@ -189,14 +195,50 @@ func (m *monitor) handler() http.Handler {
 	return mux
 }
 
+// profiles serves what net/http/pprof does. A page that somebody on this machine looks at can make
+// its own name stand for loopback, so a request must name loopback itself.
+func profiles() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if !broker.IsLoopback(host) {
+			http.Error(w, "ask for it by a loopback address", http.StatusForbidden)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
 // tellSystemd makes "systemctl status" show why the daemon is not ready. It makes systemd
-// wait for a start as long as that makes progress.
+// wait for a start as long as that makes progress. If the unit has WatchdogSec=, it tells the
+// watchdog that the service is alive.
 func (m *monitor) tellSystemd(ctx context.Context) {
-	ticker := time.NewTicker(statusEvery)
+	watched, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		m.log.Warn("systemd's watchdog cannot be served", "err", err)
+	}
+	every := statusEvery
+	if watched > 0 {
+		every = min(every, watched/2)
+	}
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	told := ""
 	for {
+		// It takes the locks of state and journal. If one of them is stuck, so is this, and the
+		// watchdog hears nothing more.
 		_, err := m.health()
+		if watched > 0 {
+			notify(m.log, daemon.SdNotifyWatchdog)
+		}
 		status := "ready"
 		if err != nil {
 			status = err.Error()

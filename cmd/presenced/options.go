@@ -22,7 +22,7 @@ type option struct {
 func optionsOf(cmd *cli.Command, from *sources) (list []option) {
 	for _, f := range cmd.Root().Flags {
 		name := f.Names()[0]
-		if name == "help" || name == "version" {
+		if name == "help" || name == "version" || name == "check" {
 			continue
 		}
 		list = append(list, option{name, text(cmd.Value(name)), from.source(name, cmd.IsSet(name))})

@@ -30,7 +30,7 @@ func serve(ctx context.Context, l *live, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	m.host = cfg.settings.Host
+	m.host, m.pprof = cfg.settings.Host, cfg.pprof
 	if cfg.demo {
 		m.demo = demo.New(m.listener.Addr(), cfg.settings.Prefix)
 		l.allow(m.demo.Origins())

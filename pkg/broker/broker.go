@@ -88,6 +88,8 @@ type Setup struct {
 	// Listeners are addresses for clients as they were given. Those that are not for NATS over
 	// TCP follow the name of their block in a configuration file, as "websocket 127.0.0.1:9222".
 	Listeners []string
+
+	addresses []listenAddress // only of Check and CheckFile
 }
 
 const (
@@ -165,7 +167,7 @@ func Start(cfg Config) (*Broker, error) {
 		lock.release()
 		return nil, err
 	}
-	cfg.Starting(Setup{cfg.DataDir, cfg.SyncAlways, addresses.names()})
+	cfg.Starting(Setup{DataDir: cfg.DataDir, SyncAlways: cfg.SyncAlways, Listeners: addresses.names()})
 	b := &Broker{keys: keys, lock: lock, names: defaultNames, open: true, exposed: addresses.exposed()}
 	for _, address := range b.exposed {
 		cfg.Logger.Warn(warnExposed, "address", address)

@@ -146,7 +146,7 @@ func checkFree(host string, port int) error {
 	l, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("cannot listen on %s: the address is in use, perhaps by another presenced or nats-server", address)
+		return fmt.Errorf("cannot listen on %s: the address is %w, perhaps by another presenced or nats-server", address, ErrInUse)
 	case err != nil:
 		return fmt.Errorf("cannot listen on %s: %w", address, err)
 	}

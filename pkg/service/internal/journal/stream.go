@@ -157,3 +157,16 @@ func (j *Journal[W]) noteGeneration(list []stored) {
 
 // hashEntry returns a hash by which entries are told apart.
 func hashEntry(data []byte) uint64 { return xxhash.Sum64(data) }
+
+// Check returns what a stream is like, and an error if it cannot be the journal. It changes nothing.
+func Check(ctx context.Context, js jetstream.JetStream, stream string, replicas int) (*jetstream.StreamInfo, error) {
+	found, err := streams.Find(ctx, js, stream)
+	if err != nil {
+		return nil, err
+	}
+	info := found.CachedInfo()
+	if err := streams.Check(info.Config, Requirements(stream, replicas)); err != nil {
+		return nil, fmt.Errorf("the stream %s cannot be the journal: %w", stream, err)
+	}
+	return info, nil
+}
