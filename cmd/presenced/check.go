@@ -90,7 +90,6 @@ func (c *checks) inside() {
 		c.warn("data", err.Error()+": it runs, and a second one cannot start")
 	case err != nil:
 		c.say(err, "data", "")
-		return
 	case dir.Missing:
 		c.say(nil, "data", setup.DataDir+" will be made")
 	case dir.Mode&0o077 != 0:
@@ -100,6 +99,7 @@ func (c *checks) inside() {
 	}
 	free := humanize.IBytes(dir.Free) + " free of " + humanize.IBytes(dir.Size)
 	switch {
+	case dir.Size == 0: // it is not known
 	case dir.Free < dir.Reserve:
 		c.say(fmt.Errorf("%s: changes are refused below %s; make space", free, humanize.IBytes(dir.Reserve)), "disk", "")
 	case dir.Free < fewBytesFree:

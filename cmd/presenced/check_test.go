@@ -49,7 +49,17 @@ func TestCheck(t *testing.T) {
 	code, stdout, _ = call(t, "--check", "--data", data, "--listen", at, "--http", at)
 	wantLines(t, code, stdout, 1, `FAIL  listen .*in use`, `FAIL  http +--http: .*in use`)
 	code, stdout, _ = call(t, "--check", "--data", "/dev/null", "--listen", "127.0.0.1:0")
-	wantLines(t, code, stdout, 1, `FAIL  data +data directory /dev/null cannot be used: not a directory`)
+	wantLines(t, code, stdout, 1, `FAIL  data +data directory /dev/null cannot be used: not a directory`, `ok    listen `)
+	if os.Getuid() != 0 { // to whom no permission is denied
+		if err := os.Mkdir(filepath.Join(dir, "foreign"), 0o500); err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, _ = call(t, "--check", "--data", filepath.Join(dir, "foreign"), "--listen", "127.0.0.1:0")
+		wantLines(t, code, stdout, 1, `FAIL  data .*permission denied for user \d+, who runs presenced: make it that user's`)
+		if err := os.Remove(filepath.Join(dir, "foreign")); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	if err := os.Mkdir(filepath.Join(dir, "open"), 0o755); err != nil {
 		t.Fatal(err)

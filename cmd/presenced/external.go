@@ -154,6 +154,9 @@ func (c *connections) dial(name, urls, creds string, log *slog.Logger, more ...n
 	)
 	if creds != "" {
 		login, err := credentials(creds)
+		if errors.Is(err, os.ErrPermission) {
+			return nil, fmt.Errorf("connecting %s: %w for user %d, who runs presenced: make the file that user's (chown), with mode 0600", name, err, os.Getuid())
+		}
 		if err != nil {
 			return nil, fmt.Errorf("connecting %s: %w", name, err)
 		}

@@ -96,5 +96,8 @@ func dirError(dir string, err error) error {
 	if e, ok := errors.AsType[*os.PathError](err); ok {
 		err = e.Err
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("data directory %s cannot be used: %w for user %d, who runs presenced: make it that user's (chown), with mode 0700", dir, err, os.Getuid())
+	}
 	return fmt.Errorf("data directory %s cannot be used: %w", dir, err)
 }
