@@ -68,6 +68,9 @@ type Config struct {
 	// Prefix begins the subjects that the permissions are about;
 	// protocol.DefaultPrefix where it is empty.
 	Prefix string
+	// Private takes no clients: only presenced itself enters, in-process. Listen and WebSocket
+	// mean nothing then.
+	Private bool
 	// PingInterval and PingMax decide when the broker closes a connection that has
 	// gone silent: PingInterval × (PingMax + 1) after its last byte, or up to one
 	// interval later. Default: 5 s and 2, so 15 to 20 s.

@@ -49,7 +49,7 @@ func lockDir(dir string) (*dirLock, error) {
 func (l *dirLock) acquire(dir string) error {
 	switch err := flock(l.file); {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return fmt.Errorf("data directory %s is in use by another presenced%s", dir, l.holder())
+		return fmt.Errorf("data directory %s is %w by another presenced%s", dir, ErrInUse, l.holder())
 	case err != nil:
 		return dirError(dir, fmt.Errorf("locking %s: %w", LockFile, err))
 	}

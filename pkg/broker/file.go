@@ -35,6 +35,9 @@ type FileConfig struct {
 	// Credentials says that presenced enters the server by InProcess, with
 	// credentials. It must if the file has an operator, and cannot otherwise.
 	Credentials bool
+	// Private is as in Config: the file's listeners and remotes mean nothing. It does not go with
+	// a cluster.
+	Private bool
 	// Replicas is how many servers will hold the journal. Default 1.
 	Replicas int
 	// Prefix, Logger and Starting are as in Config.
@@ -78,6 +81,11 @@ func StartFile(cfg FileConfig) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Private {
+		if err := f.makePrivate(); err != nil {
+			return nil, &ConfigError{fmt.Errorf("%s: %w", cfg.Path, err)}
+		}
+	}
 	b := &Broker{keys: keys, names: f.names, file: &cfg}
 	b.take(f)
 	if f.operator() {
@@ -118,11 +126,15 @@ func (f *file) complete(keys accountKeys) {
 }
 
 func (b *Broker) startFile(f *file) error {
-	if err := checkFree(f.opts.Host, cmp.Or(f.opts.Port, server.DEFAULT_PORT)); err != nil {
-		return err
+	if !f.opts.DontListen {
+		if err := checkFree(f.opts.Host, cmp.Or(f.opts.Port, server.DEFAULT_PORT)); err != nil {
+			return err
+		}
 	}
 	f.cfg.Starting(f.setup())
-	f.warn()
+	if !f.cfg.Private {
+		f.warn()
+	}
 	f.complete(b.keys)
 	if err := b.writeReaderKey(f.opts.StoreDir); err != nil {
 		return err
@@ -147,6 +159,18 @@ func (f *file) setup() Setup {
 		s.Listeners = append(s.Listeners, strings.TrimPrefix(l.block+" "+l.address(), " "))
 	}
 	return s
+}
+
+// makePrivate has the server take no clients, and speak to no other server.
+func (f *file) makePrivate() error {
+	o := f.opts
+	if f.clustered() {
+		return errors.New("its server is one of a cluster, which cannot be entered alone")
+	}
+	o.DontListen = true
+	o.Websocket, o.MQTT, o.LeafNode, o.Gateway = server.WebsocketOpts{}, server.MQTTOpts{}, server.LeafNodeOpts{}, server.GatewayOpts{}
+	o.HTTPPort, o.HTTPSPort, o.ProfPort = 0, 0, 0
+	return nil
 }
 
 // file is a configuration file that was read.

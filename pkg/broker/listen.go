@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,10 +51,14 @@ type address struct {
 	port  int // or server.RANDOM_PORT
 }
 
-// addresses are those of a server that Start starts. webSocket is nil where there is none.
+// addresses are those of a server that Start starts. webSocket is nil where there is none. Both are
+// nil where the server is private.
 type addresses struct{ clients, webSocket *address }
 
 func (c Config) addresses() (a addresses, err error) {
+	if c.Private {
+		return a, nil
+	}
 	if a.clients, err = newAddress(c.Listen, c.Insecure); err != nil || c.WebSocket == "" {
 		return a, err
 	}
@@ -72,14 +77,14 @@ func newAddress(given string, insecure bool) (*address, error) {
 }
 
 func (a addresses) list() []*address {
-	if a.webSocket == nil {
-		return []*address{a.clients}
-	}
-	return []*address{a.clients, a.webSocket}
+	return slices.DeleteFunc([]*address{a.clients, a.webSocket}, func(at *address) bool { return at == nil })
 }
 
 // names are the addresses for people, see Setup.
 func (a addresses) names() []string {
+	if a.clients == nil {
+		return nil
+	}
 	names := []string{a.clients.given}
 	if a.webSocket != nil {
 		names = append(names, "websocket "+a.webSocket.given)
@@ -90,6 +95,10 @@ func (a addresses) names() []string {
 // set makes the server listen. Without an allowed origin nats-server would let in the pages
 // of all. So there is always one, of a host that cannot exist (RFC 2606).
 func (a addresses) set(opts *server.Options, origins []string) error {
+	if a.clients == nil {
+		opts.DontListen = true
+		return nil
+	}
 	opts.Host, opts.Port = a.clients.host, a.clients.port
 	if a.webSocket == nil {
 		return nil
