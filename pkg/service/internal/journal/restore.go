@@ -82,7 +82,10 @@ func (j *Journal[W]) begin(ctx context.Context, atLeast uint64, avoid int) error
 		return nil
 	}
 	lost := fmt.Errorf("the journal begins at position %d and no snapshot can be used for the entries before it: restore the store, or begin anew with --new-epoch", state.FirstSeq)
-	if atLeast > 1 {
+	switch {
+	case j.stream.CachedInfo().Config.Metadata[restoring] != "":
+		lost = errors.New("a restore into this store did not finish: run presenced restore again with the same options, which begins anew, or restore into an empty store")
+	case atLeast > 1:
 		lost = fmt.Errorf("position %d is missing in the journal, and no snapshot can be used instead: restore the store, or begin anew with --new-epoch", atLeast)
 	}
 	return &fatalError{errors.Join(append([]error{lost}, failed...)...)}

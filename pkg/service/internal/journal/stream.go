@@ -21,19 +21,7 @@ func subjectOf(stream string) string { return stream + ".entries" }
 
 // openStream finds the stream, or creates it, and has a first entry in it.
 func (j *Journal[W]) openStream(ctx context.Context) error {
-	want := jetstream.StreamConfig{
-		Name:        j.cfg.Stream,
-		Description: "presence: the journal of all changes; written and trimmed by presenced only",
-		Subjects:    []string{j.subject()},
-		Retention:   jetstream.LimitsPolicy,
-		Storage:     jetstream.FileStorage,
-		Replicas:    j.cfg.Replicas,
-		Discard:     jetstream.DiscardNew,
-		DenyDelete:  true,
-		MaxMsgs:     -1,
-		MaxBytes:    -1,
-		MaxMsgSize:  -1,
-	}
+	want := streamConfig(j.cfg.Stream, j.cfg.Replicas)
 	list, err := j.store.list(ctx)
 	if err != nil {
 		return err
@@ -63,6 +51,23 @@ func (j *Journal[W]) openStream(ctx context.Context) error {
 		return err
 	}
 	return j.writeGenesis(ctx, list)
+}
+
+// streamConfig returns the configuration that a journal's stream is made with.
+func streamConfig(stream string, replicas int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        stream,
+		Description: "presence: the journal of all changes; written and trimmed by presenced only",
+		Subjects:    []string{subjectOf(stream)},
+		Retention:   jetstream.LimitsPolicy,
+		Storage:     jetstream.FileStorage,
+		Replicas:    replicas,
+		Discard:     jetstream.DiscardNew,
+		DenyDelete:  true,
+		MaxMsgs:     -1,
+		MaxBytes:    -1,
+		MaxMsgSize:  -1,
+	}
 }
 
 func (j *Journal[W]) requirements() streams.Requirements {
@@ -119,8 +124,12 @@ var errNotFirst = errors.New("another instance appended an entry meanwhile: star
 
 // publishFirst appends an entry right behind a position, or not at all.
 func (j *Journal[W]) publishFirst(ctx context.Context, data []byte, last uint64) error {
-	_, err := j.cfg.JetStream.PublishMsg(ctx, &nats.Msg{Subject: j.subject(), Data: data},
-		jetstream.WithExpectStream(j.cfg.Stream), jetstream.WithExpectLastSequence(last))
+	return publishFirst(ctx, j.cfg.JetStream, j.cfg.Stream, data, last)
+}
+
+func publishFirst(ctx context.Context, js jetstream.JetStream, stream string, data []byte, last uint64) error {
+	_, err := js.PublishMsg(ctx, &nats.Msg{Subject: subjectOf(stream), Data: data},
+		jetstream.WithExpectStream(stream), jetstream.WithExpectLastSequence(last))
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return errNotFirst
