@@ -105,7 +105,7 @@ func runVerify(ctx context.Context, cmd *cli.Command, c *conn) error {
 }
 
 // dialJournal connects to the journal's account.
-func (c *conn) dialJournal(cmd *cli.Command) (*nats.Conn, error) {
+func (c *conn) dialJournal(cmd *cli.Command, more ...nats.Option) (*nats.Conn, error) {
 	if cmd.Bool("single-account") {
 		return c.nc, nil
 	}
@@ -114,7 +114,7 @@ func (c *conn) dialJournal(cmd *cli.Command) (*nats.Conn, error) {
 		return nil, err
 	}
 	urls := natsurl.WithoutUsers(list) // the key to the journal is another user's
-	opts := c.optionsOf(cmd, "presencectl "+cmd.Name)
+	opts := append(c.optionsOf(cmd, "presencectl "+cmd.Name), more...)
 	by := "the credentials of --journal-url"
 	switch creds, given := cmd.String("journal-creds"), cmd.String("journal-url"); {
 	case creds != "":

@@ -19,6 +19,10 @@ import (
 
 // config is what the flags say, in their order.
 type config struct {
+	command string // empty: serve
+	file    string // the argument of command
+	force   bool
+
 	listen, data, sync string
 	webSocket          string
 	origins            []string
@@ -40,10 +44,9 @@ type config struct {
 	logLevel, logFormat string
 	level               slog.Level // logLevel
 
-	command string // "" serves
-	check   bool   // it only checks
-	json    bool   // of commandConfig
-	pprof   bool
+	check bool // it only checks
+	json  bool // of commandConfig
+	pprof bool
 
 	options  []option // all of it, for people
 	unheeded []string // lines of envFile that change nothing, because another source goes before

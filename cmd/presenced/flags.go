@@ -29,9 +29,6 @@ func parse(ctx context.Context, args []string, stdout, stderr io.Writer) (*confi
 		if from.err != nil {
 			return from.err
 		}
-		if cmd.Args().Present() {
-			return fmt.Errorf("unexpected argument %q", cmd.Args().First())
-		}
 		cfg.envFile = from.path
 		if err := cfg.complete(cmd.IsSet); err != nil {
 			return err
@@ -39,18 +36,25 @@ func parse(ctx context.Context, args []string, stdout, stderr io.Writer) (*confi
 		cfg.options, cfg.unheeded = optionsOf(cmd, from), from.unheeded(cmd)
 		return nil
 	}
+	withoutArguments := func(cmd *cli.Command) error {
+		if cmd.Args().Present() {
+			asked = false
+			return fmt.Errorf("unexpected argument %q: the commands are backup, restore and config; without one presenced serves", cmd.Args().First())
+		}
+		return complete(cmd)
+	}
 	cmd := &cli.Command{
 		Name:            "presenced",
 		Usage:           "the presence service: who is online, and how they can be reached",
-		UsageText:       "presenced [options]\npresenced [options] config [--json]",
+		UsageText:       "presenced [options]\npresenced [options] backup|restore FILE\npresenced [options] config [--json]",
 		Version:         versionText(),
 		Description:     description,
 		Flags:           flags(&cfg, from),
 		HideHelpCommand: true,
-		Commands:        []*cli.Command{configCommand(&cfg, complete)},
 		Writer:          stdout,
 		ErrWriter:       stderr,
-		Action:          func(_ context.Context, cmd *cli.Command) error { return complete(cmd) },
+		Commands:        append(subcommands(&cfg, complete), configCommand(&cfg, withoutArguments)),
+		Action:          func(_ context.Context, cmd *cli.Command) error { return withoutArguments(cmd) },
 		// By default the library prints the whole help, and exits the process.
 		OnUsageError:   func(_ context.Context, _ *cli.Command, err error, _ bool) error { return err },
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},

@@ -5,6 +5,8 @@
 //	presenced --data /var/lib/presenced --log-format json
 //	presenced --nats-config cluster.conf --replicas 3
 //	presenced --nats-url nats://10.0.0.5 --creds app.creds --journal-creds journal.creds
+//	presenced backup FILE --data /var/lib/presenced   # of a stopped one
+//	presenced restore FILE --data /var/lib/presenced
 //
 // Every flag has an environment variable, PRESENCED_ and its name; --help shows
 // them. When it serves, it says on stdout where, and tells systemd (Type=notify);
@@ -41,7 +43,7 @@ func main() {
 }
 
 // run does what the arguments say until ctx is done.
-func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	cfg, err := parse(ctx, args, stdout, stderr)
 	if err != nil {
 		return usageError{err}
@@ -52,10 +54,16 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	switch {
 	case cfg.command == commandConfig:
 		return showConfig(*cfg, stdout)
+	case cfg.command == commandBackup:
+		err = runBackup(ctx, *cfg, stdout, stderr)
+	case cfg.command == commandRestore:
+		err = runRestore(ctx, *cfg, stdin, stdout, stderr)
 	case cfg.check:
 		return checkStart(ctx, *cfg, stdout)
+	default:
+		err = serve(ctx, newLive(args, *cfg), stdout, stderr)
 	}
-	if err = serve(ctx, newLive(args, *cfg), stdout, stderr); err != nil && cfg.logFormat == formatJSON {
+	if err != nil && cfg.logFormat == formatJSON {
 		return &loggedError{err, cfg.logger(stderr, cfg.level)}
 	}
 	return err

@@ -160,6 +160,13 @@ func TestHelpAndVersion(t *testing.T) {
 // TestFits_Help: the help fits a terminal of 80 columns.
 func TestFits_Help(t *testing.T) {
 	_, stdout, _ := call(t, "--help")
+	for _, command := range []string{commandBackup, commandRestore} {
+		code, help, stderr := call(t, command, "--help")
+		if code != 0 || stderr != "" || !strings.Contains(help, "presenced [options] "+command+" FILE") {
+			t.Errorf("%s --help: got %d, %s%s", command, code, help, stderr)
+		}
+		stdout += help
+	}
 	for line := range strings.Lines(stdout) {
 		if width := layout.Width(strings.TrimRight(line, "\n")); width > layout.Columns {
 			t.Errorf("a line of %d cells: %s", width, line)
