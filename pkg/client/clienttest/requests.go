@@ -122,7 +122,9 @@ func (s *Service) apply(r Request, m *protocol.ApplyRequest) (any, error) {
 }
 
 func (s *Service) get(_ Request, m *protocol.GetRequest) (any, error) {
-	return json.RawMessage(s.queries().Get(nil, m)), nil
+	var reply protocol.GetReply // who changes replies wants to see one
+	err := json.Unmarshal(s.queries().Get(nil, m), &reply)
+	return reply, err
 }
 
 func (s *Service) ownStatus(r Request, _ *struct{}) (any, error) {
