@@ -53,7 +53,7 @@ func (c *Client) ask(ctx context.Context, r request, reply any) error {
 	defer stop()
 
 	sent := time.Now()
-	msg, err := c.nc.RequestWithContext(ctx, r.subject, body)
+	msg, err := c.nc.RequestMsgWithContext(ctx, newRequest(ctx, r.subject, body))
 	switch {
 	case err == nil:
 		if err = decode(msg, reply); err != nil {

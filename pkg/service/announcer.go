@@ -32,8 +32,11 @@ type outbox interface {
 	pending(from state.Cursor, b batch) batch
 	// heard reports whether anybody subscribes to a subject, or may do so.
 	heard(subject string) bool
-	// publish sends an event. It may wait as long as the connection does.
-	publish(subject string, data []byte) error
+	// trace returns the trace of the change with a revision; empty: it has none.
+	trace(revision uint64) string
+	// publish sends an event, with a trace that may be empty. It may wait as long as the connection
+	// does.
+	publish(subject string, data []byte, trace string) error
 	// arrived waits until the broker has everything that was published, for AnnounceAgain at
 	// most. By then reported was called with what the broker has refused of it. reconnects
 	// counts how often the connection was lost and came back until then.
@@ -104,7 +107,15 @@ func (o serviceOutbox) heard(subject string) bool {
 	return o.s.cfg.Heard == nil || o.s.cfg.Heard(subject)
 }
 
-func (o serviceOutbox) publish(subject string, data []byte) error {
+func (o serviceOutbox) trace(revision uint64) string { return o.s.traces.of(revision) }
+
+func (o serviceOutbox) publish(subject string, data []byte, trace string) error {
+	if trace != "" {
+		err := o.s.cfg.Answers.PublishMsg(&nats.Msg{Subject: subject, Header: traced(nil, trace), Data: data})
+		if !errors.Is(err, nats.ErrMaxPayload) { // without the trace it may fit
+			return err
+		}
+	}
 	return o.s.cfg.Answers.Publish(subject, data)
 }
 
@@ -241,7 +252,7 @@ func (a *announcer) send(n *state.Announcement) error {
 	if n.Announce {
 		subject, err := a.subjects.Event(n.UserID)
 		if err == nil && !a.unheard(subject) {
-			err = a.sendTo(subject, &n.Public)
+			err = a.sendTo(subject, &n.Public, a.publicTrace(&n.Public))
 		}
 		if err != nil {
 			return err
@@ -254,20 +265,31 @@ func (a *announcer) send(n *state.Announcement) error {
 	if err != nil || a.unheard(subject) {
 		return err
 	}
+	trace := ""
 	if n.Tell {
-		err = a.sendTo(subject, &n.Status)
+		trace = a.outbox.trace(n.Status.Status.Revision)
+		err = a.sendTo(subject, &n.Status, trace)
 	}
 	for i := 0; err == nil && i < len(n.Self); i++ {
-		err = a.sendTo(subject, &n.Self[i])
+		err = a.sendTo(subject, &n.Self[i], trace)
 	}
 	return err
 }
 
-func (a *announcer) sendTo(subject string, event any) (err error) {
+// publicTrace returns the trace of a public event. OFFLINE has none: a user who was lost sends no
+// request, so a trace would give away one who becomes invisible (G9).
+func (a *announcer) publicTrace(e *protocol.Event) string {
+	if e.StatusType == protocol.Offline {
+		return ""
+	}
+	return a.outbox.trace(e.Revision)
+}
+
+func (a *announcer) sendTo(subject string, event any, trace string) (err error) {
 	if a.buffer, err = protocol.AppendMarshal(a.buffer[:0], event); err != nil {
 		return err
 	}
-	err = a.outbox.publish(subject, a.buffer)
+	err = a.outbox.publish(subject, a.buffer, trace)
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload): // no later attempt would send it, and others wait
 		if a.tooLarge.Due(time.Now()) {

@@ -78,7 +78,9 @@ func (o *listedOutbox) heard(subject string) bool {
 	return !slices.Contains(o.unheard, strings.TrimPrefix(subject, "presence.v1."))
 }
 
-func (o *listedOutbox) publish(subject string, _ []byte) error {
+func (o *listedOutbox) trace(uint64) string { return "" }
+
+func (o *listedOutbox) publish(subject string, _ []byte, _ string) error {
 	if err := o.refuse[subject]; err != nil {
 		return err
 	}

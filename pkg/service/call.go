@@ -23,12 +23,14 @@ type call struct {
 	begun    time.Time
 	owner    string // the user or gateway in the subject; empty: it names none
 	reads    bool   // it changes nothing
+	traced   string // the trace that the request names; empty: none
 	ticket   admission.Ticket
 }
 
 // waiter waits for an entry to be applied: a call, or a barrier of the service's own.
 type waiter interface {
 	arrived() time.Time
+	trace() string // the trace of its request; empty: none
 	// failed says what it means to the waiter that the journal failed.
 	failed(err error) *protocol.Error
 	// done is called with the outcome, by the responder's goroutine.
@@ -53,6 +55,8 @@ func (a *answer) failure() *protocol.Error {
 func (c *call) base() *call { return c }
 
 func (c *call) arrived() time.Time { return c.begun }
+
+func (c *call) trace() string { return c.traced }
 
 func (c *call) failed(err error) *protocol.Error { return journalError(err) }
 
@@ -137,7 +141,7 @@ func (c *call) finish(e *protocol.Error) {
 // respond sends a reply. The reply subject was checked when the request arrived.
 func (c *call) respond(data []byte, header nats.Header) {
 	s := c.endpoint.service
-	err := s.replies.send(&nats.Msg{Subject: c.msg.Reply, Header: header, Data: data})
+	err := s.replies.send(&nats.Msg{Subject: c.msg.Reply, Header: traced(header, c.traced), Data: data})
 	if errors.Is(err, errUnsafe) {
 		c.respondUnsent()
 		return

@@ -41,7 +41,7 @@ func (c *contactsCall) readOrChange() error {
 		changed, err := s.contacts.Change(ctx, c.owner, &c.body)
 		s.noteContacts(err)
 		if err == nil {
-			s.tellContacts(c.owner, &changed)
+			s.tellContacts(c.owner, &changed, c.traced)
 		}
 		return c.answer(changed.List, err)
 	})
@@ -96,17 +96,17 @@ func (s *Service) noteContacts(err error) {
 
 // tellContacts publishes a stored change to the user's devices, once. A device that missed it
 // notices by the next version.
-func (s *Service) tellContacts(user string, changed *contacts.Changed) {
+func (s *Service) tellContacts(user string, changed *contacts.Changed, trace string) {
 	if len(changed.Added)+len(changed.Removed) == 0 && !changed.Read {
 		return
 	}
 	e := protocol.SelfEvent{Type: protocol.SelfContacts, Added: changed.Added, Removed: changed.Removed, Version: changed.Version, PreviousVersion: changed.Previous}
-	if err := s.publishSelf(user, &e); err != nil {
+	if err := s.publishSelf(user, &e, trace); err != nil {
 		s.log.Warn("a change of contacts could not be published", "err", err)
 	}
 }
 
-func (s *Service) publishSelf(user string, e *protocol.SelfEvent) error {
+func (s *Service) publishSelf(user string, e *protocol.SelfEvent, trace string) error {
 	subject, err := s.subjects.Self(user)
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (s *Service) publishSelf(user string, e *protocol.SelfEvent) error {
 	if err != nil {
 		return fmt.Errorf("encoding an event: %w", err)
 	}
-	return s.cfg.Answers.Publish(subject, data)
+	return serviceOutbox{s}.publish(subject, data, trace)
 }
 
 // erase implements "admin.erase" of PROTOCOL 4.8. It erases the contacts first, and then what is
@@ -153,7 +153,7 @@ func (c *erase) submit() error {
 		if err != nil {
 			return err
 		}
-		s.tellContacts(user, &changed)
+		s.tellContacts(user, &changed, "")
 		return s.submit(c, api.Erase(&c.body))
 	})
 }

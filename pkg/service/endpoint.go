@@ -49,7 +49,7 @@ func (e *endpoint) receive(m *nats.Msg) {
 	defer s.gate.Leave()
 	r := e.open()
 	c := r.base()
-	c.endpoint, c.msg, c.begun, c.reads = e, m, time.Now(), e.query
+	c.endpoint, c.msg, c.begun, c.reads, c.traced = e, m, time.Now(), e.query, protocol.TraceParent(m.Header)
 	err := s.admit(c)
 	if err == nil && e.query {
 		if !c.wantsReply() { // nobody wants to know

@@ -83,7 +83,7 @@ func (s *Service) Compare(h *entry.Header) error {
 
 // TellContacts publishes a change of contacts.
 func (s *Service) TellContacts(user string, changed *contacts.Changed) {
-	s.tellContacts(user, changed)
+	s.tellContacts(user, changed, "")
 }
 
 // Refusals returns how many refusals of subscriptions the instance has heard of.

@@ -109,6 +109,7 @@ func (s *Service) Figures() Figures {
 	s.connections.Remembered(f.Remembered)
 	f.Remembered["erased-to-trim"] = s.trims.wait()
 	f.Remembered["revision-waiters"], f.Remembered["answers"] = s.waiters.count(), s.responder.waiting()
+	f.Remembered["traces"] = s.traces.count()
 	f.Remembered["closed-to-detect"], f.Remembered["losses-to-announce"] = s.detections.counts()
 	select {
 	case <-s.opened:

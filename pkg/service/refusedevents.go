@@ -111,9 +111,9 @@ func (a *announcer) repeat(subject string) error {
 	n, _ := a.outbox.repeated(user)
 	switch {
 	case public && n.Announce:
-		return a.sendTo(subject, &n.Public)
+		return a.sendTo(subject, &n.Public, a.publicTrace(&n.Public))
 	case !public && n.Tell:
-		return a.sendTo(subject, &n.Status)
+		return a.sendTo(subject, &n.Status, a.outbox.trace(n.Status.Status.Revision))
 	}
 	return nil
 }

@@ -175,6 +175,8 @@ type barrier struct {
 
 func (b *barrier) arrived() time.Time { return b.begun }
 
+func (b *barrier) trace() string { return "" }
+
 func (b *barrier) failed(err error) *protocol.Error { return journalError(err) }
 
 func (b *barrier) done(a *answer) {

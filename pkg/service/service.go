@@ -88,6 +88,7 @@ type Service struct {
 	connections *connections.Watcher
 	trims       trims
 	detections  detections
+	traces      traces
 	noContacts  atomic.Bool // the last request to the contacts' bucket failed
 	// contactsWrong says what is wrong with the configuration of the contacts' bucket. nil: it
 	// was not checked yet.
@@ -139,7 +140,10 @@ func New(cfg Config) (*Service, error) {
 	s.waiters.responder = s.responder
 	s.announcer = newAnnouncer(serviceOutbox{s}, s.subjects, s.log)
 	s.detections.init()
-	s.announcer.published = func(position uint64) { s.detections.announced(position, time.Now()) }
+	s.announcer.published = func(position uint64) {
+		s.detections.announced(position, time.Now())
+		s.traces.announced(position)
+	}
 	s.connections = connections.New(connections.Config{System: cfg.System, Account: cfg.ClientsAccount, Leases: leases{s}, Logger: s.log})
 	s.endpoints = s.routes()
 	s.replies, s.listener = newReplies(cfg.Clients, cfg.Answers), newListener(s)
@@ -455,6 +459,9 @@ func (s *Service) answers(callers *journal.Callers[waiter], out *state.Outcome) 
 	} else {
 		for i, c := range callers.Commands {
 			answers = append(answers, answer{to: c, result: out.Results[i]})
+			if trace := c.trace(); trace != "" {
+				s.traces.add(out.Results[i].Revision, s.state.Position(), trace)
+			}
 		}
 		for _, r := range callers.Renewals {
 			answers = append(answers, s.renewedAnswer(r))

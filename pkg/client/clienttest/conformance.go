@@ -36,7 +36,7 @@ func Conformance(t *testing.T, s Target) {
 		{"sessions", testSessions}, {"devices", testDevices}, {"ends", testEnds}, {"texts", testTexts},
 		{"availability", testAvailability}, {"expiry", testExpiry}, {"invisible", testInvisible},
 		{"queries", testQueries}, {"contacts", testContacts}, {"gateways", testGateways}, {"window", testWindow}, {"kicked", testKicked}, {"handover", testHandover},
-		{"operators", testOperators}, {"refused", testRefused}, {"lost", testLost},
+		{"operators", testOperators}, {"refused", testRefused}, {"lost", testLost}, {"traces", testTraces},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(newProbe(t, s, part.name)) })
 	}

@@ -38,7 +38,7 @@ func (s *Service) setContacts(user string, list []string) {
 	s.publish(subject, err, protocol.SelfEvent{
 		Type: protocol.SelfContacts, PreviousVersion: old.version, Version: old.version + 1,
 		Added: without(list, old.users), Removed: without(old.users, list),
-	})
+	}, s.trace)
 }
 
 func without(list, others []string) []string {

@@ -5,6 +5,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"presence/pkg/internal/entry"
 	"presence/pkg/internal/state"
 	"presence/pkg/protocol"
@@ -66,24 +68,33 @@ func (s *Service) appendTo(epoch string, generation uint32, renewed []uint32, co
 func (s *Service) announce(a state.Announcement) {
 	if a.Announce {
 		subject, err := s.subjects.Event(a.UserID)
-		s.publish(subject, err, a.Public)
+		trace := s.trace
+		if a.Public.StatusType == protocol.Offline {
+			trace = "" // as in the service (PROTOCOL 5.1)
+		}
+		s.publish(subject, err, a.Public, trace)
 	}
 	subject, err := s.subjects.Self(a.UserID)
 	if a.Tell {
-		s.publish(subject, err, a.Status)
+		s.publish(subject, err, a.Status, s.trace)
 	}
 	for _, e := range a.Self {
-		s.publish(subject, err, e)
+		s.publish(subject, err, e, s.trace)
 	}
 }
 
-func (s *Service) publish(subject string, err error, event any) {
+func (s *Service) publish(subject string, err error, event any, trace string) {
 	if err != nil || s.mute {
 		return
 	}
 	body, err := protocol.Marshal(event)
 	if err == nil {
-		err = s.nc.Publish(subject, body)
+		m := nats.NewMsg(subject)
+		m.Data = body
+		if trace != "" {
+			m.Header[protocol.TraceHeader] = []string{trace}
+		}
+		err = s.nc.PublishMsg(m)
 	}
 	s.complain(err)
 }

@@ -63,6 +63,7 @@ type Service struct {
 	ttl                 time.Duration // of sessions and leases, where not 0
 	scripted            int           // sessions that SetStatus opened
 	stale, mute         bool
+	trace               string // of the request at hand; empty: it names none
 	fails               map[string]failure
 	intercept           func(Request, func() (any, error)) (any, error)
 	requests            []Request
@@ -76,6 +77,8 @@ type Request struct {
 	UserID  string // of a request about one user
 	Gateway string // of a gateway's request
 	Body    []byte
+	// TraceParent is the trace that the request names; empty: none (PROTOCOL 5.1).
+	TraceParent string
 }
 
 // Into reads the request's body into a message of package protocol.
@@ -226,6 +229,9 @@ func (s *Service) handle(m *nats.Msg) {
 		return
 	}
 	out := nats.NewMsg(m.Reply)
+	if r.TraceParent != "" {
+		out.Header[protocol.TraceHeader] = []string{r.TraceParent}
+	}
 	if err == nil {
 		out.Data, err = protocol.Marshal(reply)
 	}
@@ -243,7 +249,7 @@ func (s *Service) handle(m *nats.Msg) {
 
 // parse reads a request's subject.
 func (s *Service) parse(m *nats.Msg) (r Request, err error) {
-	r.Body = m.Data
+	r.Body, r.TraceParent = m.Data, protocol.TraceParent(m.Header)
 	rest := strings.TrimPrefix(m.Subject, s.subjects.Prefix()+".")
 	last := rest[strings.LastIndex(rest, ".")+1:]
 	switch {
@@ -293,6 +299,8 @@ func (s *Service) failing(op string) error {
 func (s *Service) serve(r Request) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.trace = r.TraceParent
+	defer func() { s.trace = "" }()
 	h, ok := handlers[r.Op]
 	if !ok {
 		return nil, ErrNoAnswer
