@@ -18,8 +18,6 @@ var processTable = []struct{ name, kind, help string }{
 	{"process_resident_memory_anon_bytes", gauge, "resident memory that is no file's"},
 	{"process_resident_memory_file_bytes", gauge, "resident memory that is of the program and other files"},
 	{"process_virtual_memory_bytes", gauge, "virtual memory of the process"},
-	{"process_open_fds", gauge, "open file descriptors"},
-	{"process_max_fds", gauge, "the most file descriptors that may be open"},
 	{"process_start_time_seconds", gauge, "when the process started, in seconds since 1970"},
 	{"process_major_pagefaults_total", counter, "page faults that needed the disk"},
 	{"go_info", gauge, "the version of Go"},

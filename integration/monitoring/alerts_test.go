@@ -104,9 +104,10 @@ var alarms = map[string]string{
 	"PresenceAmnesty":       `presence_amnesty{instance="a"} 1x80`,
 	"PresenceFlood":         `presence_requests_unanswered_total{instance="a",endpoint="set"} 0+10x80`,
 	"PresenceSlowConsumers": `presence_server_slow_consumers_total{instance="a"} 0x70 1x10`,
-	"PresenceSnapshotOld":   `presence_snapshot_age_seconds{instance="a"} 71000+15x80`,
-	"PresenceDiskLow":       `presence_disk_free_bytes{instance="a"} 900000000x80`,
-	"PresenceDiskFull":      `presence_disk_free_bytes{instance="a"} 100000000x80`,
+	"PresenceNoSnapshots": `presence_journal_position{instance="a"} 75000+100x80
+		presence_snapshot_position{instance="a"} 0x80`,
+	"PresenceDiskLow":  `presence_disk_free_bytes{instance="a"} 900000000x80`,
+	"PresenceDiskFull": `presence_disk_free_bytes{instance="a"} 100000000x80`,
 }
 
 // TestAlerts_Alarm: each rule holds when what it is for has happened, once, and not before.
