@@ -85,7 +85,7 @@ var metricsTable = []metric{
 		func(s snapshot) samples { return one(s.Position) }},
 	{"journal_applied_total", counter, "journal entries applied",
 		func(s snapshot) samples { return one(s.Applied) }},
-	{"journal_lag_seconds", gauge, "time since the last journal entry was applied; there is one a second at least",
+	{"journal_lag_seconds", gauge, "time since the state was known to be as of the journal's end; below 3 unless cut off",
 		func(s snapshot) samples { return one(s.Lag.Seconds()) }},
 	{"journal_append_duration_seconds", histogram, "time from publishing a journal entry to its acknowledgement",
 		func(s snapshot) samples { return samples{{histogram: s.Append}} }},

@@ -6,8 +6,8 @@ type Vitals struct {
 	// Clock is the clock of the instance's machine when it made the reply.
 	Clock         Time    `json:"clock"`
 	UptimeSeconds float64 `json:"uptimeSeconds"`
-	// Position is that of the last journal entry applied. LagSeconds is how long ago that was:
-	// beyond StaleAfter the instance is stale. There is an entry every second.
+	// Position is that of the last journal entry applied. LagSeconds is how long ago the state was
+	// known to be as of the journal's end: beyond StaleAfter the instance is stale.
 	Position   uint64  `json:"position"`
 	LagSeconds float64 `json:"lagSeconds"`
 	// Format is that of the journal in use, MaxFormat the newest that the instance knows.

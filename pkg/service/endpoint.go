@@ -102,5 +102,5 @@ func (s *Service) refuseStale() error {
 
 // stale reports whether the state may be older than protocol.StaleAfter.
 func (s *Service) stale() bool {
-	return s.journal.SinceApplied() > protocol.StaleAfter || s.pauses.paused()
+	return s.journal.SinceCurrent() > protocol.StaleAfter || s.pauses.paused()
 }

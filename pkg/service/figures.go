@@ -32,7 +32,7 @@ type Figures struct {
 
 	// Of the journal as this instance sees it.
 	Applied       uint64        // entries applied, counted again after the state was built anew
-	Lag           time.Duration // since the last entry; 0 until the instance has caught up
+	Lag           time.Duration // since the state was known to be current; 0 until the instance has caught up
 	Waiting       int           // callers whose command is not applied yet
 	Snapshot      uint64        // position of the last snapshot; 0: none
 	SnapshotBytes uint64
@@ -125,7 +125,7 @@ func (s *Service) Figures() Figures {
 	s.journal.Remembered(f.Remembered)
 	f.Waiting = s.journal.Waiting()
 	if s.journal.Follows() {
-		f.Lag = s.journal.SinceApplied()
+		f.Lag = s.journal.SinceCurrent()
 	}
 	return f
 }

@@ -35,7 +35,7 @@ func (s *Service) Health() error {
 		return err
 	}
 	cutOff := s.cutOff()
-	if silent := s.journal.SinceApplied(); silent > protocol.StaleAfter {
+	if silent := s.journal.SinceCurrent(); silent > protocol.StaleAfter {
 		why := s.refused.journal.refusal()
 		if why == nil {
 			why = s.journal.Appending()

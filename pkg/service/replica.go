@@ -54,6 +54,17 @@ func (s *Service) rank() (int, bool) {
 	return s.state.Rank(s.instance)
 }
 
+// idle is the journal's Idle. While the journal takes no entries, as with a full disk, the instance
+// goes on trying, and is stale.
+func (s *Service) idle() bool {
+	if s.journal.Appending() != nil {
+		return false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return replica.Idle(s.state, s.instance, s.cfg.Alone)
+}
+
 // alone is the journal's Alone.
 func (s *Service) alone() bool {
 	s.mu.RLock()

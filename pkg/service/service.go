@@ -234,6 +234,7 @@ func (s *Service) openJournal(ctx context.Context, js jetstream.JetStream) (err 
 		Snapshot: s.snapshot,
 		Rank:     s.rank,
 		Alone:    s.alone,
+		Idle:     s.idle,
 		Skipped:  s.skipped,
 	})
 	return err

@@ -31,14 +31,16 @@ func (s *Service) tick(ctx context.Context) {
 			reachedAt = time.Now()
 		}
 		s.connections.TakeReports(time.Since(reachedAt) < cutOffAfter)
+		idle := s.idle()
 		s.mu.RLock()
-		due := replica.Due(s.state, s.instance, silent, reachable)
+		due := replica.Due(s.state, s.instance, silent, reachable, idle) || idle && replica.Drifted(s.state, silent, time.Now())
 		rank, known := s.state.Rank(s.instance)
 		format, newer := s.state.NextFormat()
 		s.mu.RUnlock()
 		if due {
 			s.journal.Tick()
 		}
+		ticker.Reset(replica.Grain(idle))
 		if newer && rank == 0 && known {
 			s.log.Info("every instance understands a later format of the journal: its behaviour comes into force", "format", format)
 			_ = s.journal.Report(entry.Command{Kind: entry.SetFormat, Seq: uint64(format)}) // if it fails, the next tick tries again
@@ -51,7 +53,9 @@ func (s *Service) tick(ctx context.Context) {
 		s.checkWaiters()
 		s.trimErased()
 		s.sweepDetections()
-		s.announcer.kick() // it may be time to ask the broker again what has arrived
+		if !idle { // then nothing is pending
+			s.announcer.kick() // it may be time to ask the broker again what has arrived
+		}
 	}
 }
 

@@ -43,7 +43,8 @@ import (
 //	3   Unbind, LameDuck. Ended sessions and connections are remembered in another way.
 //	4   Command.Grace, Params.MaxGrace: a lease can have a grace of its own.
 //	5   The last applies of a gateway are remembered, and not only the last one.
-//	6   Command.Final: a logout of one session can be for good.
+//	6   Command.Final: a logout of one session can be for good. While no lease is live, a
+//	    silence of the journal counts as time for longer.
 const Format = 6
 
 // firstText is above every format that there will be. What begins with it or a higher byte is

@@ -19,9 +19,10 @@ import (
 // difference of their timestamps, but never back and never by more than maxStep.
 // Instances append an entry at least every second. So the lease clock runs while the
 // service runs, and stands still while the service or the broker is down, however
-// wall time jumps.
+// wall time jumps. While no lease is live, nobody can be lost, so fewer entries do, see
+// State.longestStep.
 //
-// There is one more limit: the lease clock goes at most maxStep beyond the lease clock
+// There is one more limit: the lease clock goes at most as far beyond the lease clock
 // in the entry's header. Without it an outage could pass as time: a stream leader
 // that has lost its majority still gives timestamps to entries, which are stored later.
 // Nobody could renew a lease meanwhile.
@@ -30,19 +31,45 @@ type clock struct {
 	lease        int64
 	amnestyUntil int64 // of the lease clock
 	wentBackAt   int64 // lease clock when the stream's clock last went back; 0: not recently
+	// idled is how far the last entry moved the lease clock beyond maxStep.
+	idled int64
 }
 
-// advance moves the clocks to an entry's timestamp. The lease clock goes to most at
-// most. It advances by the distance to the entry before. A maximum of all timestamps
+// idleFormat is the first format in which the journal may be silent for longer while no
+// lease is live.
+const idleFormat = 6
+
+// longestStep returns the most by which the lease clock advances with the next entry. It
+// is more while no lease is live. Then there is nobody who could be lost, and nobody whose
+// renewals could be missed.
+func (s *State) longestStep() int64 {
+	if s.format >= idleFormat && s.live == 0 && len(s.gateways.byKey) == 0 {
+		return maxIdleStep
+	}
+	return maxStep
+}
+
+// Idle reports whether an instance need not append for the sake of time, but now and then,
+// and when a text or an availability expires. It is so if long steps are allowed, if no
+// other instance is in the table, and if nothing is to be announced. Only an entry can
+// change that.
+func (s *State) Idle(instance string) bool {
+	return s.longestStep() > maxStep && s.Only(instance) && s.instances[0].current == 0
+}
+
+// advance moves the clocks to an entry's timestamp. The lease clock goes forward by step
+// at most, and to most at most. It advances by the distance to the entry before. A maximum of all timestamps
 // would not do: after a jump of one hour back it would stand still for an hour.
-func (c *clock) advance(at int64, first bool, most int64) {
+func (c *clock) advance(at int64, first bool, step, most int64) {
 	gap := at - c.wall
 	c.wall = at
 	if first {
 		return
 	}
-	c.lease = max(c.lease, min(c.lease+min(max(gap, 0), maxStep), most))
-	if gap > maxStep || gap < -maxStep {
+	before := c.lease
+	c.lease = max(c.lease, min(c.lease+min(max(gap, 0), step), most))
+	c.idled = max(c.lease-before-maxStep, 0)
+	if gap > step || gap < -step {
 		c.startAmnesty()
 	}
 }
@@ -86,12 +113,12 @@ const (
 )
 
 // maxLeaseClock returns the highest value that the lease clock may have at an entry, see
-// clock. In force from format 3 on.
-func (s *State) maxLeaseClock(h *entry.Header) int64 {
+// clock. step is the longest step. In force from format 3 on.
+func (s *State) maxLeaseClock(h *entry.Header, step int64) int64 {
 	if s.format < 3 || h.Epoch != s.epoch {
 		return math.MaxInt64
 	}
-	return h.LeaseClock + maxStep
+	return h.LeaseClock + step
 }
 
 // noteClock notes that the stream's clock went back by more than Skew. It compares the
@@ -113,9 +140,10 @@ func (s *State) noteClock(h *entry.Header, gap int64) {
 
 // tooOld reports whether an entry was packed too long ago, or reached the leader too long
 // after its callers came. If the stream's clock went back since it was packed, nobody can
-// tell how long ago that was: the lease clock stands still while nobody appends.
+// tell how long ago that was: the lease clock stands still while nobody appends. For the
+// same reason a long step does not make an entry old: the entry may have been packed at its end.
 func (s *State) tooOld(h *entry.Header) bool {
-	if s.clock.lease-h.LeaseClock > maxPacked {
+	if s.clock.lease-s.clock.idled-h.LeaseClock > maxPacked {
 		return true
 	}
 	wall := s.clock.wall

@@ -186,6 +186,7 @@ func (s *State) extend(l *lease) {
 	if !l.live {
 		l.live = true
 		if x != nil {
+			s.live++
 			s.countSession(x, +1)
 		}
 	}

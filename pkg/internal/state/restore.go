@@ -414,6 +414,7 @@ func (r *restorer) restoreSession(u *user, rec *sessionRecord) error {
 	x.device, x.platform = s.keep(n, ofDevice, rec.Device), s.names.Take(rec.Platform)
 	x.loginAt, x.lostAt = rec.LoginAt, rec.LostAt
 	x.live, x.idle, x.loginOnly, x.loss = rec.Flags&1 != 0, rec.Flags&2 != 0, rec.Flags&4 != 0, loss(rec.Flags>>3&3)
+	s.live += int(flag(x.live))
 	if rec.Gateway > 0 {
 		if rec.Gateway > len(r.gateways) || !x.live || rec.On.Server != "" {
 			return damaged("session %q of %q is held by gateway %d of %d", rec.ID, s.userID(u), rec.Gateway, len(r.gateways))

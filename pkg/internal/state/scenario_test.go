@@ -25,6 +25,7 @@ import (
 //	LOGIN LINES …           one command a line, see parseCommand
 //
 //	wait 6s                 the service runs on: an entry every second
+//	idle 1h                 so does an idle service: an entry every 30 s
 //	gap 10s                 nothing is appended for that long, then one entry
 //	get USER…               what everybody sees
 //	own USER                what the owner sees, and what is set
@@ -200,6 +201,11 @@ func (m *machine) run(t *testing.T, d *datadriven.TestData) string {
 	case "wait":
 		for left := parseDuration(t, d.CmdArgs[0].Key); left > 0; left -= min(left, 1000) {
 			m.now += min(left, 1000)
+			m.apply(t, &entry.Entry{Header: m.header("A")})
+		}
+	case "idle":
+		for left := parseDuration(t, d.CmdArgs[0].Key); left > 0; left -= min(left, 30_000) {
+			m.now += min(left, 30_000)
 			m.apply(t, &entry.Entry{Header: m.header("A")})
 		}
 	case "gap":

@@ -254,6 +254,7 @@ func (s *State) remove(x *session) {
 	s.freeLease(&x.lease)
 	live := x.live
 	if live {
+		s.live--
 		s.countSession(x, -1)
 	}
 	s.dropSession(n, x)
@@ -282,6 +283,7 @@ func (s *State) lose(x *session) {
 		s.setGateway(x, nil)
 		s.unbind(&x.lease)
 	}
+	s.live--
 	s.countSession(x, -1)
 	x.live, x.lostAt = false, s.clock.wall
 	s.notePresence(u)

@@ -63,6 +63,8 @@ const (
 	// maxStep is the most by which the lease clock advances from one entry to the
 	// next. A longer silence was an outage of the service: it starts an amnesty.
 	maxStep = 2_000
+	// maxIdleStep is the same while no lease is live, see State.longestStep.
+	maxIdleStep = 32_000
 	// amnesty is how long after an outage no deadline falls due.
 	amnesty = 30_000
 	// maxPacked is how old an entry may be when it is applied (PROTOCOL 6,
@@ -121,6 +123,7 @@ type State struct {
 	expiries calendar[int64, uint32]
 
 	counts counts // derived from users, see Counts
+	live   int    // how many sessions are live, derived from them
 	// lastPending is the number of the newest pending announcement of all instances.
 	// Numbers are never given again, so a forgotten instance that comes back can go on.
 	lastPending uint64
@@ -212,7 +215,8 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 	}
 	s.position = position
 	gap := at - s.clock.wall
-	s.clock.advance(at, first, s.maxLeaseClock(&e.Header))
+	step := s.longestStep()
+	s.clock.advance(at, first, step, s.maxLeaseClock(&e.Header, step))
 	s.noteClock(&e.Header, gap)
 	defer s.noteDigest()
 	defer s.tidy()
@@ -356,13 +360,15 @@ func (s *State) Skip(position uint64, at int64) error {
 		return fmt.Errorf("skipping position %d after %d", position, s.position)
 	}
 	s.position = position
-	s.clock.advance(at, s.epoch == "", math.MaxInt64)
+	s.clock.advance(at, s.epoch == "", s.longestStep(), math.MaxInt64)
 	s.noteDigest()
 	return nil
 }
 
 // NextDue returns in how many milliseconds, from the last entry on, the next
-// deadline is due. It returns false if there is no deadline.
+// deadline is due. It returns false if there is no deadline. While long steps are
+// allowed, only lost sessions have a deadline by the lease clock. Nobody waits for
+// those to be forgotten, so they do not count.
 func (s *State) NextDue() (int64, bool) {
 	wait, found := int64(0), false
 	consider := func(at int64, ok bool, now int64) {
@@ -372,9 +378,11 @@ func (s *State) NextDue() (int64, bool) {
 	}
 	at, ok := s.expiries.next()
 	consider(at, ok, s.clock.wall)
-	if s.clock.inAmnesty() {
+	switch {
+	case s.clock.inAmnesty():
 		consider(s.clock.amnestyUntil, true, s.clock.lease)
-	} else {
+	case s.longestStep() > maxStep:
+	default:
 		at, ok = s.due.next()
 		consider(at, ok, s.clock.lease)
 	}

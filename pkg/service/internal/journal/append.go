@@ -20,7 +20,7 @@ const (
 	// pauseRefused is the pause after an entry that failed. Its reports and renewals wait already
 	// for the next entry. So without a pause a full journal would be asked without end.
 	pauseRefused = 100 * time.Millisecond
-	// failEvery is how often failOverdue looks.
+	// failEvery is how often failOverdue looks while anybody waits.
 	failEvery = 200 * time.Millisecond
 	// logEvery is the least pause between two log lines about entries that fail, or about a
 	// journal that cannot be followed. While the journal is full or away, every attempt fails.
@@ -126,6 +126,7 @@ func (j *Journal[W]) awaitApplied(ctx context.Context, f *inFlight[W]) {
 		j.mu.Lock()
 		f.stored = true
 		j.mu.Unlock()
+		wake(j.called)
 	case <-ctx.Done():
 	}
 }
@@ -134,19 +135,29 @@ func (j *Journal[W]) awaitApplied(ctx context.Context, f *inFlight[W]) {
 // those who are in no entry yet, and those whose entry is stored and cannot be applied, because
 // the journal is out of reach.
 func (j *Journal[W]) failOverdue(ctx context.Context) error {
-	ticker := time.NewTicker(failEvery)
-	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-ticker.C:
+		case <-j.called:
+		}
+		for j.isAwaited() {
+			if pause(ctx, failEvery) != nil {
+				return nil
+			}
 			j.failLate()
-			for _, f := range j.overdue(now) {
+			for _, f := range j.overdue(time.Now()) {
 				j.failEntry(f, fmt.Errorf("%w: it is stored, and was not delivered in time", ErrOutcomeUnknown))
 			}
 		}
 	}
+}
+
+// isAwaited reports whether there is a caller without an answer, or an entry that is not applied.
+func (j *Journal[W]) isAwaited() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.waiting > 0 || len(j.inFlight) > 0
 }
 
 // overdue removes the entries in flight that are stored and whose callers must have an answer by

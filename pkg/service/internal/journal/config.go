@@ -57,6 +57,10 @@ type Config[W any] struct {
 	Rank func() (rank int, ok bool)
 	// Alone reports whether no other instance appends, as far as is known. Default: no.
 	Alone func() bool
+	// Idle reports whether nobody need append for a while. Then silence does not show that the
+	// instance is cut off, and the journal asks the stream each second whether it has more. Its
+	// server must be the only one, so that the answer is right. Default: no.
+	Idle func() bool
 	// Skip are positions that are passed over. Skipped is called for them instead of Apply.
 	Skip    []uint64
 	Skipped func(position uint64, at int64) error
@@ -99,6 +103,9 @@ func (c *Config[W]) setDefaults() {
 	}
 	if c.Alone == nil {
 		c.Alone = func() bool { return false }
+	}
+	if c.Idle == nil {
+		c.Idle = func() bool { return false }
 	}
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 }

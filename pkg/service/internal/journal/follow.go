@@ -20,8 +20,9 @@ const (
 	// two of them is dead.
 	heartbeat = time.Second
 	// silence is how long the follower waits for an entry before it asks why none comes.
-	// Instances append at least one a second.
-	silence = 3 * time.Second
+	// Instances append at least one a second. While Config.Idle holds, it asks after idleSilence:
+	// the answer shows that the state is current.
+	silence, idleSilence = 3 * time.Second, time.Second
 	// inactive is how long the server keeps a consumer that nobody reads.
 	inactive = 30 * time.Second
 	// firstReplace is how long the first attempt to get a consumer may take. A cluster may give
@@ -122,7 +123,7 @@ func (j *Journal[W]) checkLength(last uint64) error {
 // that may take long.
 func (j *Journal[W]) forgetState() {
 	j.mu.Lock()
-	j.lastAt = time.Time{}
+	j.lastAt, j.currentAt = time.Time{}, time.Time{}
 	j.mu.Unlock()
 	j.failInFlight()
 }
@@ -167,7 +168,7 @@ func (j *Journal[W]) consume(ctx context.Context, target uint64) (err error) {
 	var e entry.Entry
 	for {
 		j.beginRequested()
-		m, err := messages.Next(jetstream.NextMaxWait(silence))
+		m, err := messages.Next(jetstream.NextMaxWait(j.mostSilence()))
 		if errors.Is(err, nats.ErrTimeout) {
 			if err := j.explainSilence(ctx, next); err != nil {
 				return err
@@ -276,6 +277,7 @@ func (j *Journal[W]) checkCaughtUp(applied, target uint64) {
 		}
 		close(j.caughtUp)
 	}
+	wake(j.headDue)
 }
 
 // apply decodes an entry and applies it with its callers.
@@ -402,6 +404,14 @@ func trimmedPast(info *jetstream.StreamInfo, next uint64) error {
 	return &rebuildError{error: fmt.Errorf("the journal begins at position %d, position %d is next: it was trimmed meanwhile", info.State.FirstSeq, next), atLeast: info.State.FirstSeq - 1}
 }
 
+// mostSilence returns how long the follower waits for an entry before it asks why none comes.
+func (j *Journal[W]) mostSilence() time.Duration {
+	if j.cfg.Idle() {
+		return idleSilence
+	}
+	return silence
+}
+
 // explainSilence returns an error if the consumer is alive and does not deliver an entry that is
 // there. The consumer's server may lag, or the store has lost an entry that the stream counts. If
 // there is no entry, or nobody knows because the stream has no leader, the consumer is not wrong.
@@ -411,6 +421,11 @@ func (j *Journal[W]) explainSilence(ctx context.Context, next uint64) error {
 		return nil
 	}
 	if info.State.LastSeq < next {
+		if info.State.LastSeq == next-1 && j.cfg.Idle() {
+			j.mu.Lock()
+			j.currentAt = time.Now()
+			j.mu.Unlock()
+		}
 		return j.checkLength(info.State.LastSeq)
 	}
 	if err := trimmedPast(info, next); err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// headEvery is how often the head is written.
+// headEvery is how often the head is written while entries are applied.
 const headEvery = 100 * time.Millisecond
 
 // head is a file with the last position that was applied, as decimal text (Config.Head). It is
@@ -67,13 +67,12 @@ func (j *Journal[W]) keepHead(ctx context.Context) error {
 		return nil
 	}
 	defer j.head.close()
-	ticker := time.NewTicker(headEvery)
-	defer ticker.Stop()
 	said := false
 	for {
 		select {
 		case <-ctx.Done():
-		case <-ticker.C:
+		case <-j.headDue:
+			_ = pause(ctx, headEvery)
 		}
 		if j.isCaughtUp() { // before that, the head may show that the journal is too short
 			if err := j.head.write(j.position()); err != nil && !said {

@@ -115,10 +115,14 @@ type Journal[W any] struct {
 	appended, applies histogram.Histogram
 	watched           watched
 
+	opened time.Time // by Open
+
 	// The constants of these names. Tests shorten them.
 	attemptTimeout, giveUp, maintainEvery, progressEvery, gatherWithin time.Duration
 
 	wake     chan struct{} // something is pending
+	headDue  chan struct{} // something was applied
+	called   chan struct{} // somebody waits for an entry
 	caughtUp chan struct{}
 
 	mu      sync.Mutex // guards what follows
@@ -135,9 +139,11 @@ type Journal[W any] struct {
 	// by the journal's clock, and its hash. hash is 0 where it is not known.
 	applied uint64
 	lastAt  time.Time
-	wall    int64
-	hash    uint64
-	target  uint64 // the stream's last position when following began; before it the state is old
+	// currentAt is when the stream last said that it has no more entries while Config.Idle held.
+	currentAt time.Time
+	wall      int64
+	hash      uint64
+	target    uint64 // the stream's last position when following began; before it the state is old
 	// The last snapshot, how much was applied since, and since when another is due.
 	snapshot stored
 	since    volume
@@ -166,11 +172,14 @@ func Open[W any](ctx context.Context, cfg Config[W]) (*Journal[W], error) {
 		progressEvery:    progressEvery,
 		gatherWithin:     gatherWithin,
 		wake:             make(chan struct{}, 1),
+		headDue:          make(chan struct{}, 1),
+		called:           make(chan struct{}, 1),
 		caughtUp:         make(chan struct{}),
 		inFlight:         make(map[uint64]*inFlight[W]),
 		lastAt:           time.Now(),
 		maxWaiting:       cfg.MaxWaiting,
 		maxBytes:         cfg.MaxWaitingBytes,
+		opened:           time.Now(),
 	}
 	j.notePayload()
 	j.store.payload = j.Payload
@@ -222,6 +231,17 @@ func (j *Journal[W]) isCaughtUp() bool {
 	default:
 		return false
 	}
+}
+
+// SinceCurrent returns how long ago the state was last known to be as of the journal's end: an entry
+// was applied, or while Config.Idle holds the stream said that it has no more.
+func (j *Journal[W]) SinceCurrent() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.currentAt.After(j.lastAt) {
+		return time.Since(j.currentAt)
+	}
+	return time.Since(j.lastAt)
 }
 
 // SinceApplied returns how long ago the last entry was applied, by the local monotonic clock.

@@ -15,8 +15,9 @@ const (
 	// keptSnapshots is how many snapshots are kept. If the newest is damaged, the one before it
 	// is used.
 	keptSnapshots = 2
-	// maintainEvery is how often maintain looks.
-	maintainEvery = 2 * time.Second
+	// maintainEvery is how often maintain looks, and idlyEvery while Config.Idle holds: each look is
+	// several requests to JetStream.
+	maintainEvery, idlyEvery = 2 * time.Second, 5 * time.Second
 	// turnWait is how much longer each further instance waits before it takes a snapshot that
 	// the instances before it should have taken.
 	turnWait = 30 * time.Second
@@ -27,8 +28,9 @@ const (
 )
 
 // A snapshot is due after DefaultSnapshotBytes or DefaultSnapshotEntries of journal, whichever is
-// first. A start applies at most about twice as much. An idle service appends about one entry a
-// second.
+// first. A start applies at most about twice as much. A snapshot is also due when the last one is as
+// many seconds old as that are entries, which is 18 h: what was erased leaves the journal by then,
+// however few entries there are.
 const (
 	DefaultSnapshotBytes   = 32 << 20
 	DefaultSnapshotEntries = 1 << 16
@@ -69,7 +71,11 @@ type mark struct {
 func (j *Journal[W]) maintain(ctx context.Context) error {
 	var swept time.Time
 	for {
-		if pause(ctx, j.maintainEvery+rand.N(j.maintainEvery/4)) != nil {
+		every := j.maintainEvery
+		if j.cfg.Idle() {
+			every = idlyEvery
+		}
+		if pause(ctx, every+rand.N(every/4)) != nil {
 			return nil
 		}
 		rank, ok := j.cfg.Rank()
@@ -107,7 +113,12 @@ func (j *Journal[W]) keep(ctx context.Context, rank int, swept *time.Time) (err 
 func (j *Journal[W]) due(wait time.Duration) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.since.bytes < j.cfg.SnapshotBytes+j.snapshot.bytes && j.since.entries < j.cfg.SnapshotEntries {
+	last := j.snapshot.at
+	if last.IsZero() {
+		last = j.opened
+	}
+	old := j.since.entries > 0 && time.Since(last).Seconds() >= float64(j.cfg.SnapshotEntries)
+	if j.since.bytes < j.cfg.SnapshotBytes+j.snapshot.bytes && j.since.entries < j.cfg.SnapshotEntries && !old {
 		j.dueSince = time.Time{}
 		return false
 	}

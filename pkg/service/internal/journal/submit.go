@@ -33,6 +33,7 @@ func (j *Journal[W]) Renew(number uint32, caller W, answer bool) error {
 	}
 	if answer {
 		j.waiting++
+		wake(j.called)
 	}
 	return nil
 }
@@ -118,6 +119,7 @@ func (j *Journal[W]) admit(bytes int, add func(*Queue[W])) error {
 		return ErrFull
 	}
 	j.waiting++
+	wake(j.called)
 	j.bytes += bytes
 	add(&j.pending)
 	if len(j.pending.commands) >= j.many {
@@ -139,9 +141,12 @@ func (j *Journal[W]) take() (*entry.Entry, *Callers[W]) {
 }
 
 // poke wakes the appending goroutine.
-func (j *Journal[W]) poke() {
+func (j *Journal[W]) poke() { wake(j.wake) }
+
+// wake wakes the goroutine that waits for c.
+func wake(c chan<- struct{}) {
 	select {
-	case j.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default: // it is already awake
 	}
 }

@@ -4,7 +4,7 @@
 // its copy is the same as the others' (Digests).
 //
 //	replica.Stamp(&header, state, waited, registered)  // when an entry is packed
-//	if replica.Due(state, instance, silent, reachable) { … }  // every TickGrain
+//	if replica.Due(state, instance, silent, reachable, idle) { … }  // every TickGrain
 //	verdict, own := digests.Compare(state, &header)  // before an entry is applied
 //
 // It is pure: no I/O, no goroutine, no lock, and the time is an argument. The caller sees to it

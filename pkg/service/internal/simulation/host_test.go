@@ -224,7 +224,7 @@ func (p *process) register() {
 
 // tick is Service.tick.
 func (p *process) tick() {
-	if replica.Due(p.state, p.instance, p.silent(), p.host.noClients == 0 || p.host.swallows) {
+	if replica.Due(p.state, p.instance, p.silent(), p.host.noClients == 0 || p.host.swallows, false) {
 		p.packing.Tick()
 		p.poke()
 	}

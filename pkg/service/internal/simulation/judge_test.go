@@ -125,7 +125,11 @@ func (j *judge) stored(position uint64, x *stored) {
 	at := time.Duration(x.at) * time.Millisecond
 	if position > 1 {
 		// No more than its writer had seen go by: else the leader may have had no majority.
-		most, next := time.Duration(e.Header.LeaseClock)*time.Millisecond+2*time.Second, j.lease+min(max(at-j.wall, 0), 2*time.Second)
+		step := 2 * time.Second
+		if j.state.Format() >= 6 && !j.anybodyLive() {
+			step = 32 * time.Second
+		}
+		most, next := time.Duration(e.Header.LeaseClock)*time.Millisecond+step, j.lease+min(max(at-j.wall, 0), step)
 		if e.Header.Epoch == j.state.Epoch() { // else it was packed while its writer's state was built anew
 			next = max(j.lease, min(next, most))
 		}
@@ -193,6 +197,16 @@ func (j *judge) checkFence(position uint64, x *stored, fenced bool) {
 		}
 	}
 	j.took[f], j.sequences[f.p.instance] = true, f.sequence
+}
+
+// anybodyLive reports whether there is a live session, or a gateway.
+func (j *judge) anybodyLive() bool {
+	for _, u := range j.users {
+		if slices.ContainsFunc(u.sessions, func(x protocol.Session) bool { return x.Live }) {
+			return true
+		}
+	}
+	return j.state.Gateways() > 0
 }
 
 // checkSettled: what a fresh read shows that was sent protocol.OutcomeWithin after a
