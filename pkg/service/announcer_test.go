@@ -60,6 +60,9 @@ func TestMark_AnotherBroker(t *testing.T) {
 	}
 }
 
+// toldStatus is what an announcement with Tell has.
+var toldStatus = protocol.SelfEvent{Status: &protocol.Status{}}
+
 // listedOutbox has a fixed list of changes, and a broker that refuses some subjects.
 type listedOutbox struct {
 	changes []state.Announcement
@@ -97,7 +100,7 @@ func (o *listedOutbox) repeated(string) (state.Announcement, bool) {
 // TestAnnouncer: an event that is too large does not keep others from being published. If an event
 // cannot be published for another reason, those behind it wait, and nothing counts as announced.
 func TestAnnouncer(t *testing.T) {
-	bob := state.Announcement{UserID: "bob", Announce: true, Tell: true, Self: make([]protocol.SelfEvent, 2)}
+	bob := state.Announcement{UserID: "bob", Announce: true, Tell: true, Status: toldStatus, Self: make([]protocol.SelfEvent, 2)}
 	outbox := &listedOutbox{changes: []state.Announcement{{UserID: "alice", Announce: true}, bob, {UserID: "carol", Self: make([]protocol.SelfEvent, 1)}}}
 	outbox.refuse = map[string]error{"presence.v1.status.alice": nats.ErrMaxPayload, "presence.v1.self.carol": nats.ErrReconnectBufExceeded}
 	a := newAnnouncer(outbox, protocol.NewSubjects(""), slog.New(slog.DiscardHandler))
@@ -131,7 +134,7 @@ func TestAnnouncer_Unheard(t *testing.T) {
 		{false, strings.Fields(all), all},
 	} {
 		outbox := &listedOutbox{only: c.only, unheard: c.unheard, changes: []state.Announcement{
-			{UserID: "alice", Announce: true, Tell: true}, {UserID: "bob", Announce: true, Tell: true, Self: make([]protocol.SelfEvent, 1)}}}
+			{UserID: "alice", Announce: true, Tell: true, Status: toldStatus}, {UserID: "bob", Announce: true, Tell: true, Status: toldStatus, Self: make([]protocol.SelfEvent, 1)}}}
 		a := newAnnouncer(outbox, protocol.NewSubjects(""), slog.New(slog.DiscardHandler))
 		a.finish()
 		if err := a.flush(); err != nil || a.announcedThrough() != 7 {

@@ -31,8 +31,6 @@ type clock struct {
 	lease        int64
 	amnestyUntil int64 // of the lease clock
 	wentBackAt   int64 // lease clock when the stream's clock last went back; 0: not recently
-	// idled is how far the last entry moved the lease clock beyond maxStep.
-	idled int64
 }
 
 // idleFormat is the first format in which the journal may be silent for longer while no
@@ -58,20 +56,21 @@ func (s *State) Idle(instance string) bool {
 }
 
 // advance moves the clocks to an entry's timestamp. The lease clock goes forward by step
-// at most, and to most at most. It advances by the distance to the entry before. A maximum of all timestamps
-// would not do: after a jump of one hour back it would stand still for an hour.
-func (c *clock) advance(at int64, first bool, step, most int64) {
+// at most, and to most at most. It advances by the distance to the entry before. A maximum
+// of all timestamps would not do: after a jump of one hour back it would stand still for an
+// hour. advance returns by how much more than maxStep the lease clock went forward.
+func (c *clock) advance(at int64, first bool, step, most int64) (idled int64) {
 	gap := at - c.wall
 	c.wall = at
 	if first {
-		return
+		return 0
 	}
 	before := c.lease
 	c.lease = max(c.lease, min(c.lease+min(max(gap, 0), step), most))
-	c.idled = max(c.lease-before-maxStep, 0)
 	if gap > step || gap < -step {
 		c.startAmnesty()
 	}
+	return max(c.lease-before-maxStep, 0)
 }
 
 // startAmnesty begins a time in which no deadline is due: no session is lost because
@@ -141,9 +140,10 @@ func (s *State) noteClock(h *entry.Header, gap int64) {
 // tooOld reports whether an entry was packed too long ago, or reached the leader too long
 // after its callers came. If the stream's clock went back since it was packed, nobody can
 // tell how long ago that was: the lease clock stands still while nobody appends. For the
-// same reason a long step does not make an entry old: the entry may have been packed at its end.
-func (s *State) tooOld(h *entry.Header) bool {
-	if s.clock.lease-s.clock.idled-h.LeaseClock > maxPacked {
+// same reason a long step does not make the entry at its end old, which may have been packed
+// there. idled is what that step had beyond maxStep.
+func (s *State) tooOld(h *entry.Header, idled int64) bool {
+	if s.clock.lease-idled-h.LeaseClock > maxPacked {
 		return true
 	}
 	wall := s.clock.wall

@@ -69,12 +69,12 @@ func (s *State) instanceOf(p *pending) *instance {
 // The sequence of an entry that is too old is used up. Its callers are told that
 // nothing was done, so another copy of it must do nothing either, whatever the clock
 // says by then.
-func (s *State) isFenced(h *entry.Header) bool {
+func (s *State) isFenced(h *entry.Header, idled int64) bool {
 	in := s.instance
 	if h.Epoch != s.epoch || h.Sequence <= in.sequence {
 		return true
 	}
-	if s.tooOld(h) {
+	if s.tooOld(h, idled) {
 		in.sequence = h.Sequence
 		return true
 	}

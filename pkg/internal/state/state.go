@@ -216,7 +216,7 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 	s.position = position
 	gap := at - s.clock.wall
 	step := s.longestStep()
-	s.clock.advance(at, first, step, s.maxLeaseClock(&e.Header, step))
+	idled := s.clock.advance(at, first, step, s.maxLeaseClock(&e.Header, step))
 	s.noteClock(&e.Header, gap)
 	defer s.noteDigest()
 	defer s.tidy()
@@ -224,7 +224,7 @@ func (s *State) Apply(e *entry.Entry, position uint64, at int64, wanted bool) (O
 	s.connections.newlyBound = s.connections.newlyBound[:0]
 	s.forgetLosses()
 
-	out := Outcome{Fenced: s.isFenced(&e.Header)}
+	out := Outcome{Fenced: s.isFenced(&e.Header, idled)}
 	if out.Fenced {
 		s.begin(0)
 		s.fallDue()
