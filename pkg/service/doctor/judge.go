@@ -26,7 +26,8 @@ const (
 	manyOwed     = 100_000
 	farBehind    = 100_000 // positions between two instances, asked at about the same time
 	owedTooLong  = 2 * time.Minute
-	startsWithin = 5 * time.Second // the last entry of an instance may be older than its end
+	startsWithin = 5 * time.Second // and reads its state
+	entryWithin  = 2 * time.Second // each running instance appends more often, unless it is alone
 	readTheLog   = "read its log, and docs/operations.md, What presenced may tell you"
 	tellDefect   = "keep its log and the journal, and run presencectl verify"
 	newerVersion = "instances that tell their vitals (PROTOCOL 4.9): upgrade presenced"
@@ -112,16 +113,31 @@ func (s *served) judgeMissing(f *findings) {
 }
 
 // successor returns the instance of the same host that was started after one that is gone. nil:
-// there is none.
+// there is none. Times of silence are of the lease clock, which stands still while no instance
+// runs. So where another instance has run all the while, there is no room for the time of a start.
 func (s *served) successor(m *missing) *instance {
+	host, silent := protocol.ParseInstanceID(m.Writer).Host, time.Duration(m.SilentMs)*time.Millisecond
+	if m.hangs || m.appends || host == "" {
+		return nil
+	}
 	for _, i := range s.instances {
-		host := protocol.ParseInstanceID(m.Writer).Host
-		since := time.Duration(m.SilentMs) * time.Millisecond
-		if !m.hangs && !m.appends && host != "" && i.Host == host && i.Vitals != nil && i.Vitals.UptimeSeconds < since.Seconds()+startsWithin.Seconds() {
+		within := silent + startsWithin
+		if slices.ContainsFunc(s.instances, func(o *instance) bool { return o != i && o.uptime() > silent+entryWithin }) {
+			within = silent + entryWithin
+		}
+		if i.Host == host && i.Vitals != nil && i.uptime() < within {
 			return i
 		}
 	}
 	return nil
+}
+
+// uptime returns how long an instance has run; 0: it does not say.
+func (i *instance) uptime() time.Duration {
+	if i.Vitals == nil {
+		return 0
+	}
+	return time.Duration(i.Vitals.UptimeSeconds * float64(time.Second))
 }
 
 // judgeMissing is about an instance that should answer and does not. The server tells at once where

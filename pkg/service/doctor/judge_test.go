@@ -163,11 +163,17 @@ func TestJudge_Restarted(t *testing.T) {
 	for _, c := range []struct {
 		host   string
 		uptime float64
+		other  float64 // how long the other instance has run
 		hangs  bool
 		want   Result
-	}{{"a", 3, false, OK}, {"a", 3600, false, Warn}, {"c", 3, false, Warn}, {"a", 3, true, Fail}} {
+	}{
+		{"a", 3, 3600, false, OK}, {"a", 3600, 3600, false, Warn}, {"c", 3, 3600, false, Warn}, {"a", 3, 3600, true, Fail},
+		{"a", 5, 3600, false, OK}, {"a", 8, 1, false, OK}, {"a", 10, 1, false, Warn},
+		{"a", 8, 8, false, Warn}, // the three of a host had been started just before
+	} {
 		s := healthy()
 		s.instances[0].Host, s.instances[0].Vitals.UptimeSeconds = "a", c.uptime
+		s.instances[1].Host, s.instances[1].Vitals.UptimeSeconds = "b", c.other
 		gone := protocol.InstanceID{Host: c.host, Version: "1.4.0", Start: "fedcba9876543210"}.String()
 		s.missing = []missing{{InstanceStats: protocol.InstanceStats{Writer: gone, SilentMs: 4000}, hangs: c.hangs}}
 		for _, got := range judged(s) {
