@@ -52,6 +52,9 @@ func runAvailability(ctx context.Context, cmd *cli.Command, c *conn) error {
 	return c.show(own, own.Stale, own.AsOf, availabilityTable(own, nowOf(own.AsOf)))
 }
 
+// availabilities are what a user may set.
+var availabilities = words([]protocol.Availability{protocol.Available, protocol.Away, protocol.Busy, protocol.DND, protocol.Invisible})
+
 func availabilityTable(own protocol.OwnStatusReply, now time.Time) [][]string {
 	set := own.Availability
 	return [][]string{
@@ -66,8 +69,8 @@ func userAndAvailability(ctx context.Context, cmd *cli.Command) error {
 	case len(args) == 0 || len(args) > 2:
 		return usageError(ctx, cmd, fmt.Errorf("name a USER and, to set it, an availability"), true)
 	case len(args) == 2:
-		if protocol.Availability(args[1]).Check() != nil {
-			return usageError(ctx, cmd, fmt.Errorf("an availability is available, away, busy, dnd or invisible, not %q", args[1]), true)
+		if err := availabilities.Check(args[1]); err != nil {
+			return usageError(ctx, cmd, fmt.Errorf("the availability %q %w", args[1], err), true)
 		}
 	case cmd.IsSet("expires") || cmd.IsSet("if-revision"):
 		return usageError(ctx, cmd, fmt.Errorf("there is nothing to set: name an availability after the USER"), true)

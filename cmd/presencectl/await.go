@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/choice"
 	"presence/cmd/internal/span"
 	"presence/pkg/client"
 )
@@ -29,7 +30,7 @@ Examples:
   presencectl await alice --status offline && echo "alice is gone"`,
 		ArgValidator: someUsers,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "status", Usage: "the `STATUS` to wait for: online, offline or unlogined", Value: "online", Validator: checkStatusType},
+			&choice.Flag{Name: "status", Usage: "the `STATUS` to wait for: online, offline or unlogined", Value: "online", Config: statuses},
 			&cli.BoolFlag{Name: "any", Usage: "one of the users is enough"},
 			&span.Flag{Name: "timeout", Usage: "give up after this `DURATION`; default never", Config: span.Bounds{Min: time.Millisecond, Max: 366 * span.Day}},
 		},

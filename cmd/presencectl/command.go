@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/choice"
 	"presence/cmd/internal/layout"
 	"presence/cmd/internal/span"
 	"presence/cmd/internal/usage"
@@ -22,7 +23,7 @@ const (
 	devices   = "As a user's device"
 	watchers  = "As a watcher"
 	operators = "As an operator"
-	admins    = "Setting up NATS"
+	admins    = "Setting up"
 )
 
 func init() { layout.WrapHelp() }
@@ -53,23 +54,20 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 			a.login(), a.logout(), a.set(), a.clear(), a.availability(), a.contacts(),
 			a.get(), a.watch(), a.await(),
 			a.list(), a.stats(), a.explain(), a.kick(), a.erase(), a.doctor(), a.verify(), a.backup(),
-			a.natsConfig(), a.natsUser(),
+			a.natsConfig(), a.natsUser(), a.completion(),
 		},
-		EnableShellCompletion:           true,
-		ConfigureShellCompletionCommand: completionCommand,
-		Before:                          checkGlobalFlags,
+		Before: checkGlobalFlags,
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if !cmd.Args().Present() {
 				cmd.Writer = a.stderr // nobody asked for it
 				_ = cli.ShowRootCommandHelp(cmd)
 				return fmt.Errorf("name a command")
 			}
-			return fmt.Errorf("unknown command %q (see presencectl --help)", cmd.Args().First())
+			return unknownCommand(cmd, cmd.Args().First())
 		},
 		// By default the library exits the process.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 		OnUsageError:   usageError,
-		ShellComplete:  complete,
 	}
 	adapt(root.Commands)
 	return root
@@ -79,7 +77,6 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 func adapt(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = usageError
-		c.ShellComplete = complete
 		c.HideHelpCommand = true // a user may be called "help"
 		adapt(c.Commands)
 	}
@@ -117,10 +114,34 @@ func checkGlobalFlags(ctx context.Context, cmd *cli.Command) (context.Context, e
 	return ctx, protocol.CheckPrefix(cmd.String("prefix"))
 }
 
+// unknownCommand is the error for a word in the place of a command.
+func unknownCommand(cmd *cli.Command, name string) error {
+	var names choice.Of
+	for _, c := range cmd.VisibleCommands() {
+		names = append(names, c.Name)
+	}
+	return fmt.Errorf("unknown command %q%s (see %s --help)", name, names.DidYouMean(name), cmd.FullName())
+}
+
 // usageError puts an error about the command line into plain words.
 func usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+	if name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); unknown {
+		if first := cmd.Args().First(); cmd.Root() == cmd && first != "" && cmd.Command(first) == nil {
+			return unknownCommand(cmd, first) // it may have such a flag
+		}
+		err = fmt.Errorf("there is no flag --%s%s", name, flagNames(cmd).DidYouMean("--"+name))
+	}
 	err = usage.Error(err, "option session cannot be set along with option all", "--all and --session contradict each other")
 	return fmt.Errorf("%w (see %s --help)", err, cmd.FullName())
+}
+
+// flagNames are the flags that a command takes.
+func flagNames(cmd *cli.Command) (names choice.Of) {
+	l := line{root: cmd.Root(), cmd: cmd}
+	for _, o := range l.flagOffers() {
+		names = append(names, o.word)
+	}
+	return names
 }
 
 // notJSON returns an action that refuses --json: the output of the command is for a shell

@@ -22,17 +22,23 @@ var completionScripts embed.FS
 
 var completionShells = []string{"bash", "zsh", "fish"}
 
-// completionCommand gives the library's command our scripts.
-func completionCommand(c *cli.Command) {
-	c.Hidden = false
-	c.Usage = "print a completion script for bash, zsh or fish"
-	c.Description = `It completes commands and flags. Nothing of the line is run for that.
+func (a *app) completion() *cli.Command {
+	c := &cli.Command{
+		Name:     "completion",
+		Category: admins,
+		Usage:    "print a completion script for bash, zsh or fish",
+		Description: `It completes commands, flags and values: statuses, availabilities,
+platforms, nats contexts and files. Nothing of the line is run for that, and
+no server is asked. bash needs no other package for it.
 
 Examples:
+  presencectl completion fish > ~/.config/fish/completions/presencectl.fish
   source <(presencectl completion bash)
-  source <(presencectl completion zsh)                    after compinit
-  presencectl completion fish > ~/.config/fish/completions/presencectl.fish`
-	c.Commands = nil
+  source <(presencectl completion zsh)                    after compinit`,
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			return usageError(ctx, cmd, errors.New("name a shell: bash, zsh or fish"), true)
+		},
+	}
 	for _, name := range completionShells {
 		c.Commands = append(c.Commands, &cli.Command{
 			Name: name, Usage: "print the script for " + name, ArgValidator: noArguments,
@@ -40,9 +46,7 @@ Examples:
 			Action:      notJSON(func(_ context.Context, cmd *cli.Command) error { return printCompletion(cmd, name) }),
 		})
 	}
-	c.Action = func(ctx context.Context, cmd *cli.Command) error {
-		return usageError(ctx, cmd, errors.New("name a shell: bash, zsh or fish"), true)
-	}
+	return c
 }
 
 func printCompletion(cmd *cli.Command, name string) error {
@@ -66,15 +70,4 @@ func shellQuoted(s, name string) string {
 		return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 	}
 	return shell.Word(s)
-}
-
-// complete suggests commands and flags, without the backquotes that mark the
-// placeholders in the texts of flags.
-func complete(ctx context.Context, cmd *cli.Command) {
-	root, out := cmd.Root(), cmd.Root().Writer
-	var b bytes.Buffer
-	root.Writer = &b
-	cli.DefaultCompleteWithFlags(ctx, cmd)
-	root.Writer = out
-	_, _ = out.Write(bytes.ReplaceAll(b.Bytes(), []byte("`"), nil))
 }

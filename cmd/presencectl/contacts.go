@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/choice"
 	"presence/pkg/protocol"
 )
 
@@ -46,7 +47,8 @@ Examples:
 			if !cmd.Args().Present() {
 				return usageError(ctx, cmd, errors.New("name a command: list, add, remove or replace"), true)
 			}
-			return usageError(ctx, cmd, fmt.Errorf("unknown command %q: it is list, add, remove or replace, then the USER", cmd.Args().First()), true)
+			err := choice.Of{"list", "add", "remove", "replace"}.Check(cmd.Args().First())
+			return usageError(ctx, cmd, fmt.Errorf("unknown command %q before the USER: it %w", cmd.Args().First(), err), true)
 		},
 	}
 }

@@ -189,8 +189,8 @@ func shortened(checks []doctor.Check) (list []doctor.Check) {
 	return list
 }
 
-// words of the results are as wide as the column that they stand in.
-var words = map[doctor.Result]string{doctor.OK: "ok  ", doctor.Warn: "warn", doctor.Fail: "FAIL", doctor.NotChecked: "-   "}
+// resultWords are as wide as the column that they stand in.
+var resultWords = map[doctor.Result]string{doctor.OK: "ok  ", doctor.Warn: "warn", doctor.Fail: "FAIL", doctor.NotChecked: "-   "}
 
 const under = "        " // below the text of a check
 
@@ -200,8 +200,8 @@ func writeCheck(b *strings.Builder, c *doctor.Check, paint func(doctor.Result, s
 		text = c.Name + ": not checked, " + text
 	}
 	// Painted last: colours take no place on a terminal, and layout would count them.
-	lines := layout.Wrap(text, "  "+words[c.Result]+"  ", under)
-	b.WriteString("  " + paint(c.Result, words[c.Result]) + strings.TrimPrefix(lines, "  "+words[c.Result]) + "\n")
+	lines := layout.Wrap(text, "  "+resultWords[c.Result]+"  ", under)
+	b.WriteString("  " + paint(c.Result, resultWords[c.Result]) + strings.TrimPrefix(lines, "  "+resultWords[c.Result]) + "\n")
 	if c.Means != "" {
 		b.WriteString(layout.Wrap("This means: "+printable(c.Means)+".", under, under) + "\n")
 	}

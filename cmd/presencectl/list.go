@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/choice"
 	"presence/pkg/protocol"
 )
 
@@ -26,7 +26,7 @@ Examples:
   presencectl list --json | jq -r .userID`,
 		ArgValidator: noArguments,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "status", Usage: "only users of this `STATUS`: online, offline or unlogined", Validator: checkStatusType},
+			&choice.Flag{Name: "status", Usage: "only users of this `STATUS`: online, offline or unlogined", Config: statuses},
 			&cli.IntFlag{Name: "limit", Usage: "at most this `NUMBER` of users", HideDefault: true, Validator: func(n int) error {
 				if n < 1 {
 					return fmt.Errorf("must be 1 or more")
@@ -92,18 +92,18 @@ func (c *conn) statusWriter() func([]protocol.Status, time.Time) error {
 	}
 }
 
-// statusTypes are what --status may be, in any case.
-var statusTypes = map[string]protocol.StatusType{
-	"online": protocol.Online, "offline": protocol.Offline, "unlogined": protocol.Unlogined,
-}
+// statuses are what --status may be, in any case.
+var statuses = choice.Of{"online", "offline", "unlogined"}
 
-func checkStatusType(s string) error {
-	if _, ok := statusTypes[strings.ToLower(s)]; !ok {
-		return fmt.Errorf("must be online, offline or unlogined")
-	}
-	return nil
-}
-
+// statusType is the value of --status; 0 if it is not given.
 func statusType(cmd *cli.Command) protocol.StatusType {
-	return statusTypes[strings.ToLower(cmd.String("status"))]
+	switch cmd.String("status") {
+	case "online":
+		return protocol.Online
+	case "offline":
+		return protocol.Offline
+	case "unlogined":
+		return protocol.Unlogined
+	}
+	return protocol.Unknown
 }

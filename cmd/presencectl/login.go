@@ -113,6 +113,9 @@ func defaultDevice() string {
 	return strings.ToValidUTF8(d[:min(len(d), protocol.MaxDeviceBytes)], "")
 }
 
+// usualPlatforms are the names that PROTOCOL 4.1 suggests.
+var usualPlatforms = []string{"web", "windows", "mac", "linux", "android", "iphone", "ipad", "miniprogram"}
+
 // defaultPlatform is this one, by its usual name (PROTOCOL 4.1).
 func defaultPlatform() string {
 	if runtime.GOOS == "darwin" {

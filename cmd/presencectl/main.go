@@ -53,6 +53,10 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdin: stdin, stdout: &lockedWriter{w: stdout}, stderr: &lockedWriter{w: stderr}}
 	root := a.root()
+	if len(args) > 1 && args[1] == completeWord {
+		complete(a.stdout, root, args[2:])
+		return exitDone
+	}
 	root.Reader, root.Writer, root.ErrWriter = stdin, a.stdout, a.stderr
 
 	err := root.Run(ctx, args)

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"presence/cmd/internal/choice"
 	"presence/cmd/internal/span"
 	"presence/cmd/presencectl/natsconfig"
 	"presence/cmd/presencectl/natscontext"
@@ -60,13 +60,8 @@ Examples:
 }
 
 func authFlag() cli.Flag {
-	return &cli.StringFlag{Name: "auth", Usage: "`HOW` clients prove who they are: password, nkey or jwt", Value: string(natsconfig.Password),
-		Validator: func(s string) error {
-			if !slices.Contains(natsconfig.Auths, natsconfig.Auth(s)) {
-				return fmt.Errorf("must be password, nkey or jwt")
-			}
-			return nil
-		}}
+	return &choice.Flag{Name: "auth", Usage: "`HOW` clients prove who they are: password, nkey or jwt", Value: string(natsconfig.Password),
+		Config: words(natsconfig.Auths)}
 }
 
 func (a *app) runNATSConfig(cmd *cli.Command) error {
@@ -121,7 +116,7 @@ func (a *app) natsUser() *cli.Command {
 		Name:      "nats-user",
 		Category:  admins,
 		Usage:     "make one more NATS user for a configuration of nats-config",
-		ArgsUsage: "ROLE ID",
+		ArgsUsage: "user|gateway|reader|operator ID",
 		Description: `Makes a NATS user in one of the roles user, gateway, reader and operator,
 with the permissions of PROTOCOL section 9. With --auth jwt it writes
 ROLE-ID.creds into the directory that nats-config wrote, signed with
@@ -135,8 +130,12 @@ Examples:
   presencectl nats-user --auth nkey gateway gw2`,
 		ArgValidator: func(ctx context.Context, cmd *cli.Command) error {
 			args := cmd.Args().Slice()
-			if len(args) != 2 || !slices.Contains(protocol.ClientRoles, protocol.Role(args[0])) {
-				return usageError(ctx, cmd, fmt.Errorf("name a ROLE (user, gateway, reader or operator) and an ID"), true)
+			roles := words(protocol.ClientRoles)
+			if len(args) != 2 {
+				return usageError(ctx, cmd, errors.New("name a role (user, gateway, reader or operator) and an ID"), true)
+			}
+			if err := roles.Check(args[0]); err != nil {
+				return usageError(ctx, cmd, fmt.Errorf("the role %q %w", args[0], err), true)
 			}
 			return nil
 		},
@@ -189,6 +188,14 @@ func (a *app) runNATSUser(cmd *cli.Command) error {
 	}
 	a.say("wrote %s, of %s, whose inbox prefix is %s", strings.Join(names, " and "), issued.Name, issued.InboxPrefix)
 	return nil
+}
+
+// words are texts of any type as words.
+func words[T ~string](list []T) (of choice.Of) {
+	for _, t := range list {
+		of = append(of, string(t))
+	}
+	return of
 }
 
 func contextsFlag() cli.Flag {

@@ -65,11 +65,11 @@ func TestNATSConfigWrongUsage(t *testing.T) {
 		{"nats-config --auth none", exitUsage, "presencectl: …"},
 		{"nats-config --listen 4222", exitFailed, `presencectl: the listen address "4222" is not host:port`},
 		{"nats-config --gateways a.b", exitFailed, `presencectl: gateway "a.b": …`},
-		{"nats-user user", exitUsage, "presencectl: name a ROLE (user, gateway, reader or operator) and an ID (see presencectl nats-user --help)"},
+		{"nats-user user", exitUsage, "presencectl: name a role (user, gateway, reader or operator) and an ID (see presencectl nats-user --help)"},
 		{"nats-config --contexts", exitUsage, "presencectl: --contexts goes with a DIRECTORY, where the secrets are"},
 		{"nats-user user bob --contexts", exitUsage, "presencectl: --contexts goes with --dir, where the secret is then"},
 		{"nats-user user bob --dir x --force", exitUsage, "presencectl: --force goes with --contexts"},
-		{"nats-user presenced x", exitUsage, "presencectl: name a ROLE …"},
+		{"nats-user presenced x", exitUsage, "presencectl: the role …"},
 		{"nats-user user alice --expires 1h", exitUsage, "presencectl: --expires goes with --auth jwt"},
 		{"nats-user operator *", exitFailed, `presencectl: operator "*": …`},
 	} {

@@ -3,25 +3,35 @@
 #
 # The words of the line are given to presencectl as they stand. Nothing in them is
 # expanded or run, and what is asked is the presencectl that wrote this, not the first
-# word of the line.
+# word of the line. What is offered is quoted, so that it is one word of the line.
 _presencectl() {
-  local program=@PROGRAM@ cur=${COMP_WORDS[COMP_CWORD]} line token width=0 i
+  local program=@PROGRAM@ cur=${COMP_WORDS[COMP_CWORD]} files line token quoted width=0 i
   local -a words tokens texts
   [[ -x $program ]] || program=presencectl
-  words=("${COMP_WORDS[@]:1:COMP_CWORD-1}")
-  [[ $cur == -* ]] && words+=("$cur")
+  words=("${COMP_WORDS[@]:1:COMP_CWORD-1}" "$cur")
+  if [[ $cur == "=" ]]; then # bash completes what comes after it
+    words+=("") cur=""
+  fi
   COMPREPLY=()
-  while IFS= read -r line; do
-    token=${line%%:*}
-    [[ -n $token && $token == "$cur"* ]] || continue
-    tokens+=("$token")
-    texts+=("${line#*:}")
-    (( ${#token} > width )) && width=${#token}
-  done < <("$program" ${words[@]+"${words[@]}"} --generate-shell-completion 2>/dev/null)
+  {
+    IFS= read -r files
+    while IFS= read -r line; do
+      token=${line%%$'\t'*}
+      printf -v quoted %q "$token"
+      [[ -n $token && ($token == "$cur"* || $quoted == "$cur"*) ]] || continue
+      tokens+=("$quoted")
+      texts+=("${line#*$'\t'}")
+      (( ${#quoted} > width )) && width=${#quoted}
+    done
+  } < <("$program" __complete "${words[@]}" 2>/dev/null)
+  # What is registered below offers files where there is nothing else. bash 3.2 cannot
+  # take that back, and offers too much.
+  [[ $files == files ]] || compopt +o bashdefault +o default 2>/dev/null
   # At the second TAB bash only lists, and what the words mean is shown beside them.
   if [[ ${COMP_TYPE:-} == 63 ]] && (( ${#tokens[@]} > 1 )); then
     for (( i = 0; i < ${#tokens[@]}; i++ )); do
-      printf -v line '%-*s  %s' "$width" "${tokens[i]}" "${texts[i]}"
+      line=${tokens[i]}
+      [[ -z ${texts[i]} ]] || printf -v line '%-*s  %s' "$width" "${tokens[i]}" "${texts[i]}"
       COMPREPLY+=("$line")
     done
   else

@@ -7,11 +7,12 @@ function __presencectl_complete
     set -l asked (commandline -opc)
     set -e asked[1]
     set -l cur (commandline -ct)
-    string match -q -- '-*' "$cur"; and set -a asked $cur
-    for line in ($program $asked --generate-shell-completion 2>/dev/null)
-        string replace -r '^([^:]+):' '$1\t' -- $line
+    set -l answer ($program __complete $asked "$cur" 2>/dev/null)
+    for line in $answer[2..]
+        string trim --right --chars \t -- $line
     end
+    test "$answer[1]" = files; and __fish_complete_path "$cur"
 end
 
 complete -c presencectl -e
-complete -c presencectl -a '(__presencectl_complete)'
+complete -c presencectl -f -a '(__presencectl_complete)'
