@@ -13,7 +13,7 @@ func StallMerge(c *Client) (release func()) {
 }
 
 // Waiting returns how many changes wait in a gateway's queue.
-func Waiting(g *Gateway) int { return len(g.queue) }
+func Waiting(g *Gateway) int { return g.queue.len() }
 
 // Awaiting returns for how many users something is awaited.
 func Awaiting(c *Client) int {

@@ -24,9 +24,11 @@ var ErrGatewayClosed = errors.New("the gateway was closed")
 // Changes from many goroutines travel together, up to protocol.MaxOpsPerApply in a request. The
 // changes that are called while as many requests are under way as the service allows form the
 // next one: protocol.ApplyWindow, or one for a while after one has overtaken another, as they do
-// with several instances. No timer delays changes. So a lone caller waits for one request, and
-// throughput grows with the number of callers. At most GatewayOptions.MaxWaiting changes wait to
-// be sent. If there are more, callers wait for room until their context ends.
+// with several instances. Where fewer than 64 wait, and fewer than the largest request under way
+// has, they wait for more, for a millisecond. While none is under way nothing is held back. So a
+// lone caller waits for one request, and throughput grows with the number of callers. At most
+// GatewayOptions.MaxWaiting changes wait to be sent, besides those of the next request. If there
+// are more, callers wait for room until their context ends.
 //
 // # Ordering
 //
@@ -61,7 +63,7 @@ type Gateway struct {
 	id   string
 	opts GatewayOptions
 
-	queue   chan *gatewayOp
+	queue   gatewayQueue
 	ended   endedSessions
 	count   atomic.Int64            // how many sessions
 	abort   context.CancelCauseFunc // makes run give up what it is doing
@@ -104,9 +106,9 @@ func (c *Client) OpenGateway(ctx context.Context, gatewayID string, opts Gateway
 	opts.MaxWaiting = cmp.Or(max(opts.MaxWaiting, 0), 1<<16)
 	g := &Gateway{
 		c: c, id: gatewayID, opts: opts,
-		queue:   make(chan *gatewayOp, opts.MaxWaiting),
 		closing: make(chan struct{}), done: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	g.queue.init(opts.MaxWaiting)
 	g.ended.init()
 	if err := g.run.init(g); err != nil {
 		return nil, fmt.Errorf("opening the gateway %q: %w", gatewayID, err)

@@ -153,7 +153,7 @@ func (r *gatewayRun) putBack() {
 // with the lease, and must be logged in before it can be logged out: that op is put before
 // the logout, in the same request if possible.
 func (r *gatewayRun) forgetEnding() {
-	r.drain(cap(r.g.queue) - len(r.backlog))
+	r.backlog = r.g.queue.take(r.backlog, r.g.queue.most-len(r.backlog))
 	last := make(map[string]*gatewayOp) // about a session that is held
 	for _, o := range r.backlog {
 		switch o.Op.Op {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,7 @@ const (
 var opPool = sync.Pool{New: func() any { return &gatewayOp{answer: make(chan error, 1)} }}
 
 // do queues a change and waits for its answer. It needs no goroutine, timer or context of
-// its own.
+// its own. Whatever is in the queue gets an answer, at the latest when the gateway ends.
 func (g *Gateway) do(ctx context.Context, op protocol.Op) error {
 	if err := op.Check(protocol.MostCustomStatusBytes); err != nil {
 		return err
@@ -39,7 +40,9 @@ func (g *Gateway) do(ctx context.Context, op protocol.Op) error {
 	o := opPool.Get().(*gatewayOp)
 	o.Op = op
 	o.state.Store(opWaits)
-	if err := g.enqueue(ctx, o); err != nil {
+	if err := g.queue.put(ctx, o, g.closing); errors.Is(err, ErrGatewayClosed) {
+		return g.endedError()
+	} else if err != nil {
 		return err
 	}
 	select {
@@ -48,33 +51,6 @@ func (g *Gateway) do(ctx context.Context, op protocol.Op) error {
 		return err
 	case <-ctx.Done():
 		return g.leave(ctx, o)
-	case <-g.done:
-		select {
-		case err := <-o.answer:
-			return err
-		default: // it came into the queue when nobody read that any more
-			return g.endedError()
-		}
-	}
-}
-
-// enqueue waits for room.
-func (g *Gateway) enqueue(ctx context.Context, o *gatewayOp) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case g.queue <- o:
-		return nil
-	default:
-	}
-	select {
-	case g.queue <- o:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%d changes wait already: %w", cap(g.queue), ctx.Err())
-	case <-g.closing:
-		return g.endedError()
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -17,6 +19,12 @@ const (
 	// packGatherTurns bounds how often other goroutines may run before a request is
 	// packed.
 	packGatherTurns = 8
+	// packWorthwhile is how many ops are always worth a request. A request costs both sides as much
+	// as about 50 ops.
+	packWorthwhile = 64
+	// packHold bounds how long fewer ops wait for more, see hold. The timer may be late by a
+	// millisecond.
+	packHold = time.Millisecond
 )
 
 // gatewayPack is one apply request, until it is answered.
@@ -67,7 +75,7 @@ func (p *gatewayPack) add(o *gatewayOp) {
 func (r *gatewayRun) gather() {
 	last := -1
 	for range packGatherTurns {
-		waiting := len(r.g.queue)
+		waiting := r.g.queue.len()
 		if waiting == last || waiting >= protocol.MaxOpsPerApply {
 			return
 		}
@@ -76,19 +84,45 @@ func (r *gatewayRun) gather() {
 	}
 }
 
+// worthwhile returns how many ops are worth a request of their own now: as many as the largest one
+// under way has, at most packWorthwhile.
+func (r *gatewayRun) worthwhile() int {
+	most := 1
+	for _, p := range r.flights.list {
+		if !p.answered {
+			most = max(most, len(p.ops))
+		}
+	}
+	return min(most, packWorthwhile)
+}
+
+// hold reports whether waiting ops are to wait for more of them. They do while there are fewer than
+// worthwhile, for packHold at most. So a request that finds none under way never waits.
+func (r *gatewayRun) hold(waiting int) bool {
+	if waiting >= r.worthwhile() {
+		r.heldUntil = time.Time{}
+		return false
+	}
+	now := time.Now()
+	if r.heldUntil.IsZero() {
+		r.heldUntil = now.Add(packHold)
+	}
+	return now.Before(r.heldUntil)
+}
+
 // pack makes the next request from waiting ops. It makes none if callers have given all of
 // them up.
 func (r *gatewayRun) pack() {
+	r.heldUntil = time.Time{}
 	p := r.flights.add()
-	for r.fits(p) {
-		o := r.next()
-		if o == nil {
-			break
-		}
-		if o.take() {
+	r.backlog = r.g.queue.take(r.backlog, protocol.MaxOpsPerApply-len(r.backlog))
+	n := 0
+	for ; n < len(r.backlog) && r.fits(p); n++ {
+		if o := r.backlog[n]; o.take() {
 			p.add(o)
 		}
 	}
+	r.backlog = slices.Delete(r.backlog, 0, n)
 	r.seal(p)
 }
 
@@ -120,36 +154,6 @@ func (r *gatewayRun) seal(p *gatewayPack) {
 	}
 	p.request.Process, p.request.Seq = r.process, r.seq+uint64(len(r.flights.list))
 	p.body, _ = protocol.AppendMarshal(p.body[:0], &p.request) // never fails
-}
-
-// next returns the op that waits longest, nil for none.
-func (r *gatewayRun) next() *gatewayOp {
-	if len(r.backlog) > 0 {
-		o := r.backlog[0]
-		r.backlog = r.backlog[1:]
-		if len(r.backlog) == 0 {
-			r.backlog = nil
-		}
-		return o
-	}
-	select {
-	case o := <-r.g.queue:
-		return o
-	default:
-		return nil
-	}
-}
-
-// drain moves at most n ops from the queue to the backlog.
-func (r *gatewayRun) drain(n int) {
-	for ; n > 0; n-- {
-		select {
-		case o := <-r.g.queue:
-			r.backlog = append(r.backlog, o)
-		default:
-			return
-		}
-	}
 }
 
 // read reads an answer.

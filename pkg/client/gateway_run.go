@@ -34,8 +34,10 @@ type gatewayRun struct {
 	left     error        // why the lease is to be left, see leave
 	failures int          // in a row
 	again    []string     // keys of held sessions to be logged in again
-	backlog  []*gatewayOp // ops that go before those in the queue
+	backlog  []*gatewayOp // ops that go before those in the queue, and are few as a rule
 	timer    *time.Timer  // of await
+	// heldUntil is when the waiting ops go, however few they are; zero: they are not held.
+	heldUntil time.Time
 }
 
 func (r *gatewayRun) init(g *Gateway) error {
@@ -119,39 +121,44 @@ func (r *gatewayRun) step(ctx context.Context) (over bool, err error) {
 
 // goOn makes the next request or, if there is none to be made now, waits.
 func (r *gatewayRun) goOn(ctx, conn context.Context) (over bool, err error) {
-	waiting := len(r.backlog) + len(r.g.queue)
+	waiting := len(r.backlog) + r.g.queue.len()
 	switch room := r.flights.room(); {
 	case len(r.again) > 0 && room:
 		r.packAgain()
 	case len(r.again) > 0:
-		return false, r.await(ctx, conn, nil)
+		return false, r.await(ctx, conn, r.renewAt, 0)
 	case r.retired != "" && !r.flights.any(func(p *gatewayPack) bool { return p.again }):
 		r.closeRetired(ctx)
+	case waiting > 0 && room && r.hold(waiting):
+		return false, r.await(ctx, conn, r.heldUntil, r.worthwhile()-len(r.backlog))
 	case waiting > 0 && room:
 		r.gather()
 		r.pack()
 	case waiting == 0 && len(r.flights.list) == 0 && isClosed(r.g.closing):
 		return r.close(ctx)
 	case room:
-		return false, r.await(ctx, conn, r.g.queue)
+		return false, r.await(ctx, conn, r.renewAt, 1)
 	default:
-		return false, r.await(ctx, conn, nil)
+		return false, r.await(ctx, conn, r.renewAt, 0)
 	}
 	return false, nil
 }
 
-// await waits until there may be something to do: ops of queue, an answer, or anything else.
-func (r *gatewayRun) await(ctx, conn context.Context, queue <-chan *gatewayOp) error {
+// await waits until there may be something to do: as many ops in the queue as wanted, an answer, or
+// anything else, and for no longer than until. If wanted is 0, it does not wait for ops.
+func (r *gatewayRun) await(ctx, conn context.Context, until time.Time, wanted int) error {
+	if r.g.queue.want(wanted) {
+		return nil
+	}
 	closing := r.g.closing
 	if len(r.flights.list) > 0 {
 		closing = nil // they are answered first
 	}
-	r.timer.Reset(time.Until(r.flights.soonest(r.renewAt)))
+	r.timer.Reset(time.Until(r.flights.soonest(until)))
 	select {
 	case m := <-r.flights.answers:
 		return r.answer(m)
-	case o := <-queue:
-		r.backlog = append(r.backlog, o)
+	case <-r.g.queue.wake:
 	case <-closing:
 	case <-r.conn.Done():
 	case <-conn.Done():
@@ -184,8 +191,7 @@ func (r *gatewayRun) giveUp(err error) {
 		p.refuse(err)
 	}
 	r.flights.remove(len(r.flights.list))
-	r.drain(cap(r.g.queue))
-	for _, o := range r.backlog {
+	for _, o := range append(r.backlog, r.g.queue.close()...) {
 		o.finish(err)
 	}
 	r.backlog, r.sessions, r.again = nil, nil, nil
