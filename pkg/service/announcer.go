@@ -28,10 +28,9 @@ const (
 // outbox is what the announcer needs: what is to be announced, and a way to the broker.
 type outbox interface {
 	// pending appends at most announceBatch of the changes that this instance has to announce to
-	// the list of a batch, from a cursor on.
+	// the list of a batch, from a cursor on. If this instance is the only one, it leaves out the
+	// events on subjects that nobody subscribes to: they count as published.
 	pending(from state.Cursor, b batch) batch
-	// heard reports whether anybody subscribes to a subject, or may do so.
-	heard(subject string) bool
 	// trace returns the trace of the change with a revision; empty: it has none.
 	trace(revision uint64) string
 	// publish sends an event, with a trace that may be empty. It may wait as long as the connection
@@ -47,12 +46,10 @@ type outbox interface {
 
 // batch is what is published between two looks at the state.
 type batch struct {
-	list []state.Announcement
-	to   state.Cursor // behind the list
-	more bool         // there are others
-	// position is the state's. only says that this instance is the only one as of then.
-	position uint64
-	only     bool
+	list     []state.Announcement
+	to       state.Cursor // behind the list
+	more     bool         // there are others
+	position uint64       // the state's
 }
 
 // announcer publishes the changes that this instance has to announce. It has no queue: what
@@ -98,13 +95,30 @@ type serviceOutbox struct{ s *Service }
 func (o serviceOutbox) pending(from state.Cursor, b batch) batch {
 	o.s.mu.RLock()
 	defer o.s.mu.RUnlock()
-	b.to, b.more = o.s.state.Pending(o.s.instance, from, announceBatch, func(n state.Announcement) { b.list = append(b.list, n) })
-	b.position, b.only = o.s.state.Position(), o.s.state.Only(o.s.instance)
+	add := func(n state.Announcement) { b.list = append(b.list, n) }
+	if o.s.cfg.Heard != nil && o.s.state.Only(o.s.instance) {
+		b.to, b.more = o.s.state.PendingHeard(o.s.instance, from, announceBatch, o.heard, add)
+	} else {
+		b.to, b.more = o.s.state.Pending(o.s.instance, from, announceBatch, add)
+	}
+	b.position = o.s.state.Position()
 	return b
 }
 
-func (o serviceOutbox) heard(subject string) bool {
-	return o.s.cfg.Heard == nil || o.s.cfg.Heard(subject)
+// heard reports who would get the events of a user.
+//
+// No watcher misses an event that nobody would get (G4, G11). The state has the change before heard
+// looks, and the server takes each subscription at once. So who is not among the subscribers
+// subscribes later, and gets the status later still (PROTOCOL 5). Only this instance can answer
+// that: an instance that it does not know has not applied the entry by which it joins, and that one
+// is behind the changes. All others answer from a state that has them.
+func (o serviceOutbox) heard(userID string) (public, own bool) {
+	return o.heardOn(o.s.subjects.Event(userID)), o.heardOn(o.s.subjects.Self(userID))
+}
+
+// heardOn reports whether anybody subscribes to a subject, or may do so.
+func (o serviceOutbox) heardOn(subject string, err error) bool {
+	return err != nil || o.s.cfg.Heard(subject)
 }
 
 func (o serviceOutbox) trace(revision uint64) string { return o.s.traces.of(revision) }
@@ -237,21 +251,10 @@ func (a *announcer) publish() (more bool, err error) {
 	return a.ledger.Published(turn, b.to, b.position, b.more), nil
 }
 
-// unheard reports whether nobody would get an event of the batch. It counts as published then.
-//
-// No watcher misses the event (G4, G11). The state had the change before heard looked, and the
-// server takes each subscription at once. So who is not among the subscribers subscribes later,
-// and gets the status later still (PROTOCOL 5). Only this instance can answer that: an instance
-// that it does not know has not applied the entry by which it joins, and that one is behind the
-// batch. All others answer from a state that has the change.
-func (a *announcer) unheard(subject string) bool {
-	return a.batch.only && !a.outbox.heard(subject)
-}
-
 func (a *announcer) send(n *state.Announcement) error {
 	if n.Announce {
 		subject, err := a.subjects.Event(n.UserID)
-		if err == nil && !a.unheard(subject) {
+		if err == nil {
 			err = a.sendTo(subject, &n.Public, a.publicTrace(&n.Public))
 		}
 		if err != nil {
@@ -262,7 +265,7 @@ func (a *announcer) send(n *state.Announcement) error {
 		return nil
 	}
 	subject, err := a.subjects.Self(n.UserID)
-	if err != nil || a.unheard(subject) {
+	if err != nil {
 		return err
 	}
 	trace := ""

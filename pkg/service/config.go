@@ -73,8 +73,8 @@ type Config struct {
 	// connections in any case.
 	Alone bool
 	// Heard reports whether anybody in the clients' account subscribes to a subject. A subscription
-	// counts from before the subscriber's next message is read. Any goroutine calls it. With it,
-	// events that nobody would get are not sent. Default: every one is sent.
+	// counts from before the subscriber's next message is read. Any goroutine calls it, and it does
+	// not wait. With it, events that nobody would get are not sent. Default: every one is sent.
 	Heard func(subject string) bool
 	// Server tells how the NATS server in this process is doing. One goroutine calls it every few
 	// seconds, and it may take its time. Default: there is no server in this process.

@@ -229,6 +229,12 @@ type Cursor struct {
 // at most limit times. Each has the user's status of now. It returns the cursor to
 // continue from. Without more, everything up to State.Position has been read.
 func (s *State) Pending(id string, from Cursor, limit int, yield func(Announcement)) (to Cursor, more bool) {
+	return s.PendingHeard(id, from, limit, func(string) (bool, bool) { return true, true }, yield)
+}
+
+// PendingHeard is Pending without what nobody hears. heard says of a user whether anybody gets the
+// event for everybody, and the events for the user's own devices.
+func (s *State) PendingHeard(id string, from Cursor, limit int, heard func(userID string) (public, own bool), yield func(Announcement)) (to Cursor, more bool) {
 	i := slices.IndexFunc(s.instances, func(in *instance) bool { return in.id == id })
 	if i < 0 {
 		return from, false
@@ -252,7 +258,16 @@ func (s *State) Pending(id string, from Cursor, limit int, yield func(Announceme
 		if !p.hidden && from.last >= p.earlierNumber && p.number > from.seen {
 			what, after = p.added, p.earlierNumber
 		}
-		yield(s.announcement(u, what, after))
+		public, own := heard(s.userID(u))
+		if !public {
+			what &^= partPublic
+		}
+		if !own {
+			what &= partPublic
+		}
+		if what != 0 {
+			yield(s.announcement(u, what, after))
+		}
 	}
 	return to, start < len(in.outbox)
 }
