@@ -25,10 +25,10 @@ var ErrGatewayClosed = errors.New("the gateway was closed")
 // changes that are called while as many requests are under way as the service allows form the
 // next one: protocol.ApplyWindow, or one for a while after one has overtaken another, as they do
 // with several instances. Where fewer than 64 wait, and fewer than the largest request under way
-// has, they wait for more, for a millisecond. While none is under way nothing is held back. So a
-// lone caller waits for one request, and throughput grows with the number of callers. At most
-// GatewayOptions.MaxWaiting changes wait to be sent, besides those of the next request. If there
-// are more, callers wait for room until their context ends.
+// has, they wait for more, for a millisecond. While none is under way nothing is held back, and 512
+// or more go in two requests. So a lone caller waits for one request, and throughput grows with the
+// number of callers. At most GatewayOptions.MaxWaiting changes wait to be sent, besides those of
+// the next request. If there are more, callers wait for room until their context ends.
 //
 // # Ordering
 //

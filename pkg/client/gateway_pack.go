@@ -22,6 +22,9 @@ const (
 	// packWorthwhile is how many ops are always worth a request. A request costs both sides as much
 	// as about 50 ops.
 	packWorthwhile = 64
+	// packSplit is how many ops are worth two requests, so that both sides work all the time. With
+	// fewer that costs more than it gives.
+	packSplit = 512
 	// packHold bounds how long fewer ops wait for more, see hold. The timer may be late by a
 	// millisecond.
 	packHold = time.Millisecond
@@ -110,14 +113,23 @@ func (r *gatewayRun) hold(waiting int) bool {
 	return now.Before(r.heldUntil)
 }
 
+// share returns how many of the waiting ops go into the next request. If none is under way, half of
+// many: the other half follows at once.
+func (r *gatewayRun) share(waiting int) int {
+	if r.flights.limit > 1 && len(r.flights.list) == 0 && waiting >= packSplit {
+		return (waiting + 1) / 2
+	}
+	return waiting
+}
+
 // pack makes the next request from waiting ops. It makes none if callers have given all of
 // them up.
 func (r *gatewayRun) pack() {
 	r.heldUntil = time.Time{}
-	p := r.flights.add()
 	r.backlog = r.g.queue.take(r.backlog, protocol.MaxOpsPerApply-len(r.backlog))
-	n := 0
-	for ; n < len(r.backlog) && r.fits(p); n++ {
+	n, share := 0, r.share(len(r.backlog))
+	p := r.flights.add()
+	for ; n < share && r.fits(p); n++ {
 		if o := r.backlog[n]; o.take() {
 			p.add(o)
 		}

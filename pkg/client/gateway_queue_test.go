@@ -91,3 +91,19 @@ func TestGatewayHold(t *testing.T) {
 		}
 	})
 }
+
+// Many ops go in two requests, unless one is under way already, or no more than one may be.
+func TestGatewayShare(t *testing.T) {
+	var r gatewayRun
+	for _, tt := range []struct{ limit, underWay, waiting, share int }{
+		{4, 0, packSplit - 1, packSplit - 1},
+		{4, 0, packSplit + 1, packSplit/2 + 1},
+		{4, 1, packSplit + 1, packSplit + 1},
+		{1, 0, packSplit + 1, packSplit + 1},
+	} {
+		r.flights.limit, r.flights.list = tt.limit, make([]*gatewayPack, tt.underWay)
+		if got := r.share(tt.waiting); got != tt.share {
+			t.Errorf("of %d, beside %d of %d requests: %d go next, want %d", tt.waiting, tt.underWay, tt.limit, got, tt.share)
+		}
+	}
+}
