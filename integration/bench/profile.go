@@ -92,7 +92,16 @@ func (b *bench) profiledLoads(t *target, sync string, sessions []session) []prof
 		}
 		return f.run, f.close, nil
 	}}
-	return []profiledLoad{get, set, fan}
+	gateway := profiledLoad{"set by gateway", 1, func(ctx context.Context) (runFunc, func(), error) {
+		var ends []func()
+		v, err := b.sharedGateway(ctx, t, func(end func()) { ends = append(ends, end) })
+		return v.run, func() {
+			for _, end := range ends {
+				end()
+			}
+		}, err
+	}}
+	return []profiledLoad{get, set, gateway, fan}
 }
 
 // profileRate is how many samples perf takes in a second of processor time. It is no divisor of
