@@ -185,7 +185,7 @@ func flags(c *config, from *sources) []cli.Flag {
 		&cli.BoolFlag{Name: "friend-notifications", Usage: "make clients watch their user's contacts by themselves",
 			Category: rules, Destination: &c.settings.FriendNotifications, Sources: env("friend-notifications")},
 
-		str(watching, "http", "`ADDRESS`, host:port, for /healthz, /readyz and /metrics; anyone who reaches it may read them (default: none)", "", &c.http),
+		str(watching, "http", "`ADDRESS`, host:port, for /healthz, /readyz, /metrics and /dashboard/; anyone who reaches it may read them (default: none)", "", &c.http),
 		&cli.BoolFlag{Name: "pprof", Usage: "serve profiles of the process at /debug/pprof/ of --http, which must be on loopback then", Category: watching,
 			Destination: &c.pprof, Sources: env("pprof")},
 		&cli.BoolFlag{Name: "check", Usage: "check what a start needs, print a line for each, and end; exit code 1 if something is wrong", Category: watching,

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"presence/cmd/presenced/internal/dashboard"
 	"presence/cmd/presenced/internal/demo"
 	"presence/pkg/broker"
 	"presence/pkg/service"
@@ -31,10 +32,11 @@ const (
 // monitor tells the state of the daemon from its start to its end: by HTTP, if --http has
 // an address for it, and to systemd.
 //
-//	/healthz  200: the process is there and answers
-//	/readyz   200, or 503 with the reason in one line
-//	/metrics  figures in Prometheus' text format, see metrics.go
-//	/demo/    the demo page, with --demo
+//	/healthz     200: the process is there and answers
+//	/readyz      200, or 503 with the reason in one line
+//	/metrics     figures in Prometheus' text format, see metrics.go
+//	/dashboard/  a page that shows them over the last hour
+//	/demo/       the demo page, with --demo
 //
 // Nothing that it shows names a user.
 type monitor struct {
@@ -68,13 +70,23 @@ func newMonitor(address string, log *slog.Logger) (*monitor, error) {
 // url is where the monitor answers, if it does.
 func (m *monitor) url() string { return "http://" + m.listener.Addr().String() }
 
+// dashboard is the address of the dashboard; empty without --http.
+func (m *monitor) dashboard() string {
+	if m.listener == nil {
+		return ""
+	}
+	return m.url() + dashboard.Path
+}
+
 // run answers until ctx is done.
 func (m *monitor) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { m.tellSystemd(ctx); return nil })
 	if m.listener != nil {
+		page := dashboard.New(m.look)
+		g.Go(func() error { page.Run(ctx); return nil })
 		server := &http.Server{
-			Handler:           m.handler(),
+			Handler:           m.handler(page),
 			ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: time.Minute,
 			MaxHeaderBytes: maxHTTPHeader,
 			ErrorLog:       slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
@@ -156,7 +168,21 @@ func (m *monitor) beside() string {
 	return strings.Join(what, "; ")
 }
 
-func (m *monitor) handler() http.Handler {
+// look tells the dashboard how the daemon is doing.
+func (m *monitor) look() dashboard.State {
+	s, err := m.health()
+	state := dashboard.State{At: time.Now(), Host: m.host, Version: versionText(), NotReady: err, Beside: m.beside()}
+	if s != nil {
+		f := s.Figures()
+		state.Figures = &f
+	}
+	if f := m.server(); f != nil {
+		state.Inside, state.Connections, state.SlowConsumers = true, f.Connections, f.SlowConsumers
+	}
+	return state
+}
+
+func (m *monitor) handler(page http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	text := func(pattern string, answer func(w http.ResponseWriter)) {
 		mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, _ *http.Request) {
@@ -165,9 +191,19 @@ func (m *monitor) handler() http.Handler {
 			answer(w)
 		})
 	}
-	text("/{$}", func(w http.ResponseWriter) {
-		fmt.Fprintf(w, "presenced %s\n\n/healthz  is it alive?\n/readyz   should it get requests? if not, why?\n/metrics  figures, in Prometheus' text format\n", versionText())
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.Header.Get("Accept"), "text/html") { // a browser
+			http.Redirect(w, r, dashboard.Path, http.StatusFound)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintf(w, "presenced %s\n\n/healthz     is it alive?\n/readyz      should it get requests? if not, why?\n"+
+			"/metrics     figures, in Prometheus' text format\n/dashboard/  the last hour, for a browser\n", versionText())
 	})
+	if address, ok := m.listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() {
+		page = byLoopback(page)
+	}
+	mux.Handle("GET "+dashboard.Path, page)
 	if m.demo != nil {
 		mux.Handle("GET "+demo.Path, m.demo)
 	}
@@ -195,8 +231,7 @@ func (m *monitor) handler() http.Handler {
 	return mux
 }
 
-// profiles serves what net/http/pprof does. A page that somebody on this machine looks at can make
-// its own name stand for loopback, so a request must name loopback itself.
+// profiles serves what net/http/pprof does.
 func profiles() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -204,16 +239,22 @@ func profiles() http.Handler {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return byLoopback(mux)
+}
+
+// byLoopback lets only requests pass that name loopback. A page that somebody on this machine looks
+// at can make its own name stand for loopback, and read what it loads from there (DNS rebinding).
+func byLoopback(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
 		if err != nil {
-			host = r.Host
+			host = strings.Trim(r.Host, "[]")
 		}
-		if !broker.IsLoopback(host) {
+		if !broker.IsLoopback(strings.ToLower(host)) {
 			http.Error(w, "ask for it by a loopback address", http.StatusForbidden)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 	})
 }
 

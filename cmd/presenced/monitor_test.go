@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
@@ -95,6 +96,7 @@ func TestMonitor(t *testing.T) {
 	if strings.Contains(page, "alice") {
 		t.Error("/metrics names a user")
 	}
+	testDashboard(t, url)
 
 	address := strings.TrimPrefix(url, "http://")
 	code, _, stderr := servicetest.RunDaemon(t, "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--http", address)
@@ -102,6 +104,49 @@ func TestMonitor(t *testing.T) {
 		t.Errorf("--http on a port in use: got exit code %d, want 1", code)
 	}
 	wantOneLine(t, "--http on a port in use", stderr, "--http", address)
+}
+
+// testDashboard: the page is there for who names loopback, and tells of this service.
+func testDashboard(t *testing.T, url string) {
+	if code, body := fetch(t, url+"/dashboard/"); code != 200 || !strings.Contains(body, "dashboard.js") {
+		t.Errorf("/dashboard/: got %d %.200q", code, body)
+	}
+	ask := func(path, host, accept string) *http.Response {
+		ctx, cancel := context.WithTimeout(t.Context(), waitFor)
+		t.Cleanup(cancel)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		r.Header.Set("Accept", accept)
+		reply, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { reply.Body.Close() })
+		return reply
+	}
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(url, "http://"))
+	for host, want := range map[string]int{"localhost:" + port: 200, "LOCALHOST": 200, "[::1]": 200, "rebound.example:" + port: 403, "": 200} {
+		if reply := ask("/dashboard/", host, "*/*"); reply.StatusCode != want {
+			t.Errorf("/dashboard/ of host %q: got %d, want %d", host, reply.StatusCode, want)
+		}
+	}
+	if reply := ask("/", "", "text/html,*/*"); reply.StatusCode != http.StatusFound || reply.Header.Get("Location") != "/dashboard/" {
+		t.Errorf("a browser at /: got %d to %q", reply.StatusCode, reply.Header.Get("Location"))
+	}
+	lines := bufio.NewScanner(ask("/dashboard/events", "", "text/event-stream").Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "alice") {
+			t.Error("/dashboard/events names a user")
+		}
+		if strings.Contains(lines.Text(), `"ready":true`) && strings.Contains(lines.Text(), `"online":1`) {
+			return
+		}
+	}
+	t.Errorf("/dashboard/events does not tell that the service is ready and a user online: %v", lines.Err())
 }
 
 // While the NATS server is away the daemon is alive, and not ready.

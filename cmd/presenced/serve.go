@@ -117,7 +117,7 @@ func serveOnce(ctx context.Context, l *live, nats *connections, m *monitor, stdo
 	m.serving(s, nats.links.trouble, nats.broker)
 	err = runService(ctx, s, nats, func() {
 		served = true
-		fmt.Fprint(stdout, welcome(l.config(), nats, m.demo))
+		fmt.Fprint(stdout, welcome(l.config(), nats, m.demo, m.dashboard()))
 		notify(log, "READY=1")
 		l.isReady()
 	}, func() { notify(log, "STOPPING=1") })

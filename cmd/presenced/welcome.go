@@ -19,7 +19,8 @@ import (
 // welcome says where the service is, and what to try first. The commands after "Try:" work
 // as they are printed, from the directory in which presenced was started. If presenced
 // knows no credentials of a client, they have placeholders.
-func welcome(cfg config, nats *connections, page *demo.Page) string {
+// dashboard is the address of the dashboard; empty: there is none.
+func welcome(cfg config, nats *connections, page *demo.Page, dashboard string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "presenced %s is ready on %s\n", versionText(), nats.url)
 	if nats.ws != "" {
@@ -27,6 +28,9 @@ func welcome(cfg config, nats *connections, page *demo.Page) string {
 	}
 	if nats.broker != nil && len(nats.broker.Exposed()) > 0 {
 		fmt.Fprintf(&b, "INSECURE: anybody who reaches %s is a client and can act as any user (--insecure)\n", strings.Join(nats.broker.Exposed(), " or "))
+	}
+	if dashboard != "" {
+		fmt.Fprintf(&b, "Dashboard: %s\n", dashboard)
 	}
 	if page != nil {
 		fmt.Fprintf(&b, "Open %s in two browser tabs, or\n", page.URL())

@@ -23,6 +23,8 @@ type endpoint struct {
 	// leases: its requests open or extend leases. If such requests are lost, an amnesty begins,
 	// so that nobody's lease runs out for it. A flood of other requests must not cause one.
 	leases bool
+	// renewal: its requests renew leases and do nothing else.
+	renewal bool
 	// open makes a call of the endpoint's kind.
 	open  func() request
 	stats endpointStats

@@ -25,8 +25,10 @@ type Figures struct {
 	Leases    int // of sessions, lost ones included, and of gateways
 	Gateways  int
 	Instances int // that appended within the last minute
-	Format    int // of journal and snapshots, in use
-	InAmnesty bool
+	// InstanceList has all that are in the table, in no order. Those that are gone stay for a while.
+	InstanceList []protocol.InstanceStats
+	Format       int // of journal and snapshots, in use
+	InAmnesty    bool
 	// Remembered counts what is kept in memory, by names: in the state, and beside it.
 	Remembered map[string]int
 
@@ -61,9 +63,19 @@ type Figures struct {
 	Mismatches uint64 // digests in the journal that were not this instance's
 }
 
+// EndpointKind is what requests of an endpoint do.
+type EndpointKind int
+
+const (
+	KindChange  EndpointKind = iota // they change users, sessions or contacts, by way of the journal
+	KindQuery                       // they read
+	KindRenewal                     // they renew leases: most come without anybody doing anything
+)
+
 // EndpointFigures are those of one kind of request.
 type EndpointFigures struct {
 	Name     string
+	Kind     EndpointKind
 	Requests uint64
 	Errors   map[string]uint64 // by the names of PROTOCOL 6, without those that are 0
 	// Dropped requests had a reply subject that is not allowed. Unanswered requests were
@@ -85,7 +97,7 @@ func (s *Service) Figures() Figures {
 	f := Figures{Applied: s.counted.applied.Load(), Events: s.announcer.events.Load(), Mismatches: s.counted.mismatches.Load(),
 		Detection: s.detections.figures(), Server: s.replies.server(), Vitals: s.server.Load()}
 	for _, e := range s.endpoints {
-		f.Endpoints = append(f.Endpoints, e.stats.figures(e.name))
+		f.Endpoints = append(f.Endpoints, e.figures())
 	}
 	s.mu.RLock()
 	f.Position, f.Format, f.InAmnesty = s.state.Position(), int(s.state.Format()), s.state.InAmnesty()
@@ -96,15 +108,17 @@ func (s *Service) Figures() Figures {
 	}
 	f.Remembered = s.state.Remembered()
 	f.Gateways, f.Leases = s.state.Gateways(), s.state.Gateways()+s.state.Sessions()
-	for _, i := range s.state.Instances() {
-		if i.Writer == s.instance {
+	f.InstanceList = s.state.Instances()
+	s.mu.RUnlock()
+	for n := range f.InstanceList {
+		i := &f.InstanceList[n]
+		if i.Answering = i.Writer == s.instance; i.Answering {
 			f.Unannounced = i.Owes
 		}
 		if i.SilentMs < silentFor.Milliseconds() {
 			f.Instances++
 		}
 	}
-	s.mu.RUnlock()
 	s.gate.Remembered(f.Remembered)
 	s.connections.Remembered(f.Remembered)
 	f.Remembered["erased-to-trim"] = s.trims.wait()
@@ -153,6 +167,18 @@ func (st *endpointStats) done(begun time.Time, e *protocol.Error) {
 	}
 	st.errors[e.Name]++
 	st.last = e
+}
+
+// figures returns those of an endpoint, with its kind.
+func (e *endpoint) figures() EndpointFigures {
+	f := e.stats.figures(e.name)
+	switch {
+	case e.renewal:
+		f.Kind = KindRenewal
+	case e.query:
+		f.Kind = KindQuery
+	}
+	return f
 }
 
 func (st *endpointStats) figures(name string) EndpointFigures {

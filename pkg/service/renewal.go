@@ -31,7 +31,9 @@ type renewal[Request, Reply any] struct {
 }
 
 func (r renewals[Request, Reply]) renewal(s *Service) *endpoint {
-	return r.changeOf(s, func(c change[Request, Reply]) request { return &renewal[Request, Reply]{c, &r} })
+	e := r.changeOf(s, func(c change[Request, Reply]) request { return &renewal[Request, Reply]{c, &r} })
+	e.renewal = true
+	return e
 }
 
 // Renewals of sessions (PROTOCOL 4.2).
