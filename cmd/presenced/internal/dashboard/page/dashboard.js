@@ -52,11 +52,11 @@ function span() {
   return [5, 10, 20, 60].find((m) => m >= Math.min(minutes, 60)) * 60_000;
 }
 
-/** The next of 1, 2, 5, 10, 20 … that is not below n. */
+/** A round number that is not much above n: where an axis ends. */
 function ceiling(n) {
   if (n <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(n));
-  return [1, 2, 5, 10].map((x) => x * power).find((x) => x >= n * 0.999999);
+  return [1, 2, 3, 4, 6, 8, 10].map((x) => x * power).find((x) => x >= n * 0.999999);
 }
 
 class Chart {
@@ -86,7 +86,7 @@ class Chart {
     const table = make("table", { "aria-label": spec.title },
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, make("span", { class: "unseen" }, "Series")), this.#heading, make("th", { scope: "col" }, "Mean"), make("th", { scope: "col" }, "Most"))),
       make("tbody", {}, ...this.#rows.map((r) => r.row)));
-    $("charts").append(make("section", { class: "card chart", "aria-label": `${spec.title}, ${spec.unit}` },
+    $("refused").before(make("section", { class: "card chart", "aria-label": `${spec.title}, ${spec.unit}` },
       make("h3", {}, spec.title, " ", make("small", {}, spec.unit)), this.#plot, table, this.#read));
     this.#plot.addEventListener("pointermove", (e) => this.#point(e));
     this.#plot.addEventListener("pointerleave", () => this.#go(null));
