@@ -189,12 +189,8 @@ func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) {
 	defer d.close(queue)
 	w.Header().Set("Content-Type", "text/event-stream")
 	c := http.NewResponseController(w)
-	// The time that the server gives a request to arrive goes on after it has arrived, and then
-	// ends the request's context.
-	if c.SetReadDeadline(time.Time{}) != nil {
-		return
-	}
 	for ok {
+		// The server's own limit is for a whole answer.
 		if c.SetWriteDeadline(time.Now().Add(writeWithin)) != nil {
 			return
 		}
