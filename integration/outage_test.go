@@ -58,9 +58,9 @@ func TestG06_PausedDaemon(t *testing.T) {
 	before := wire.Fresh(t, nc, keepers(t, d)...)
 	events := wire.Record(t, nc, wire.Subjects.AnyEvent())
 
-	d.Signal(t, syscall.SIGSTOP)
+	d.Pause(t)
 	time.Sleep(protocol.MinTTL + 2*time.Second) // the pause itself, not a guess
-	d.Signal(t, syscall.SIGCONT)
+	d.Resume(t)
 
 	waitForJournal(t, nc, time.Now().Add(protocol.MinTTL+2*time.Second))
 	wire.CheckUndisturbed(t, nc, events, before)

@@ -115,9 +115,36 @@ func (p *Process) Stop(t testing.TB) {
 	}
 }
 
-// Pause stops the process with SIGSTOP. Its connections stay open and silent. Resume lets it go on.
-func (p *Process) Pause(t testing.TB)  { t.Helper(); p.Signal(t, syscall.SIGSTOP) }
+// Pause stops the process with SIGSTOP, and waits until it stands still. Its connections stay open
+// and silent. Resume lets it go on.
+func (p *Process) Pause(t testing.TB) {
+	t.Helper()
+	p.Signal(t, syscall.SIGSTOP)
+	Eventually(t, waitFor, p.name+" to stand still", func() bool { return !p.isRunning(t) })
+}
+
 func (p *Process) Resume(t testing.TB) { t.Helper(); p.Signal(t, syscall.SIGCONT) }
+
+// isRunning reports whether a thread of the process is not stopped. Where there is no /proc, or no
+// process any more, it reports false.
+func (p *Process) isRunning(t testing.TB) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		// The name stands in parentheses, and may contain some.
+		if state := text[bytes.LastIndexByte(text, ')')+1:]; !bytes.HasPrefix(state, []byte(" T")) && !bytes.HasPrefix(state, []byte(" Z")) {
+			return true
+		}
+	}
+	return false
+}
 
 // Signal sends a signal. It does nothing if the process has ended.
 func (p *Process) Signal(t testing.TB, sig os.Signal) {
