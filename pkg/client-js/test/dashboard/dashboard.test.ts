@@ -45,6 +45,16 @@ void test("the dashboard shows the service, to eyes, keyboard and screen reader"
     });
     assert.deepEqual(found, [], `axe, ${colorScheme}`);
 
+    // A page that nobody sees holds no connection: a browser has six for all pages of presenced.
+    const isStream = (r: { url(): string }): boolean => r.url().endsWith("/dashboard/events");
+    const hide = (hidden: boolean): Promise<void> => page.evaluate((hidden) => {
+      Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, hidden);
+    await Promise.all([page.waitForEvent("requestfailed", isStream), hide(true)]);
+    const [again] = await Promise.all([page.waitForRequest(isStream), hide(false)]);
+    assert.equal((await again.response())?.status(), 200, "the stream of a page that is seen again");
+
     if (colorScheme === "dark") {
       // A page whose service is gone says so, and comes back with it.
       await service.kill();

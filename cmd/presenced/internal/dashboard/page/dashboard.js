@@ -249,26 +249,42 @@ function show(now) {
   for (const c of charts) c.update();
 }
 
+let events = null; // the stream, while the page is seen
+let retry;
+
 function connect() {
-  const events = new EventSource("events");
-  events.addEventListener("hour", (e) => {
+  clearTimeout(retry);
+  if (events !== null || document.hidden) return;
+  const stream = events = new EventSource("events");
+  stream.addEventListener("hour", (e) => {
     const data = JSON.parse(e.data);
     ({ samples, every } = data);
     if (samples.length > 0) show(data.now);
   });
-  events.addEventListener("sample", (e) => {
+  stream.addEventListener("sample", (e) => {
     const { sample, now } = JSON.parse(e.data);
     samples.push(sample);
     while (sample.at - samples[0].at > HOUR) samples.shift();
     show(now);
   });
-  events.onerror = () => {
-    if (events.readyState !== EventSource.CLOSED) { // it connects again by itself
+  stream.onerror = () => {
+    if (stream.readyState !== EventSource.CLOSED) { // it connects again by itself
       state("waiting", "presenced does not answer. Trying again…");
       return;
     }
+    events = null;
     state("waiting", "presenced refuses: are too many pages open? Trying again…");
-    setTimeout(connect, RETRY);
+    retry = setTimeout(connect, RETRY);
   };
 }
+
+function disconnect() {
+  clearTimeout(retry);
+  events?.close();
+  events = null;
+}
+
+// A browser opens six connections to an address at most, so a page that nobody sees gives its own
+// back. When it is seen again it gets the whole hour anew.
+document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
 connect();
