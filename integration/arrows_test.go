@@ -59,7 +59,7 @@ var arrows = map[string][]string{
 	"cmd/internal/semver":              {},
 	"cmd/internal/choice":              {},
 	"cmd/presenced":                    {"cmd/internal/backupfile", "cmd/internal/datadir", "cmd/internal/layout", "cmd/internal/natsurl", "cmd/internal/semver", "cmd/internal/shell", "cmd/internal/span", "cmd/internal/usage", "cmd/presenced/internal/dashboard", "cmd/presenced/internal/demo", "cmd/presenced/internal/stdlog", "pkg/protocol", "pkg/service", "pkg/service/backup", "pkg/broker", "nats.go"},
-	"cmd/presencectl":                  {"cmd/internal/choice", "cmd/internal/backupfile", "cmd/internal/datadir", "cmd/internal/layout", "cmd/internal/natsurl", "cmd/internal/semver", "cmd/internal/shell", "cmd/internal/span", "cmd/internal/usage", "pkg/protocol", "pkg/client", "pkg/service/backup", "pkg/service/doctor", "pkg/service/verify", "cmd/presencectl/natsconfig", "cmd/presencectl/natscontext", "nats.go"},
+	"cmd/presencectl":                  {"cmd/internal/choice", "cmd/internal/backupfile", "cmd/internal/datadir", "cmd/internal/layout", "cmd/internal/natsurl", "cmd/internal/semver", "cmd/internal/shell", "cmd/internal/span", "cmd/internal/usage", "pkg/protocol", "pkg/client", "pkg/service/backup", "pkg/service/doctor", "pkg/service/verify", "cmd/presencectl/load", "cmd/presencectl/natsconfig", "cmd/presencectl/natscontext", "nats.go"},
 	"cmd/presencectl/load":             {},
 	"cmd/presencectl/natscontext":      {"nats.go"},
 	"cmd/presencectl/natsconfig":       {"cmd/internal/shell", "cmd/presencectl/natscontext", "pkg/protocol"},

@@ -53,7 +53,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 		Commands: []*cli.Command{
 			a.login(), a.logout(), a.set(), a.clear(), a.availability(), a.contacts(),
 			a.get(), a.watch(), a.await(),
-			a.list(), a.stats(), a.explain(), a.kick(), a.erase(), a.doctor(), a.verify(), a.backup(),
+			a.list(), a.stats(), a.explain(), a.kick(), a.erase(), a.doctor(), a.verify(), a.backup(), a.bench(),
 			a.natsConfig(), a.natsUser(), a.completion(),
 		},
 		Before: checkGlobalFlags,

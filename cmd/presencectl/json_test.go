@@ -46,13 +46,14 @@ func TestJSON_EveryCommand(t *testing.T) {
 		"contacts list": {"alice", false}, "contacts add": {"alice bob", false}, "contacts remove": {"alice bob", false}, "contacts replace": {"alice carol", false},
 		"get": {"alice bob", false}, "await": {"alice --status unlogined", false}, "list": {"", false}, "stats": {"", false}, "explain": {"alice", false},
 		"kick": {"alice", false}, "erase": {"alice --yes", false}, "verify": {"--data " + d.DataDir, false}, "doctor": {"--data " + d.DataDir, false},
-		"backup":      {"--data " + d.DataDir + " " + filepath.Join(t.TempDir(), "presence.backup"), false},
+		"backup":    {"--data " + d.DataDir + " " + filepath.Join(t.TempDir(), "presence.backup"), false},
+		"bench set": {"--callers 1 --requests 5 --users 3", false}, "bench get": {"--callers 1 --requests 5 --users 3 --batch 2", false},
 		"nats-config": {"", false}, "nats-user": {"user alice", false}, "completion bash": {"", false}, "completion zsh": {"", false}, "completion fish": {"", false},
 	}
 	ctl(t, "set", "alice", "text", "-s", d.URL).want(t, exitDone, "")
 	excepted := withoutJSON(t)
 	for _, name := range everyCommand("", (&app{}).root().Commands) {
-		if name == "" || name == "contacts" || name == "completion" {
+		if name == "" || name == "contacts" || name == "bench" || name == "completion" {
 			continue // of these there is only help
 		}
 		how, ok := arguments[name]
